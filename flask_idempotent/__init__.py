@@ -1,0 +1,27 @@
+"""Flask-Idempotent: a request with an idempotency key runs its view once."""
+
+from flask_idempotent.decorator import idempotent
+from flask_idempotent.errors import (
+    IdempotentError,
+    RecordUnreadable,
+    SettingsError,
+    StoreError,
+    StoreTooOld,
+    StoreUnavailable,
+    WriteRefused,
+)
+from flask_idempotent.extension import Idempotent
+from flask_idempotent.handler import current_claim
+
+__all__ = [
+    "Idempotent",
+    "IdempotentError",
+    "RecordUnreadable",
+    "SettingsError",
+    "StoreError",
+    "StoreTooOld",
+    "StoreUnavailable",
+    "WriteRefused",
+    "current_claim",
+    "idempotent",
+]

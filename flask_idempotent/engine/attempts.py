@@ -1,0 +1,150 @@
+"""Attempts: one request's way to an outcome, alone or waiting for another."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
+from flask_idempotent.errors import StoreError, StoreUnavailable
+from flask_idempotent.records import OWNER_SIZE, Completed, InProgress
+from flask_idempotent.settings import milliseconds
+from flask_idempotent.stores.base import Busy, Claimed, Reply
+
+if TYPE_CHECKING:
+    from flask_idempotent.engine.engine import Engine
+
+#: Seconds after which a waiter looks for itself, whatever pub/sub does.
+POLL_EVERY = 1.0
+#: Seconds within which a silent store is known to be silent.
+_TOLD_WITHIN = 2.0
+#: How often a claim is renewed before its view runs, where the store is slow: not for ever.
+_RENEWALS = 3
+#: Seconds that a waiter gives its subscription before it relies on looking for itself.
+_LISTEN_WITHIN = 0.5
+
+_HOST = socket.gethostname()
+
+
+class Attempt:
+    """One request's way to an outcome.
+
+    :param engine: the engine.
+    :param order: what the request asks.
+    """
+
+    def __init__(self, engine: Engine, order: Order) -> None:
+        self._engine = engine
+        self._order = order
+        self._began_waiting: float | None = None
+        self._owner = secrets.token_bytes(OWNER_SIZE)
+        self._uncertain = False
+
+    def claim(self) -> Outcome:
+        """Ask the store once."""
+        while True:
+            record = InProgress(
+                self._owner,
+                self._order.fingerprint,
+                host=_HOST,
+                pid=os.getpid(),
+                started=time.time(),
+            )
+            sent = time.monotonic()
+            reply = self._ask(record)
+            if not isinstance(reply, Claimed):
+                return self._judge(reply)
+            taken = replace(record, attempt=reply.attempt, deadline=reply.deadline)
+            claim = Claim(self._order, taken, sent, time.monotonic())
+            if self._still_holds(claim):
+                self._uncertain = False
+                self._engine.keep(claim)
+                return claim
+
+    def _still_holds(self, claim: Claim) -> bool:
+        # A reply may come so late that what it says is over, a renewal's as well as a claim's.
+        for _ in range(_RENEWALS):
+            if not claim.is_due(time.monotonic()):
+                return True
+            if not self._engine.is_held(claim):
+                return False
+        if time.monotonic() - claim.renewed >= self._order.lease:
+            raise StoreUnavailable("it takes longer to answer than a lease lasts")
+        return True
+
+    def _ask(self, record: InProgress) -> Reply:
+        order = self._order
+        before, self._uncertain = self._uncertain, True
+        try:
+            reply = self._engine.store.claim(
+                order.key,
+                record,
+                lease=milliseconds(order.lease),
+                expire=order.lifetime,
+                takeover=order.takeover,
+            )
+        except StoreError as error:
+            self._uncertain = before or error.sent
+            raise
+        # Whatever the store answered, it is the last word on this token, but for a claim.
+        self._uncertain = isinstance(reply, Claimed)
+        return reply
+
+    def _judge(self, reply: Busy | Completed) -> Outcome:
+        if reply.fingerprint != self._order.fingerprint:
+            return Mismatch()
+        if isinstance(reply, Completed):
+            return Replay(reply, self._waited())
+        if reply.left <= 0 and not self._order.takeover:
+            return Unknown()
+        return Waiting(max(0.001, reply.left / 1000), self._waited())
+
+    def _waited(self) -> float:
+        return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
+
+    def wait(self, outcome: Outcome) -> Outcome:
+        """Wait until the other is done, gives up or dies, or until the time is over."""
+        self._began_waiting = time.monotonic()
+        until = self._began_waiting + self._order.timeout
+        listening = min(_LISTEN_WITHIN, self._order.timeout)
+        with self._engine.store.listen(self._order.key, listening) as bell:
+            while True:
+                # This look, once the subscription stands, closes the gap before it.
+                outcome, failure = self._look(outcome)
+                if not isinstance(outcome, Waiting):
+                    return outcome
+                patience = until - time.monotonic()
+                if patience > 0:
+                    pause = _until_the_next_look(patience, outcome.left, failure is not None)
+                    completed = bell.wait(pause)
+                    if completed is not None:
+                        return self._judge(completed)
+                if time.monotonic() >= until:
+                    if failure is not None:
+                        raise failure
+                    return replace(outcome, waited=self._waited())
+
+    def _look(self, outcome: Outcome) -> tuple[Outcome, StoreError | None]:
+        try:
+            return self.claim(), None
+        except StoreError as error:
+            # The store may be back before our time is over.
+            return outcome, error
+
+    def forget(self) -> None:
+        """Give back a claim that the store may have noted without our knowing."""
+        if self._uncertain:
+            self._engine.forget(self._order, self._owner)
+
+
+def _until_the_next_look(patience: float, left: float, failed: bool) -> float:
+    if not failed:
+        return min(patience, POLL_EVERY, left)
+    # A store that failed is not asked more often for a lease that may be over; and it may have
+    # fallen silent, so that the last look must begin in time.
+    return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience

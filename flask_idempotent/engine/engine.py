@@ -1,0 +1,225 @@
+"""The engine: who runs, who waits, and what the others get."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import weakref
+from contextlib import suppress
+
+from flask_idempotent import signals
+from flask_idempotent.engine.attempts import Attempt
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.leases import Keeper
+from flask_idempotent.engine.outcomes import Outcome, Waiting
+from flask_idempotent.errors import StoreError
+from flask_idempotent.processes import ProcessBound, notice_changes
+from flask_idempotent.records import Completed
+from flask_idempotent.settings import milliseconds
+from flask_idempotent.stores.base import Completion, Store
+
+logger = logging.getLogger("flask_idempotent")
+
+
+class Engine(ProcessBound):
+    """Runs each key once over one store.
+
+    :param store: where records live.
+    :param sender: the sender of signals.
+    :param max_waiters: how many requests of this process may wait at once; None for any number.
+    """
+
+    def __init__(self, store: Store, sender: object, max_waiters: int | None = None) -> None:
+        self.store = store
+        self._sender = sender
+        self._keeper = Keeper(store, sender)
+        self._max_waiters = max_waiters
+        super().__init__()
+        _engines.add(self)
+        weakref.finalize(self, _close_aside, self._keeper, store).atexit = False
+
+    def reset(self) -> None:
+        self._waiters = 0
+        self._counting = threading.Lock()
+
+    def close(self) -> None:
+        """Bring the store what it has yet to take, and end threads and connections."""
+        _close(self._keeper, self.store)
+
+    def begin(self, order: Order) -> Outcome:
+        """Claim the key of a request, or wait for the one that has it.
+
+        :raises StoreError: when the store does not say what is known of the key.
+        :raises RecordUnreadable: when the key's record has damaged bytes.
+        """
+        notice_changes()
+        if self._keeper.has_tasks:
+            # A response of ours that is not stored yet may be the one that this request needs; and
+            # a store that is still dead need not be asked twice. Other keys' are not waited for.
+            self._keeper.work_off(order.key)
+        attempt = Attempt(self, order)
+        try:
+            outcome = attempt.claim()
+            if isinstance(outcome, Waiting) and order.timeout > 0 and self._enter():
+                try:
+                    outcome = attempt.wait(outcome)
+                finally:
+                    self._leave()
+        finally:
+            attempt.forget()
+        return outcome
+
+    def _enter(self) -> bool:
+        with self._counting:
+            if self._max_waiters is not None and self._waiters >= self._max_waiters:
+                return False
+            self._waiters += 1
+            return True
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._waiters -= 1
+
+    def complete(
+        self,
+        claim: Claim,
+        status: int | str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+    ) -> None:
+        """Store the response of a view that has answered, now or as soon as the store takes it.
+
+        :param body: the octets, or None for a response that is not kept.
+        """
+        if not claim.ours:
+            return
+        record = _answer(claim, status, headers, body)
+        try:
+            self._store(claim, record)
+        except StoreError as error:
+            self._keeper.tell_failure("complete", error)
+            self._store_later(claim, record)
+
+    def complete_later(
+        self,
+        claim: Claim,
+        status: int | str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+    ) -> None:
+        """Do the same without waiting for anything, not even a lock."""
+        if claim.ours:
+            self._store_later(claim, _answer(claim, status, headers, body))
+
+    def _store_later(self, claim: Claim, record: Completed) -> None:
+        self._keeper.retry(
+            claim.order.key,
+            lambda: self._store(claim, record),
+            claim.order.expire,
+            lambda reason: self._lose_response(claim, reason),
+        )
+
+    def _store(self, claim: Claim, record: Completed) -> None:
+        with claim.lock:
+            if claim.settled:
+                return
+            claim.answered = True
+            expire = milliseconds(claim.order.expire)
+            completion = self.store.complete(claim.order.key, record, expire=expire)
+            claim.settled = True
+        self._keeper.remove(claim)
+        if completion is not Completion.STORED:
+            self._keeper.lose(claim)
+            return
+        signals.tell(
+            signals.completed,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            status=record.code,
+            kept=record.body is not None,
+        )
+
+    def _lose_response(self, claim: Claim, reason: str) -> None:
+        self._keeper.remove(claim)
+        logger.error(
+            "a response could not be stored and is lost: record %s: %s", claim.order.key, reason
+        )
+
+    def release(self, claim: Claim, reason: str) -> None:
+        """Give up a claim whose view failed, now or as soon as the store takes it.
+
+        :param reason: ``"failed"`` or ``"not-stored"``.
+        """
+        if not claim.ours:
+            return
+        with claim.lock:
+            if claim.settled:
+                return
+            claim.settled = True
+        self._keeper.remove(claim)
+        try:
+            self._give_back(claim.order, claim.record.owner)
+        except StoreError as error:
+            self._keeper.tell_failure("release", error)
+            self.forget(claim.order, claim.record.owner)
+        signals.tell(
+            signals.released,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            reason=reason,
+        )
+
+    def _give_back(self, order: Order, owner: bytes) -> None:
+        self.store.release(order.key, owner, expire=milliseconds(order.expire))
+
+    def forget(self, order: Order, owner: bytes) -> None:
+        """Release, in the background, a claim that the store may have noted without our knowing."""
+        self._keeper.retry(
+            order.key,
+            lambda: self._give_back(order, owner),
+            order.expire,
+            lambda _: None,
+        )
+
+    def keep(self, claim: Claim) -> None:
+        """Look after a claim until it is completed or released."""
+        self._keeper.add(claim)
+
+    def is_held(self, claim: Claim) -> bool:
+        """Ask the store whether a claim is still ours, and renew it."""
+        return self._keeper.renew(claim)
+
+
+def _answer(
+    claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
+) -> Completed:
+    record = claim.record
+    return Completed(
+        record.owner, record.fingerprint, record.attempt, status, headers, body, time.time()
+    )
+
+
+def _close(keeper: Keeper, store: Store) -> None:
+    notice_changes()
+    keeper.close()
+    store.close()
+
+
+def _close_aside(keeper: Keeper, store: Store) -> None:
+    # The last user of an engine goes at any moment of any thread, which must not wait for a store.
+    with suppress(RuntimeError):  # No thread starts while the interpreter ends.
+        threading.Thread(target=_close, args=(keeper, store), daemon=True).start()
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A process that leaves in good order gives a response not yet stored one more try.
+    for engine in list(_engines):
+        engine.close()

@@ -1,0 +1,237 @@
+"""Leases: the claims this process owns, and the thread that looks after them.
+
+The keeper renews the claims of views that take long, and goes on with what the store did not take
+at once: storing a response whose view has run, and releasing a claim that nobody will use.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flask_idempotent import signals
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.errors import StoreError, StoreUnavailable
+from flask_idempotent.keys import shortened
+from flask_idempotent.processes import ProcessBound
+from flask_idempotent.stores.base import Store
+
+logger = logging.getLogger("flask_idempotent")
+
+#: Seconds between two tries to bring the store what it did not take.
+RETRY_EVERY = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    """Something that the store has yet to take.
+
+    :param key: name of the record that it is about.
+    :param run: does it, or raises ``StoreError``.
+    :param until: monotonic time when it is of no more use.
+    :param give_up: called then.
+    """
+
+    key: str
+    run: Callable[[], object]
+    until: float
+    give_up: Callable[[str], None]
+
+
+class Keeper(ProcessBound):
+    """Looks after the claims of this process, in one thread that starts with the first claim.
+
+    :param store: where the claims are.
+    :param sender: the sender of signals.
+    """
+
+    def __init__(self, store: Store, sender: object) -> None:
+        self._store = store
+        self._sender = sender
+        super().__init__()
+
+    def reset(self) -> None:
+        self._claims: dict[int, Claim] = {}
+        self._tasks: list[_Task] = []
+        self._lock = threading.Lock()
+        self._working = threading.Lock()
+        # Unlike an event, it may be rung by a destructor in the midst of anything.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._shortest = float("inf")
+        self._asleep = False
+        self._closing = False
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the store has yet to take something."""
+        return bool(self._tasks)
+
+    def add(self, claim: Claim) -> None:
+        """Look after a claim until it is removed."""
+        self._claims[id(claim)] = claim
+        if self._asleep or claim.order.lease < self._shortest:
+            self._shortest = min(self._shortest, claim.order.lease)
+            self._rouse()
+
+    def remove(self, claim: Claim) -> None:
+        """Stop looking after a claim."""
+        self._claims.pop(id(claim), None)
+
+    def retry(
+        self, key: str, run: Callable[[], object], seconds: float, give_up: Callable[[str], None]
+    ) -> None:
+        """Go on trying something for so many seconds.
+
+        :param key: name of the record that it is about.
+        :param give_up: told why, when the store never took it.
+        """
+        # Without a lock: a destructor may interrupt whoever holds it.
+        self._tasks.append(_Task(key, run, time.monotonic() + seconds, give_up))
+        self._rouse()
+
+    def _rouse(self) -> None:
+        self._asleep = False
+        if self._thread is None:
+            self._start()
+        self._wake.put(None)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="flask-idempotent-keeper", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing:
+            with suppress(queue.Empty):
+                self._wake.get(timeout=self._pause())
+            if self._closing:
+                return
+            try:
+                self.renew_due()
+                self.work_off()
+            except StoreUnavailable:
+                continue
+            except Exception:
+                logger.exception("looking after claims failed; it goes on")
+
+    def _pause(self) -> float | None:
+        if self._tasks:
+            return min(RETRY_EVERY, self._shortest / 6)
+        if self._claims:
+            return self._shortest / 6
+        # Rather a useless tick than a wake-up for every claim: sleep for good only when idle.
+        self._asleep = True
+        return self._shortest / 6 if self._claims else None
+
+    def renew_due(self) -> None:
+        """Renew every claim whose lease is a third over."""
+        now = time.monotonic()
+        due = [claim for claim in list(self._claims.values()) if claim.is_due(now)]
+        held = [claim for claim in due if claim.lock.acquire(blocking=False)]
+        try:
+            live = [claim for claim in held if not claim.settled and claim.held]
+            if live:
+                self._renew(live)
+        except StoreError as error:
+            self.tell_failure("renew", error)
+        finally:
+            for claim in held:
+                claim.lock.release()
+
+    def renew(self, claim: Claim) -> bool:
+        """Renew one claim now.
+
+        :returns: whether the store says that it is still ours.
+        :raises StoreError: when the store does not answer.
+        """
+        with claim.lock:
+            (deadline,) = self._renew([claim])
+        return bool(deadline)
+
+    def _renew(self, claims: list[Claim]) -> list[int | None]:
+        sent = time.monotonic()
+        deadlines = self._store.renew([claim.renewal() for claim in claims])
+        for claim, deadline in zip(claims, deadlines, strict=True):
+            if deadline:
+                claim.renewed = sent
+            elif deadline == 0 and not claim.answered:
+                self.lose(claim)
+        return deadlines
+
+    def lose(self, claim: Claim) -> None:
+        """Note and tell that a claim is another's by now."""
+        if not claim.held:
+            return
+        claim.held = False
+        logger.warning(
+            "lease lost: key %s…, record %s, attempt %d ran longer than its lease could be renewed",
+            shortened(claim.key), claim.order.key, claim.attempt,
+        )  # fmt: skip
+        signals.tell(
+            signals.lease_lost,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            owner=claim.owner,
+            attempt=claim.attempt,
+        )
+
+    def tell_failure(self, operation: str, error: StoreError) -> None:
+        """Log and signal that the store failed."""
+        logger.error("the store failed to %s: %s", operation, error)
+        signals.tell(signals.store_failed, self._sender, operation=operation, error=error)
+
+    def work_off(self, key: str | None = None) -> None:
+        """Try once more what the store has yet to take; what it takes is done.
+
+        :param key: name of the one record that matters now; None for all of them.
+        :raises StoreUnavailable: when the store is still dead, so that nothing more is tried.
+        """
+        if not self._tasks or not self._working.acquire(blocking=False):
+            return
+        try:
+            for task in list(self._tasks):
+                if key in (None, task.key):
+                    self._try(task)
+        finally:
+            self._working.release()
+
+    def _try(self, task: _Task) -> None:
+        try:
+            task.run()
+        except StoreError as error:
+            if time.monotonic() < task.until:
+                # It may be this one alone that breaks the connection: next time others come first.
+                self._tasks.append(task)
+                self._tasks.remove(task)
+                if isinstance(error, StoreUnavailable):
+                    raise
+                return
+            task.give_up(str(error))
+        except Exception as error:
+            # One that can never succeed must not stand in the others' way.
+            logger.exception("what the store has yet to take cannot be taken")
+            task.give_up(str(error))
+        self._tasks.remove(task)
+
+    def close(self) -> None:
+        """Try what is left once more, log what is lost, and end the thread."""
+        with self._lock:
+            thread, self._closing = self._thread, True
+        self._wake.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        with suppress(StoreUnavailable):
+            self.work_off()
+        for task in self._tasks:
+            task.give_up("the process ends")
+        self.reset()

@@ -1,0 +1,49 @@
+"""Outcomes: what the engine tells a request to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.records import Completed
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The key's response.
+
+    :param completed: the stored response.
+    :param waited: seconds that this request waited for it; 0 where it was there.
+    """
+
+    completed: Completed
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another request with this key is running, and this one waits no longer.
+
+    :param left: seconds that the other's lease still has.
+    :param waited: seconds that this request waited; 0 where it was not to wait.
+    """
+
+    left: float
+    waited: float = 0.0
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds after which another try makes sense, at least 1."""
+        return max(1, math.ceil(self.left))
+
+
+class Mismatch:
+    """The key belongs to another request."""
+
+
+class Unknown:
+    """The key's owner died, and nobody may run again."""
+
+
+Outcome = Claim | Replay | Waiting | Mismatch | Unknown

@@ -1,0 +1,59 @@
+"""The errors this package raises to the program that uses it.
+
+What a client of the application sees are the problems in ``problems.py``.
+
+* IdempotentError
+    * SettingsError
+    * StoreError
+        * StoreUnavailable
+        * WriteRefused
+        * StoreTooOld
+    * RecordUnreadable
+"""
+
+from __future__ import annotations
+
+
+class IdempotentError(Exception):
+    """Base of every error of this package."""
+
+
+class SettingsError(IdempotentError, ValueError):
+    """A setting has a wrong name, type or range, or is used in the wrong place."""
+
+
+class StoreError(IdempotentError):
+    """The store did not do what it was asked.
+
+    :param message: what happened, without passwords.
+    :param sent: whether the command may have reached the store, which leaves its outcome unknown.
+    """
+
+    #: Whether the command may have reached the store.
+    sent: bool
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class StoreUnavailable(StoreError):
+    """The store is dead, silent, loading, or answers with an error."""
+
+
+class WriteRefused(StoreError):
+    """The store answers but takes no writes: out of memory, read-only, or short of replicas."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
+
+
+class StoreTooOld(StoreError):
+    """The server lacks ``SET … NX GET``, which came with Redis 7.0 and Valkey 7.2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
+
+
+class RecordUnreadable(IdempotentError):
+    """A stored record has an unknown version or damaged bytes."""

@@ -1,0 +1,132 @@
+"""The extension: ``Idempotent(app)`` protects every view of an application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar, Unpack
+
+from flask import Blueprint, Flask, Request, request
+from markupsafe import Markup
+
+from flask_idempotent.decorator import own_overrides
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.handler import handle
+from flask_idempotent.settings import OPTIONS, Overrides, check_overrides, resolve
+from flask_idempotent.state import EXTENSION, Hooks, State
+from flask_idempotent.stores.urls import adopt_store, check_url
+from flask_idempotent.templating import hidden_input, new_key
+
+KeyFinder = TypeVar("KeyFinder", bound=Callable[[Request], str | None])
+Scope = TypeVar("Scope", bound=Callable[[Request], str | bytes | None])
+Fingerprint = TypeVar("Fingerprint", bound=Callable[[Request], str | bytes])
+
+_CONFIG_OF_THE_ORIGINAL = ("REDIS_URL", "IDEMPOTENT_TIMEOUT", "IDEMPOTENT_EXPIRE")
+
+
+class Idempotent:
+    """Protects every request of an application that carries an idempotency key.
+
+    ``Idempotent(app)``, or ``Idempotent()`` and later ``init_app(app)``; one object may serve
+    several applications. A decorated view keeps its own settings, an exempt one is left alone.
+
+    :param app: the application.
+    :param store: a store of this package or a redis-py client, in the place of ``REDIS_URL``.
+    :param overrides: settings that win over the application's config; see the settings page.
+    :raises SettingsError: on a wrong name, type or range.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, store: object = None, **overrides: Unpack[Overrides]
+    ) -> None:
+        check_overrides(overrides)
+        self._store = store if store is None else adopt_store(store)
+        self._overrides = overrides
+        self._hooks = Hooks()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Protect an application; nothing connects and no thread starts before its first key.
+
+        :raises SettingsError: on a wrong setting, or a second call for one application.
+        """
+        if EXTENSION in app.extensions:
+            raise SettingsError(f"Idempotent is already set up on the application {app.name!r}")
+        for option in OPTIONS:
+            if option.config in _CONFIG_OF_THE_ORIGINAL:
+                app.config.setdefault(option.config, option.default)
+        settings = resolve(app.config, self._hooks.overrides, self._overrides)
+        if self._store is None:
+            check_url(settings.redis_url)
+        state = State(app, self._overrides, self._hooks, self._store, app_wide=True)
+        app.extensions[EXTENSION] = state
+        app.jinja_env.globals.update(
+            idempotent_key=self.generate_idempotent_key,
+            idempotent_input=self.make_idempotent_input,
+            idempotent_hidden_input=self.make_idempotent_input,
+        )
+        app.register_blueprint(Blueprint("flask_idempotent", __name__, template_folder="templates"))
+        _wrap_dispatching(app, state)
+
+    def key_finder(self, function: KeyFinder) -> KeyFinder:
+        """Register a function that finds the key where the request's usual places have none.
+
+        It is given the request and returns the key or None; a later one is asked when the earlier
+        ones find nothing.
+        """
+        self._hooks.key_finders.append(function)
+        return function
+
+    def scope(self, function: Scope) -> Scope:
+        """Register the function that says who a request's key belongs to."""
+        self._hooks.overrides["scope"] = function
+        return function
+
+    def fingerprint(self, function: Fingerprint) -> Fingerprint:
+        """Register the function that says what makes two requests the same."""
+        self._hooks.overrides["fingerprint"] = function
+        return function
+
+    def generate_idempotent_key(self) -> str:
+        """Make a fresh key of 128 random bits; ``{{ idempotent_key() }}`` in templates."""
+        return new_key()
+
+    def make_idempotent_input(self) -> Markup:
+        """Write a hidden field with a fresh key; ``{{ idempotent_input() }}`` in templates."""
+        return hidden_input(self.generate_idempotent_key())
+
+    def response_serializer(self, function: object) -> NoReturn:
+        """Gone: it carried pickle.
+
+        :raises SettingsError: always.
+        """
+        raise SettingsError(_NO_SERIALIZERS)
+
+    def response_unserializer(self, function: object) -> NoReturn:
+        """Gone: it carried pickle.
+
+        :raises SettingsError: always.
+        """
+        raise SettingsError(_NO_SERIALIZERS)
+
+
+def _wrap_dispatching(app: Flask, state: State) -> None:
+    dispatch = app.dispatch_request
+
+    def dispatch_once(*args: Any) -> Any:
+        # A routing error, an automatic answer to OPTIONS and a decorated or exempt view see to
+        # themselves.
+        if request.routing_exception is not None or request.url_rule is None:
+            return dispatch(*args)
+        view = app.view_functions[request.url_rule.endpoint]
+        if own_overrides(view, request.method) is not None:
+            return dispatch(*args)
+        return handle(state, state.settings(), lambda: dispatch(*args))
+
+    app.dispatch_request = dispatch_once  # type: ignore[method-assign]
+
+
+_NO_SERIALIZERS = (
+    "response_serializer and response_unserializer are gone: responses are stored as msgpack, "
+    "never pickled. Remove the call; no replacement is needed"
+)

@@ -1,0 +1,339 @@
+"""The handler: where the decorator and the extension meet, and outcomes become HTTP.
+
+It stands where the view runs: behind every ``before_request`` function, so behind authentication,
+CSRF protection and rate limits, and inside ``after_request``, compression and session saving.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import request
+from flask.globals import request_ctx
+from werkzeug.exceptions import HTTPException
+from werkzeug.local import LocalProxy
+
+from flask_idempotent import problems, signals
+from flask_idempotent.bodies import Body, is_form
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.errors import RecordUnreadable, StoreError
+from flask_idempotent.fingerprints import fingerprint
+from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
+from flask_idempotent.responses import (
+    is_storable,
+    kept_headers,
+    replay,
+    status_of,
+    watch_body,
+)
+from flask_idempotent.scopes import scope_of
+
+if TYPE_CHECKING:
+    from flask import Flask, Request
+    from flask.typing import ResponseReturnValue
+    from werkzeug.wrappers import Response
+
+    from flask_idempotent.records import Completed
+    from flask_idempotent.settings import Settings
+    from flask_idempotent.state import State
+
+logger = logging.getLogger("flask_idempotent")
+
+Run = Callable[[], "ResponseReturnValue"]
+
+#: Where a request's environment holds its claim; a nested call finds it and claims nothing.
+_CLAIM = "flask_idempotent.claim"
+#: Where it holds the first call's ``run``; what a nested call returns is the caller's to use.
+_OUTERMOST = "flask_idempotent.outermost"
+
+
+def _current_claim() -> Claim | None:
+    claim = request.environ.get(_CLAIM) if request_ctx else None
+    return claim if isinstance(claim, Claim) and not claim.settled else None
+
+
+#: The claim of the running request: falsy where nothing is claimed, else with ``key``, ``owner``,
+#: ``attempt`` and ``held``.
+current_claim: Any = LocalProxy(_current_claim)
+
+
+def handle(state: State, settings: Settings, run: Run) -> ResponseReturnValue:
+    """Serve the current request: run its view, or answer what is known of its key.
+
+    :param settings: the settings of the view.
+    :param run: runs the view.
+    :raises Problem: when the request cannot be served.
+    """
+    nested = request.environ.setdefault(_OUTERMOST, run) is not run
+    answer = _answer(state, settings, run)
+    # Without a key too: else a decorator above, such as a schema that leaves out what a client
+    # must not see, would get the view's value from requests without a key alone.
+    return answer if nested else state.app.make_response(answer)
+
+
+def _answer(state: State, settings: Settings, run: Run) -> ResponseReturnValue:
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+    if not settings.tracks(current.method) or _CLAIM in current.environ:
+        return run()
+    body = Body(current)
+    key = _find_key(state, settings, current, body)
+    if key is None:
+        if not settings.required:
+            return run()
+        detail = _MISSING.format(settings.headers[0])
+        problem = problems.KeyMissing(detail, base=settings.problem_base)
+        raise _rejected(state.app, problem, None)
+    return _Keyed(state, settings, run, current, key).serve(body)
+
+
+def _find_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
+    try:
+        if settings.key is not None:
+            key = settings.key(current)
+            return None if key is None else check_custom(key, settings)
+        key = find_key(current, settings, _form_keys(settings, current, body))
+        if key is None:
+            # As ever, what a key finder finds empty is no key.
+            found = (finder(current) for finder in state.hooks.key_finders)
+            custom = next(filter(None, found), None)
+            key = None if custom is None else check_custom(custom, settings)
+    except problems.BodyIncomplete as problem:
+        with suppress(problems.KeyInvalid):
+            problem.key = find_key(current, settings, ())
+        raise _rejected(state.app, problem, None) from None
+    except problems.Problem as problem:
+        raise _rejected(state.app, problem, None) from None
+    return key
+
+
+def _form_keys(settings: Settings, current: Request, body: Body) -> list[str]:
+    if not is_form(current):
+        return []
+    body.buffer(settings.problem_base)
+    if not body.mentions(settings.field):
+        return []
+    with body.form() as (fields, _):
+        return fields.getlist(settings.field)
+
+
+def _rejected(app: Flask, problem: problems.Problem, name: str | None) -> problems.Problem:
+    signals.tell(
+        signals.rejected,
+        app,
+        key=problem.key,
+        storage_key=name,
+        problem=problem.slug,
+        status=problem.code,
+    )
+    return problem
+
+
+class _Keyed:
+    """One request that carries a key.
+
+    :param state: the library's state in the application.
+    :param settings: the settings of the view.
+    :param run: runs the view.
+    :param current: the request.
+    :param key: the client's key.
+    """
+
+    def __init__(
+        self, state: State, settings: Settings, run: Run, current: Request, key: str
+    ) -> None:
+        self._app = state.app
+        self._state = state
+        self._settings = settings
+        self._run = run
+        self._request = current
+        self._key = key
+        self._name: str | None = None
+
+    def serve(self, body: Body) -> ResponseReturnValue:
+        """Run the view, or answer what is known of the key."""
+        order = self._order(body)
+        try:
+            outcome = self._state.engine.begin(order)
+        except StoreError as error:
+            return self._without_store(error)
+        except RecordUnreadable as error:
+            logger.error("record %s cannot be read: %s", order.key, error)
+            raise self._problem(problems.RecordUnreadable, _UNREADABLE) from None
+        match outcome:
+            case Claim():
+                return self._run_claimed(outcome)
+            case Replay():
+                return self._replay(outcome)
+            case Waiting():
+                self._tell_waited(outcome.waited)
+                retry_after = outcome.retry_after
+                raise self._problem(problems.InProgress, _IN_PROGRESS, retry_after=retry_after)
+            case Unknown():
+                raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
+            case Mismatch():
+                raise self._problem(problems.KeyReused, _REUSED)
+
+    def _order(self, body: Body) -> Order:
+        settings = self._settings
+        try:
+            body.buffer(settings.problem_base)
+        except problems.BodyIncomplete as problem:
+            problem.key = self._key
+            raise _rejected(self._app, problem, None) from None
+        self._name = storage_key(
+            settings.prefix, self._app.name, scope_of(self._request, settings), self._key
+        )
+        url_map = self._app.url_map
+        host = url_map.host_matching or self._app.subdomain_matching
+        return Order(
+            self._name,
+            self._key,
+            fingerprint(self._request, body, settings, host=host),
+            settings.timeout,
+            settings.expire,
+            settings.lease,
+            settings.on_crash == "rerun",
+        )
+
+    def _run_claimed(self, claim: Claim) -> Response:
+        engine = self._state.engine
+        self._request.environ[_CLAIM] = claim
+        try:
+            self._tell_claimed(claim)
+            response = self._respond()
+        except BaseException:
+            engine.release(claim, "failed")
+            raise
+        if is_storable(response, self._settings):
+            answer = (claim, status_of(response), kept_headers(response, self._settings))
+            watch_body(
+                response,
+                self._settings.max_body,
+                partial(self._complete, *answer),
+                partial(engine.complete_later, *answer, None),
+            )
+        else:
+            engine.release(claim, "not-stored")
+        return response
+
+    def _complete(
+        self,
+        claim: Claim,
+        status: int | str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+    ) -> None:
+        complete = partial(self._state.engine.complete, claim)
+        try:
+            complete(status, headers, body)
+        except Exception:
+            # The view has run: its key must neither stay in progress nor be free again.
+            logger.exception("the response cannot be stored: record %s", claim.order.key)
+            complete(500, (), None)
+
+    def _tell_claimed(self, claim: Claim) -> None:
+        signals.tell(
+            signals.claimed,
+            self._app,
+            key=self._key,
+            storage_key=claim.order.key,
+            attempt=claim.attempt,
+            owner=claim.owner,
+        )
+
+    def _respond(self) -> Response:
+        try:
+            rv: Any = self._run()
+        except Exception as error:
+            # What the application's error handlers make of it is the view's answer; what they
+            # leave unhandled rises from here.
+            rv = self._app.handle_user_exception(error)
+        if isinstance(rv, HTTPException):
+            # Flask would run it as an application, whose answer looks like a stream.
+            rv = rv.get_response(self._request.environ)
+        return self._app.make_response(rv)
+
+    def _replay(self, outcome: Replay) -> Response:
+        completed = outcome.completed
+        self._tell_waited(outcome.waited)
+        if completed.body is None:
+            raise self._problem(problems.ResponseNotKept, _NOT_KEPT)
+        self._tell_replayed(completed, outcome.waited)
+        return replay(completed, self._app.response_class, self._settings)
+
+    def _tell_waited(self, seconds: float) -> None:
+        if seconds:
+            names = {"key": self._key, "storage_key": self._name}
+            signals.tell(signals.waited, self._app, **names, seconds=seconds)
+
+    def _tell_replayed(self, completed: Completed, waited: float) -> None:
+        age = max(0.0, time.time() - completed.time)
+        logger.info(
+            "replay: key %s…, record %s, status %d, stored %.1f s ago, waited %.3f s",
+            shortened(self._key), self._name, completed.code, age, waited,
+        )  # fmt: skip
+        signals.tell(
+            signals.replayed,
+            self._app,
+            key=self._key,
+            storage_key=self._name,
+            status=completed.code,
+            waited=waited,
+            age=age,
+        )
+
+    def _without_store(self, error: StoreError) -> ResponseReturnValue:
+        unprotected = self._settings.on_store_error == "run"
+        if unprotected:
+            logger.warning("running without protection, the store failed to claim: %s", error)
+        else:
+            logger.error("the store failed to claim: %s", error)
+        signals.tell(signals.store_failed, self._app, operation="claim", error=error)
+        if unprotected:
+            self._request.environ[_CLAIM] = None  # No nested call asks the store again.
+            return self._run()
+        raise self._problem(problems.StoreUnavailable, _NO_STORE, retry_after=1) from None
+
+    def _problem(
+        self, kind: type[problems.Problem], detail: str, *, retry_after: int | None = None
+    ) -> problems.Problem:
+        problem = kind(
+            detail, key=self._key, base=self._settings.problem_base, retry_after=retry_after
+        )
+        return _rejected(self._app, problem, self._name)
+
+
+_MISSING = (
+    "This operation needs an idempotency key. Send a new random one, such as a UUID, in the "
+    "header {} and the same one with every retry."
+)
+_IN_PROGRESS = (
+    "The first request with this idempotency key has not finished. Send the same request again "
+    "after the time in Retry-After to get its response."
+)
+_REUSED = (
+    "This idempotency key was used for another request. Send a new operation with a new key, or "
+    "a retry exactly as it was sent first."
+)
+_NOT_KEPT = (
+    "The first request with this idempotency key ran, but its response was not kept: it was too "
+    "large or broke off. It will not run again; look up its result another way."
+)
+_UNKNOWN = (
+    "The first request with this idempotency key was interrupted and it is not known how far it "
+    "came. It will not run again; look up its result before sending a new key."
+)
+_NO_STORE = (
+    "It cannot be checked now whether this request ran before, so it was not run. Send it again "
+    "with the same idempotency key after the time in Retry-After."
+)
+_UNREADABLE = (
+    "What is stored for this idempotency key cannot be read, so the request was not run. Look up "
+    "its result another way, or ask the operators of this service."
+)

@@ -1,0 +1,166 @@
+"""Keys: reading the client's key from a request, and naming its record in the store."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import http_sf
+
+from flask_idempotent.problems import KeyInvalid
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from flask_idempotent.settings import Settings
+
+#: Visible ASCII without the double quote, comma, semicolon and backslash.
+_BARE_KEY = re.compile(r"[!#-+\--:<-\[\]-~]+")
+_STRICT_HEADER = "idempotency-key"
+
+_HELP = (
+    "Send 1 to {length} visible ASCII characters without quotes, commas, semicolons and "
+    "backslashes, such as a UUID, or a quoted string (RFC 9651, 3.3.3)."
+)
+
+
+class UnusableKey(ValueError):
+    """A key that cannot be used; the message tells the client why."""
+
+
+def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str | None:
+    """Read the key that a request carries in its headers, query or form.
+
+    :param fields: the values of the key's field in the request's form.
+    :returns: the key, or None where the request has none.
+    :raises KeyInvalid: when a value cannot be used, or two sources disagree.
+    """
+    found: dict[str, str] = {}
+    try:
+        for source, key in _sources(request, settings, fields):
+            found[source] = key
+            if len(set(found.values())) > 1:
+                raise UnusableKey(
+                    f"The request carries different keys in {' and '.join(found)}. "
+                    "Send one key, or the same key everywhere."
+                )
+    except UnusableKey as error:
+        raise KeyInvalid(str(error), base=settings.problem_base) from None
+    return next(iter(found.values()), None)
+
+
+def _sources(
+    request: Request, settings: Settings, fields: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    for name in settings.headers:
+        value = request.environ.get("HTTP_" + name.upper().replace("-", "_"))
+        if value is not None:
+            strict = settings.strict_keys and name.lower() == _STRICT_HEADER
+            yield f"the header {name}", parse_header(value, settings.key_max_length, strict=strict)
+    # Not request.args, which fails on octets that are no UTF-8.
+    query = request.query_string.decode("latin-1")
+    arguments = [value for name, value in parse_qsl(query, True) if name == settings.field]
+    for number, value in enumerate(arguments):
+        yield _place("the query", number), parse_bare(value, settings.key_max_length)
+    for number, value in enumerate(fields):
+        yield _place("the form", number), parse_bare(value, settings.key_max_length)
+
+
+def _place(source: str, number: int) -> str:
+    return f"{source} (again)" if number else source
+
+
+def parse_header(value: str, max_length: int, *, strict: bool = False) -> str:
+    """Read a header's value: a quoted String (RFC 9651, 4.2.5) or a bare key.
+
+    :raises UnusableKey: saying what is wrong.
+    """
+    value = value.strip(" \t")
+    if strict or value.startswith('"'):
+        return _checked(_parse_string(value), max_length)
+    return parse_bare(value, max_length)
+
+
+def parse_bare(value: str, max_length: int) -> str:
+    """Read a key that stands without quotes.
+
+    :raises UnusableKey: saying what is wrong.
+    """
+    _checked(value, max_length)
+    if not _BARE_KEY.fullmatch(value):
+        raise UnusableKey(
+            "The idempotency key has characters that are not allowed. "
+            + _HELP.format(length=max_length)
+        )
+    return value
+
+
+def _parse_string(value: str) -> str:
+    try:
+        item = http_sf.parse(value.encode("ascii"), tltype="item")
+    except (http_sf.StructuredFieldError, ValueError) as error:
+        raise UnusableKey(
+            f"The idempotency key is no valid String (RFC 9651, 3.3.3): {error}"
+        ) from None
+    bare = item[0] if isinstance(item, tuple) else item
+    if type(bare) is not str:
+        raise UnusableKey(
+            'The idempotency key must be a String (RFC 9651, 3.3.3), in double quotes: "key".'
+        )
+    return bare
+
+
+def _checked(key: str, max_length: int) -> str:
+    if not key.strip(" "):
+        raise UnusableKey("The idempotency key is empty. " + _HELP.format(length=max_length))
+    if len(key) > max_length:
+        raise UnusableKey(
+            f"The idempotency key has {len(key)} characters; at most {max_length} are allowed."
+        )
+    return key
+
+
+def check_custom(key: object, settings: Settings) -> str:
+    """Check the key that an application's own function found.
+
+    :raises TypeError: when it is no text, which is the application's fault.
+    :raises KeyInvalid: when it is empty, too long or no valid Unicode.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key function must return a str or None, not {type(key).__name__}")
+    try:
+        if any("\ud800" <= character <= "\udfff" for character in key):
+            raise UnusableKey("The idempotency key is no valid Unicode text.")
+        return _checked(key, settings.key_max_length)
+    except UnusableKey as error:
+        raise KeyInvalid(str(error), base=settings.problem_base) from None
+
+
+def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> str:
+    """Name the record of a key: who it belongs to and what it says, in a digest.
+
+    The braces are a hash tag: what is added later lands on the same slot of a cluster.
+    """
+    digest = hashlib.blake2b(digest_size=20)
+    for part in (app, scope, key):
+        update_framed(digest, part)
+    return f"{prefix}{{{base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}}}"
+
+
+def update_framed(digest: hashlib.blake2b, part: str | bytes | None) -> None:
+    """Add a part to a digest behind its length, so that no two lists of parts look alike."""
+    if part is None:
+        digest.update(b"-")
+        return
+    data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+    digest.update(b"%d:" % len(data))
+    digest.update(data)
+
+
+def shortened(key: str | None) -> str:
+    """Cut a key for a log line; a whole key would let its reader ask for the response."""
+    return "-" if key is None else key[: min(8, len(key) // 2)]

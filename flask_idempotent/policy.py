@@ -1,0 +1,185 @@
+"""The policy: what an application promises its clients, route by route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from flask_idempotent import problems
+from flask_idempotent.decorator import EXEMPT, own_overrides
+from flask_idempotent.settings import Settings
+from flask_idempotent.state import NO_OVERRIDES, State, state_of
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.routing import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is promised for one route.
+
+    :param path: the route's rule.
+    :param methods: the methods that are protected.
+    :param required: whether a request without a key is refused.
+    :param window: seconds that a response is kept.
+    :param wait: seconds that a duplicate waits for the first request.
+    :param after_crash: ``"rerun"`` or ``"hold"``.
+    :param max_body: octets of the largest response that is kept.
+    :param scope: ``"default"`` or ``"custom"``.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    required: bool
+    window: float
+    wait: float
+    after_crash: str
+    max_body: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an application promises.
+
+    :param headers: the headers that may carry the key.
+    :param field: the form field and query argument that may carry it.
+    :param max_length: characters of the longest key.
+    :param strict: whether ``Idempotency-Key`` must be a quoted string.
+    :param replay_header: marks a replay.
+    :param routes: the routes that are protected.
+    :param problem_base: what the type of a problem begins with.
+    """
+
+    headers: tuple[str, ...]
+    field: str
+    max_length: int
+    strict: bool
+    replay_header: str
+    problem_base: str
+    routes: tuple[Route, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The policy for programs, with the table of problems."""
+        described = [
+            {
+                "type": self.problem_base + kind.slug,
+                "title": kind.title,
+                "status": kind.code,
+                "retryable": kind.retryable,
+                "meaning": kind.__doc__,
+            }
+            for kind in problems.ALL
+        ]
+        return asdict(self) | {"problems": described}
+
+    def as_markdown(self) -> str:
+        """The policy for people, to publish as it is or to build upon."""
+        bare = (
+            ""
+            if self.strict
+            else ', or as it is, of visible ASCII characters without `"`, `,`, `;` and `\\`'
+        )
+        return _MARKDOWN.format(
+            headers=" or ".join(f"`{name}`" for name in self.headers),
+            field=self.field,
+            bare=bare,
+            max_length=self.max_length,
+            replay_header=self.replay_header,
+            routes="\n".join(map(_route_row, self.routes)),
+            problems="\n".join(map(self._problem_row, problems.ALL)),
+        )
+
+    def _problem_row(self, kind: type[problems.Problem]) -> str:
+        again = "yes" if kind.retryable else "no"
+        return f"| {kind.code} | `{self.problem_base}{kind.slug}` | {again} | {kind.__doc__} |"
+
+
+def policy_of(app: Flask) -> Policy:
+    """Read what an application promises from its routes and settings."""
+    general = state_of(app).settings()
+    return Policy(
+        general.headers,
+        general.field,
+        general.key_max_length,
+        general.strict_keys,
+        general.replay_header,
+        general.problem_base,
+        tuple(_routes(app, state_of(app))),
+    )
+
+
+def _routes(app: Flask, state: State) -> Iterator[Route]:
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        # The methods of a class-based view may have keywords of their own.
+        groups: dict[int, tuple[Settings, list[str]]] = {}
+        for method in sorted(rule.methods or ()):
+            overrides = own_overrides(app.view_functions[rule.endpoint], method)
+            if overrides is EXEMPT or (overrides is None and not state.app_wide):
+                continue
+            settings = state.settings(NO_OVERRIDES if overrides is None else overrides)
+            if settings.tracks(method):
+                groups.setdefault(id(settings), (settings, []))[1].append(method)
+        for settings, methods in groups.values():
+            yield _route(rule, settings, tuple(methods))
+
+
+def _route(rule: Rule, settings: Settings, methods: tuple[str, ...]) -> Route:
+    return Route(
+        rule.rule,
+        methods,
+        settings.required,
+        settings.expire,
+        settings.timeout,
+        settings.on_crash,
+        settings.max_body,
+        "default" if settings.scope is None else "custom",
+    )
+
+
+def _route_row(route: Route) -> str:
+    needed = "required" if route.required else "optional"
+    after = "runs again" if route.after_crash == "rerun" else "never runs again"
+    return (
+        f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {route.window:g} s "
+        f"| {route.wait:g} s | {after} | {route.max_body} |"
+    )
+
+
+_MARKDOWN = """\
+# Repeating requests safely
+
+Some operations of this API carry an idempotency key. An operation with a key runs once: every
+other request with the same key, at the same moment or later, gets the first one's response.
+
+## The key
+
+- Make a new random key for each operation, such as a UUID, and send the same key with every retry.
+- Send it in the header {headers}: as a quoted string (RFC 9651, 3.3.3){bare}. It has 1 to
+  {max_length} characters. Forms may send it in the field `{field}`, and any request in the query
+  argument of that name.
+- A key belongs to its caller: two callers who send the same key are two operations.
+- A retry must be the same request: method, path, query, media type and body. The same key with
+  another request gets 422.
+
+## Operations
+
+| Methods | Path | Key | Response kept | Duplicate waits | If the server dies meanwhile | Largest response kept (octets) |
+| --- | --- | --- | --- | --- | --- | --- |
+{routes}
+
+A response that was sent before has the header `{replay_header}: true`. After the time in
+"Response kept" a key is new again. Answers with the status 408, 425, 429 or 500 and above are not
+kept, unless the operation says otherwise: the next request runs.
+
+## Problems
+
+They come as `application/problem+json` (RFC 9457). Where "again" is yes, the same request may
+succeed after the seconds in `Retry-After`.
+
+| Status | Type | Again | Meaning |
+| --- | --- | --- | --- |
+{problems}
+"""  # noqa: E501

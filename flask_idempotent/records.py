@@ -1,0 +1,166 @@
+"""Records: what the store keeps for a key, and its bytes.
+
+A record is a fixed header, which the Lua scripts read in place, followed by msgpack. Nothing is
+ever pickled. The header, big-endian:
+
+====== ====== ====================================================================
+offset length meaning
+====== ====== ====================================================================
+0      1      version of this layout
+1      1      state: ``p`` in progress, ``c`` completed
+2      8      lease deadline, milliseconds of the store's clock (0 when completed)
+10     4      attempt: 1 on a first run, one more for each take-over
+14     4      where a late owner's response begins in this record, 0 for none
+18     16     owner token
+34     16     fingerprint of the request
+50            msgpack: ``[host, pid, started]`` or ``[status, headers, body, time]``
+====== ====== ====================================================================
+
+A completed record whose body is nil is the marker of a response that was not kept.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from flask_idempotent.errors import RecordUnreadable
+
+VERSION = 1
+OWNER_SIZE = FINGERPRINT_SIZE = 16
+
+_IN_PROGRESS = b"p"
+_COMPLETED = b"c"
+_HEADER = struct.Struct(f">BcdII{OWNER_SIZE}s{FINGERPRINT_SIZE}s")
+
+HEADER_SIZE = _HEADER.size
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """A key whose view is running, or whose owner died.
+
+    :param owner: random token of the run.
+    :param fingerprint: digest of the request.
+    :param attempt: 1 on a first run, higher after a take-over.
+    :param deadline: end of the lease in milliseconds of the store's clock.
+    :param host: name of the machine that runs the view.
+    :param pid: process that runs the view.
+    :param started: wall clock when the run began, seconds since 1970; for people, never compared.
+    """
+
+    owner: bytes
+    fingerprint: bytes
+    attempt: int = 1
+    deadline: int = 0
+    host: str = ""
+    pid: int = 0
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A key whose view has answered.
+
+    :param owner: token of the run that answered.
+    :param fingerprint: digest of the request.
+    :param attempt: which run answered.
+    :param status: the status code, or the whole status line where its reason is not the usual one.
+    :param headers: names and values in their order, repetitions included.
+    :param body: the octets, or None for a response that was not kept.
+    :param time: wall clock of the answer, seconds since 1970; for people, never compared.
+    """
+
+    owner: bytes
+    fingerprint: bytes
+    attempt: int
+    status: int | str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    time: float = 0.0
+
+    @property
+    def code(self) -> int:
+        """The status code, such as 201."""
+        return self.status if isinstance(self.status, int) else int(self.status.partition(" ")[0])
+
+
+Record = InProgress | Completed
+
+
+def encode(record: Record, *, offer: int = 0) -> bytes:
+    """Turn a record into bytes.
+
+    :param offer: where a late owner's response begins, see the table above.
+    """
+    if isinstance(record, InProgress):
+        state, deadline = _IN_PROGRESS, record.deadline
+        payload: list[Any] = [record.host, record.pid, record.started]
+    else:
+        state, deadline = _COMPLETED, 0
+        headers = [part for pair in record.headers for part in pair]
+        payload = [record.status, headers, record.body, record.time]
+    header = _HEADER.pack(
+        VERSION, state, deadline, record.attempt, offer, record.owner, record.fingerprint
+    )
+    # A header may hold what is no text, which must not cost a view its response.
+    return header + bytes(msgpack.packb(payload, unicode_errors="surrogatepass"))
+
+
+def decode(data: bytes) -> Record:
+    """Turn bytes into a record.
+
+    :raises RecordUnreadable: on an unknown version or damaged bytes.
+    """
+    try:
+        version, state, deadline, attempt, offer, owner, fingerprint = _HEADER.unpack_from(data)
+        if version != VERSION:
+            raise RecordUnreadable(
+                f"record version {version} is unknown, this release reads {VERSION}"
+            )
+        payload = data[HEADER_SIZE : offer or None]
+        if state == _IN_PROGRESS:
+            return InProgress(owner, fingerprint, attempt, int(deadline), *_origin(payload))
+        if state == _COMPLETED:
+            return Completed(owner, fingerprint, attempt, *_response(payload))
+    except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise RecordUnreadable(f"record is damaged: {error}") from error
+    raise RecordUnreadable(f"record state {state!r} is unknown")
+
+
+def _origin(payload: bytes) -> tuple[str, int, float]:
+    # A claim's reply carries the header alone.
+    host, pid, started = _unpack(payload) if payload else ("", 0, 0.0)
+    _require(type(host) is str and type(pid) is int and type(started) is float)
+    return host, pid, started
+
+
+def _response(
+    payload: bytes,
+) -> tuple[int | str, tuple[tuple[str, str], ...], bytes | None, float]:
+    status, flat, body, time = _unpack(payload)
+    _require(_is_status(status) and type(time) is float)
+    _require(body is None or type(body) is bytes)
+    _require(type(flat) is list and len(flat) % 2 == 0)
+    _require(all(type(part) is str for part in flat))
+    return status, tuple(zip(flat[::2], flat[1::2], strict=True)), body, time
+
+
+def _unpack(payload: bytes) -> Any:
+    return msgpack.unpackb(payload, unicode_errors="surrogatepass")
+
+
+def _is_status(status: object) -> bool:
+    # Werkzeug takes any number from a view, and 0 where it gave a phrase alone.
+    if isinstance(status, str):
+        code = status.partition(" ")[0]
+        return code.isascii() and code.isdecimal()
+    return type(status) is int
+
+
+def _require(true: bool) -> None:
+    if not true:
+        raise ValueError("its parts have unexpected types")

@@ -1,0 +1,96 @@
+"""Scopes: who a key belongs to, so that nobody gets a response meant for another."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from flask import current_app
+from flask.globals import request_ctx
+from werkzeug.http import parse_list_header
+
+if TYPE_CHECKING:
+    from flask import Request
+
+    from flask_idempotent.settings import Settings
+
+#: What names the caller in schemes whose header changes with every request, in lower case.
+_STEADY_PARTS = {
+    "digest": ("username", "username*"),
+    "aws4-hmac-sha256": ("credential",),
+    "aws4-ecdsa-p256-sha256": ("credential",),
+    "oauth": ("oauth_consumer_key", "oauth_token"),
+    "hawk": ("id",),
+    "signature": ("keyid",),
+}
+#: What Flask-Login keeps in the session.
+_USER, _REMEMBER = "_user_id", "_remember"
+
+
+def scope_of(request: Request, settings: Settings) -> str | bytes | None:
+    """Say who the request's key belongs to; None is the one shared anonymous scope.
+
+    :raises TypeError: when the application's own function returns something else.
+    """
+    if settings.scope is None:
+        return default_scope(request)
+    scope = settings.scope(request)
+    if scope is not None and not isinstance(scope, str | bytes):
+        raise TypeError(
+            f"a scope function must return str, bytes or None, not {type(scope).__name__}"
+        )
+    return scope
+
+
+def default_scope(request: Request) -> str | None:
+    """The caller by the Authorization header and by Flask-Login's user."""
+    parts = (credentials(request.environ.get("HTTP_AUTHORIZATION")), _login(request))
+    if parts == (None, None):
+        return None
+    # Each behind its length: no header can look like a header and a user.
+    return "".join("-" if part is None else f"{len(part)}:{part}" for part in parts)
+
+
+def credentials(header: str | None) -> str | None:
+    """The steady part of an Authorization header: all of it, or the user where it is signed."""
+    if header is None:
+        return None
+    scheme, _, rest = header.partition(" ")
+    names = _STEADY_PARTS.get(scheme.lower(), ())
+    parts = parse_list_header(rest) if names else []
+    found = [part for part in parts if part.partition("=")[0].strip().lower() in names]
+    if scheme.lower().startswith("aws4-"):
+        # Behind the access key stand the day, the region and the service.
+        found = [part.partition("/")[0] for part in found]
+    # Without the part that names the caller, the whole header is the safe choice.
+    return f"{scheme.lower()} {', '.join(found)}" if found else header
+
+
+def _login(request: Request) -> str | None:
+    # Looking must not mark the session as used: the answer would gain "Vary: Cookie".
+    # Since Flask 3.1.3 the context's property does that, before then the session's own methods.
+    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    session = context._session if hasattr(context, "_session") else context.session
+    accessed = session.accessed
+    try:
+        user = session.get(_USER)
+        forgotten = session.get(_REMEMBER) == "clear"
+    finally:
+        session.accessed = accessed
+    if user is None and not forgotten:
+        user = _remembered(request)
+    return None if user is None else str(user)
+
+
+def _remembered(request: Request) -> str | None:
+    # Flask-Login's cookie names the user before the view has Flask-Login write the session.
+    cookie = request.cookies.get(current_app.config.get("REMEMBER_COOKIE_NAME", "remember_token"))
+    if cookie is None or not hasattr(current_app, "login_manager"):
+        return None
+    # Digits that are no ASCII are a TypeError.
+    with suppress(ImportError, TypeError):
+        from flask_login import decode_cookie
+
+        user: str | None = decode_cookie(cookie)
+        return user
+    return None

@@ -1,0 +1,331 @@
+"""Settings: their names, defaults, checks and order of precedence.
+
+A value given to the view's decorator wins over one given to the extension, which wins over the
+application's config, which wins over the default. The table ``OPTIONS`` is the whole list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from flask_idempotent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request, Response
+
+Seconds = float | timedelta
+
+#: Methods that are never tracked: they have no effect that must not be repeated (RFC 9110, 9.2.1).
+UNTRACKED_METHODS = frozenset({"HEAD", "OPTIONS", "TRACE"})
+#: One century, which Redis still counts exactly in milliseconds.
+_LONGEST = 100 * 365 * 24 * 3600
+
+
+class Overrides(TypedDict, total=False):
+    """The keywords of ``@idempotent`` and ``Idempotent``; the settings table explains each."""
+
+    timeout: Seconds
+    expire: Seconds
+    lease: Seconds
+    on_crash: Literal["rerun", "hold"]
+    required: bool
+    methods: Collection[str]
+    key: Callable[[Request], str | None]
+    scope: Callable[[Request], str | bytes | None]
+    fingerprint: Callable[[Request], str | bytes] | Literal[False]
+    ignore_fields: Collection[str]
+    store_if: Callable[[Response], bool]
+    max_body: int
+    drop_headers: Collection[str]
+    keep_headers: Collection[str]
+    on_store_error: Literal["reject", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that one request uses, checked and in their final form.
+
+    Times are seconds. ``OPTIONS`` gives names and defaults, the settings page their meaning.
+    """
+
+    redis_url: str
+    timeout: float
+    expire: float
+    lease: float
+    on_crash: str
+    required: bool
+    methods: frozenset[str] | None
+    headers: tuple[str, ...]
+    field: str
+    strict_keys: bool
+    key_max_length: int
+    key: Callable[[Request], str | None] | None
+    scope: Callable[[Request], str | bytes | None] | None
+    fingerprint: Callable[[Request], str | bytes] | Literal[False] | None
+    ignore_fields: frozenset[str]
+    store_if: Callable[[Response], bool]
+    max_body: int
+    drop_headers: frozenset[str]
+    keep_headers: frozenset[str]
+    replay_header: str
+    on_store_error: str
+    max_waiters: int | None
+    problem_base: str
+    prefix: str
+
+    def tracks(self, method: str) -> bool:
+        """Say whether requests of this method are tracked."""
+        if self.methods is None:
+            return method not in UNTRACKED_METHODS
+        return method in self.methods
+
+
+def storable(response: Response) -> bool:
+    """Keep every answer but those that ask for another try: 408, 425, 429 and 500 and above."""
+    return response.status_code < 500 and response.status_code not in (408, 425, 429)
+
+
+# Checks: each takes the setting's name as the user wrote it and the value, and returns the value
+# in its final form.
+
+Check = Callable[[str, Any], Any]
+
+
+def _seconds(*, above: bool) -> Check:
+    wanted = "above 0" if above else "0 or more"
+
+    def check(name: str, value: Any) -> float:
+        number = value.total_seconds() if isinstance(value, timedelta) else value
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise _wrong(name, value, "a number of seconds or a timedelta", "60 or timedelta(...)")
+        if not (number > 0 or (number == 0 and not above)) or number > _LONGEST:
+            raise _wrong(name, value, f"{wanted} seconds and at most a century", "60")
+        return float(number)
+
+    return check
+
+
+def _integer(lowest: int, *, optional: bool = False) -> Check:
+    def check(name: str, value: Any) -> int | None:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise _wrong(name, value, f"a whole number of {lowest} or more", str(max(lowest, 100)))
+        return value
+
+    return check
+
+
+def _choice(*choices: str) -> Check:
+    def check(name: str, value: Any) -> str:
+        if value not in choices:
+            raise _wrong(name, value, " or ".join(map(repr, choices)), repr(choices[0]))
+        return str(value)
+
+    return check
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False", "True")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise _wrong(name, value, "a text that is not empty", "'text'")
+    return value
+
+
+def _url(name: str, value: Any) -> str:
+    # The value stays out of the error: it may hold a password.
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{name} must be a text such as redis://localhost:6379/0")
+    return value
+
+
+def _token(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if not all(c.isascii() and (c.isalnum() or c in "!#$%&'*+-.^_`|~") for c in text):
+        raise _wrong(name, value, "a header name (RFC 9110, 5.6.2)", "'Idempotency-Key'")
+    return text
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if (
+        isinstance(value, str | bytes | Mapping)
+        or not isinstance(value, Collection)
+        or not all(isinstance(item, str) and item for item in value)
+    ):
+        raise _wrong(name, value, "a tuple, list or set of names", "('one', 'two')")
+    return tuple(value)
+
+
+def _name_set(name: str, value: Any) -> frozenset[str]:
+    return frozenset(_names(name, value))
+
+
+def _header_names(name: str, value: Any) -> tuple[str, ...]:
+    names = tuple(_token(name, item) for item in _names(name, value))
+    if not names:
+        raise _wrong(name, value, "at least one header name", "('Idempotency-Key',)")
+    return names
+
+
+def _header_set(name: str, value: Any) -> frozenset[str]:
+    return frozenset(_token(name, item).lower() for item in _names(name, value))
+
+
+def _keep_headers(name: str, value: Any) -> frozenset[str]:
+    kept = _header_set(name, value)
+    for header in sorted(kept & NEVER_KEPT):
+        raise _wrong(name, header, "headers that may be kept; this one belongs to a connection", "")
+    return kept
+
+
+def _methods(name: str, value: Any) -> frozenset[str] | None:
+    if value is None:
+        return None
+    methods = frozenset(item.upper() for item in _names(name, value))
+    if not methods or methods & UNTRACKED_METHODS:
+        raise _wrong(
+            name, value, "HTTP methods, without HEAD, OPTIONS and TRACE", "('POST', 'PATCH')"
+        )
+    return methods
+
+
+def _function(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise _wrong(name, value, "a function", "lambda request: ...")
+    return value
+
+
+def _store_if(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise _wrong(name, value, "a function", "lambda response: response.status_code < 500")
+    return value
+
+
+def _fingerprint(name: str, value: Any) -> Any:
+    return value if value is False else _function(name, value)
+
+
+def _wrong(name: str, value: object, expected: str, example: str) -> SettingsError:
+    hint = f" For example: {example}" if example else ""
+    return SettingsError(f"{name} must be {expected}, not {value!r}.{hint}")
+
+
+#: Headers that describe a connection or a message and are made anew for each answer
+#: (RFC 9110, 7.6.1): ``keep_headers`` cannot bring them back.
+NEVER_KEPT = frozenset(
+    {
+        "connection", "content-length", "date", "keep-alive", "proxy-authenticate",
+        "proxy-authentication-info", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the settings table.
+
+    :param name: attribute of ``Settings``; the keyword too, where there is one.
+    :param config: name in the application's config, or None.
+    :param default: the value where nothing is given.
+    :param check: turns the user's value into its final form or raises ``SettingsError``.
+    """
+
+    name: str
+    config: str | None
+    default: Any
+    check: Check
+
+
+OPTIONS = (
+    Option("redis_url", "REDIS_URL", "redis://localhost:6379/0", _url),
+    Option("timeout", "IDEMPOTENT_TIMEOUT", 60, _seconds(above=False)),
+    Option("expire", "IDEMPOTENT_EXPIRE", 240, _seconds(above=True)),
+    Option("lease", "IDEMPOTENT_LEASE", 30, _seconds(above=True)),
+    Option("on_crash", "IDEMPOTENT_ON_CRASH", "rerun", _choice("rerun", "hold")),
+    Option("required", "IDEMPOTENT_REQUIRED", False, _boolean),
+    Option("methods", "IDEMPOTENT_METHODS", None, _methods),
+    Option(
+        "headers", "IDEMPOTENT_HEADERS", ("Idempotency-Key", "X-Idempotent-Key"), _header_names
+    ),
+    Option("field", "IDEMPOTENT_FIELD", "__idempotent_key", _text),
+    Option("strict_keys", "IDEMPOTENT_STRICT_KEYS", False, _boolean),
+    Option("key_max_length", "IDEMPOTENT_KEY_MAX_LENGTH", 255, _integer(1)),
+    Option("key", None, None, _function),
+    Option("scope", "IDEMPOTENT_SCOPE", None, _function),
+    Option("fingerprint", "IDEMPOTENT_FINGERPRINT", None, _fingerprint),
+    Option("ignore_fields", "IDEMPOTENT_IGNORE_FIELDS", (), _name_set),
+    Option("store_if", "IDEMPOTENT_STORE_IF", storable, _store_if),
+    Option("max_body", "IDEMPOTENT_MAX_BODY", 1024 * 1024, _integer(0)),
+    Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _header_set),
+    Option("keep_headers", "IDEMPOTENT_KEEP_HEADERS", (), _keep_headers),
+    Option("replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", _token),
+    Option("on_store_error", "IDEMPOTENT_ON_STORE_ERROR", "reject", _choice("reject", "run")),
+    Option("max_waiters", "IDEMPOTENT_MAX_WAITERS", None, _integer(0, optional=True)),
+    Option("problem_base", "IDEMPOTENT_PROBLEM_BASE", "urn:flask-idempotent:problem:", _text),
+    Option("prefix", "IDEMPOTENT_PREFIX", "IDEMPOTENT_", _text),
+)  # fmt: skip
+
+_KEYWORDS = frozenset(Overrides.__annotations__)
+_CONFIG_NAMES = frozenset(option.config for option in OPTIONS if option.config)
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Check keywords of the decorator or the extension by themselves, before any app exists.
+
+    :raises SettingsError: on a wrong name, type or range.
+    """
+    for name in overrides:
+        if name not in _KEYWORDS:
+            raise SettingsError(f"{name}= is no setting.{_nearest(name, _KEYWORDS)}")
+    for option in OPTIONS:
+        if option.name in overrides:
+            option.check(f"{option.name}=", overrides[option.name])
+
+
+def resolve(config: Mapping[str, Any], *layers: Mapping[str, Any]) -> Settings:
+    """Find the value of each setting.
+
+    :param config: the application's config.
+    :param layers: keywords, the most important first.
+    :raises SettingsError: on a wrong name, type or range.
+    """
+    for name in config:
+        if name.startswith("IDEMPOTENT_") and name not in _CONFIG_NAMES:
+            raise SettingsError(f"{name} is no setting.{_nearest(name, _CONFIG_NAMES)}")
+    return Settings(**{option.name: _resolve_one(option, config, layers) for option in OPTIONS})
+
+
+def _resolve_one(option: Option, config: Mapping[str, Any], layers: Iterable[Any]) -> Any:
+    for layer in layers:
+        if option.name in layer:
+            return option.check(f"{option.name}=", layer[option.name])
+    if option.config is not None and option.config in config:
+        return option.check(option.config, config[option.config])
+    return option.check(option.config or option.name, option.default)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # Without the prefix, which would make any two names look alike.
+    short = {full.removeprefix("IDEMPOTENT_"): full for full in sorted(known)}
+    close = difflib.get_close_matches(name.removeprefix("IDEMPOTENT_"), short, n=1)
+    return (
+        f" Did you mean {short[close[0]]}?"
+        if close
+        else f" Known are: {', '.join(short.values())}."
+    )
+
+
+def milliseconds(seconds: float) -> int:
+    """Turn a time into whole milliseconds, never less than one."""
+    return max(1, math.ceil(seconds * 1000))

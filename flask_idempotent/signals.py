@@ -1,0 +1,68 @@
+"""Signals: what the library did, told as it happens.
+
+The sender is the application object. ``key`` is the client's own key and ``storage_key`` the name
+of its record in the store. A receiver runs in the thread that caused the signal; ``lease_lost``
+and ``store_failed`` may come from a background thread, outside any request.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+from blinker import NamedSignal, Namespace
+
+logger = logging.getLogger("flask_idempotent")
+
+_signals = Namespace()
+
+#: A request claimed its key and its view is about to run.
+#: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run; ``owner``: str.
+claimed = _signals.signal("claimed")
+
+#: The view's response is stored.
+#: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, false when the body was too
+#: large or broke off, so that a retry gets 409 "response-not-kept".
+completed = _signals.signal("completed")
+
+#: The claim was given up; the next request with this key runs.
+#: ``key``, ``storage_key``: str; ``reason``: ``"failed"`` (an exception left the view) or
+#: ``"not-stored"`` (``store_if`` said no, or the response is a 206 or 304).
+released = _signals.signal("released")
+
+#: A duplicate got the stored response.
+#: ``key``, ``storage_key``: str; ``status``: int; ``waited``: float, seconds; ``age``: float,
+#: seconds since the response was stored.
+replayed = _signals.signal("replayed")
+
+#: A duplicate waited for the first request.
+#: ``key``, ``storage_key``: str; ``seconds``: float.
+waited = _signals.signal("waited")
+
+#: A request was answered with one of the library's own problems; its view did not run.
+#: ``key``: str or None; ``storage_key``: str or None; ``problem``: str, the last part of the
+#: problem's type; ``status``: int.
+rejected = _signals.signal("rejected")
+
+#: An owner overran its lease and lost its claim to another request, or to an expired record.
+#: ``key``, ``storage_key``, ``owner``: str; ``attempt``: int.
+lease_lost = _signals.signal("lease_lost")
+
+#: The store did not do what it was asked.
+#: ``operation``: ``"claim"``, ``"complete"``, ``"release"`` or ``"renew"``; ``error``: exception.
+store_failed = _signals.signal("store_failed")
+
+
+def tell(signal: NamedSignal, sender: object, **data: Any) -> None:
+    """Send a signal; a receiver that fails is logged and harms nobody, nor the other receivers."""
+    if not signal.receivers or signal.is_muted:
+        return
+    # Not signal.send, which stops at the first that fails.
+    for receiver in list(signal.receivers_for(sender)):
+        try:
+            if inspect.iscoroutinefunction(receiver):
+                raise TypeError("a receiver must be a plain function, not an async one")
+            receiver(sender, **data)
+        except Exception:
+            logger.exception("a receiver of the signal %s failed", signal.name)

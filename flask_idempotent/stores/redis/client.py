@@ -1,0 +1,286 @@
+"""The only door to redis-py: commands with bounded waiting, and its errors translated.
+
+redis-py's own defaults resend a command ten times with pauses and wait five seconds for each
+reply. A request cannot wait that long to learn that the store is dead, so this client keeps its
+own connection pool with short times and sends a command again once, and only at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from redis import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.exceptions import (
+    BusyLoadingError,
+    ChildDeadlockedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Seconds to wait for a connection, for a reply, and for a place in the pool. A request learns
+#: within 2 seconds that the store is dead: first it may wait for a place, then it finds a store
+#: that takes no connection, or one that takes it at once and is silent.
+CONNECT_TIMEOUT = 0.7
+REPLY_TIMEOUT = 0.9
+POOL_TIMEOUT = 0.9
+#: A command whose connection broke within this time is sent once more.
+_RESEND_WITHIN = 0.1
+_MAX_CONNECTIONS = 50
+
+#: Connection arguments that this client decides itself.
+_OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", "event_dispatcher",
+        "maint_notifications_config", "maint_notifications_pool_handler", "legacy_responses",
+        "himport_registry", "oss_cluster_maint_notifications_handler")  # fmt: skip
+
+_ERRORS = (RedisError, ChildDeadlockedError, OSError)
+_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+#: Errors that a server answers with: nothing was carried out.
+_ANSWERS = (ResponseError, BusyLoadingError)
+_REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
+
+
+class Script:
+    """A Lua script, known to the server by its digest.
+
+    :param name: file name without its ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
+        self.source = path.read_bytes()
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+class Client:
+    """Sends commands to a server.
+
+    :param pool: a redis-py connection pool that says where and how to connect.
+    :param prepare: called before each use; makes sure that there is a server.
+    """
+
+    def __init__(self, pool: ConnectionPool, prepare: Callable[[], None] = lambda: None) -> None:
+        self._prepare = prepare
+        given = pool.connection_kwargs
+        arguments = {name: value for name, value in given.items() if name not in _OWN}
+        arguments.update(
+            socket_timeout=_at_most(REPLY_TIMEOUT, given.get("socket_timeout")),
+            socket_connect_timeout=_at_most(CONNECT_TIMEOUT, given.get("socket_connect_timeout")),
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+            health_check_interval=0,
+            protocol=2,
+        )
+        if "path" in arguments:
+            del arguments["socket_keepalive"]
+        self.database: int = int(given.get("db") or 0)
+        # redis-py's pool has no type annotations.
+        self._pool: Any = BlockingConnectionPool(
+            max_connections=min(pool.max_connections, _MAX_CONNECTIONS),
+            timeout=POOL_TIMEOUT,
+            connection_class=pool.connection_class,
+            **arguments,
+        )
+
+    @classmethod
+    def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
+        """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address."""
+        try:
+            client = cls(ConnectionPool.from_url(url), prepare)
+            # Not connected; but an unknown option in the address is noticed here, at the start.
+            client._connection()
+            return client
+        except TypeError as error:
+            raise SettingsError(f"the store's address has an unknown option: {error}") from None
+        except (ValueError, RedisError):
+            # Their messages quote the address, perhaps its password.
+            raise SettingsError(
+                "the store's address cannot be used: it must look like "
+                "redis://user:password@host:6379/0, with special characters of the password as %XX"
+            ) from None
+
+    @classmethod
+    def from_redis(cls, client: object) -> Client:
+        """Make a client that connects as a redis-py client does."""
+        pool = client.connection_pool if isinstance(client, Redis) else None
+        if type(pool) not in (ConnectionPool, BlockingConnectionPool):
+            raise SettingsError(
+                "store= must be a store of this package or a redis.Redis client with a plain "
+                f"connection pool, not {type(client).__name__}"
+            )
+        assert pool is not None
+        return cls(pool)
+
+    def __repr__(self) -> str:
+        given = self._pool.connection_kwargs
+        where = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+        return f"<Client {where}/{self.database}>"
+
+    def execute(self, *command: Any) -> Any:
+        """Send one command and return its reply.
+
+        :raises WriteRefused: when the server takes no writes.
+        :raises StoreUnavailable: when it does not answer, or answers with an error.
+        """
+        return _or_raise(self.execute_many([command])[0])
+
+    def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands in one round trip.
+
+        :returns: replies; a ``StoreError`` in the place of one that failed.
+        """
+        return _translated(self._exchange(commands))
+
+    def run(self, script: Script, key: str, *arguments: Any) -> Any:
+        """Run a script on one key; raises as ``execute`` does."""
+        return _or_raise(self.run_many(script, [(key, *arguments)])[0])
+
+    def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run a script once for each key and its arguments, in one round trip.
+
+        :returns: replies; a ``StoreError`` in the place of one that failed.
+        """
+        replies = self._exchange([("EVALSHA", script.digest, 1, *call) for call in calls])
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # The server was restarted, or its scripts flushed. None of these calls has run.
+            replies = self._exchange([("EVAL", script.source, 1, *call) for call in calls])
+        return _translated(replies)
+
+    def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        self._prepare()
+        started = time.monotonic()
+        sent = False
+        try:
+            connection = self._pool.get_connection()
+            try:
+                packed = connection.pack_commands(commands)
+                sent = True
+                try:
+                    return _round_trip(connection, packed, len(commands))
+                except _LOST:
+                    if time.monotonic() - started > _RESEND_WITHIN:
+                        raise
+                    return _round_trip(connection, packed, len(commands))
+            finally:
+                self._pool.release(connection)
+        except _ERRORS as error:
+            raise StoreUnavailable(_message(error), sent=sent) from error
+
+    @contextmanager
+    def subscription(self) -> Iterator[Feed]:
+        """Open a connection of its own for pub/sub.
+
+        :raises StoreUnavailable: when the server cannot be reached.
+        """
+        self._prepare()
+        connection = self._connection()
+        try:
+            with _translation():
+                connection.connect()
+            yield Feed(connection)
+        finally:
+            connection.disconnect()
+
+    def _connection(self) -> Any:
+        return self._pool.connection_class(**self._pool.connection_kwargs)
+
+    def close(self) -> None:
+        """Close the pool's connections; a later command opens new ones."""
+        self._pool.disconnect()
+
+
+class Feed:
+    """A connection that listens to channels.
+
+    :param connection: a redis-py connection, used by one thread alone.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """The socket's number, for a selector."""
+        return int(self._connection._sock.fileno())
+
+    def send(self, *command: str) -> None:
+        """Send SUBSCRIBE, UNSUBSCRIBE or PING; what it answers comes with ``messages``."""
+        with _translation():
+            self._connection.send_command(*command, check_health=False)
+
+    def messages(self) -> Iterator[list[bytes]]:
+        """What has arrived, until nothing more is there."""
+        with _translation():
+            while self._connection.can_read(0):
+                yield self._connection.read_response()
+
+
+def _round_trip(connection: Any, packed: Any, count: int) -> list[Any]:
+    try:
+        connection.send_packed_command(packed, check_health=False)
+        return [_reply(connection) for _ in range(count)]
+    except BaseException:
+        # The handler of a signal may raise before the reply is read, which is nobody else's.
+        connection.disconnect()
+        raise
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except _ANSWERS as error:
+        return error
+
+
+@contextmanager
+def _translation() -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        raise StoreUnavailable(_message(error)) from error
+
+
+def _translated(replies: list[Any]) -> list[Any]:
+    return [_refusal(reply) if isinstance(reply, _ANSWERS) else reply for reply in replies]
+
+
+def _refusal(error: RedisError) -> StoreError:
+    message = _message(error)
+    if isinstance(error, OutOfMemoryError | ReadOnlyError) or message.startswith(_REFUSALS):
+        return WriteRefused(message)
+    return StoreUnavailable(message, sent=False)
+
+
+def _or_raise(reply: Any) -> Any:
+    if isinstance(reply, StoreError):
+        raise reply
+    return reply
+
+
+def _message(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _at_most(bound: float, wish: object) -> float:
+    return min(bound, float(wish)) if isinstance(wish, int | float) and wish > 0 else bound

@@ -1,0 +1,36 @@
+-- Stores the response of a run.
+--
+-- KEYS[1]  the record
+-- ARGV[1]  the completed record
+-- ARGV[2]  time to live in milliseconds
+-- ARGV[3]  what follows the key's name in its channel's
+-- ARGV[4]  '1' when the record travels in the message, else waiters read it
+--
+-- A message that may not be sent makes waiters slower, never a stored response a failure: pcall.
+--
+-- Returns 1  stored, now or before
+--         2  another run is in progress; the response waits in its record (a late owner's offer)
+--         3  something else stands: another's response, another payload, an unreadable record
+local old = redis.call('GET', KEYS[1])
+if old then
+  if #old < 50 or string.byte(old, 1) ~= 1 then
+    return 3
+  end
+  local ours = string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34)
+  if string.sub(old, 2, 2) ~= 'p' then
+    return ours and 1 or 3
+  end
+  if not ours then
+    if string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50) then
+      return 3
+    end
+    if struct.unpack('>I4', string.sub(old, 15, 18)) == 0 then
+      redis.call('APPEND', KEYS[1], ARGV[1])
+      redis.call('SETRANGE', KEYS[1], 14, struct.pack('>I4', #old))
+    end
+    return 2
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], ARGV[4] == '1' and ARGV[1] or 'read')
+return 1

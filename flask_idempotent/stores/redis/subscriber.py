@@ -1,0 +1,272 @@
+"""One listener for all waiters of a process: one thread, one connection.
+
+It starts at the first wait, never before. Pub/sub makes waiting fast; the waiters' own polling
+makes it right. So a broken connection is no error here: every waiter is woken to look for itself,
+and the listener connects again.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from flask_idempotent.errors import StoreError
+from flask_idempotent.processes import ProcessBound
+from flask_idempotent.stores.base import Bell, News
+
+if TYPE_CHECKING:
+    from flask_idempotent.stores.redis.client import Feed
+
+logger = logging.getLogger("flask_idempotent")
+
+Read = Callable[[bytes], News | None]
+Connect = Callable[[], "AbstractContextManager[Feed]"]
+
+#: A silent connection is asked for a sign of life after this time, and dropped after twice this.
+PING_AFTER = 5.0
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+
+
+class _Channel:
+    """The waiters on one channel."""
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self.bells: set[Bell] = set()
+        self.confirmed = threading.Event()
+        # Those that may have missed a message, and look again as soon as we hear the channel.
+        self.unsure: set[Bell] = set()
+
+    def ring(self, news: News | None = None) -> None:
+        for bell in self.bells:
+            bell.ring(news)
+
+
+class Subscriber(ProcessBound):
+    """Hears the channels that somebody waits on.
+
+    :param connect: opens a connection for pub/sub.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        super().__init__()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._channels: dict[str, _Channel] = {}
+        self._wishes: list[tuple[str, str]] = []
+        self._thread: threading.Thread | None = None
+        self._wake: socket.socket | None = None
+        self._closing = False
+
+    @contextmanager
+    def listen(self, name: str, seconds: float, read: Read) -> Iterator[Bell]:
+        """Hear a channel; see ``Store.listen``.
+
+        :param read: turns a message into news.
+        """
+        bell = Bell()
+        channel = self._join(name, bell, read)
+        try:
+            if not channel.confirmed.wait(seconds):
+                self._doubt(channel, bell)
+            yield bell
+        finally:
+            self._leave(name, channel, bell)
+
+    def _join(self, name: str, bell: Bell, read: Read) -> _Channel:
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                channel = self._channels[name] = _Channel(read)
+                self._wish("SUBSCRIBE", name)
+            channel.bells.add(bell)
+            return channel
+
+    def _leave(self, name: str, channel: _Channel, bell: Bell) -> None:
+        with self._lock:
+            channel.bells.discard(bell)
+            channel.unsure.discard(bell)
+            if not channel.bells and self._channels.get(name) is channel:
+                del self._channels[name]
+                self._wish("UNSUBSCRIBE", name)
+
+    def _doubt(self, channel: _Channel, bell: Bell) -> None:
+        with self._lock:
+            if not channel.confirmed.is_set():
+                channel.unsure.add(bell)
+
+    def _wish(self, command: str, name: str) -> None:
+        self._wishes.append((command, name))
+        if self._thread is None:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            self._wake = ours
+            self._thread = threading.Thread(
+                target=_Listener(self, self._connect, theirs).run,
+                name="flask-idempotent-subscriber",
+                daemon=True,
+            )
+            self._thread.start()
+        elif len(self._wishes) == 1:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        assert self._wake is not None
+        # A listener that is ending has closed its side; one with a full buffer wakes anyway.
+        with suppress(BlockingIOError, BrokenPipeError):
+            self._wake.send(b"\0")
+
+    def take_wishes(self) -> list[tuple[str, str]]:
+        """What to send next, in order."""
+        with self._lock:
+            wishes, self._wishes = self._wishes, []
+            return wishes
+
+    def restart(self) -> list[str]:
+        """Forget what was sent, wake whoever was heard for, and name the channels to hear."""
+        with self._lock:
+            self._wishes = []
+            for channel in self._channels.values():
+                if channel.confirmed.is_set():
+                    channel.confirmed.clear()
+                    channel.unsure |= channel.bells
+                    channel.ring()
+            return list(self._channels)
+
+    def confirm(self, name: str) -> None:
+        """Let those in who wait for their subscription; those that did not wait look again."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is not None:
+                channel.confirmed.set()
+                for bell in channel.unsure:
+                    bell.ring()
+                channel.unsure.clear()
+
+    def deliver(self, name: str, data: bytes) -> None:
+        """Wake the waiters of a channel."""
+        with self._lock:
+            channel = self._channels.get(name)
+            # Before its confirmation, a message is for those who left the channel just now.
+            if channel is not None and channel.confirmed.is_set():
+                channel.ring(channel.read(data))
+
+    @property
+    def closing(self) -> bool:
+        """Whether the listener is to end."""
+        return self._closing
+
+    def close(self) -> None:
+        """End the thread and its connection; a later wait starts them again."""
+        with self._lock:
+            thread, wake = self._thread, self._wake
+            if thread is None or wake is None:
+                return
+            self._closing = True
+            self._nudge()
+        thread.join()
+        with self._lock:
+            # Unless somebody else has closed it meanwhile, and perhaps another one begun.
+            if self._thread is thread:
+                wake.close()
+                self._begin()
+
+
+class _Listener:
+    """The thread's side: the only one that touches the connection.
+
+    :param connect: opens a connection for pub/sub.
+    :param wake: becomes readable when there is something to send.
+    """
+
+    def __init__(self, subscriber: Subscriber, connect: Connect, wake: socket.socket) -> None:
+        self._subscriber = subscriber
+        self._connect = connect
+        self._wake = wake
+        # A channel may be left and joined again before its first confirmation arrives.
+        self._unconfirmed: Counter[str] = Counter()
+        self._pause = _FIRST_PAUSE
+
+    def run(self) -> None:
+        while not self._subscriber.closing:
+            try:
+                with self._connect() as feed:
+                    self._serve(feed)
+            except StoreError as error:
+                logger.warning("listening for completions was interrupted: %s", error)
+            except Exception:
+                logger.exception("listening for completions failed; it goes on")
+            if not self._subscriber.closing:
+                self._subscriber.restart()
+                self._sleep(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._wake.close()
+
+    def _sleep(self, pause: float) -> None:
+        until = time.monotonic() + pause
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            while not self._subscriber.closing and (left := until - time.monotonic()) > 0:
+                selector.select(left)
+                self._drain()
+
+    def _drain(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake.recv(4096):
+                pass
+
+    def _serve(self, feed: Feed) -> None:
+        self._unconfirmed.clear()
+        for name in self._subscriber.restart():
+            self._send(feed, "SUBSCRIBE", name)
+        heard, asked = time.monotonic(), False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            selector.register(feed.fileno(), selectors.EVENT_READ)
+            while not self._subscriber.closing:
+                ready = selector.select(PING_AFTER)
+                self._drain()
+                for command, name in self._subscriber.take_wishes():
+                    self._send(feed, command, name)
+                if any(key.fileobj is not self._wake for key, _ in ready):
+                    for message in feed.messages():
+                        self._handle(message)
+                    heard, asked = time.monotonic(), False
+                elif time.monotonic() - heard >= PING_AFTER:
+                    if asked:
+                        raise StoreError("the connection fell silent")
+                    feed.send("PING")
+                    heard, asked = time.monotonic(), True
+
+    def _send(self, feed: Feed, command: str, name: str) -> None:
+        if command == "SUBSCRIBE":
+            self._unconfirmed[name] += 1
+        feed.send(command, name)
+
+    def _handle(self, message: object) -> None:
+        if not isinstance(message, list):
+            return  # A PONG while no channel is subscribed to.
+        kind, name = message[0], message[1].decode()
+        if kind == b"message":
+            self._subscriber.deliver(name, message[2])
+        elif kind == b"subscribe":
+            # A server may take the connection and refuse the channel: only now is it mended.
+            self._pause = _FIRST_PAUSE
+            self._unconfirmed[name] -= 1
+            if not self._unconfirmed[name]:
+                del self._unconfirmed[name]
+                self._subscriber.confirm(name)

@@ -1,0 +1,69 @@
+"""Choosing a store by the scheme of its address."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.store import RedisStore
+
+logger = logging.getLogger("flask_idempotent")
+
+SCHEMES = ("redis", "rediss", "unix", "embedded", "memory")
+
+
+def check_url(url: str) -> str:
+    """Check an address without connecting, and return its scheme.
+
+    :raises SettingsError: when no store has this scheme, or the address has unused parts.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        given = without_password(url)
+        raise SettingsError(f"REDIS_URL must begin with one of {known}; got {given}")
+    if scheme in ("embedded", "memory") and rest:
+        given = without_password(url)
+        raise SettingsError(f"REDIS_URL {scheme}:// takes nothing behind the scheme; got {given}")
+    if scheme in ("redis", "rediss", "unix"):
+        Client.from_url(url)
+    return scheme
+
+
+def without_password(url: str) -> str:
+    """Hide the password of an address, for errors and logs."""
+    hidden = re.sub(r"(:/*).*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", hidden)
+
+
+def open_store(url: str, app: str) -> Store:
+    """Make the store of an address; nothing connects before its first use.
+
+    :param app: names the application among others, for the stores that are private to one.
+    :raises SettingsError: when the address cannot be used.
+    """
+    scheme = check_url(url)
+    if scheme == "memory":
+        logger.warning(
+            "memory:// keeps idempotency records in this process alone: right for tests, "
+            "no protection behind several workers"
+        )
+        return MemoryStore()
+    if scheme == "embedded":
+        # Only where it is chosen: it needs file locks that Windows lacks.
+        from flask_idempotent.stores.embedded import open_embedded
+
+        return open_embedded(app)
+    return RedisStore(Client.from_url(url))
+
+
+def adopt_store(store: object) -> Store:
+    """Take what was given as ``store=``: a store, or a redis-py client.
+
+    :raises SettingsError: when it is neither.
+    """
+    return store if isinstance(store, Store) else RedisStore(Client.from_redis(store))

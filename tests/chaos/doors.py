@@ -1,0 +1,164 @@
+"""Two ways to ask the library: the engine alone, and a whole application around it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+
+from flask_idempotent import Idempotent, signals
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Mismatch, Replay, Waiting
+from flask_idempotent.errors import StoreError
+from flask_idempotent.state import EXTENSION
+from flask_idempotent.stores.urls import open_store
+from tests.engine.harness import order
+from tests.web import post
+
+View = Callable[[], bytes]
+#: What a client sees: a status, and a body where the view's response came.
+Answer = tuple[int, bytes]
+
+
+class Failed(Exception):
+    """A view that fails."""
+
+
+class Door:
+    """One process's way to a view that is run once for each key.
+
+    :param url: where records live.
+    :param view: gives the body, or raises ``Failed``.
+    :param settings: ``lease``, ``timeout``, ``expire`` and so on.
+    """
+
+    def __init__(self, url: str, view: View, **settings: Any) -> None:
+        raise NotImplementedError
+
+    engine: Engine
+    sender: object
+    #: The key of a request that names none.
+    key = "one"
+
+    def send(self, key: str | None = None, payload: str = "one") -> Answer:
+        """Send a request and get its answer."""
+        raise NotImplementedError
+
+
+class EngineDoor(Door):
+    """The engine, and the handling around it in its shortest form."""
+
+    def __init__(self, url: str, view: View, **settings: Any) -> None:
+        self.sender = object()
+        self._waiters = settings.pop("max_waiters", None)
+        self.engine = Engine(open_store(url, "tests"), self.sender, self._waiters)
+        self._view = view
+        self._settings = settings
+
+    def send(self, key: str | None = None, payload: str = "one") -> Answer:
+        key = key or self.key
+        try:
+            outcome = self.engine.begin(
+                order(payload, key=f"IDEMPOTENT_{{{key}}}", client_key=key, **self._settings)
+            )
+        except StoreError:
+            return 503, b""
+        if isinstance(outcome, Claim):
+            return self._run(outcome)
+        if isinstance(outcome, Replay):
+            assert outcome.completed.body is not None
+            return 200, outcome.completed.body
+        if isinstance(outcome, Mismatch):
+            return 422, b""
+        assert isinstance(outcome, Waiting)
+        return 409, b""
+
+    def _run(self, claim: Claim) -> Answer:
+        try:
+            body = self._view()
+        except Failed:
+            self.engine.release(claim, "failed")
+            return 500, b""
+        self.engine.complete(claim, 200, (), body)
+        return 200, body
+
+
+class AppDoor(Door):
+    """A Flask application with its own engine."""
+
+    def __init__(self, url: str, view: View, **settings: Any) -> None:
+        app = Flask("chaos")
+        waiters = settings.pop("max_waiters", None)
+        app.config.update(REDIS_URL=url, IDEMPOTENT_MAX_WAITERS=waiters)
+        Idempotent(app, **settings)
+        app.add_url_rule("/", "view", view, methods=["POST"])
+        app.register_error_handler(Failed, lambda error: (b"", 500))
+        self.app = self.sender = app
+        self.engine = app.extensions[EXTENSION].engine
+
+    def send(self, key: str | None = None, payload: str = "one") -> Answer:
+        response = post(self.app, key or self.key, data=payload)
+        return response.status_code, response.data if response.status_code == 200 else b""
+
+
+DOORS: dict[str, type[Door]] = {"engine": EngineDoor, "app": AppDoor}
+
+
+@dataclass
+class Timed:
+    """An answer, and when it came."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+
+def timed(door: Door, key: str | None = None, payload: str = "one") -> Timed:
+    started = time.monotonic()
+    status, body = door.send(key, payload)
+    return Timed(status, body, time.monotonic() - started)
+
+
+@contextmanager
+def lost_leases(*doors: Door) -> Iterator[list[str]]:
+    """Note who was told that it lost its lease."""
+    told: list[str] = []
+
+    def note(sender: object, owner: str, **data: Any) -> None:
+        if any(sender is door.sender for door in doors):
+            told.append(owner)
+
+    with signals.lease_lost.connected_to(note):
+        yield told
+
+
+class Runs:
+    """A view that counts its runs.
+
+    :param seconds: how long each takes.
+    :param failures: how many fail before one succeeds.
+    """
+
+    def __init__(self, seconds: float = 0.0, failures: int = 0) -> None:
+        self.count = 0
+        self.began = threading.Semaphore(0)
+        self._seconds = seconds
+        self._failures = failures
+        self._lock = threading.Lock()
+
+    def __call__(self) -> bytes:
+        with self._lock:
+            self.count += 1
+            number = self.count
+        self.began.release()
+        # A view that takes its time; nothing is waited for.
+        time.sleep(self._seconds)
+        if number <= self._failures:
+            raise Failed
+        return b"run %d" % number

@@ -1,0 +1,279 @@
+"""Workers that are killed, told to leave, aborted, replaced and stopped while clients retry."""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.harness import FULL, Row, Site, Strike, kill_workers, site, sized, stop_workers
+from tests.chaos.swarm import Answer, Job, Swarm, ask, rounds
+from tests.chaos.truth import (
+    Run,
+    Truth,
+    all_answered,
+    late_owners_overwrote_nothing,
+    lease_lost_told,
+    one_answer,
+    one_replay,
+    ran_once,
+    ran_once_and_for_each_hit,
+    stored,
+    struck,
+    swept,
+    taken_over_in_time,
+)
+from tests.servers import Server
+from tests.waiting import until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+LEASE = 1.0
+#: Where every owner lives long enough to answer, a starved machine must not make one look dead.
+LONG_LEASE = 10.0
+WORKERS = sized(4, 2)
+CLIENTS = {"gthread": sized(24, 12), "sync": sized(12, 6)}
+#: With the application loaded before the fork, and after it.
+KINDS = {"gthread": ["--preload"], "sync": []}
+
+#: Chooses where a key is sent.
+Choose = Callable[[random.Random], str]
+
+
+def work(dice: random.Random) -> str:
+    view = dice.choice(["work", "work", "work", "impatient"])
+    return f"/{view}/{dice.randint(20, 300)}"
+
+
+def patient_work(dice: random.Random) -> str:
+    return f"/work/{dice.randint(20, 300)}"
+
+
+class Storm:
+    """Clients that retry while something happens to the workers, and one more request per key.
+
+    :param clients: how many.
+    :param name: what its keys begin with.
+    """
+
+    def __init__(self, served: Site, clients: int, name: str) -> None:
+        self.served = served
+        self._clients = clients
+        self._name = name
+        self._on = True
+        self._dice = random.Random(name)
+        self._rivals: list[Swarm] = []
+        self.later: list[Answer] = []
+
+    def during(self, happens: Callable[[], None], path: Choose = work) -> None:
+        jobs = rounds(self._name, keys=100_000, copies=3, window=6, path=path, on=lambda: self._on)
+        self.swarm = Swarm(self.served.port, self._clients, jobs)
+        with self.swarm:
+            try:
+                happens()
+            finally:
+                self._on = False
+        for rivals in self._rivals:
+            self.swarm.absorb(rivals)
+        once_more = list({answer.key: answer.job for answer in self.swarm.answers}.values())
+        sweep = ask(self.served.port, 4, once_more)
+        self.later = sweep.answers
+        self.unanswered = self.swarm.unanswered + sweep.unanswered
+
+    def busy(self) -> int:
+        """A worker that is running something."""
+        runs: list[Run] = []
+
+        def look() -> list[Run]:
+            runs[:] = Truth(self.served.folder).running
+            return runs
+
+        until(look)
+        return self._dice.choice(runs).pid
+
+    def rivals(self, pid: int) -> Swarm:
+        """New clients that ask for all that a worker is running."""
+        runs = [run for run in Truth(self.served.folder).running if run.pid == pid]
+        jobs = [Job(run.key, run.path) for run in runs]
+        swarm = Swarm(self.served.port, len(jobs), iter(jobs))
+        self._rivals.append(swarm)
+        return swarm
+
+    @property
+    def keys(self) -> set[str]:
+        return {answer.key for answer in self.later}
+
+    def row(self, test: str, truth: Truth, kills: int) -> Row:
+        """A row with what is true of every storm."""
+        swarm = self.swarm
+        requests = swarm.requests + len(self.later)
+        row = Row(test, requests, truth.count, kills, swarm.faults.total())
+        all_answered(row, swarm.answers + self.later, self.unanswered)
+        swept(row, swarm.answers, self.later)
+        return row
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
+    """When workers are killed, each key is taken over in time and ends with one stored response."""
+    url, count = clean_valkey.url, sized(120, 5)
+    with site(
+        tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LEASE
+    ) as served:
+        storm = Storm(served, CLIENTS[kind], f"killed-{kind}")
+        storm.during(
+            lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=kind)
+        )
+        truth = Truth(tmp_path)
+        row = storm.row(f"SIGKILL, {kind}", truth, len(served.strikes))
+        one_answer(row, truth, storm.swarm.answers + storm.later)
+        hits = ran_once_and_for_each_hit(row, truth, served.strikes)
+        taken_over_in_time(row, truth, served.strikes, LEASE)
+        stored(row, url, storm.keys)
+        row.conclude()
+    assert hits, "no kill hit an owner"
+    assert len(served.strikes) == count
+
+
+@pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
+def test_told_to_leave(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
+    """A worker that gets SIGTERM ends its runs first, so that each key runs once."""
+    url, count = clean_valkey.url, sized(60, 3)
+    with site(
+        tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LONG_LEASE
+    ) as served:
+        storm = Storm(served, CLIENTS[kind], f"leaving-{kind}")
+        storm.during(
+            lambda: kill_workers(served, signal.SIGTERM, count=count, pause=0.5, seed=kind),
+            patient_work,
+        )
+        truth = Truth(tmp_path)
+        row = storm.row(f"SIGTERM, {kind}", truth, len(served.strikes))
+        one_answer(row, truth, storm.swarm.answers + storm.later)
+        ran_once(row, truth, storm.keys)
+        stored(row, url, storm.keys)
+        row.conclude()
+    assert len(served.strikes) == count
+
+
+@pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
+def test_replaced(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
+    """A worker that gunicorn replaces after so many requests leaves each key run once."""
+    url, count = clean_valkey.url, sized(40, 3)
+    options = ["--max-requests", "30", "--max-requests-jitter", "10", *KINDS[kind]]
+    with site(
+        tmp_path, url, *options, workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LONG_LEASE
+    ) as served:
+        storm = Storm(served, CLIENTS[kind], f"replaced-{kind}")
+        storm.during(lambda: served.until_exits(count), lambda dice: f"/work/{dice.randint(0, 50)}")
+        truth = Truth(tmp_path)
+        row = storm.row(f"max_requests, {kind}", truth, len(served.deaths()))
+        one_answer(row, truth, storm.swarm.answers + storm.later)
+        ran_once(row, truth, storm.keys)
+        stored(row, url, storm.keys)
+        row.conclude()
+
+
+def test_aborted(clean_valkey: Server, tmp_path: Path) -> None:
+    """When gunicorn aborts a worker whose view hangs, the key is free at once and runs again."""
+    url, count = clean_valkey.url, sized(20, 2)
+
+    def path(dice: random.Random) -> str:
+        return "/hang/30000" if dice.random() < 0.05 else f"/work/{dice.randint(20, 200)}"
+
+    with site(
+        tmp_path, url, "--timeout", "1", workers=WORKERS, kind="sync", IDEMPOTENT_LEASE=LEASE
+    ) as served:
+        storm = Storm(served, CLIENTS["sync"], "aborted")
+        storm.during(lambda: served.until_exits(count), path)
+        truth = Truth(tmp_path)
+        strikes = served.deaths()
+        row = storm.row("worker timeout (SIGABRT), sync", truth, len(strikes))
+        one_answer(row, truth, storm.swarm.answers + storm.later)
+        hits = ran_once_and_for_each_hit(row, truth, strikes)
+        released_if_aborted(row, truth, strikes)
+        stored(row, url, storm.keys)
+        row.conclude()
+    assert hits, "no abort hit an owner"
+
+
+def released_if_aborted(row: Row, truth: Truth, strikes: list[Strike]) -> None:
+    """A run that an abort ended in the midst of its view gave its key back at once."""
+    released = {note["owner"] for note in truth.named("released")}
+    for run in chain.from_iterable(truth.runs.values()):
+        if run.end == math.inf and struck(run, strikes):
+            row.require(run.owner in released, f"{run.key}: {run} was aborted and not released")
+
+
+@pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
+def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
+    """A late owner overwrites nothing, answers its own client and tells that it lost its lease."""
+    # So short that the next owner still runs, and so long that it has answered.
+    url, times = clean_valkey.url, [1.1 * LEASE, 2 * LEASE] * sized(8, 1)
+    with site(
+        tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LEASE
+    ) as served:
+        storm = Storm(served, CLIENTS[kind], f"stopped-{kind}")
+        storm.during(
+            lambda: stop_workers(
+                served, pause=0.5, times=times, choose=storm.busy, meanwhile=storm.rivals
+            ),
+            lambda dice: f"/work/{dice.randint(100, 900)}",
+        )
+        truth = Truth(tmp_path)
+        row = storm.row(f"SIGSTOP and SIGCONT, {kind}", truth, len(served.strikes))
+        one_replay(row, truth, storm.swarm.answers + storm.later)
+        ran_once_and_for_each_hit(row, truth, served.strikes)
+        overtaken = lease_lost_told(row, truth, storm.later)
+        late_owners_overwrote_nothing(row, truth, served.strikes, storm.later)
+        stored(row, url, storm.keys)
+        row.conclude()
+    assert overtaken, "no owner was overtaken"
+
+
+def test_held(clean_valkey: Server, tmp_path: Path) -> None:
+    """With on_crash="hold" a killed owner's key never runs again, and every request is told so."""
+    url, count = clean_valkey.url, sized(40, 2)
+    with site(
+        tmp_path,
+        url,
+        "--preload",
+        workers=WORKERS,
+        IDEMPOTENT_LEASE=LEASE,
+        IDEMPOTENT_ON_CRASH="hold",
+    ) as served:
+        storm = Storm(served, CLIENTS["gthread"], "held")
+        storm.during(lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=""))
+        truth = Truth(tmp_path)
+        answers = storm.swarm.answers + storm.later
+        requests = storm.swarm.requests + len(storm.later)
+        faults = storm.swarm.faults.total()
+        row = Row('SIGKILL, on_crash="hold"', requests, truth.count, len(served.strikes), faults)
+        row.require(not storm.unanswered, f"never answered: {storm.unanswered}")
+        unknown = held(row, truth, answers, storm.later)
+        for run in chain.from_iterable(truth.runs[key] for key in unknown):
+            row.require(struck(run, served.strikes), f"{run.key}: unknown, but its owner lives")
+        row.conclude()
+    assert unknown, "no kill hit an owner"
+
+
+def held(row: Row, truth: Truth, answers: list[Answer], later: list[Answer]) -> set[str]:
+    """Each key has either its one run's answer or "outcome-unknown", and no key has both."""
+    unknown = {answer.key for answer in later if answer.problem == "outcome-unknown"}
+    for key in truth.asks:
+        row.require(len(truth.runs[key]) <= 1, f"{key} ran {len(truth.runs[key])} times")
+    for answer in answers:
+        if answer.status != 201:
+            right = (answer.status, answer.problem) == (409, "outcome-unknown")
+            row.require(right, f"{answer.key}: {answer.status} {answer.body[:200]!r}")
+        row.require(
+            (answer.status == 409) == (answer.key in unknown),
+            f"{answer.key}: {answer.status}, while its outcome is {answer.key in unknown=}",
+        )
+    one_answer(row, truth, [answer for answer in answers if answer.status == 201])
+    return unknown

@@ -1,0 +1,112 @@
+"""What is left after much work: nothing."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from flask import request
+
+from tests.chaos.doors import AppDoor, Failed
+from tests.chaos.harness import sized
+from tests.servers import Server
+from tests.waiting import until
+from tests.web import Gate, post
+
+pytestmark = pytest.mark.chaos
+
+REQUESTS = sized(10_000, 1_000)
+WAITS = sized(1_000, 100)
+THREADS = 8
+
+
+def objects() -> Counter[str]:
+    """How many objects of this package there are, by their class."""
+    gc.collect()
+    kinds = (type(thing) for thing in gc.get_objects())
+    return Counter(
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in kinds
+        if str(kind.__module__).startswith("flask_idempotent")
+    )
+
+
+def threads() -> Counter[str]:
+    names = (thread.name for thread in threading.enumerate())
+    return Counter(name for name in names if name.startswith("flask-idempotent"))
+
+
+def clients(server: Server) -> Counter[str]:
+    """The connections at the server, by their kind, but for this test's own."""
+    own = server.client.client_id()
+    listed = [client for client in server.client.client_list() if int(client["id"]) != own]
+    return Counter("P" if "P" in client["flags"] else "N" for client in listed)
+
+
+@pytest.mark.timeout(300)
+def test_leaks(clean_valkey: Server) -> None:
+    """After thousands of requests there is one keeper, one subscriber, the pool, and no more."""
+    gates: dict[str, Gate] = {}
+
+    def view() -> object:
+        key = request.headers["Idempotency-Key"]
+        if key in gates:
+            gates[key]()
+        if request.data == b"fail":
+            raise Failed
+        if request.data == b"stream":
+            return (b"%d" % number for number in range(3))
+        return b"done"
+
+    door = AppDoor(clean_valkey.url, view, expire=30)  # type: ignore[arg-type]
+    # Whatever another test of this session left is its own affair.
+    until(lambda: clients(clean_valkey) == {}, 5)
+
+    def ask(number: int) -> int:
+        payload = ("plain", "stream", "fail", "plain")[number % 4]
+        # Each second request is a duplicate of the one before it.
+        return post(door.app, f"key-{number // 8}-{number % 4}", data=payload).status_code
+
+    with ExitStack() as stack:
+        stack.callback(door.engine.close)
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        statuses = Counter(pool.map(ask, range(200)))
+        wait(door, gates, pool, "early", THREADS - 1)
+        settled = objects()
+        statuses += Counter(pool.map(ask, range(200, REQUESTS)))
+        for turn in range(WAITS // (THREADS - 1) + 1):
+            wait(door, gates, pool, f"wait-{turn}", THREADS - 1)
+        assert set(statuses) == {200, 500}
+        assert objects() - settled == {}
+        assert threads() == {"flask-idempotent-keeper": 1, "flask-idempotent-subscriber": 1}
+        connections = clients(clean_valkey)
+        assert connections["P"] <= 1
+        assert connections["N"] + connections["P"] <= THREADS + 2
+        assert clean_valkey.client.pubsub_channels() == []
+        assert door.engine._keeper._claims == {}
+        assert not door.engine._keeper.has_tasks
+    assert threads() == {}
+    until(lambda: clients(clean_valkey) == {}, 5)
+
+
+def wait(
+    door: AppDoor, gates: dict[str, Gate], pool: ThreadPoolExecutor, key: str, count: int
+) -> None:
+    """Let so many duplicates wait for a key's first request."""
+    gate = gates[key] = Gate()
+    send: Callable[[], Future[int]] = lambda: pool.submit(  # noqa: E731
+        lambda: post(door.app, key).status_code
+    )
+    first = send()
+    gate.reached()
+    waiters = [send() for _ in range(count)]
+    until(lambda: door.engine._waiters == count)
+    gate.open()
+    assert {answer.result() for answer in (first, *waiters)} == {200}
+    until(lambda: door.engine._waiters == 0)
+    del gates[key]

@@ -1,0 +1,76 @@
+"""A worker that leaves in good order with a response that the store has not taken."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.chaos.harness import Row, site
+from tests.chaos.swarm import Job, Swarm, ask
+from tests.chaos.truth import Truth, all_answered, one_answer, ran_once, stored
+from tests.proxy import Fault, Proxy
+from tests.servers import Server
+from tests.waiting import until
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
+
+
+class Trouble(NamedTuple):
+    """What is wrong with the store."""
+
+    name: str
+    begin: Callable[[], object]
+    end: Callable[[], object]
+
+
+@pytest.fixture(params=["refuses writes", "is cut off"])
+def trouble(
+    request: pytest.FixtureRequest, clean_valkey: Server, proxy: Proxy
+) -> Iterator[Trouble]:
+    def cut() -> None:
+        proxy.faults.append(Fault(b"EVAL", "cut before", times=1_000_000))
+        proxy.cut_all()
+
+    def limit(size: int) -> Callable[[], object]:
+        return lambda: clean_valkey.client.config_set("maxmemory", size)
+
+    if request.param == "is cut off":
+        yield Trouble(request.param, cut, proxy.faults.clear)
+    else:
+        yield Trouble(request.param, limit(1), limit(0))
+        limit(0)()
+
+
+def test_response_not_yet_stored(
+    clean_valkey: Server, proxy: Proxy, trouble: Trouble, tmp_path: Path
+) -> None:
+    """A response that the store did not take is stored when the worker leaves, if not before."""
+    job = Job("leaving", "/work/700")
+    with site(tmp_path, proxy.url, workers=1) as served:
+        (worker,) = served.workers()
+        with Swarm(served.port, 1, iter([job])) as swarm:
+            until(lambda: Truth(tmp_path).count == 1)
+            trouble.begin()
+        until(lambda: Truth(tmp_path).named("store_failed"))
+        assert not Truth(tmp_path).named("completed")
+        trouble.end()
+        served.strike(worker, signal.SIGTERM)
+        served.until_exits(1)
+        exited = served.deaths()[0].time
+        row = Row(f"SIGTERM after the store {trouble.name}", kills=1)
+        times = [note["time"] for note in Truth(tmp_path).named("completed")]
+        row.require(times and times[0] < exited, "the worker left without storing its response")
+        stored(row, clean_valkey.url, ["leaving"])
+        retry = ask(served.port, 1, [job])
+        truth = Truth(tmp_path)
+        row.requests, row.runs = swarm.requests + retry.requests, truth.count
+        row.faults = swarm.faults.total() + retry.faults.total()
+        answers = swarm.answers + retry.answers
+        all_answered(row, answers, swarm.unanswered + retry.unanswered)
+        ran_once(row, truth, ["leaving"])
+        one_answer(row, truth, answers)
+        row.conclude()

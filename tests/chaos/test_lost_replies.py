@@ -1,0 +1,181 @@
+"""Commands that get lost between the library and its store, at every step, in every way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+
+from flask_idempotent.stores.redis.client import Script
+from tests.chaos.doors import DOORS, Door, Runs, lost_leases, timed
+from tests.chaos.harness import sized
+from tests.proxy import Action, Fault, Proxy
+from tests.servers import Server
+from tests.waiting import until
+
+pytestmark = pytest.mark.chaos
+
+#: How long a claim outlives its owner here, and how long a reply is waited for.
+LEASE = 0.6
+PATIENCE = 0.8
+#: A renewal must fit into a lease more than once, as it does by default.
+RENEWED_LEASE = 1.5
+RENEWED_PATIENCE = 0.2
+POLL = 1.0
+
+
+class Way(NamedTuple):
+    """A way to go wrong: what happens, for how long, how often."""
+
+    action: Action
+    seconds: float = 0.0
+    times: int = 1
+
+
+WAYS = {
+    "cut before the command": Way("cut before"),
+    "cut before it, twice": Way("cut before", times=2),
+    "reply lost": Way("lose reply"),
+    "reply lost, twice": Way("lose reply", times=2),
+    "half a reply": Way("half reply"),
+    "half a reply, twice": Way("half reply", times=2),
+    "swallowed": Way("swallow"),
+    "reply later than a third of the lease": Way("delay", LEASE * 0.45),
+    "reply later than the lease": Way("delay", LEASE * 1.15),
+    "reply later than anybody waits": Way("delay", PATIENCE * 1.3),
+    "command later than anybody waits": Way("hold", PATIENCE * 1.3),
+}
+STEPS = ("claim", "complete", "release", "renew", "subscribe", "message")
+
+
+@dataclass
+class Stage:
+    """Two processes on one server, the first behind a proxy."""
+
+    near: Door
+    far: Door
+    proxy: Proxy
+    runs: Runs
+    background: Callable[..., Future[tuple[int, bytes]]]
+    lease: float
+
+    def place(self, step: str, way: Way) -> None:
+        if step == "message":
+            fault = Fault(b"$7\r\nmessage\r\n", way.action, way.seconds, way.times)
+            self.proxy.message_faults.append(fault)
+            return
+        needle = b"SUBSCRIBE" if step == "subscribe" else Script(step).digest.encode()
+        self.proxy.faults.append(Fault(needle, way.action, way.seconds, way.times))
+
+
+def lost_claim(stage: Stage) -> None:
+    """A client repeats what is answered 503."""
+    first = timed(stage.near)
+    assert first.status in (200, 503)
+    assert first.seconds < 2
+    if first.status == 503:
+        retry = timed(stage.near)
+        assert (retry.status, retry.seconds < stage.lease + 1) == (200, True)
+    assert stage.far.send() == (200, b"run 1")
+
+
+def lost_completion(stage: Stage) -> None:
+    """The view ran: its client is answered, and so is everybody else."""
+    first = timed(stage.near)
+    assert (first.status, first.body, first.seconds < 2) == (200, b"run 1", True)
+    assert stage.far.send() == (200, b"run 1")
+    assert stage.near.send() == (200, b"run 1")
+
+
+def lost_release(stage: Stage) -> None:
+    """The view failed: whoever comes next runs."""
+    assert timed(stage.near).status == 500
+    assert stage.runs.count == 1
+    retry = timed(stage.far)
+    assert (retry.status, retry.body, retry.seconds < stage.lease + 1) == (200, b"run 2", True)
+    assert stage.near.send() == (200, b"run 2")
+    stage.runs.count -= 1
+
+
+def lost_renewal(stage: Stage) -> None:
+    """A view that takes long keeps its claim."""
+    first = stage.background(stage.near.send)
+    assert stage.runs.began.acquire(timeout=5)
+    assert stage.far.send() == (200, b"run 1")
+    assert first.result() == (200, b"run 1")
+
+
+def lost_news(stage: Stage) -> None:
+    """A waiter looks for itself where no message comes."""
+    owner = stage.background(stage.far.send)
+    assert stage.runs.began.acquire(timeout=5)
+    waiter = stage.background(stage.near.send)
+    assert owner.result() == (200, b"run 1")
+    completed = time.monotonic()
+    assert waiter.result() == (200, b"run 1")
+    assert time.monotonic() - completed < POLL + 0.2
+
+
+SCENES = {
+    "claim": (lost_claim, Runs),
+    "complete": (lost_completion, Runs),
+    "release": (lost_release, partial(Runs, failures=1)),
+    "renew": (lost_renewal, partial(Runs, seconds=RENEWED_LEASE * 2)),
+    "subscribe": (lost_news, partial(Runs, seconds=0.3)),
+    "message": (lost_news, partial(Runs, seconds=0.3)),
+}
+Case = tuple[str, str, str]
+CASES: list[Case] = [(door, step, way) for door in DOORS for step in STEPS for way in WAYS]
+
+
+def play(server: Server, case: Case) -> list[Action]:
+    """Set one case up, play it, and tell what went wrong on the wire."""
+    name, step, way = case
+    scene, make_runs = SCENES[step]
+    renewing = step == "renew"
+    # While a completion is under way nothing renews: it must fit into the lease.
+    silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
+    lease = RENEWED_LEASE if renewing or silent else LEASE
+    patience = RENEWED_PATIENCE if renewing else PATIENCE
+    runs = make_runs()
+    with ExitStack() as stack:
+        proxy = stack.enter_context(closing(Proxy(server.port)))
+        settings = {"lease": lease, "timeout": 8.0}
+        near = DOORS[name](f"{proxy.url}?socket_timeout={patience}", runs, **settings)
+        far = DOORS[name](server.url, runs, **settings)
+        for door in (near, far):
+            door.key = "-".join(case).replace(" ", ".").replace(",", ".")
+            stack.callback(door.engine.close)
+        told = stack.enter_context(lost_leases(near, far))
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        stage = Stage(near, far, proxy, runs, pool.submit, lease)
+        stage.place(step, WAYS[way])
+        scene(stage)
+        assert proxy.happened, "nothing went wrong"
+        assert runs.count == 1
+        assert told == [], "nobody lost a lease"
+        until(lambda: not near.engine._keeper.has_tasks, 5)
+        return proxy.happened
+
+
+@pytest.fixture(scope="module")
+def plays(valkey: Server) -> dict[Case, Future[list[Action]]]:
+    """All cases, played side by side: most of their time is waiting."""
+    # A server that knows the scripts is sent their digests, by which the proxy knows the steps.
+    for step in ("claim", "complete", "release", "renew"):
+        valkey.client.script_load(Script(step).source)
+    with ThreadPoolExecutor(sized(6, 32)) as pool:
+        return {case: pool.submit(play, valkey, case) for case in CASES}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_case(plays: dict[Case, Future[list[Action]]], case: Case) -> None:
+    """Whatever is lost, at whatever step: one run, its response for everybody, and in time."""
+    plays[case].result()

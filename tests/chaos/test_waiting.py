@@ -1,0 +1,205 @@
+"""Waiters whose wake-ups are broken, who are many, or who must not share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import pytest
+from flask import request
+
+from flask_idempotent.engine.attempts import POLL_EVERY
+from tests.chaos.doors import AppDoor, Failed, Runs, Timed, timed
+from tests.chaos.harness import sized
+from tests.proxy import Fault, Proxy
+from tests.servers import Server
+from tests.waiting import until
+from tests.web import Gate
+
+pytestmark = pytest.mark.chaos
+
+#: The latest that a waiter may notice, however broken its wake-up.
+BOUND = POLL_EVERY + 0.2
+
+MakeDoor = Callable[..., AppDoor]
+Background = Callable[..., Future[Any]]
+
+
+@pytest.fixture
+def make_door() -> Iterator[MakeDoor]:
+    """Makes applications, each as if in a process of its own."""
+    with ExitStack() as stack:
+
+        def make(url: str, view: Any, **settings: Any) -> AppDoor:
+            door = AppDoor(url, view, **settings)
+            stack.callback(door.engine.close)
+            return door
+
+        yield make
+
+
+@contextmanager
+def repeated(work: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Do something again and again meanwhile."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class TestWakeUp:
+    """No wake-up is missed by more than the poll."""
+
+    def test_subscriber_is_killed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """A subscriber that is killed again and again costs no waiter more than the poll."""
+
+        def kill() -> None:
+            clean_valkey.client.client_kill_filter(_type="pubsub")
+
+        self._wake_up(clean_valkey, make_door, clean_valkey.url, repeated(kill, 0.03))
+
+    def test_subscriber_is_deaf(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """A connection that stands and delivers no message costs no waiter more than the poll."""
+        with closing(Proxy(clean_valkey.port)) as proxy:
+            proxy.message_faults.append(Fault(b"$7\r\nmessage\r\n", "swallow", times=1 << 30))
+            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
+            assert proxy.happened
+
+    def test_subscriber_is_refused(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """A subscription that never stands costs no waiter more than the poll."""
+        with closing(Proxy(clean_valkey.port)) as proxy:
+            proxy.faults.append(Fault(b"SUBSCRIBE", "cut before", times=1 << 30))
+            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
+            assert len(proxy.happened) > 1
+
+    def test_subscriber_is_never_confirmed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """A subscription that is taken without a word costs no waiter more than the poll."""
+        with closing(Proxy(clean_valkey.port)) as proxy:
+            proxy.faults.append(Fault(b"SUBSCRIBE", "swallow", times=1 << 30))
+            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
+            assert proxy.happened
+
+    def _wake_up(
+        self, server: Server, make_door: MakeDoor, url: str, trouble: Any, keys: int = 4
+    ) -> None:
+        ended: dict[str, float] = {}
+        gates = {f"key-{number}": Gate() for number in range(keys)}
+
+        def view() -> bytes:
+            key = request.headers["Idempotency-Key"]
+            gates[key]()
+            return key.encode()
+
+        owner, other = make_door(server.url, view), make_door(url, view)
+        with trouble, ThreadPoolExecutor(keys * 4) as pool:
+            owners = {key: pool.submit(timed, owner, key) for key in gates}
+            for gate in gates.values():
+                gate.reached()
+
+            def wait(key: str) -> tuple[str, Timed, float]:
+                return key, timed(other, key), time.monotonic()
+
+            waiters = [pool.submit(wait, key) for key in gates for _ in range(3)]
+            until(lambda: other.engine._waiters == len(waiters))
+            for key, gate in gates.items():
+                gate.open()
+                assert owners[key].result().body == key.encode()
+                ended[key] = time.monotonic()
+            for waiter in waiters:
+                key, answer, came = waiter.result()
+                assert (answer.status, answer.body) == (200, key.encode())
+                assert came - ended[key] < BOUND
+
+
+class TestSharing:
+    def test_other_payload(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """F4: nobody is given another payload's answer, however often the key changes hands."""
+        tries: dict[tuple[str, bytes], int] = {}
+
+        def view() -> bytes:
+            key = request.headers["Idempotency-Key"], request.data
+            tries[key] = tries.get(key, 0) + 1
+            time.sleep(0.01)
+            if tries[key] <= 2:
+                raise Failed
+            return b"for " + request.data
+
+        doors = [make_door(clean_valkey.url, view) for _ in range(2)]
+        statuses: list[int] = []
+
+        def client(number: int, key: str) -> None:
+            payload = ("ada", "bob")[number % 2]
+            answer = timed(doors[number // 2 % 2], key, payload)
+            statuses.append(answer.status)
+            if answer.status == 200:
+                assert answer.body == f"for {payload}".encode()
+
+        with ThreadPoolExecutor(16) as pool:
+            for turn in range(sized(200, 12)):
+                clients = [pool.submit(client, number, f"key-{turn}") for number in range(16)]
+                for each in clients:
+                    each.result()
+        assert set(statuses) <= {200, 422, 500}
+        assert {200, 422, 500} <= set(statuses)
+
+
+class TestTakeOver:
+    def test_one_runs_and_the_others_wait_on(
+        self, clean_valkey: Server, make_door: MakeDoor
+    ) -> None:
+        """Each time an owner gives up, one of its waiters runs and the others wait on."""
+        at_once: list[int] = []
+        busy = threading.Semaphore(0)
+
+        class Alone(Runs):
+            def __call__(self) -> bytes:
+                busy.release()
+                at_once.append(busy._value)
+                try:
+                    return super().__call__()
+                finally:
+                    busy.acquire()
+
+        runs = Alone(seconds=0.05, failures=5)
+        doors = [make_door(clean_valkey.url, runs) for _ in range(2)]
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda number: timed(doors[number % 2]), range(40)))
+        assert sorted(answer.status for answer in answers) == [200] * 35 + [500] * 5
+        assert {answer.body for answer in answers if answer.status == 200} == {b"run 6"}
+        assert max(answer.seconds for answer in answers) < 6 * 0.05 + BOUND
+        assert max(at_once) == 1
+
+
+class TestMaxWaiters:
+    def test_limit(self, clean_valkey: Server, make_door: MakeDoor, background: Background) -> None:
+        """IDEMPOTENT_MAX_WAITERS: one more is told at once, and a place that is left is free."""
+        gate = Gate()
+
+        def view() -> bytes:
+            gate()
+            return b"done"
+
+        door = make_door(clean_valkey.url, view, max_waiters=3, timeout=5)
+        owner = background(timed, door)
+        gate.reached()
+        waiters = [background(timed, door) for _ in range(3)]
+        until(lambda: door.engine._waiters == 3)
+        for _ in range(5):
+            refused = timed(door)
+            assert (refused.status, refused.seconds < 0.3) == (409, True)
+        gate.open()
+        assert {answer.result().body for answer in [owner, *waiters]} == {b"done"}
+        assert door.engine._waiters == 0

@@ -1,0 +1,134 @@
+"""Fixtures: servers, stores, applications, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import settings
+
+from flask_idempotent import Idempotent
+from flask_idempotent.state import EXTENSION
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.urls import open_store
+from tests.proxy import Proxy
+from tests.servers import Server, redis_binary, valkey_binary
+from tests.web import WayIn
+
+MakeApp = Callable[..., Flask]
+
+# How long an example takes depends on the machine and says nothing about the library.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded package's Valkey, for the whole session; ``clean_valkey`` empties it."""
+    server = Server(valkey_binary(), tmp_path_factory.mktemp("valkey")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Debian's redis-server, for the whole session; skipped where it is missing."""
+    server = Server(redis_binary(), tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each real server in turn, empty."""
+    name = {"valkey": "valkey", "redis": "redis_server"}[request.param]
+    server: Server = request.getfixturevalue(name)
+    server.client.flushall()
+    return server
+
+
+@pytest.fixture
+def clean_valkey(valkey: Server) -> Server:
+    """A real server, empty."""
+    valkey.client.flushall()
+    return valkey
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each store in turn, empty."""
+    if request.param == "memory":
+        store: Store = MemoryStore()
+    else:
+        name = {"valkey": "valkey", "redis": "redis_server"}[request.param]
+        server: Server = request.getfixturevalue(name)
+        server.client.flushall()
+        store = open_store(server.url, "tests")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def make_app() -> Iterator[MakeApp]:
+    """Makes applications, and closes their engines when the test is over.
+
+    ``make_app(wide=True, store=None, config={...}, **overrides)``: protected app-wide with the
+    overrides, or not at all, for views that are decorated. The default store is memory://.
+    """
+    made: list[Flask] = []
+
+    def make(
+        *,
+        wide: bool = True,
+        store: object = None,
+        config: dict[str, Any] | None = None,
+        name: str = "tests",
+        **overrides: Any,
+    ) -> Flask:
+        app = Flask(name)
+        app.config.update(REDIS_URL="memory://", TESTING=False, SECRET_KEY="only for tests")
+        app.config.update(config or {})
+        if wide:
+            Idempotent(app, store=store, **overrides)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        if EXTENSION in app.extensions and app.extensions[EXTENSION]._engine is not None:
+            app.extensions[EXTENSION].engine.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """No test leaves a thread of the library running."""
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in threading.enumerate() if t not in before and t.name.startswith("flask-idem")]
+    assert not left, f"the test left {left} behind"
+
+
+@pytest.fixture
+def proxy(clean_valkey: Server) -> Iterator[Proxy]:
+    """A proxy before a real, empty server, which a test may tell to break."""
+    proxy = Proxy(clean_valkey.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(params=["decorated", "app-wide", "both"])
+def way(request: pytest.FixtureRequest, make_app: MakeApp) -> WayIn:
+    """Each way to protect a view in turn."""
+    return WayIn(request.param, make_app)
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Future[Any]]]:
+    """Runs a function in another thread."""
+    with ThreadPoolExecutor(64) as pool:
+        yield pool.submit

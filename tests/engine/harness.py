@@ -1,0 +1,106 @@
+"""What the engine tests share: orders, a store that fails when told, and an engine over it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Bell, Completion, Renewal, Reply
+from flask_idempotent.stores.memory import MemoryStore
+
+KEY = "IDEMPOTENT_{engine}"
+
+
+def order(payload: str = "one", **changes: Any) -> Order:
+    values: dict[str, Any] = {
+        "key": KEY,
+        "client_key": "client-key",
+        "fingerprint": payload.encode().ljust(16, b"-"),
+        "timeout": 5.0,
+        "expire": 240.0,
+        "lease": 30.0,
+        "takeover": True,
+    }
+    return Order(**(values | changes))
+
+
+def finish(engine: Engine, claim: object, body: bytes | None = b"done") -> None:
+    assert isinstance(claim, Claim)
+    engine.complete(claim, 200, (("Content-Type", "text/plain"),), body)
+
+
+class Clock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Before = Callable[[], object]
+
+
+class Shaky(MemoryStore):
+    """A store that does what a test says before or after a method does its work.
+
+    ``before["claim"]`` and ``after["claim"]`` are functions called there, once each unless they
+    are put in again; what they raise is what the caller sees.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(clock or Clock())
+        self.before: dict[str, list[Before]] = {}
+        self.after: dict[str, list[Before]] = {}
+        self.calls: list[str] = []
+        self.listening = threading.Semaphore(0)
+
+    def _around(self, name: str, work: Callable[[], Any]) -> Any:
+        self.calls.append(name)
+        for functions, moment in ((self.before, 0), (self.after, 1)):
+            if moment:
+                result = work()
+            if functions.get(name):
+                functions[name].pop(0)()
+        return result
+
+    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
+        result: Reply = self._around(
+            "claim", lambda: super(Shaky, self).claim(key, record, **times)
+        )
+        return result
+
+    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+        result: list[int | None] = self._around("renew", lambda: super(Shaky, self).renew(renewals))
+        return result
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        result: Completion = self._around(
+            "complete", lambda: super(Shaky, self).complete(key, record, expire=expire)
+        )
+        return result
+
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        result: bool = self._around(
+            "release", lambda: super(Shaky, self).release(key, owner, expire=expire)
+        )
+        return result
+
+    @contextmanager
+    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+        with super().listen(key, seconds) as bell:
+            self.listening.release()
+            yield bell
+
+
+def fail(error: Exception) -> Before:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it

@@ -1,0 +1,519 @@
+"""The engine: who runs, who waits, what the others get, and what happens when the store fails."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from flask_idempotent import signals
+from flask_idempotent.engine import attempts as module
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
+from flask_idempotent.records import InProgress
+from flask_idempotent.stores.base import Store
+from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
+from tests.stores.harness import lapse
+from tests.waiting import until
+
+
+@pytest.fixture
+def real_engine(store: Store) -> Iterator[Engine]:
+    engine = Engine(store, "the app")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Future[object]]]:
+    with ThreadPoolExecutor(64) as pool:
+        yield pool.submit
+
+
+class TestBegin:
+    def test_first_runs(self, engine: Engine) -> None:
+        """The first request of a key claims it; its owner and attempt are told."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        assert (claim.key, claim.attempt, claim.held) == ("client-key", 1, True)
+        assert len(claim.owner) == 32
+
+    def test_later_duplicate_gets_the_response(self, engine: Engine) -> None:
+        """C2: after completion every request gets the response, at once."""
+        finish(engine, engine.begin(order()))
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert (replay.completed.body, replay.completed.status) == (b"done", 200)
+        assert replay.waited == 0
+
+    def test_duplicate_at_once_may_not_wait(self, engine: Engine) -> None:
+        """C1: with timeout 0 a duplicate is told at once, in whole seconds of the lease."""
+        engine.begin(order(lease=2.5))
+        waiting = engine.begin(order(timeout=0))
+        assert isinstance(waiting, Waiting)
+        assert waiting.retry_after == 3
+        assert waiting.waited == 0
+
+    def test_patience_ends(self, engine: Engine) -> None:
+        """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
+        engine.begin(order())
+        started = time.monotonic()
+        waiting = engine.begin(order(timeout=0.3))
+        assert isinstance(waiting, Waiting)
+        assert 0.3 <= time.monotonic() - started < 0.5
+        assert waiting.waited >= 0.3
+
+    @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
+    def test_other_payload(self, engine: Engine, shaky: Shaky, state: str) -> None:
+        """F4: another payload is told so at every state, before anything else."""
+        claim = engine.begin(order("one"))
+        if state == "completed":
+            finish(engine, claim)
+        if state == "lapsed":
+            lapse(shaky, KEY)
+        assert isinstance(engine.begin(order("two")), Mismatch)
+
+    def test_lapsed_claim_is_taken_over(self, engine: Engine, shaky: Shaky) -> None:
+        """After an owner's death the next request runs, as attempt 2, under a new token."""
+        first = engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        assert isinstance(first, Claim)
+        assert isinstance(second, Claim)
+        assert second.attempt == 2
+        assert second.owner != first.owner
+
+    def test_lapsed_claim_is_held(self, engine: Engine, shaky: Shaky) -> None:
+        """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
+        engine.begin(order())
+        lapse(shaky, KEY)
+        assert isinstance(engine.begin(order(takeover=False)), Unknown)
+
+    def test_unreadable_record(self, engine: Engine, shaky: Shaky) -> None:
+        """An unreadable record is an error, never a second run."""
+        shaky.before["claim"] = [fail(RecordUnreadable("damaged"))]
+        with pytest.raises(RecordUnreadable):
+            engine.begin(order())
+
+    def test_slow_reply_is_renewed(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim whose reply took a third of its lease is renewed before the view runs."""
+        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        claim = engine.begin(order(lease=0.12))
+        assert isinstance(claim, Claim)
+        assert shaky.calls[:2] == ["claim", "renew"]
+        assert claim.held
+
+    def test_replies_that_are_always_late(self, engine: Engine, shaky: Shaky) -> None:
+        """A store slower than the lease is no store: the request is told so, and does not hang."""
+        slow = lambda: threading.Event().wait(0.08)  # noqa: E731
+        shaky.after["claim"], shaky.after["renew"] = [slow], [slow] * 3
+        with pytest.raises(StoreUnavailable, match="longer to answer than a lease"):
+            engine.begin(order(lease=0.06))
+        until(lambda: shaky.read(KEY) is None)
+
+    def test_reply_after_the_lease(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim that was lost before its reply came is no claim: it is claimed again."""
+
+        def meanwhile() -> None:
+            threading.Event().wait(0.05)
+            lapse(shaky, KEY)
+            other.append(engine.begin(order()))
+
+        other: list[object] = []
+        shaky.after["claim"] = [meanwhile]
+        outcome = engine.begin(order(lease=0.12, timeout=0))
+        assert isinstance(other[0], Claim)
+        assert isinstance(outcome, Waiting)
+
+    def test_reply_that_is_always_late(self, engine: Engine, shaky: Shaky) -> None:
+        """A store that is always slow is no reason to renew for ever instead of running."""
+        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
+        assert isinstance(engine.begin(order(lease=0.12)), Claim)
+        assert shaky.calls[:4] == ["claim", "renew", "renew", "renew"]
+
+    def test_reply_that_always_takes_longer_than_the_lease(
+        self, engine: Engine, shaky: Shaky
+    ) -> None:
+        """A store too slow for the lease is told as a failure, and the claim is given back."""
+        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
+        with pytest.raises(StoreUnavailable, match="than a lease lasts"):
+            engine.begin(order(lease=0.03))
+        until(lambda: shaky.read(KEY) is None)
+
+
+class TestWaiting:
+    def test_gets_the_response(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """Duplicates of the same moment all get the first one's response."""
+        claim = real_engine.begin(order())
+        waiters = [background(real_engine.begin, order()) for _ in range(30)]
+        until(lambda: real_engine._waiters == 30)
+        finish(real_engine, claim)
+        for waiter in waiters:
+            replay = waiter.result()
+            assert isinstance(replay, Replay)
+            assert replay.completed.body == b"done"
+            assert replay.waited > 0
+
+    def test_one_takes_over(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """When the owner releases, one waiter runs and the others go on waiting for it."""
+        first = real_engine.begin(order())
+        runs: list[Claim] = []
+
+        def request() -> object:
+            outcome = real_engine.begin(order())
+            if isinstance(outcome, Claim):
+                runs.append(outcome)
+                finish(real_engine, outcome, b"second")
+                return b"second"
+            assert isinstance(outcome, Replay)
+            return outcome.completed.body
+
+        waiters = [background(request) for _ in range(20)]
+        until(lambda: real_engine._waiters == 20)
+        assert isinstance(first, Claim)
+        real_engine.release(first, "failed")
+        assert {waiter.result() for waiter in waiters} == {b"second"}
+        assert len(runs) == 1
+
+    def test_other_payload_after_take_over(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """F4: a fingerprint is compared after waiting too: nobody gets another payload's answer."""
+        first = real_engine.begin(order("one"))
+        waiter = background(real_engine.begin, order("one"))
+        until(lambda: real_engine._waiters == 1)
+        assert isinstance(first, Claim)
+        store = real_engine.store
+        # The key is released and taken by another payload before the waiter looks again.
+        record = InProgress(b"o" * 16, b"another payload.")
+        store.release(KEY, first.record.owner, expire=1000)
+        store.claim(KEY, record, lease=60_000, expire=60_000, takeover=True)
+        outcome = waiter.result()
+        if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.
+            assert isinstance(real_engine.begin(order("two", timeout=0)), Mismatch)
+        else:
+            assert isinstance(outcome, Mismatch)
+
+    def test_lease_end_wakes(self, clean_valkey: object, store: Store) -> None:
+        """A waiter takes over when the lease ends, without waiting for the next poll."""
+        dead, alive = Engine(store, None), Engine(store, None)
+        try:
+            claim = dead.begin(order(lease=0.2))
+            assert isinstance(claim, Claim)
+            dead._keeper.remove(claim)  # The owner dies: nobody renews.
+            started = time.monotonic()
+            taken = alive.begin(order())
+            assert isinstance(taken, Claim)
+            assert taken.attempt == 2
+            assert time.monotonic() - started < 0.6
+        finally:
+            alive.close()
+            dead.close()
+
+    def test_hold_ends_the_waiting(self, store: Store) -> None:
+        """With on_crash="hold" a waiter is told as soon as the lease ends."""
+        dead, alive = Engine(store, None), Engine(store, None)
+        try:
+            claim = dead.begin(order(lease=0.2))
+            assert isinstance(claim, Claim)
+            dead._keeper.remove(claim)
+            assert isinstance(alive.begin(order(takeover=False)), Unknown)
+        finally:
+            alive.close()
+            dead.close()
+
+    def test_without_pubsub(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A waiter whose wake-up never comes finds the response by looking, within the poll."""
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order())
+        waiter = background(engine.begin, order())
+        assert shaky.listening.acquire(timeout=5)
+        started = time.monotonic()
+        finish(engine, claim)
+        assert isinstance(waiter.result(), Replay)
+        assert time.monotonic() - started < module.POLL_EVERY + 0.2
+
+    @pytest.mark.parametrize("limit", [0, 2])
+    def test_limit(
+        self, shaky: Shaky, background: Callable[..., Future[object]], limit: int
+    ) -> None:
+        """Past max_waiters a duplicate is told at once; 0 lets nobody wait."""
+        engine = Engine(shaky, None, max_waiters=limit)
+        claim = engine.begin(order())
+        waiters = [background(engine.begin, order()) for _ in range(limit)]
+        until(lambda: engine._waiters == limit)
+        refused = engine.begin(order())
+        assert isinstance(refused, Waiting)
+        assert refused.waited == 0
+        finish(engine, claim)
+        assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
+        engine.close()
+
+    def test_store_comes_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A waiter whose store fails goes on, and gets the response when the store is back."""
+        claim = engine.begin(order())
+        shaky.before["claim"] = [
+            lambda: None,
+            fail(StoreUnavailable("down")),
+            lambda: finish(engine, claim),
+        ]
+        assert isinstance(engine.begin(order()), Replay)
+
+    def test_store_stays_away(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter whose store stays away is told so by its own timeout."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.2))
+        assert 0.2 <= time.monotonic() - started < 0.4
+        shaky.before.clear()
+
+    def test_store_that_fails_is_not_pestered(self, engine: Engine, shaky: Shaky) -> None:
+        """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
+        engine.begin(order(lease=0.02))
+        engine._keeper._claims.clear()
+        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.3))
+        assert shaky.calls.count("claim") < 5
+        shaky.before.clear()
+
+    def test_last_look_at_a_silent_store_begins_in_time(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No request hangs past its timeout because its last look at a silent store takes long."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.1)
+        monkeypatch.setattr(module, "_TOLD_WITHIN", 0.3)
+
+        def silence() -> None:
+            threading.Event().wait(0.25)
+            raise StoreUnavailable("silent")
+
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None, lambda: None] + [silence] * 100
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.8))
+        assert 0.8 <= time.monotonic() - started < 0.9
+        shaky.before.clear()
+
+
+class TestUnknownClaim:
+    def test_is_given_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim whose reply never came is released, so that nobody blocks the retry."""
+        shaky.after["claim"] = [fail(StoreUnavailable("reply lost", sent=True))]
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order())
+        until(lambda: shaky.read(KEY) is None)
+        assert isinstance(engine.begin(order(timeout=0)), Claim)
+
+    def test_not_sent_needs_nothing(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim that never left needs no release: an outage piles up no work."""
+        shaky.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order())
+        assert not engine._keeper.has_tasks
+
+    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+        """A worker's timeout in the middle of a claim leaves nothing behind."""
+        shaky.after["claim"] = [fail(KeyboardInterrupt())]  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            engine.begin(order())
+        until(lambda: shaky.read(KEY) is None)
+
+
+class TestComplete:
+    def test_is_told(self, engine: Engine) -> None:
+        """A stored response is told by a signal."""
+        told: list[dict[str, object]] = []
+        with signals.completed.connected_to(lambda sender, **data: told.append(data)):
+            finish(engine, engine.begin(order()))
+        assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
+
+    def test_stored_later(self, engine: Engine, shaky: Shaky) -> None:
+        """A response that the store did not take is stored as soon as it does; no second run."""
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        finish(engine, claim)
+        until(lambda: not engine._keeper.has_tasks)
+        assert isinstance(engine.begin(order()), Replay)
+        assert shaky.calls.count("complete") == 2
+
+    def test_stored_before_the_next_claim(self, shaky: Shaky) -> None:
+        """Before a new claim of this process it is tried again."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(WriteRefused("out of memory"))]
+        finish(engine, claim)
+        assert isinstance(engine.begin(order(timeout=0)), Replay)
+        engine.close()
+
+    def test_other_keys_are_not_held_up(self, shaky: Shaky) -> None:
+        """A response that the store never takes costs its own key's requests, and no others."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
+        finish(engine, claim)
+        assert isinstance(engine.begin(order(key="IDEMPOTENT_{another}")), Claim)
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order())
+        assert isinstance(engine.begin(order()), Replay)
+        engine.close()
+
+    def test_stored_when_the_process_leaves(self, shaky: Shaky) -> None:
+        """A process that leaves in good order tries once more."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        finish(engine, claim)
+        stored: list[str] = []
+        shaky.before["complete"] = [lambda: stored.append("tried")]
+        engine.close()
+        assert stored == ["tried"]
+
+    def test_lost_at_the_end(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+        """A response that the store never took is logged as lost when the process ends."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 3
+        finish(engine, claim)
+        engine.close()
+        assert f"is lost: record {KEY}: the process ends" in caplog.text
+
+    def test_lost_after_expire(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+        """After expire it is logged as lost, and its claim is not kept any longer."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order(expire=0.01))
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        finish(engine, claim)
+        threading.Event().wait(0.02)
+        engine._keeper.work_off()
+        assert not engine._keeper.has_tasks
+        assert engine._keeper._claims == {}
+        assert "is lost" in caplog.text
+        engine.close()
+
+    def test_later_needs_no_lock(self, engine: Engine, shaky: Shaky) -> None:
+        """A destructor may settle a claim in the midst of anything: it waits for no lock."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        with claim.lock, engine._keeper._lock, engine._keeper._working, shaky._lock:
+            engine.complete_later(claim, 200, (), None)
+        until(lambda: claim.settled)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body is None
+
+    def test_late_owner(self, engine: Engine, shaky: Shaky) -> None:
+        """A late owner's response overwrites nothing, and the lost lease is told."""
+        told: list[dict[str, object]] = []
+        first = engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        with signals.lease_lost.connected_to(lambda sender, **data: told.append(data)):
+            finish(engine, first, b"late")
+        assert isinstance(first, Claim)
+        assert not first.held
+        assert told == [
+            {"key": "client-key", "storage_key": KEY, "owner": first.owner, "attempt": 1}
+        ]
+        finish(engine, second, b"in time")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"in time"
+
+    def test_late_owner_whose_successor_fails(self, engine: Engine, shaky: Shaky) -> None:
+        """A late owner's response is used when its successor fails: there is no third run."""
+        first = engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        finish(engine, first, b"late")
+        assert isinstance(second, Claim)
+        engine.release(second, "failed")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"late"
+
+    def test_once(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim is settled once: what comes after is nothing."""
+        claim = engine.begin(order())
+        finish(engine, claim, b"first")
+        finish(engine, claim, b"second")
+        assert isinstance(claim, Claim)
+        engine.release(claim, "failed")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"first"
+        assert shaky.calls.count("complete") == 1
+
+
+class TestRelease:
+    def test_is_told(self, engine: Engine) -> None:
+        """A released claim is told by a signal, with its reason."""
+        told: list[dict[str, object]] = []
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        with signals.released.connected_to(lambda sender, **data: told.append(data)):
+            engine.release(claim, "not-stored")
+        assert told == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
+        assert isinstance(engine.begin(order(timeout=0)), Claim)
+
+    def test_later(self, engine: Engine, shaky: Shaky) -> None:
+        """A release that the store did not take is tried again, and not renewed meanwhile."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        shaky.before["release"] = [fail(StoreUnavailable("down"))]
+        engine.release(claim, "failed")
+        assert engine._keeper._claims == {}
+        until(lambda: shaky.read(KEY) is None)
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("step", ["complete", "release"])
+    def test_child_owns_nothing_of_its_parents(self, engine: Engine, step: str) -> None:
+        """After a fork inside a view, the child settles no claim of its parent."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        claim.pid = os.getpid() + 1
+        if step == "complete":
+            finish(engine, claim)
+        else:
+            engine.release(claim, "failed")
+        assert isinstance(engine.store.read(KEY), InProgress)
+
+    def test_engine_closes_with_its_last_user(self) -> None:
+        """An engine that nobody uses any more ends its thread by itself."""
+        shaky = Shaky(Clock())
+        engine = Engine(shaky, None)
+        engine.begin(order())
+        (thread,) = [t for t in threading.enumerate() if t.name == "flask-idempotent-keeper"]
+        del engine
+        thread.join(5)
+        assert not thread.is_alive()

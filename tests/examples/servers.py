@@ -1,0 +1,130 @@
+"""Runs the shop behind a real web server, as a reader of the README would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+SHOP = ROOT / "docs" / "examples" / "shop"
+START_SECONDS = 30
+
+
+class Answer:
+    """What a web server answered."""
+
+    def __init__(self, status: int, headers: Any, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+
+
+def send(url: str, data: bytes | None = None, **headers: str) -> Answer:
+    """Send one request, following no redirect; ``content_type="…"`` is a header."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data, named)
+    try:
+        with _opener.open(request, timeout=30) as response:
+            return Answer(response.status, response.headers, response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read())
+
+
+class Shop:
+    """A running shop."""
+
+    def __init__(self, base: str, process: subprocess.Popen[str]) -> None:
+        self.base = base
+        self.process = process
+
+    def counts(self) -> dict[str, int]:
+        feed = json.loads(send(f"{self.base}/activity.json").body)
+        return dict(feed["counts"])
+
+    def form_key(self) -> str:
+        page = send(f"{self.base}/").body.decode()
+        found = re.search(r'name="__idempotent_key" value="([0-9a-f]{32})"', page)
+        assert found is not None
+        return found[1]
+
+
+@contextmanager
+def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
+    """Run the shop under the development server or gunicorn, on an embedded server of its own."""
+    port = free_port()
+    commands = {
+        "dev": [sys.executable, str(SHOP / "app.py"), "--port", str(port)],
+        "gunicorn": [
+            sys.executable, "-m", "gunicorn", "--chdir", str(SHOP), "app:app", "--workers", "2",
+            "--threads", "4", "--bind", f"127.0.0.1:{port}",
+            # Between its fork and its signal handlers a worker does not hear that it is to end;
+            # then gunicorn ends it by force, after this time instead of its 30 seconds.
+            "--graceful-timeout", "3",
+        ],
+    }  # fmt: skip
+    environment = os.environ | {
+        "TMPDIR": str(folder),
+        "FLASK_SHOP_ORDER_SECONDS": str(seconds),
+        "PYTHONWARNINGS": "default",
+    }
+    process = subprocess.Popen(
+        commands[kind],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
+    reader.start()
+    base = f"http://127.0.0.1:{port}"
+    try:
+        _until_it_answers(base, process, lines)
+        yield Shop(base, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+            reader.join()
+            if process.stdout is not None:
+                process.stdout.close()
+    assert "Traceback" not in "".join(lines), "".join(lines)
+
+
+def _until_it_answers(base: str, process: subprocess.Popen[str], lines: list[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            send(f"{base}/activity.json")
+            return
+        except OSError:
+            assert process.poll() is None, "".join(lines)
+            assert time.monotonic() < deadline, "".join(lines)
+            time.sleep(0.05)

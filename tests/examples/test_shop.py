@@ -1,0 +1,127 @@
+"""The demo shop: one order for each form, on real web servers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from flask_idempotent.state import EXTENSION
+from tests.examples.servers import SHOP, Answer, Shop, send, shop
+
+FORM = {"product": "teapot", "quantity": "2"}
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
+    """The shop in this process, on a store in memory."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.syspath_prepend(str(SHOP))
+    known = set(sys.modules)
+    app = importlib.import_module("app").create_app(
+        {
+            "REDIS_URL": "memory://",
+            "SHOP_DATABASE": str(tmp_path / "books.sqlite3"),
+            "SHOP_ORDER_SECONDS": 0,
+        }
+    )
+    yield app.test_client()
+    app.extensions[EXTENSION].engine.close()
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+@pytest.fixture(params=["dev", "gunicorn"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    tmp_path.chmod(0o700)
+    with shop(request.param, tmp_path) as running:
+        yield running
+
+
+class TestPages:
+    def test_form_places_one_order(self, client: FlaskClient) -> None:
+        """A form sent again gets the first answer and orders nothing."""
+        form = {**FORM, "__idempotent_key": "a-key"}
+        first, again = (client.post("/orders", data=form) for _ in range(2))
+        assert first.status_code == again.status_code == 303
+        assert first.location == again.location == "/orders/1"
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert "Order no.&nbsp;1 is placed" in client.get("/orders/1").text
+
+    def test_protection_off_leaves_the_key_out(self, client: FlaskClient) -> None:
+        """The page without protection has no key in its form."""
+        assert "__idempotent_key" in client.get("/").text
+        assert "__idempotent_key" not in client.get("/?protection=off").text
+
+    def test_changed_form_is_explained(self, client: FlaskClient) -> None:
+        """Another order under the first one's key gets a page that says so, not an order."""
+        accept = {"Accept": "text/html"}
+        client.post("/orders", data={**FORM, "__idempotent_key": "a-key"})
+        other = {**FORM, "quantity": "3", "__idempotent_key": "a-key"}
+        page = client.post("/orders", data=other, headers=accept)
+        assert page.status_code == 422
+        assert "Start with a new form" in page.text
+        assert client.get("/orders/2").status_code == 404
+
+    def test_api_answers_json(self, client: FlaskClient) -> None:
+        """The API places the same order, and refuses bad ones in JSON."""
+        placed = client.post("/api/orders", json={"product": "teapot", "quantity": 2})
+        assert placed.status_code == 201
+        assert placed.location == "/api/orders/1"
+        bad = client.post("/api/orders", json={"product": "moon", "quantity": 2})
+        assert bad.status_code == 422
+        assert bad.is_json
+
+    def test_activity_tells_what_happened(self, client: FlaskClient) -> None:
+        """The activity page counts requests, orders and duplicates."""
+        for _ in range(3):
+            client.post("/orders", data={**FORM, "__idempotent_key": "a-key"})
+        counts = client.get("/activity.json").json["counts"]
+        assert counts == {"received": 3, "placed": 1, "replayed": 2}
+
+
+class TestServers:
+    def test_twenty_at_once(self, running: Shop) -> None:
+        """Twenty parallel orders with one key: one order and twenty equal answers."""
+        headers = {"Idempotency-Key": '"twenty"', "Content-Type": "application/json"}
+        body = json.dumps({"product": "teapot", "quantity": 2}).encode()
+
+        def place(_: int) -> Answer:
+            return send(f"{running.base}/api/orders", body, **headers)
+
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(place, range(20)))
+        assert {answer.status for answer in answers} == {201}
+        assert {answer.body for answer in answers} == {answers[0].body}
+        assert {answer.headers["Location"] for answer in answers} == {"/api/orders/1"}
+        assert sum(a.headers["Idempotent-Replayed"] == "true" for a in answers) == 19
+        assert running.counts() == {"received": 20, "placed": 1, "replayed": 19}
+
+    def test_form_sent_twice_at_once(self, running: Shop) -> None:
+        """A double-clicked form is one order, and both clicks lead to it."""
+        form = urllib.parse.urlencode({**FORM, "__idempotent_key": running.form_key()}).encode()
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda _: send(f"{running.base}/orders", form), range(2)))
+        assert [(a.status, a.headers["Location"]) for a in answers] == [(303, "/orders/1")] * 2
+        assert running.counts()["placed"] == 1
+
+    def test_without_a_key_each_request_orders(self, running: Shop) -> None:
+        """Without a key two clicks are two orders: the library adds nothing unasked."""
+        form = urllib.parse.urlencode(FORM).encode()
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda _: send(f"{running.base}/orders", form), range(2)))
+        assert {a.headers["Location"] for a in answers} == {"/orders/1", "/orders/2"}
+
+    def test_interrupt_ends_all_of_it(self, running: Shop, tmp_path: Path) -> None:
+        """Ctrl-C ends the shop quietly and in good order."""
+        assert running.counts()["placed"] == 0
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(20) == 0

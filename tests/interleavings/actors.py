@@ -1,0 +1,140 @@
+"""Actors, and the points where they stand between two steps.
+
+Each actor is a greenlet that runs the real engine. It gives control back at a point, which names
+the steps that can be taken from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from greenlet import greenlet
+
+from flask_idempotent.stores.base import Bell
+from tests.interleavings.explore import Choice
+
+if TYPE_CHECKING:
+    from tests.interleavings.world import World
+
+
+class Lock:
+    """A lock whose waiters give control back."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.taken = False
+
+    def acquire(self, blocking: bool = True) -> bool:
+        if self.taken and not blocking:
+            return False
+        if self.taken:
+            self._world.pause(Locked(self))
+        self.taken = True
+        return True
+
+    def release(self) -> None:
+        self.taken = False
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Point:
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        raise NotImplementedError
+
+
+class Arriving(Point):
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        yield actor.choice("arrives")
+
+
+@dataclass(slots=True)
+class Locked(Point):
+    lock: Lock
+
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        if not self.lock.taken:
+            yield actor.choice("goes on")
+
+
+@dataclass(slots=True)
+class Sending(Point):
+    name: str
+
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        yield actor.choice(self.name, "store")
+        if self.name != "listen" and world.faults:
+            for kind in world.case.kinds:
+                if kind == "unknown" and self.name != "renew":
+                    continue
+                yield actor.choice(f"{self.name} {kind}", "store", "faults")
+
+
+class Replied(Point):
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        yield actor.choice("reply")
+
+
+@dataclass(slots=True)
+class Listening(Point):
+    bell: Bell
+    until: float
+
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        if self.rung:
+            yield actor.choice("rung", "store")
+        if world.time.now >= self.until:
+            yield actor.choice("time is over", "store")
+        elif actor.polls:
+            yield actor.choice("polls")
+
+    @property
+    def rung(self) -> bool:
+        return self.bell._rung.is_set()
+
+
+class Resting(Point):
+    """A keeper between two rounds."""
+
+    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+        keeper = world.engines[actor.process]._keeper
+        # A round beside another's would do nothing.
+        work = keeper.has_tasks and not keeper._working.locked()
+        if work or (actor.rounds and keeper._claims):
+            yield actor.choice("round")
+
+
+class Actor(greenlet):
+    """Something that takes steps.
+
+    :param name: its name in schedules.
+    :param process: the process that it lives in.
+    """
+
+    def __init__(self, world: World, name: str, process: str, work: Callable[[], None]) -> None:
+        super().__init__(work, world.hub)
+        self.name = name
+        self.process = process
+        self.point: Point = Arriving()
+        self.polls = world.case.polls
+        #: Its last command failed, so that it knows of nothing until it looks again.
+        self.failed = False
+        self.rounds = world.case.renewals
+
+    def choice(self, what: str, *touches: str) -> Choice:
+        return Choice(self.name, what, frozenset({f"process {self.process}", *touches}))
+
+
+@dataclass(slots=True)
+class Ghost:
+    """A command that nobody waits for any longer, and that will be carried out."""
+
+    name: str
+    run: Callable[[], object]
+    due: float

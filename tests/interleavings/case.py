@@ -1,0 +1,67 @@
+"""What a world is made of: its requests, and what may go wrong in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask_idempotent.engine.claims import Order
+
+KEY = "IDEMPOTENT_{interleavings}"
+#: Milliseconds that a record is kept.
+LIFETIME = 3_600_000
+LEASE = 30.0
+#: A waiter outlasts two leases, so that it is there for whatever happens.
+TIMEOUT = 70.0
+
+#: What can happen to a command on its way.
+FAULTS = {
+    "lost": "it is carried out and its reply never comes",
+    "dropped": "it never arrives",
+    "late": "its reply is not waited for any longer, and it is carried out at some later time",
+    "resent": "it is carried out, its reply never comes, and it is sent again at once",
+    "overtaken": "its connection breaks, it is sent again at once, and the first one comes later",
+    "unknown": "a renewal whose reply says nothing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    :param process: the process that serves it.
+    :param fails: whether its view raises.
+    :param unread: whether nobody reads its response, which is then stored in the background.
+    :param tries: how often it is sent while the answer is 503.
+    """
+
+    process: str
+    payload: str = "one"
+    fails: bool = False
+    unread: bool = False
+    takeover: bool = True
+    timeout: float = TIMEOUT
+    tries: int = 1
+
+    @property
+    def order(self) -> Order:
+        fingerprint = self.payload.encode().ljust(16, b"-")
+        return Order(KEY, "key", fingerprint, self.timeout, LIFETIME / 1000, LEASE, self.takeover)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Who is there and what may happen, at any step, at most so often.
+
+    :param renewals: rounds of each process's keeper.
+    :param polls: how often each waiter looks without being rung for.
+    :param kinds: the faults that may happen.
+    """
+
+    requests: tuple[Request, ...]
+    renewals: int = 0
+    polls: int = 0
+    lapses: int = 0
+    crashes: int = 0
+    losses: int = 0
+    faults: int = 0
+    kinds: tuple[str, ...] = tuple(FAULTS)

@@ -1,0 +1,195 @@
+"""The rules: what must hold at each step of each schedule, and at its end.
+
+A key is granted to another run only when every earlier grant is excused: its view failed and it was
+released; its lease passed without a renewal (its owner died, or was too late); or the store lost
+the record and nobody has put it back. Nothing excuses a grant after a response was stored or
+offered but a record lost since. So there is at most one run, and one more for each of those.
+
+What a late claim of the server's leaves behind is the one thing that nobody looks after: the
+command of a request that was answered 503, carried out after the release that followed it. It ends
+with its lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
+from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.stores.base import Completion
+from tests.interleavings.case import KEY, LIFETIME
+from tests.stores.harness import time_left
+
+if TYPE_CHECKING:
+    from tests.interleavings.case import Request
+    from tests.interleavings.world import World
+
+
+@dataclass(slots=True)
+class _Grant:
+    """The store's word that a key is somebody's, whose view may run from then on.
+
+    :param over: its view failed, or it was given back.
+    :param lapsed: its lease is over and was not renewed since.
+    :param ever_lapsed: its lease was over once.
+    :param lost: the store lost the record and it was not put back since.
+    :param ever_lost: the store lost the record once.
+    :param word: how often time had moved when the store last said that it is theirs.
+    """
+
+    record: InProgress
+    over: bool = False
+    lapsed: bool = False
+    ever_lapsed: bool = False
+    lost: bool = False
+    ever_lost: bool = False
+    word: int = 0
+
+
+class Witness:
+    """Watches one world and fails when a rule is broken."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._grants: dict[bytes, _Grant] = {}
+        self._claims: list[Claim] = []
+        self._before: Record | None = None
+        self._known: set[bytes] = set()
+        self._stored: set[bytes] = set()
+        self._replays: set[bytes] = set()
+        self._excuses = 0
+        self._moves = 0
+        #: The late command that is carried out just now.
+        self.late = ""
+        self.faulty = self.crashed = self.orphaned = self.any_lost = False
+
+    # What happens.
+
+    def lapsed(self, owner: bytes) -> None:
+        """A lease is over."""
+        self._moves += 1
+        grant = self._grants[owner]
+        self._excuses += not grant.lapsed
+        grant.lapsed = grant.ever_lapsed = True
+
+    def lost(self) -> None:
+        """The store lost the record: whoever knew of it, it is not known any more."""
+        self._excuses += 1
+        self.any_lost = True
+        self._before = None
+        self._known.clear()
+        self._stored.clear()
+        self._replays.clear()
+        for grant in self._grants.values():
+            grant.lost = grant.ever_lost = True
+
+    def over(self, owner: bytes) -> None:
+        """A view failed, or a claim was given back."""
+        if owner in self._grants and not self._grants[owner].over:
+            self._grants[owner].over = True
+            self._excuses += 1
+
+    def granted(self, record: InProgress) -> None:
+        """The store says: yours."""
+        grant = self._grants.get(record.owner)
+        if self.late:
+            # Nobody waits for it: a claim that nobody may know of.
+            self.orphaned = True
+        if grant is None or grant.over:
+            assert grant is None or self.late, "a claim that was given back was made again"
+            self._check_grant(record)
+            grant = self._grants[record.owner] = _Grant(record)
+        self._has_word(grant)
+
+    def _check_grant(self, record: InProgress) -> None:
+        assert not self._known, "a run after a response was stored or offered"
+        before = self._before
+        if isinstance(before, InProgress):
+            assert self._world.lapsed(before), "a run beside one whose lease has not passed"
+            assert before.fingerprint == record.fingerprint, "a take-over by another payload"
+        for other in self._grants.values():
+            assert other.over or other.lapsed or other.lost, "a run beside another"
+
+    def renewed(self, owner: bytes) -> None:
+        """The store says: still yours."""
+        self._has_word(self._grants[owner])
+
+    def _has_word(self, grant: _Grant) -> None:
+        grant.lapsed = grant.lost = False
+        grant.word = self._moves
+
+    def completed(self, owner: bytes, completion: Completion) -> None:
+        """The store took or refused a response."""
+        if completion is not Completion.REFUSED:
+            self._known.add(owner)
+        if completion is Completion.STORED:
+            self._stored.add(owner)
+            assert len(self._stored) == 1, "two owners were told that their response is stored"
+
+    def changed(self, before: Record | None, after: Record | None) -> None:
+        """A command was carried out."""
+        if isinstance(before, Completed):
+            assert after == before, "a stored response was changed"
+        if isinstance(after, InProgress) and after != before:
+            grant = self._grants[after.owner]
+            assert not grant.over, "a claim that was given back lives again"
+        if after is not None:
+            left = time_left(self._world.store, KEY)
+            assert 0 < left <= LIFETIME, "a record without its end"
+        self._before = after
+
+    def runs(self, number: int, request: Request, claim: Claim) -> None:
+        """A view begins."""
+        grant = self._grants[claim.record.owner]
+        assert grant.word == self._moves, "a view began on a word older than its lease"
+        assert not grant.lapsed
+        self._claims.append(claim)
+        assert len(self._claims) <= 1 + self._excuses, "more runs than there were reasons"
+
+    def failed(self, number: int, error: Exception) -> None:
+        """A request was answered 503."""
+        assert self.faulty, f"request {number} was told of a fault: {error}"
+
+    def answered(self, number: int, request: Request, outcome: Outcome) -> None:
+        """A request has its outcome."""
+        if isinstance(outcome, Replay):
+            completed = outcome.completed
+            assert completed.fingerprint == request.order.fingerprint, "another payload's response"
+            assert completed.body is not None
+            assert completed.body.startswith(request.payload.encode()), "another's response"
+            self._replays.add(completed.owner)
+            assert len(self._replays) == 1, "two answers of one key"
+        elif isinstance(outcome, Unknown):
+            assert not request.takeover, "a rerun was refused"
+            assert self._excuses, "an outcome is unknown though nobody died"
+        elif isinstance(outcome, Mismatch):
+            payloads = {r.payload for r in self._world.case.requests}
+            assert payloads != {request.payload}, "a request does not match itself"
+        elif isinstance(outcome, Waiting):
+            assert number, "the key is stuck"
+            assert self._world.time.now - 1000 >= request.timeout, "a waiter gave up early"
+
+    # What must hold.
+
+    def all_sleep(self) -> None:
+        """All who are left wait, and none of them for want of a reply."""
+        record = self._world.record()
+        assert self.any_lost or isinstance(record, InProgress), "a missed wake-up"
+        assert self.any_lost or self.crashed or self.orphaned, "all wait for nobody"
+
+    def finish(self) -> None:
+        """All actors have come to their end."""
+        record = self._world.record()
+        for claim in self._claims:
+            grant = self._grants[claim.record.owner]
+            if not claim.held:
+                assert grant.ever_lapsed or grant.ever_lost, "a lease was called lost that was not"
+            elif claim.settled and claim.answered and not self.any_lost:
+                assert claim.record.owner in self._stored, "an owner believes that it is stored"
+        if self._stored:
+            assert isinstance(record, Completed), "a stored response is gone"
+            assert record.owner in self._stored, "another's response stands"
+        if isinstance(record, InProgress):
+            assert self.crashed or self.orphaned, "a claim that nobody looks after"

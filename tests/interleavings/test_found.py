@@ -1,0 +1,101 @@
+"""What the search found, each schedule by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flask_idempotent.stores.memory import MemoryStore
+from tests.interleavings.case import Case, Request
+from tests.interleavings.explore import follow
+from tests.interleavings.world import World, stopped_time
+
+A, B, FAILING_A = Request("A"), Request("B"), Request("A", fails=True)
+
+Follow = Callable[[Case, str], None]
+
+
+@pytest.fixture(name="follow")
+def _follow() -> Iterator[Follow]:
+    with stopped_time() as time:
+        yield lambda case, schedule: follow(
+            World(case, MemoryStore(time.monotonic), time), schedule
+        )
+
+
+def test_renewal_whose_reply_is_late(follow: Follow) -> None:
+    """A view does not begin on a renewal whose reply came after the lease, no more than a claim's.
+
+    It was renewed once, and its reply was believed however long it took; meanwhile another took
+    the key over and answered, and the view ran a second time.
+    """
+    follow(
+        Case((A, B), lapses=2),
+        """
+        request 1: claim
+        time: a lease passes
+        request 1: reply
+        request 1: renew
+        time: a lease passes
+        request 2: claim
+        request 2: renew
+        request 2: complete
+        request 1: reply
+        """,
+    )
+
+
+def test_renewal_that_says_nothing(follow: Follow) -> None:
+    """A view does not begin on a renewal whose outcome is unknown: it claims again.
+
+    It was taken for a yes.
+    """
+    follow(
+        Case((A,), lapses=1, faults=1),
+        """
+        request 1: claim
+        time: a lease passes
+        request 1: reply
+        request 1: renew unknown
+        """,
+    )
+
+
+def test_renewal_after_a_completion_without_reply(follow: Follow) -> None:
+    """A claim whose response is stored, though the reply was lost, is not called a lost lease.
+
+    The renewal found a completed record, held it for another's, told ``lease_lost`` and made
+    ``held`` false.
+    """
+    follow(
+        Case((A,), renewals=1, faults=1),
+        """
+        request 1: arrives
+        request 1: claim
+        request 1: reply
+        request 1: complete lost
+        request 1: reply
+        keeper of A: round
+        keeper of A: renew
+        """,
+    )
+
+
+def test_claim_without_reply_and_an_answer_from_the_bell(follow: Follow) -> None:
+    """A waiter that is answered by its bell gives back a claim that it does not know of.
+
+    The record had been lost after the bell was rung; the claim stayed for its lease.
+    """
+    follow(
+        Case((A, B), losses=1, faults=1),
+        """
+        request 1: claim
+        request 2: claim
+        request 2: listen
+        request 1: complete
+        server: loses the record
+        request 2: claim lost
+        request 2: rung
+        """,
+    )

@@ -1,0 +1,95 @@
+"""The engine and the stores' contract over every interleaving of small cases.
+
+``INTERLEAVINGS=full`` runs all schedules of each case with a number in ``SCHEDULES``, and more on
+on the real server, in some minutes; else the larger cases are sampled, the same each time, in some
+seconds. ``-rP`` tells how many schedules of each case ran.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.redis import client
+from flask_idempotent.stores.urls import open_store
+from tests.interleavings.case import KEY, Case
+from tests.interleavings.cases import CASES, SCHEDULES
+from tests.interleavings.explore import explore, sample
+from tests.interleavings.world import Time, World, stopped_time
+from tests.servers import Server
+
+FULL = os.environ.get("INTERLEAVINGS") == "full"
+#: Cases with more schedules are sampled in the short form; so many are drawn.
+LARGE = 600
+SAMPLE = 100
+#: In the full form so many are drawn of a case that is too large for all.
+FULL_SAMPLE = 5_000
+REAL_SAMPLE = 500 if FULL else 10
+
+pytestmark = pytest.mark.timeout(600 if FULL else 60)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Measure no coverage, which actors that take turns in one thread confuse."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
+@pytest.fixture
+def time() -> Iterator[Time]:
+    with stopped_time() as time, untraced():
+        yield time
+
+
+@pytest.fixture
+def real_store(clean_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    # Faults come from the schedule alone, however slow this machine is.
+    monkeypatch.setattr(client, "REPLY_TIMEOUT", 10.0)
+    store = open_store(clean_valkey.url, "tests")
+    yield store
+    store.close()
+
+
+def run(case: Case, time: Time, expected: int | None) -> int:
+    def make() -> World:
+        return World(case, MemoryStore(time.monotonic), time)
+
+    if expected is None:
+        return sample(make, FULL_SAMPLE if FULL else SAMPLE)
+    if expected > LARGE and not FULL:
+        return sample(make, SAMPLE)
+    count = explore(make)
+    assert count >= expected, f"the search finds {count} schedules where there were {expected}"
+    return count
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_interleaving(name: str, time: Time) -> None:
+    """Whatever the order of steps and whatever goes wrong between them, every rule holds."""
+    print(f"{name}: {run(CASES[name], time, SCHEDULES[name])} schedules")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_real_server(name: str, real_store: Store, time: Time) -> None:
+    """The scripts and the real pub/sub keep every rule that the store in memory keeps."""
+
+    def make() -> World:
+        real_store.delete([KEY])
+        return World(CASES[name], real_store, time)
+
+    expected = SCHEDULES[name]
+    if expected is not None and expected <= REAL_SAMPLE:
+        assert explore(make) >= expected
+    else:
+        assert sample(make, REAL_SAMPLE) > 1

@@ -1,0 +1,153 @@
+"""The rules can be broken: a store or an engine that does its work badly is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flask_idempotent.engine.attempts import Attempt
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.leases import Keeper
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Completion, Renewal, Reply
+from flask_idempotent.stores.memory import MemoryStore
+from tests.interleavings.cases import CASES
+from tests.interleavings.explore import BrokenRule, sample
+from tests.interleavings.world import World, stopped_time
+from tests.stores.harness import NEVER
+
+
+class Impatient(MemoryStore):
+    """Takes over a claim whose lease has not passed."""
+
+    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
+        entry = self._live(key)
+        if entry is not None and isinstance(entry.record, InProgress):
+            entry.record = replace(entry.record, deadline=0)
+        return super().claim(key, record, **times)
+
+
+class Undiscerning(MemoryStore):
+    """Takes over another payload's claim."""
+
+    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
+        entry = self._live(key)
+        if entry is not None and isinstance(entry.record, InProgress):
+            entry.record = replace(entry.record, fingerprint=record.fingerprint)
+        return super().claim(key, record, **times)
+
+
+class Overwriting(MemoryStore):
+    """Stores whatever response comes."""
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        self._answer(key, record, expire)
+        return Completion.STORED
+
+
+class Believing(MemoryStore):
+    """Says that a refused response is stored."""
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        super().complete(key, record, expire=expire)
+        return Completion.STORED
+
+
+class Forgetful(MemoryStore):
+    """Keeps no late owner's response."""
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        completion = super().complete(key, record, expire=expire)
+        self._entries[key].offer = None
+        return completion
+
+
+class Silent(MemoryStore):
+    """Wakes nobody."""
+
+    def _ring(self, *_: object) -> None:
+        pass
+
+
+class Reviving(MemoryStore):
+    """Puts back what is gone, however late it is told."""
+
+    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+        return super().renew([replace(renewal, until=NEVER) for renewal in renewals])
+
+
+class Careless(MemoryStore):
+    """Lets anybody release a claim."""
+
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        entry = self._live(key)
+        if entry is not None and isinstance(entry.record, InProgress):
+            owner = entry.record.owner
+        return super().release(key, owner, expire=expire)
+
+
+class Eternal(MemoryStore):
+    """Keeps records for ever."""
+
+    def _put(self, key: str, record: InProgress | Completed, expire: int) -> None:
+        super()._put(key, record, NEVER)
+
+
+def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
+    with stopped_time() as time:
+        sample(lambda: World(CASES[case], make(time.monotonic), time), 1000)
+
+
+@pytest.mark.parametrize(
+    ("store", "case", "rule"),
+    [
+        (Impatient, "two owners", "whose lease has not passed"),
+        (Undiscerning, "two payloads, late owner", "a take-over by another payload"),
+        (Overwriting, "late owner", "stored response was changed|believe|two owners were told"),
+        (Believing, "late owner", "two owners were told|a stored response is gone"),
+        (Forgetful, "late owner, successor fails", "after a response was stored or offered"),
+        (Silent, "two owners", "a missed wake-up"),
+        (Reviving, "renewal, alone, fails", "given back lives again"),
+        (Careless, "late owner fails, another comes", "a run beside another"),
+        (Eternal, "two owners", "a record without its end"),
+    ],
+)
+def test_broken_store_is_found(store: type[MemoryStore], case: str, rule: str) -> None:
+    """A store that breaks its contract breaks a rule in some schedule."""
+    with pytest.raises(BrokenRule, match=rule):
+        search(case, store)
+
+
+def _run_without_asking(attempt: Attempt, claim: Claim) -> bool:
+    return True
+
+
+def _do_nothing(*_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken", "case", "rule"),
+    [
+        (Attempt, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
+        (Engine, "forget", _do_nothing, "one fault", "all wait for nobody"),
+        (Engine, "_store_later", _do_nothing, "one fault", "settled|nobody looks after"),
+        (Keeper, "remove", _do_nothing, "two owners", "renews what is settled"),
+    ],
+)
+def test_broken_engine_is_found(
+    owner: type,
+    name: str,
+    broken: Callable[..., object],
+    case: str,
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine that breaks its protocol breaks a rule in some schedule."""
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(BrokenRule, match=rule):
+        search(case)

@@ -1,0 +1,108 @@
+"""What stands between a process and the store: it gives control back before each command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.stores.base import Bell, Claimed, Completion, Renewal, Reply, Store
+from tests.interleavings.actors import Listening, Sending
+
+if TYPE_CHECKING:
+    from tests.interleavings.world import World
+
+
+class Wire(Store):
+    """What stands between one process and the store."""
+
+    def __init__(self, world: World, process: str) -> None:
+        self._world = world
+        self._process = process
+        self._store = world.store
+
+    def claim(
+        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+    ) -> Reply:
+        def run() -> Reply:
+            times = {"lease": lease, "expire": expire}
+            reply = self._store.claim(key, record, takeover=takeover, **times)
+            if isinstance(reply, Claimed):
+                world.witness.granted(record)
+                if world.mirror is not None:
+                    world.mirror.claimed[reply.deadline] = world.time.now
+            return reply
+
+        world = self._world
+        reply: Reply = world.call("claim", run)
+        return reply
+
+    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+        def run() -> list[int | None]:
+            mirror = self._world.mirror
+            asked = renewals if mirror is None else [mirror.valid(r) for r in renewals]
+            deadlines = self._store.renew(asked)
+            for renewal, deadline in zip(renewals, deadlines, strict=True):
+                if deadline:
+                    self._world.witness.renewed(renewal.record.owner)
+            return deadlines
+
+        deadlines: list[int | None] = self._world.call("renew", run)
+        return deadlines
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        def run() -> Completion:
+            completion = self._store.complete(key, record, expire=expire)
+            self._world.witness.completed(record.owner, completion)
+            return completion
+
+        completion: Completion = self._world.call("complete", run)
+        return completion
+
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        def run() -> bool:
+            released = self._store.release(key, owner, expire=expire)
+            self._world.witness.over(owner)
+            return released
+
+        released: bool = self._world.call("release", run)
+        return released
+
+    @contextmanager
+    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+        self._world.pause(Sending("listen"))
+        # The subscription is confirmed in real time.
+        with self._store.listen(key, max(seconds, 5.0)) as bell:
+            self._world.bells.append(bell)
+            try:
+                yield WireBell(self._world, bell)
+            finally:
+                self._world.bells.remove(bell)
+
+    def read(self, key: str) -> Record | None:
+        return self._store.read(key)
+
+    def scan(self, prefix: str) -> Iterator[str]:
+        return self._store.scan(prefix)
+
+    def delete(self, keys: Iterable[str]) -> int:
+        return self._store.delete(keys)
+
+    def ping(self) -> None:
+        self._store.ping()
+
+    def close(self) -> None:
+        """The store is every process's."""
+
+
+class WireBell(Bell):
+    def __init__(self, world: World, bell: Bell) -> None:
+        super().__init__()
+        self._world = world
+        self._bell = bell
+
+    def wait(self, seconds: float) -> Completed | None:
+        until = self._world.time.now + seconds
+        step = self._world.pause(Listening(self._bell, until))
+        return self._bell.wait(0) if step == "rung" else None

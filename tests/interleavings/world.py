@@ -1,0 +1,334 @@
+"""A small world: requests, keepers and a store, which do one step when a schedule says so.
+
+A store gives control back before each command, after it where that can matter, and while it waits
+for a bell. Time stands still unless a choice moves it. What can happen besides the steps of the
+actors: a process crashes, a lease passes, the store loses its record, and one of the ``FAULTS``
+hits a command.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from greenlet import getcurrent
+
+from flask_idempotent.engine import attempts, claims, leases
+from flask_idempotent.engine import engine as engine_module
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import InProgress, Record
+from flask_idempotent.stores.base import Bell, Store
+from flask_idempotent.stores.memory import MemoryStore
+from tests.interleavings.actors import (
+    Actor,
+    Arriving,
+    Ghost,
+    Listening,
+    Lock,
+    Point,
+    Replied,
+    Resting,
+    Sending,
+)
+from tests.interleavings.case import KEY, LEASE, Case, Request
+from tests.interleavings.explore import Choice
+from tests.interleavings.mirror import Mirror
+from tests.interleavings.rules import Witness
+from tests.interleavings.wire import Wire
+
+#: No schedule has as many steps.
+ENDLESS = 500
+#: A reply is waited for so long; a late command is carried out after that.
+REPLY_TIMEOUT = 0.9
+
+
+class Time:
+    """Stands for the module ``time`` in the engine."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+class World:
+    """One world, from its beginning to the end of one schedule.
+
+    :param case: who is there and what may happen.
+    :param store: an empty store; what it keeps is looked at after each command.
+    """
+
+    def __init__(self, case: Case, store: Store, time: Time) -> None:
+        self.case = case
+        self.time = time
+        time.now = 1000.0
+        self.store = store
+        self.lapses, self.crashes = case.lapses, case.crashes
+        self.losses, self.faults = case.losses, case.faults
+        self.hub = getcurrent()
+        self.steps = 0
+        self.witness = Witness(self)
+        self.bells: list[Bell] = []
+        self.ghosts: list[Ghost] = []
+        self._taken: Choice | None = None
+        self.mirror = Mirror(self) if not isinstance(store, MemoryStore) else None
+        names = [request.process for request in case.requests]
+        self.engines = {name: self._engine(name) for name in names}
+        self.shared = {name for name in names if names.count(name) > 1 or case.renewals}
+        self.actors: list[Actor] = []
+        for number, request in enumerate(case.requests, 1):
+            self._add(f"request {number}", request.process, self._request, number, request)
+        for name in self.engines:
+            self._add(f"keeper of {name}", name, self._keep, name)
+
+    def _engine(self, process: str) -> Engine:
+        engine = Engine(Wire(self, process), None)
+        # The keeper is an actor here, not a thread.
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        return engine
+
+    def _add(self, name: str, process: str, work: Callable[..., None], *arguments: object) -> None:
+        actor = Actor(self, name, process, lambda: work(*arguments))
+        self.actors.append(actor)
+        actor.switch()
+
+    # The actors.
+
+    def _request(self, number: int, request: Request) -> None:
+        if request.process in self.shared:
+            self.pause(Arriving())
+        for _ in range(request.tries):
+            try:
+                outcome = self.engines[request.process].begin(request.order)
+            except StoreUnavailable as error:
+                self.witness.failed(number, error)
+                continue
+            if isinstance(outcome, Claim):
+                self._view(number, request, outcome)
+            self.witness.answered(number, request, outcome)
+            return
+
+    def _view(self, number: int, request: Request, claim: Claim) -> None:
+        claim.lock = Lock(self)  # type: ignore[assignment]
+        self.witness.runs(number, request, claim)
+        engine = self.engines[request.process]
+        if request.fails:
+            engine.release(claim, "failed")
+            return
+        complete = engine.complete_later if request.unread else engine.complete
+        complete(claim, 200, (), f"{request.payload} by {number}".encode())
+
+    def _keep(self, process: str) -> None:
+        keeper = self.engines[process]._keeper
+        actor = self.current
+        while True:
+            self.pause(Resting())
+            try:
+                if actor.rounds:
+                    actor.rounds -= 1
+                    for claim in keeper._claims.values():
+                        claim.renewed -= LEASE / 2
+                    keeper.renew_due()
+                keeper.work_off()
+            except StoreUnavailable:
+                continue
+
+    # What the engine's stores call.
+
+    @property
+    def current(self) -> Actor:
+        actor = getcurrent()
+        assert isinstance(actor, Actor)
+        return actor
+
+    def pause(self, point: Point) -> str:
+        """Give control back; returns the step that was chosen."""
+        self.current.point = point
+        self.hub.switch()
+        assert self._taken is not None
+        return self._taken.what
+
+    def call(self, name: str, run: Callable[[], Any]) -> Any:
+        """One command, with what the schedule lets happen to it."""
+        if getcurrent() is self.hub:
+            return self._carry_out(run)
+        actor = self.current
+        fault = self.pause(Sending(name)).removeprefix(name).strip()
+        actor.failed = fault in ("lost", "late", "dropped")
+        if fault:
+            self.faults -= 1
+            self.witness.faulty = True
+        if fault in ("late", "overtaken"):
+            self.ghosts.append(Ghost(f"late {name}", run, self.time.now + REPLY_TIMEOUT))
+        if fault in ("late", "dropped"):
+            self.time.now += REPLY_TIMEOUT
+            raise StoreUnavailable("no reply")
+        if fault == "unknown":
+            return [None]
+        if fault == "overtaken":
+            return self.call(name, run)
+        result = self._carry_out(run)
+        if fault == "resent":
+            return self.call(name, run)
+        if self.lapses or self.current.process in self.shared:
+            # Else nothing can happen before the reply that could not as well happen after it.
+            self.pause(Replied())
+        if fault == "lost":
+            self.time.now += REPLY_TIMEOUT
+            raise StoreUnavailable("no reply")
+        return result
+
+    def _carry_out(self, run: Callable[[], Any]) -> Any:
+        before = self.record()
+        result = run()
+        after = self.record()
+        self.witness.changed(before, after)
+        if self.mirror is not None:
+            self.mirror.follow(before, after)
+        return result
+
+    def record(self) -> Record | None:
+        return self.store.read(KEY)
+
+    def lapsed(self, record: InProgress) -> bool:
+        """Whether a record's lease is over."""
+        if self.mirror is not None:
+            return self.mirror.lapsed
+        return record.deadline <= int(self.time.now * 1000)
+
+    # What the search calls.
+
+    def choices(self) -> list[Choice]:
+        able = [step for actor in self.actors for step in actor.point.steps(self, actor)]
+        able += [Choice("server", ghost.name, frozenset({"store"})) for ghost in self.ghosts]
+        return able + list(self._accidents(bool(able))) or self._passing()
+
+    def _accidents(self, busy: bool) -> Iterator[Choice]:
+        record = self.record()
+        running = isinstance(record, InProgress) and not self.lapsed(record)
+        if self.lapses and running:
+            yield Choice("time", "a lease passes", frozenset())
+        if self.losses and record is not None:
+            yield Choice("server", "loses the record", frozenset({"store"}))
+        if self.crashes:
+            alive = {a.process: None for a in self.actors if not isinstance(a.point, Resting)}
+            for process in alive:
+                touches = frozenset({f"process {process}", "crashes"})
+                yield Choice("crash", process, touches)
+
+    def _passing(self) -> list[Choice]:
+        waits = [(a, a.point) for a in self.actors if isinstance(a.point, Listening)]
+        if not waits:
+            return []
+        if not any(actor.failed for actor, _ in waits):
+            self.witness.all_sleep()
+        first = min(point.until for _, point in waits)
+        late = [actor for actor, point in waits if point.until == first]
+        return [Choice(actor.name, "sleeps", frozenset()) for actor in late]
+
+    def do(self, choice: Choice) -> None:
+        self._taken = choice
+        self.steps += 1
+        assert self.steps < ENDLESS, "it goes on for ever"
+        if choice.who == "time":
+            self.lapses -= 1
+            self.advance(LEASE + 1)
+        elif choice.who == "crash":
+            self._crash(choice.what)
+        elif choice.what == "loses the record":
+            self.losses -= 1
+            self._lose()
+        elif choice.who == "server":
+            self._late(choice.what)
+        else:
+            self._step(next(actor for actor in self.actors if actor.name == choice.who), choice)
+
+    def _step(self, actor: Actor, choice: Choice) -> None:
+        if choice.what == "polls":
+            actor.polls -= 1
+        if choice.what == "sleeps":
+            assert isinstance(actor.point, Listening)
+            self.advance(max(0.0, actor.point.until - self.time.now))
+        actor.switch()
+        if actor.dead:
+            self.actors.remove(actor)
+
+    def advance(self, seconds: float) -> None:
+        self.time.now += seconds
+        if self.mirror is not None:
+            self.mirror.advance()
+        record = self.record()
+        if isinstance(record, InProgress) and self.lapsed(record):
+            self.witness.lapsed(record.owner)
+
+    def _crash(self, process: str) -> None:
+        self.crashes -= 1
+        self.witness.crashed = True
+        for actor in [actor for actor in self.actors if actor.process == process]:
+            self.actors.remove(actor)
+            actor.throw()
+        self.engines.pop(process)._keeper.reset()
+
+    def _lose(self) -> None:
+        if isinstance(self.store, MemoryStore):
+            self.store._entries.clear()
+        else:
+            self.store._client.execute("UNLINK", KEY)  # type: ignore[attr-defined]
+        self.witness.lost()
+
+    def _late(self, name: str) -> None:
+        ghost = next(ghost for ghost in self.ghosts if ghost.name == name)
+        self.ghosts.remove(ghost)
+        self.time.now = max(self.time.now, ghost.due)
+        self.witness.late = name
+        self._carry_out(ghost.run)
+        self.witness.late = ""
+
+    def finish(self) -> None:
+        """The end of a schedule: what must hold of it, and that the key is not stuck."""
+        for process, engine in self.engines.items():
+            assert not engine._keeper.has_tasks, f"{process} has work left"
+            assert not engine._keeper._claims, f"{process} renews what is settled"
+        for actor in self.actors:
+            assert isinstance(actor.point, Resting), f"{actor.name} hangs"
+        self.witness.finish()
+        self.advance(LEASE + 1)
+        last = replace(self.case.requests[0], timeout=0.0)
+        engine = self._engine("the last")
+        self.engines["the last"] = engine
+        outcome = engine.begin(last.order)
+        if isinstance(outcome, Claim):
+            self.witness.runs(0, last, outcome)
+            engine.complete(outcome, 200, (), b"one by 0")
+        self.witness.answered(0, last, outcome)
+
+    def abandon(self) -> None:
+        for actor in self.actors:
+            actor.throw()
+        self.actors.clear()
+        for engine in self.engines.values():
+            engine._keeper.reset()
+
+
+@contextmanager
+def stopped_time() -> Iterator[Time]:
+    """Time that moves when told, for the engine; and no thread that closes dropped engines."""
+    time = Time()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (attempts, claims, engine_module, leases):
+            patch.setattr(module, "time", time)
+        # Polls are choices of the schedule, or come when nothing else can.
+        patch.setattr(attempts, "POLL_EVERY", 2 * LEASE / 3)
+        patch.setattr(engine_module, "_close_aside", lambda *_: None)
+        patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
+        yield time

@@ -1,0 +1,1 @@
+"""The library beside other extensions of Flask, and beside Flask's own less common ways."""

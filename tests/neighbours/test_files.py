@@ -1,0 +1,130 @@
+"""send_file and send_from_directory, with conditional and range requests."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+from flask import Flask, Response, send_file, send_from_directory
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.neighbours.client import replayed, send, told
+from tests.web import WayIn, problem
+
+CONTENT = bytes(range(256)) * 300
+
+
+@pytest.fixture
+def app(way: WayIn, tmp_path: Path) -> Flask:
+    """Sends a file, and counts how often."""
+    app, runs = way.app(), count(1)
+    file = tmp_path / "report.bin"
+    file.write_bytes(CONTENT)
+
+    def counted(response: Response) -> Response:
+        response.headers["X-Run"] = str(next(runs))
+        return response
+
+    @app.route("/file", methods=["GET", "POST"])
+    @way
+    def whole() -> Response:
+        return counted(send_file(file, as_attachment=True, conditional=True))
+
+    @app.route("/folder", methods=["GET", "POST"])
+    @way
+    def from_folder() -> Response:
+        return counted(send_from_directory(tmp_path, "report.bin"))
+
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def run(answer: TestResponse) -> str:
+    return answer.headers["X-Run"]
+
+
+PATHS = pytest.mark.parametrize("path", ["/file", "/folder"])
+
+
+@PATHS
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_r3_whole_file(client: FlaskClient, path: str, method: str) -> None:
+    """R3, R5: a file is sent as it is, and its replay has the same octets, name and tag."""
+    first, retry = (send(client, path, method=method) for _ in range(2))
+    assert first.data == retry.data == CONTENT
+    assert (replayed(first), replayed(retry)) == (False, True)
+    for name in ("Content-Type", "Content-Length", "Content-Disposition", "ETag", "Last-Modified"):
+        assert retry.headers.get(name) == first.headers.get(name)
+
+
+@PATHS
+def test_r6_range_first(client: FlaskClient, path: str) -> None:
+    """R6: a part is never stored: the next request with the key runs and is stored whole."""
+    part = send(client, path, method="GET", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.data) == (206, CONTENT[10:20])
+    assert part.headers["Content-Range"] == f"bytes 10-19/{len(CONTENT)}"
+    whole = send(client, path, method="GET")
+    assert (whole.status_code, whole.data, run(whole)) == (200, CONTENT, "2")
+
+
+@PATHS
+def test_r6_range_of_a_replay(client: FlaskClient, path: str) -> None:
+    """A retry that asks for a part gets the whole first answer, which any client must take."""
+    send(client, path, method="GET")
+    retry = send(client, path, method="GET", headers={"Range": "bytes=10-19"})
+    assert (retry.status_code, retry.data, replayed(retry)) == (200, CONTENT, True)
+
+
+@PATHS
+def test_r6_not_modified_first(client: FlaskClient, path: str) -> None:
+    """R6, E4: a 304 is never stored and has no body; the next request runs."""
+    tag = send(client, path, key=None, method="GET").headers["ETag"]
+    for _ in range(2):
+        answer = send(client, path, method="GET", headers={"If-None-Match": tag})
+        assert (answer.status_code, answer.data, replayed(answer)) == (304, b"", False)
+    assert send(client, path, method="GET").data == CONTENT
+
+
+@PATHS
+def test_c6_condition_on_a_replay(client: FlaskClient, path: str) -> None:
+    """C6: a retry with If-None-Match gets the stored 200."""
+    first = send(client, path, method="GET")
+    headers = {"If-None-Match": first.headers["ETag"]}
+    retry = send(client, path, method="GET", headers=headers)
+    assert (retry.status_code, retry.data, replayed(retry)) == (200, CONTENT, True)
+
+
+def test_range_that_cannot_be_sent(client: FlaskClient) -> None:
+    """C2: a 416 is an answer like any other: it is stored for its key."""
+    headers = {"Range": f"bytes={len(CONTENT)}-"}
+    answers = [send(client, "/file", method="GET", headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [416, 416]
+    assert replayed(answers[1])
+
+
+def test_file_over_max_body(way: WayIn, tmp_path: Path) -> None:
+    """A file larger than ``max_body`` arrives whole, and its retry is told so."""
+    app = way.app(max_body=1000)
+    (tmp_path / "report.bin").write_bytes(CONTENT)
+    app.post("/")(way(lambda: send_from_directory(tmp_path, "report.bin")))
+    client = app.test_client()
+    assert send(client).data == CONTENT
+    assert problem(send(client)) == (409, "response-not-kept")
+
+
+def test_static_files(way: WayIn, tmp_path: Path) -> None:
+    """Flask's own view for static files answers a key, conditions and ranges."""
+    app = way.app()
+    (tmp_path / "a.txt").write_text("static")
+    app.static_folder = str(tmp_path)
+    app.view_functions["static"] = way(app.send_static_file)
+    client = app.test_client()
+    answers = [told(send(client, "/static/a.txt", method="GET")) for _ in range(2)]
+    assert answers == [(200, "static", False), (200, "static", True)]
+    assert send(client, "/static/b.txt", key="b", method="GET").status_code == 404

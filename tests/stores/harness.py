@@ -1,0 +1,64 @@
+"""What the store tests share: records to put in, and time that moves when told."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Renewal, Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.redis.store import RedisStore
+
+HOUR = 3_600_000
+#: A time on any store's clock that never comes.
+NEVER = 1 << 52
+
+
+def owner(name: str) -> bytes:
+    return name.encode().ljust(16, b".")
+
+
+def running(name: str = "ada", payload: str = "one") -> InProgress:
+    return InProgress(
+        owner(name), payload.encode().ljust(16, b"-"), host="here", pid=7, started=1.5
+    )
+
+
+def answer(name: str = "ada", payload: str = "one", body: bytes | None = b"hello") -> Completed:
+    record = running(name, payload)
+    return Completed(
+        record.owner, record.fingerprint, 1, 201, (("Link", "a"), ("Link", "b")), body, 2.5
+    )
+
+
+def renewal(key: str, record: InProgress, until: int = NEVER) -> Renewal:
+    return Renewal(key, record, HOUR, HOUR, until)
+
+
+def lapse(store: Store, key: str) -> None:
+    """End the lease of a key now."""
+    if isinstance(store, MemoryStore):
+        entry = store._entries[key]
+        assert isinstance(entry.record, InProgress)
+        entry.record = replace(entry.record, deadline=0)
+        return
+    assert isinstance(store, RedisStore)
+    store._client.execute("SETRANGE", key, 2, struct.pack(">d", 0))
+
+
+def expire(store: Store, key: str) -> None:
+    """End the life of a record now."""
+    if isinstance(store, MemoryStore):
+        store._entries[key].dies = 0
+        return
+    assert isinstance(store, RedisStore)
+    store._client.execute("PEXPIRE", key, 0)
+
+
+def time_left(store: Store, key: str) -> int:
+    """Milliseconds that a record will still be kept."""
+    if isinstance(store, MemoryStore):
+        return store._entries[key].dies - store._now()
+    assert isinstance(store, RedisStore)
+    return int(store._client.execute("PTTL", key))

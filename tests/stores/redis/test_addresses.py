@@ -1,0 +1,73 @@
+"""The addresses of a server: a TLS port and a socket file, beside the plain port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.stores.urls import open_store
+from tests.servers import Server, free_port, redis_binary, valkey_binary
+from tests.stores.harness import HOUR, answer, running
+
+KEY = "IDEMPOTENT_{address}"
+
+
+class TestTls:
+    @pytest.fixture
+    def port(self, tmp_path: Path) -> Iterator[int]:
+        """The TLS port of a server whose certificate is for 127.0.0.1."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        port = free_port()
+        server = Server(
+            redis_binary(), tmp_path,
+            "--tls-port", str(port), "--tls-auth-clients", "no",
+            "--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem",
+            "--tls-ca-cert-file", "ca.pem", "--requirepass", "pw",
+        )  # fmt: skip
+        server.start()
+        yield port
+        server.stop()
+
+    def test_claims_and_wakes(self, port: int, tmp_path: Path) -> None:
+        """Over TLS a key is claimed and completed, and its waiter woken."""
+        url = f"rediss://:pw@127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        store = open_store(url, "tests")
+        try:
+            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            with store.listen(KEY, 5) as bell:
+                store.complete(KEY, answer(body=b"x" * 10_000), expire=HOUR)
+                assert bell.wait(5) == answer(body=b"x" * 10_000)
+        finally:
+            store.close()
+
+    def test_unknown_certificate_is_refused(self, port: int) -> None:
+        """A server whose certificate nobody vouches for is no store."""
+        store = open_store(f"rediss://:pw@127.0.0.1:{port}/0", "tests")
+        with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
+            store.ping()
+        store.close()
+
+
+class TestSocketFile:
+    def test_claims_and_wakes(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """Over a socket file, in a database of its own, a key is claimed and its waiter woken."""
+        folder = tmp_path_factory.mktemp("u")
+        server = Server(valkey_binary(), folder, "--unixsocket", str(folder / "s")).start()
+        store = open_store(f"unix://{folder / 's'}?db=3", "tests")
+        try:
+            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            with store.listen(KEY, 5) as bell:
+                store.complete(KEY, answer(), expire=HOUR)
+                assert bell.wait(5) == answer()
+            assert server.client.info("keyspace")["db3"]["keys"] == 1
+        finally:
+            store.close()
+            server.stop()

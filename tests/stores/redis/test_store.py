@@ -1,0 +1,274 @@
+"""The store on real servers: refused writes, old servers, large records, damaged bytes."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from flask_idempotent.errors import RecordUnreadable, StoreTooOld, StoreUnavailable, WriteRefused
+from flask_idempotent.records import Completed, encode
+from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.urls import open_store
+from tests.proxy import Fault, Proxy
+from tests.servers import Server, free_port
+from tests.stores.harness import HOUR, answer, owner, renewal, running
+
+KEY = "IDEMPOTENT_{redis}"
+
+
+@pytest.fixture
+def redis_store(server: Server) -> Iterator[RedisStore]:
+    store = open_store(server.url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()
+
+
+def claim(store: RedisStore, name: str = "ada") -> object:
+    return store.claim(KEY, running(name), lease=HOUR, expire=HOUR, takeover=True)
+
+
+class TestRefusedWrites:
+    @pytest.fixture(params=["out of memory", "read-only", "no replicas"])
+    def refusing(self, request: pytest.FixtureRequest, server: Server) -> Iterator[Server]:
+        """Makes the server refuse writes when entered."""
+        self.kind = request.param
+        yield server
+        server.client.config_set("maxmemory", 0)
+        server.client.config_set("min-replicas-to-write", 0)
+        server.client.execute_command("REPLICAOF", "NO", "ONE")
+
+    def refuse(self, server: Server) -> None:
+        if self.kind == "out of memory":
+            server.client.config_set("maxmemory", 1)
+        elif self.kind == "no replicas":
+            server.client.config_set("min-replicas-to-write", 1)
+        else:
+            server.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+
+    def test_completed_is_replayed(self, refusing: Server, redis_store: RedisStore) -> None:
+        """A server that takes no writes still answers what is completed."""
+        claim(redis_store)
+        redis_store.complete(KEY, answer(), expire=HOUR)
+        self.refuse(refusing)
+        assert claim(redis_store, "bob") == answer()
+
+    def test_all_else_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
+        """A free key and one in progress are refused, and the claim is known not to be there."""
+        self.refuse(refusing)
+        with pytest.raises(WriteRefused) as caught:
+            claim(redis_store, "bob")
+        assert caught.value.sent is False
+
+    def test_running_claim_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
+        """A key in progress is refused too: waiting for it might never end."""
+        claim(redis_store)
+        self.refuse(refusing)
+        with pytest.raises(WriteRefused):
+            claim(redis_store, "bob")
+
+    def test_completion_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
+        """A response that cannot be stored is told, and stored when the server takes it."""
+        claim(redis_store)
+        self.refuse(refusing)
+        with pytest.raises(WriteRefused):
+            redis_store.complete(KEY, answer(), expire=HOUR)
+        refusing.client.config_set("maxmemory", 0)
+        refusing.client.config_set("min-replicas-to-write", 0)
+        refusing.client.execute_command("REPLICAOF", "NO", "ONE")
+        assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+
+
+class TestLostReplies:
+    @pytest.fixture
+    def store(self, proxy: Proxy) -> Iterator[RedisStore]:
+        store = open_store(proxy.url, "tests")
+        assert isinstance(store, RedisStore)
+        yield store
+        store.close()
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_claim(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A claim whose reply is lost does not wait for itself."""
+        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+        assert isinstance(claim(store), Claimed)
+        assert isinstance(claim(store, "bob"), Busy)
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_complete(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A completion whose reply is lost is stored, once."""
+        claim(store)
+        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.read(KEY) == answer()
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_release(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A release whose reply is lost frees the key and fails nobody."""
+        claim(store)
+        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+        store.release(KEY, owner("ada"), expire=HOUR)
+        assert store.read(KEY) is None
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_renew(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A renewal whose reply is lost is no lost lease."""
+        claim(store)
+        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+        (deadline,) = store.renew([renewal(KEY, running())])
+        assert deadline
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_subscribe(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A subscription that breaks is made again, and its waiter looks again meanwhile."""
+        claim(store)
+        proxy.faults.append(Fault(b"SUBSCRIBE", action))  # type: ignore[arg-type]
+        with store.listen(KEY, 5) as bell:
+            store.complete(KEY, answer(), expire=HOUR)
+            assert bell.wait(5) == answer()
+        assert proxy.happened == [action]
+
+
+class TestRecords:
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"x", b"\x01", b"\x02p" + bytes(60), b"\x01z" + bytes(60), encode(answer())[:-3]],
+        ids=["empty", "short", "cut", "other version", "other state", "damaged"],
+    )
+    def test_unreadable(self, redis_store: RedisStore, server: Server, data: bytes) -> None:
+        """A record that cannot be read is an error, stays, and is never taken over."""
+        server.client.set(KEY, data, ex=60)
+        with pytest.raises(RecordUnreadable):
+            claim(redis_store)
+        with pytest.raises(RecordUnreadable):
+            redis_store.read(KEY)
+        assert redis_store.renew([renewal(KEY, running())]) == [0]
+        assert redis_store.release(KEY, running().owner, expire=HOUR) is False
+        assert redis_store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
+        assert server.client.get(KEY) == data
+
+    def test_never_without_an_end(self, redis_store: RedisStore, server: Server) -> None:
+        """C5: no step leaves a record without a time to live."""
+        claim(redis_store)
+        assert server.client.pttl(KEY) > 0
+        redis_store.renew([renewal(KEY, running())])
+        assert server.client.pttl(KEY) > 0
+        redis_store.complete(KEY, answer("bob"), expire=HOUR)
+        assert server.client.pttl(KEY) > 0
+        redis_store.complete(KEY, answer(), expire=HOUR)
+        assert server.client.pttl(KEY) > 0
+
+    def test_databases_do_not_hear_each_other(self, server: Server) -> None:
+        """A waiter in one database hears nothing of another, though pub/sub knows no databases."""
+        one = open_store(server.url, "tests")
+        two = open_store(server.url.replace("/0", "/1"), "tests")
+        try:
+            with one.listen(KEY, 5) as bell:
+                two.complete(KEY, answer("bob"), expire=HOUR)
+                one.complete(KEY, answer("ada"), expire=HOUR)
+                heard = bell.wait(5)
+            assert isinstance(heard, Completed)
+            assert heard.owner == owner("ada")
+        finally:
+            two.delete([KEY])
+            one.close()
+            two.close()
+
+    def test_large_record_is_read_once(self, redis_store: RedisStore, server: Server) -> None:
+        """However many waiters, a large response crosses the wire once for them."""
+        claim(redis_store)
+        with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:
+            server.reset_counts()
+            redis_store.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
+            assert first.wait(5) == second.wait(5) == answer(body=b"x" * 50_000)
+            # One GET inside the completing script, one of the waiters together.
+            assert server.counts()["get"] == 2
+
+
+class _OldServer(socketserver.StreamRequestHandler):
+    """A server that does not know SET with NX and GET."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            count = int(line[1:])
+            words = []
+            for _ in range(count):
+                size = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(size + 2)[:-2])
+            if words[0] == b"INFO":
+                info = b"# Server\r\nredis_version:6.2.14\r\nos:Linux\r\n"
+                self.wfile.write(b"$%d\r\n%s\r\n" % (len(info), info))
+            elif words[0].startswith(b"EVAL"):
+                self.wfile.write(b"-ERR syntax error script: abc, on @user_script:22.\r\n")
+            else:
+                self.wfile.write(b"+OK\r\n")
+
+
+class TestOldServer:
+    def test_says_so(self) -> None:
+        """Against a server older than Redis 7 the first use names both versions."""
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OldServer) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            store = RedisStore(Client.from_url(f"redis://127.0.0.1:{server.server_address[1]}/0"))
+            try:
+                with pytest.raises(StoreTooOld, match=r"redis 6\.2\.14; Redis 7\.0 or Valkey 7\.2"):
+                    claim(store)
+            finally:
+                store.close()
+                server.shutdown()
+                thread.join()
+
+    def test_other_errors_are_passed_on(self, redis_store: RedisStore, server: Server) -> None:
+        """An error that has nothing to do with the version stays what it is."""
+        server.client.rpush(KEY, "a list")
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+            claim(redis_store)
+
+
+def test_representation(redis_store: RedisStore, server: Server) -> None:
+    """The store says where it is."""
+    assert repr(redis_store) == f"<RedisStore <Client 127.0.0.1:{server.port}/0>>"
+
+
+class TestWithoutChannels:
+    def test_completes_all_the_same(self, server: Server) -> None:
+        """A user who may not use channels waits by looking; storing and releasing do not fail."""
+        server.client.acl_setuser(
+            "nochannels", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"],
+            reset_channels=True,
+        )  # fmt: skip
+        store = open_store(server.url.replace("//", "//nochannels:pw@"), "tests")
+        try:
+            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+            store.delete([KEY])
+            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            assert store.release(KEY, owner("ada"), expire=HOUR) is True
+        finally:
+            store.close()
+            server.client.acl_deluser("nochannels")
+
+    def test_listener_does_not_hammer(
+        self, proxy: Proxy, clean_valkey: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A listener whose channel is refused tries again ever more slowly."""
+        clean_valkey.client.acl_setuser(
+            "nochannels", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"],
+            reset_channels=True,
+        )  # fmt: skip
+        store = open_store(proxy.url.replace("//", "//nochannels:pw@"), "tests")
+        try:
+            with store.listen(KEY, 0.7):
+                warnings = caplog.text.count("listening for completions was interrupted")
+            # At 0, 0.05, 0.15, 0.35 and, on a quick machine, 0.75 seconds.
+            assert 2 <= warnings <= 5
+        finally:
+            store.close()
+            clean_valkey.client.acl_deluser("nochannels")

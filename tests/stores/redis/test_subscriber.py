@@ -1,0 +1,229 @@
+"""One listener for all waiters: started late, never twice, and back after every interruption."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from flask_idempotent.records import decode, encode
+from flask_idempotent.stores.base import News
+from flask_idempotent.stores.redis import subscriber as module
+from flask_idempotent.stores.redis.client import Client, Feed
+from flask_idempotent.stores.redis.subscriber import Subscriber
+from tests.proxy import Fault, Proxy
+from tests.servers import Server
+from tests.stores.harness import answer
+from tests.waiting import until
+
+NAME = "IDEMPOTENT_{sub}@0"
+
+
+def read(data: bytes) -> News | None:
+    return News(lambda: decode(data)) if data else None
+
+
+def threads() -> int:
+    return [t.name for t in threading.enumerate()].count("flask-idempotent-subscriber")
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[Client]:
+    client = Client.from_url(proxy.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def subscriber(client: Client) -> Iterator[Subscriber]:
+    subscriber = Subscriber(client.subscription)
+    yield subscriber
+    subscriber.close()
+
+
+class TestThread:
+    def test_starts_at_the_first_wait(self, subscriber: Subscriber, proxy: Proxy) -> None:
+        """There is no thread and no connection before somebody waits."""
+        assert threads() == 0
+        assert proxy.connections == 0
+        with subscriber.listen(NAME, 5, read):
+            assert threads() == 1
+            assert proxy.connections == 1
+
+    def test_one_for_all(self, subscriber: Subscriber, proxy: Proxy, clean_valkey: Server) -> None:
+        """However many waiters on however many keys, there is one thread and one connection."""
+        with ExitStack() as stack:
+            for number in range(50):
+                stack.enter_context(subscriber.listen(f"{NAME}{number % 10}", 5, read))
+            assert threads() == 1
+            assert proxy.connections == 1
+            assert len(clean_valkey.client.pubsub_channels()) == 10
+        until(lambda: clean_valkey.client.pubsub_channels() == [])
+        assert subscriber._channels == {}
+
+    def test_close_ends_it(self, subscriber: Subscriber, proxy: Proxy) -> None:
+        """Closing ends thread and connection, twice is once, and a later wait starts them again."""
+        with subscriber.listen(NAME, 5, read):
+            pass
+        subscriber.close()
+        subscriber.close()
+        assert threads() == 0
+        until(lambda: proxy.connections == 0)
+        with subscriber.listen(NAME, 5, read):
+            assert threads() == 1
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_child_has_its_own(
+        self, subscriber: Subscriber, client: Client, clean_valkey: Server
+    ) -> None:
+        """A forked child waits with a listener of its own, not for its parent's thread."""
+        with subscriber.listen(NAME, 5, read):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    with subscriber.listen(NAME, 5, read) as bell:
+                        clean_valkey.client.publish(NAME, encode(answer()))
+                        code = 0 if bell.wait(5) == answer() else 2
+                finally:
+                    os._exit(code)
+            assert os.waitpid(pid, 0)[1] == 0
+
+
+class TestInterruptions:
+    def test_killed_connection(
+        self, subscriber: Subscriber, clean_valkey: Server, proxy: Proxy
+    ) -> None:
+        """A killed connection wakes the waiter to look, and is made again for the next message."""
+        with subscriber.listen(NAME, 5, read) as bell:
+            clean_valkey.client.client_kill_filter(_type="pubsub")
+            assert bell._rung.wait(5)
+            bell.wait(0)
+            channel = subscriber._channels[NAME]
+            assert channel.confirmed.wait(5)
+            until(lambda: bell._rung.is_set() or not channel.unsure)
+            bell.wait(0)
+            clean_valkey.client.publish(NAME, encode(answer()))
+            assert bell.wait(5) == answer()
+
+    def test_waiter_that_did_not_wait_is_told(self, subscriber: Subscriber, proxy: Proxy) -> None:
+        """A waiter that went ahead without its subscription looks again when it stands."""
+        proxy.faults.append(Fault(b"SUBSCRIBE", "delay", 0.2))
+        with subscriber.listen(NAME, 0.01, read) as bell:
+            started = time.monotonic()
+            assert not subscriber._channels[NAME].confirmed.is_set()
+            assert bell.wait(5) is None
+            assert time.monotonic() - started < 2
+
+    def test_server_away(
+        self, subscriber: Subscriber, clean_valkey: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """While no connection can be made a waiter goes ahead, and the listener keeps trying."""
+        tries: list[float] = []
+        connect = subscriber._connect
+
+        def refuse_twice() -> object:
+            tries.append(time.monotonic())
+            if len(tries) < 3:
+                raise module.StoreError("nobody there")
+            return connect()
+
+        subscriber._connect = refuse_twice  # type: ignore[assignment]
+        with subscriber.listen(NAME, 0.01, read):
+            assert subscriber._channels[NAME].confirmed.wait(5)
+        assert len(tries) == 3
+        assert tries[2] - tries[1] > tries[1] - tries[0]
+        assert "nobody there" in caplog.text
+
+    def test_unforeseen_fault(
+        self,
+        subscriber: Subscriber,
+        clean_valkey: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """An error that nobody foresaw is logged, and the next message is heard."""
+
+        def fail(feed: Feed) -> object:
+            monkeypatch.undo()
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Feed, "messages", fail)
+        with subscriber.listen(NAME, 5, read) as bell:
+            until(lambda: not subscriber._channels[NAME].unsure)
+            bell.wait(0)
+            clean_valkey.client.publish(NAME, encode(answer()))
+            assert bell.wait(5) == answer()
+        assert "listening for completions failed" in caplog.text
+
+    def test_half_open_connection(
+        self,
+        subscriber: Subscriber,
+        proxy: Proxy,
+        clean_valkey: Server,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A connection that delivers nothing, not even a PONG, is given up and made again."""
+        monkeypatch.setattr(module, "PING_AFTER", 0.1)
+        with subscriber.listen(NAME, 5, read) as bell:
+            proxy.go_silent()
+            assert bell._rung.wait(5), "the waiter was told that nobody hears for it"
+            bell.wait(0)
+            proxy.speak_again()
+            assert subscriber._channels[NAME].confirmed.wait(5)
+            until(lambda: not subscriber._channels[NAME].unsure)
+            bell.wait(0)
+            clean_valkey.client.publish(NAME, encode(answer()))
+            assert bell.wait(5) == answer()
+
+    def test_idle_connection_is_kept(
+        self,
+        subscriber: Subscriber,
+        proxy: Proxy,
+        clean_valkey: Server,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A connection that is only idle answers the PINGs and stays, with channels or without."""
+        monkeypatch.setattr(module, "PING_AFTER", 0.03)
+        with subscriber.listen(NAME, 5, read):
+            (before,) = clean_valkey.client.client_list(_type="pubsub")
+            threading.Event().wait(0.3)
+            (after,) = clean_valkey.client.client_list(_type="pubsub")
+        threading.Event().wait(0.2)
+        with subscriber.listen(NAME, 5, read):
+            (later,) = clean_valkey.client.client_list(_type="pubsub")
+        assert before["id"] == after["id"] == later["id"]
+        assert after["cmd"] == "ping"
+
+    def test_coming_and_going(self, subscriber: Subscriber, clean_valkey: Server) -> None:
+        """Whoever joins while others leave hears every message from its confirmation on."""
+        missed: list[int] = []
+
+        def visit(number: int) -> None:
+            for _ in range(30):
+                with subscriber.listen(NAME, 5, read) as bell:
+                    clean_valkey.client.publish(NAME, encode(answer()))
+                    if bell.wait(5) != answer():
+                        missed.append(number)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(visit, range(8)))
+        assert missed == []
+
+
+class TestClosing:
+    def test_many_at_once(self, client: Client) -> None:
+        """However many close at once, and whatever the listener does just then, nobody fails."""
+        subscriber = Subscriber(client.subscription)
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(100):
+                with subscriber.listen(NAME, 5, read):
+                    pass
+                closings = [pool.submit(subscriber.close) for _ in range(4)]
+                assert [closing.result() for closing in closings] == [None] * 4
+                assert threads() == 0

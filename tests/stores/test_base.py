@@ -1,0 +1,427 @@
+"""The contract of a store, over every store there is."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Bell, Busy, Claimed, Completion, News, Store
+from tests.stores.harness import (
+    HOUR,
+    NEVER,
+    answer,
+    expire,
+    lapse,
+    owner,
+    renewal,
+    running,
+    time_left,
+)
+
+KEY = "IDEMPOTENT_{contract}"
+
+
+def claim(
+    store: Store, record: InProgress, *, takeover: bool = True, key: str = KEY
+) -> Claimed | Busy | Completed:
+    return store.claim(key, record, lease=HOUR, expire=2 * HOUR, takeover=takeover)
+
+
+class TestClaim:
+    def test_free_key_is_ours(self, store: Store) -> None:
+        """A key that nobody has becomes the claimant's, as attempt 1."""
+        reply = claim(store, running())
+        assert isinstance(reply, Claimed)
+        assert reply.attempt == 1
+        record = store.read(KEY)
+        assert record == replace(running(), deadline=reply.deadline)
+
+    def test_record_outlives_its_lease(self, store: Store) -> None:
+        """The record is kept for expire, not for the lease, so a crash is seen as a crash."""
+        claim(store, running())
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
+
+    def test_another_owner_is_told_to_wait(self, store: Store) -> None:
+        """While the first runs, another learns its fingerprint and how long its lease lasts."""
+        claim(store, running("ada"))
+        reply = claim(store, running("bob", "two"))
+        assert isinstance(reply, Busy)
+        assert reply.fingerprint == running("ada").fingerprint
+        assert 0 < reply.left <= HOUR
+
+    def test_same_owner_may_claim_again(self, store: Store) -> None:
+        """A claim whose reply was lost and which is sent again finds itself, not an opponent."""
+        first = claim(store, running())
+        again = claim(store, running())
+        assert isinstance(first, Claimed)
+        assert isinstance(again, Claimed)
+        assert again.attempt == 1
+        assert again.deadline >= first.deadline
+
+    def test_same_owner_may_claim_again_after_its_lease(self, store: Store) -> None:
+        """Our own token is ours even when the second sending comes after the lease."""
+        claim(store, running())
+        lapse(store, KEY)
+        assert isinstance(claim(store, running(), takeover=False), Claimed)
+        assert isinstance(claim(store, running("bob")), Busy)
+
+    def test_completed_record_comes_along(self, store: Store) -> None:
+        """The claim of a completed key brings the response."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        assert claim(store, running("bob")) == answer()
+
+    def test_lapsed_claim_is_taken_over(self, store: Store) -> None:
+        """After a lapsed lease the next run is attempt 2, and has the whole record's life again."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        reply = claim(store, running("bob"))
+        assert isinstance(reply, Claimed)
+        assert reply.attempt == 2
+        assert isinstance(claim(store, running("cyd")), Busy)
+        record = store.read(KEY)
+        assert isinstance(record, InProgress)
+        assert (record.owner, record.attempt) == (owner("bob"), 2)
+
+    def test_lapsed_claim_is_held(self, store: Store) -> None:
+        """Where nobody may take over, a lapsed claim is told as one with no time left."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        reply = claim(store, running("bob"), takeover=False)
+        assert isinstance(reply, Busy)
+        assert reply.left <= 0
+
+    def test_other_payload_never_takes_over(self, store: Store) -> None:
+        """A lapsed claim stays bound to its fingerprint."""
+        claim(store, running("ada", "one"))
+        lapse(store, KEY)
+        reply = claim(store, running("bob", "two"))
+        assert isinstance(reply, Busy)
+        assert reply.fingerprint == running("ada", "one").fingerprint
+
+    def test_expired_key_is_new(self, store: Store) -> None:
+        """C5: after expire the key is free."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        expire(store, KEY)
+        assert isinstance(claim(store, running("bob", "two")), Claimed)
+
+    def test_one_of_many_wins(self, store: Store) -> None:
+        """Of 32 claims at once one is claimed and the others are told to wait."""
+        barrier = threading.Barrier(32)
+
+        def contend(number: int) -> object:
+            barrier.wait()
+            return claim(store, running(f"n{number}"))
+
+        with ThreadPoolExecutor(32) as pool:
+            replies = list(pool.map(contend, range(32)))
+        assert sum(isinstance(reply, Claimed) for reply in replies) == 1
+        assert sum(isinstance(reply, Busy) for reply in replies) == 31
+
+
+class TestComplete:
+    def test_response_is_stored(self, store: Store) -> None:
+        """The owner's response is stored for expire."""
+        claim(store, running())
+        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.read(KEY) == answer()
+        assert 0 < time_left(store, KEY) <= HOUR
+
+    def test_second_sending_succeeds(self, store: Store) -> None:
+        """A completion whose reply was lost succeeds again and changes nothing."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.read(KEY) == answer()
+
+    def test_lost_record_is_put_in_place(self, store: Store) -> None:
+        """A response is stored even where the record in progress is gone."""
+        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.read(KEY) == answer()
+
+    def test_marker_is_stored(self, store: Store) -> None:
+        """A response that is not kept leaves a marker without a body."""
+        claim(store, running())
+        store.complete(KEY, answer(body=None), expire=HOUR)
+        assert claim(store, running("bob")) == answer(body=None)
+
+    def test_late_owner_does_not_overwrite(self, store: Store) -> None:
+        """A late owner's response waits while another runs, whose response then stands."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        assert store.complete(KEY, answer("ada", body=b"late"), expire=HOUR) is Completion.OFFERED
+        assert isinstance(claim(store, running("cyd")), Busy)
+        assert isinstance(store.read(KEY), InProgress)
+        assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.STORED
+        assert store.read(KEY) == answer("bob")
+
+    def test_anothers_response_stands(self, store: Store) -> None:
+        """A late owner finds another's response and leaves it."""
+        claim(store, running("bob"))
+        store.complete(KEY, answer("bob"), expire=HOUR)
+        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
+        assert store.read(KEY) == answer("bob")
+
+    def test_other_payload_is_refused(self, store: Store) -> None:
+        """A late owner whose key was lost and reused for another payload offers nothing."""
+        claim(store, running("bob", "two"))
+        assert store.complete(KEY, answer("ada", "one"), expire=HOUR) is Completion.REFUSED
+        assert store.release(KEY, owner("bob"), expire=HOUR)
+        assert store.read(KEY) is None
+
+    def test_first_offer_stands(self, store: Store) -> None:
+        """Of two late owners the first one's response is kept."""
+        claim(store, running("cyd"))
+        store.complete(KEY, answer("ada", body=b"first"), expire=HOUR)
+        store.complete(KEY, answer("bob", body=b"second"), expire=HOUR)
+        store.release(KEY, owner("cyd"), expire=HOUR)
+        assert store.read(KEY) == answer("ada", body=b"first")
+
+
+class TestRelease:
+    def test_key_is_free_again(self, store: Store) -> None:
+        """A released key is claimed by the next, whatever its payload."""
+        claim(store, running())
+        assert store.release(KEY, owner("ada"), expire=HOUR) is True
+        assert store.read(KEY) is None
+        assert isinstance(claim(store, running("bob", "two")), Claimed)
+
+    def test_second_sending_succeeds(self, store: Store) -> None:
+        """A release whose reply was lost finds nothing to do."""
+        claim(store, running())
+        store.release(KEY, owner("ada"), expire=HOUR)
+        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+
+    def test_anothers_claim_is_left_alone(self, store: Store) -> None:
+        """Nobody releases another's claim."""
+        claim(store, running("bob"))
+        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+        assert isinstance(store.read(KEY), InProgress)
+
+    def test_response_is_left_alone(self, store: Store) -> None:
+        """Not even the owner releases what is completed."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+        assert store.read(KEY) == answer()
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    def test_late_response_takes_the_place(self, store: Store, size: int) -> None:
+        """When the other run fails, the late owner's response is stored: no third run."""
+        late = answer("ada", body=b"x" * size)
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        store.complete(KEY, late, expire=HOUR)
+        assert store.release(KEY, owner("bob"), expire=HOUR) is True
+        assert claim(store, running("cyd")) == late
+        assert 0 < time_left(store, KEY) <= HOUR
+
+    def test_late_response_is_used_after_a_crash(self, store: Store) -> None:
+        """When the other run's owner dies too, the late owner's response is stored."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        lapse(store, KEY)
+        assert claim(store, running("cyd")) == answer("ada")
+        assert store.read(KEY) == answer("ada")
+
+
+class TestRenew:
+    def test_deadline_moves(self, store: Store) -> None:
+        """A renewed claim has its whole lease again, and a lapsed one is ours while nobody came."""
+        claim(store, running())
+        lapse(store, KEY)
+        (deadline,) = store.renew([renewal(KEY, running())])
+        assert deadline
+        assert isinstance(claim(store, running("bob")), Busy)
+        record = store.read(KEY)
+        assert isinstance(record, InProgress)
+        assert record.deadline == deadline
+
+    def test_lost_record_is_put_back(self, store: Store) -> None:
+        """A record that the store lost is put back as it was claimed."""
+        (deadline,) = store.renew([renewal(KEY, replace(running(), attempt=3))])
+        assert deadline
+        assert store.read(KEY) == replace(running(), attempt=3, deadline=deadline)
+        assert time_left(store, KEY) > 0
+
+    def test_late_command_revives_nothing(self, store: Store) -> None:
+        """A renewal that is carried out too late puts nothing back."""
+        assert store.renew([renewal(KEY, running(), until=0)]) == [None]
+        assert store.read(KEY) is None
+
+    def test_completed_is_lost(self, store: Store) -> None:
+        """A renewal never writes in progress over a response."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        assert store.renew([renewal(KEY, running())]) == [0]
+        assert store.read(KEY) == answer()
+
+    def test_anothers_is_lost(self, store: Store) -> None:
+        """A claim that was taken over is told as lost, and the other's is left alone."""
+        claim(store, running("bob"))
+        before = store.read(KEY)
+        assert store.renew([renewal(KEY, running("ada"))]) == [0]
+        assert store.read(KEY) == before
+
+    def test_many_at_once(self, store: Store) -> None:
+        """Each of many claims is renewed or told as lost by itself."""
+        claim(store, running("ada"), key="IDEMPOTENT_{1}")
+        claim(store, running("bob"), key="IDEMPOTENT_{2}")
+        ours, lost, gone = store.renew(
+            [
+                renewal("IDEMPOTENT_{1}", running("ada")),
+                renewal("IDEMPOTENT_{2}", running("ada")),
+                renewal("IDEMPOTENT_{3}", running("ada")),
+            ]
+        )
+        assert ours
+        assert lost == 0
+        assert gone
+
+    def test_offer_survives(self, store: Store) -> None:
+        """A renewal keeps a late owner's response."""
+        claim(store, running("bob"))
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.renew([renewal(KEY, running("bob"))])
+        store.release(KEY, owner("bob"), expire=HOUR)
+        assert store.read(KEY) == answer("ada")
+
+    def test_own_claim_keeps_the_offer(self, store: Store) -> None:
+        """A claim that is sent again keeps a late owner's response."""
+        claim(store, running("bob"))
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        claim(store, running("bob"))
+        store.release(KEY, owner("bob"), expire=HOUR)
+        assert store.read(KEY) == answer("ada")
+
+
+class TestListen:
+    @pytest.mark.parametrize("size", [10, 15_000, 17_000, 1_000_000])
+    def test_response_wakes_with_itself(self, store: Store, size: int) -> None:
+        """A completion wakes the waiter with the response, small or large."""
+        claim(store, running())
+        with store.listen(KEY, 5) as bell:
+            store.complete(KEY, answer(body=b"x" * size), expire=HOUR)
+            assert bell.wait(5) == answer(body=b"x" * size)
+
+    def test_release_wakes_to_claim(self, store: Store) -> None:
+        """A release wakes the waiter with nothing: it is to claim again."""
+        claim(store, running())
+        with store.listen(KEY, 5) as bell:
+            ringing = threading.Event()
+            ring, bell.ring = bell.ring, lambda news=None: (ring(news), ringing.set())
+            store.release(KEY, owner("ada"), expire=HOUR)
+            assert ringing.wait(5)
+            assert bell.wait(0) is None
+
+    def test_all_waiters_wake(self, store: Store) -> None:
+        """Every waiter on a key hears its completion."""
+        claim(store, running())
+        listening = threading.Barrier(17)
+
+        def wait(_: int) -> object:
+            with store.listen(KEY, 5) as bell:
+                listening.wait()
+                return bell.wait(5)
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = [pool.submit(wait, number) for number in range(16)]
+            listening.wait()
+            store.complete(KEY, answer(), expire=HOUR)
+            assert [future.result() for future in answers] == [answer()] * 16
+
+    def test_other_keys_are_silent(self, store: Store) -> None:
+        """A waiter hears its own key alone."""
+        with store.listen(KEY, 5) as bell, store.listen("IDEMPOTENT_{other}", 5) as other:
+            store.complete("IDEMPOTENT_{other}", answer(), expire=HOUR)
+            assert other.wait(5) == answer()
+            assert bell.wait(0) is None
+
+    def test_listening_again(self, store: Store) -> None:
+        """A key that was left can be listened to again, and hears what comes then."""
+        for number in range(20):
+            with store.listen(KEY, 5) as bell:
+                store.complete(KEY, answer(body=b"%d" % number), expire=HOUR)
+                assert bell.wait(5) == answer(body=b"%d" % number)
+            store.delete([KEY])
+
+
+class TestKeys:
+    def test_scan_names_what_begins_so(self, store: Store) -> None:
+        """Scanning finds the records of a prefix, taken literally, and no others."""
+        for key in ("I*_{1}", "I*_{2}", "IX_{3}"):
+            claim(store, running(), key=key)
+        assert sorted(set(store.scan("I*_"))) == ["I*_{1}", "I*_{2}"]
+
+    def test_delete_frees_and_wakes(self, store: Store) -> None:
+        """Deleting counts what was there and wakes the waiters."""
+        claim(store, running())
+        with store.listen(KEY, 5) as bell:
+            ringing = threading.Event()
+            ring, bell.ring = bell.ring, lambda news=None: (ring(news), ringing.set())
+            assert store.delete([KEY, "IDEMPOTENT_{none}"]) == 1
+            assert ringing.wait(5)
+        assert store.read(KEY) is None
+
+    def test_delete_nothing(self, store: Store) -> None:
+        """Deleting no keys deletes none."""
+        assert store.delete([]) == 0
+
+    def test_ping(self, store: Store) -> None:
+        """A living store answers."""
+        assert store.ping() is None
+
+    def test_usable_after_close(self, store: Store) -> None:
+        """A closed store opens again at its next use."""
+        store.close()
+        store.ping()
+        with store.listen(KEY, 5) as bell:
+            store.complete(KEY, answer(), expire=HOUR)
+            assert bell.wait(5) == answer()
+
+
+class TestNews:
+    def test_fetched_once(self) -> None:
+        """A large record is read once, however many waiters ask."""
+        reads: list[int] = []
+
+        def fetch() -> Completed:
+            reads.append(1)
+            return answer()
+
+        news = News(fetch)
+        with ThreadPoolExecutor(8) as pool:
+            records = list(pool.map(lambda _: news.record(), range(8)))
+        assert records == [answer()] * 8
+        assert len(reads) == 1
+
+    def test_failing_store_means_claim_again(self) -> None:
+        """Where the record cannot be read, the waiter claims again, which tells the truth."""
+
+        def fetch() -> Completed:
+            raise StoreUnavailable("down")
+
+        assert News(fetch).record() is None
+
+
+class TestBell:
+    def test_record_in_progress_means_claim_again(self) -> None:
+        """A record that is in progress again by the time it is read is no answer."""
+        bell = Bell()
+        bell.ring(News(lambda: running()))
+        assert bell.wait(0) is None
+
+    def test_silence(self) -> None:
+        """A bell that does not ring lets the time pass."""
+        assert Bell().wait(0) is None
+        assert NEVER > HOUR

@@ -1,0 +1,82 @@
+"""The store in memory: its clock, its sweeping, and forks."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Busy, Claimed
+from flask_idempotent.stores.memory import MemoryStore
+from tests.stores.harness import answer, running
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestClock:
+    def test_lease_and_expiry_follow_it(self) -> None:
+        """Leases and records end when the given clock says so, to the millisecond."""
+        clock = Clock()
+        store = MemoryStore(clock)
+        store.claim("k", running("ada"), lease=1000, expire=5000, takeover=True)
+        clock.now += 0.999
+        reply = store.claim("k", running("bob"), lease=1000, expire=5000, takeover=True)
+        assert reply == Busy(running().fingerprint, 1)
+        clock.now += 0.001
+        reply = store.claim("k", running("bob"), lease=1000, expire=5000, takeover=True)
+        assert isinstance(reply, Claimed)
+        assert reply.attempt == 2
+        store.complete("k", answer("bob"), expire=2000)
+        clock.now += 1.999
+        assert isinstance(store.read("k"), Completed)
+        clock.now += 0.001
+        assert store.read("k") is None
+
+
+class TestMemory:
+    def test_expired_records_are_swept(self) -> None:
+        """Records that nobody asks for again do not pile up."""
+        clock = Clock()
+        store = MemoryStore(clock)
+        for number in range(10_000):
+            clock.now += 1
+            store.claim(f"k{number}", running(), lease=1000, expire=60_000, takeover=True)
+        assert len(store._entries) < 2000
+
+    def test_representation(self) -> None:
+        """The store says how many records it has."""
+        store = MemoryStore()
+        store.claim("k", running(), lease=1000, expire=1000, takeover=True)
+        assert repr(store) == "<MemoryStore of 1 records>"
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_child_is_not_locked_out(self) -> None:
+        """A lock that was held at a fork does not stop the child."""
+        store = MemoryStore()
+        with store._lock:
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    worker = threading.Thread(target=store.read, args=("k",), daemon=True)
+                    worker.start()
+                    worker.join(5)
+                    code = int(worker.is_alive())
+                finally:
+                    os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    def test_closing_loses_nothing(self) -> None:
+        """The records outlive a closing, for whoever else has this store."""
+        store = MemoryStore()
+        store.claim("k", running(), lease=1000, expire=1000, takeover=True)
+        store.close()
+        assert isinstance(store.read("k"), InProgress)

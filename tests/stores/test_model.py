@@ -1,0 +1,173 @@
+"""The store contract against a plain model: whatever the order of steps, both agree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
+from tests.stores.harness import (
+    HOUR,
+    NEVER,
+    answer,
+    expire,
+    lapse,
+    renewal,
+    running,
+    time_left,
+)
+
+
+@dataclass
+class Known:
+    """What the model knows of a key."""
+
+    record: InProgress | Completed
+    lapsed: bool = False
+    offer: Completed | None = None
+
+
+KEYS = st.sampled_from(["IDEMPOTENT_{k1}", "IDEMPOTENT_{k2}"])
+OWNERS = st.sampled_from(["ada", "bob", "cyd"])
+PAYLOADS = st.sampled_from(["one", "one", "two"])
+BODIES = st.sampled_from([b"", b"hello", None, b"x" * 20_000])
+
+
+class Machine(RuleBasedStateMachine):
+    store: Store
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store.delete(set(self.store.scan("IDEMPOTENT_")))
+        self.model: dict[str, Known] = {}
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, takeover=st.booleans())
+    def claim(self, key: str, name: str, payload: str, takeover: bool) -> None:
+        record = running(name, payload)
+        reply = self.store.claim(key, record, lease=HOUR, expire=HOUR, takeover=takeover)
+        known = self.model.get(key)
+        if known is None:
+            assert isinstance(reply, Claimed)
+            assert reply.attempt == 1
+            self.model[key] = Known(record)
+        elif isinstance(known.record, Completed):
+            assert reply == known.record
+        elif known.record.owner == record.owner:
+            assert isinstance(reply, Claimed)
+            assert reply.attempt == known.record.attempt
+            known.lapsed = False
+        elif not known.lapsed or not takeover or known.record.fingerprint != record.fingerprint:
+            assert isinstance(reply, Busy)
+            assert reply.fingerprint == known.record.fingerprint
+            assert (reply.left <= 0) == known.lapsed
+        elif known.offer is not None:
+            assert reply == known.offer
+            self.model[key] = Known(known.offer)
+        else:
+            assert isinstance(reply, Claimed)
+            assert reply.attempt == known.record.attempt + 1
+            self.model[key] = Known(replace(record, attempt=reply.attempt))
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES)
+    def complete(self, key: str, name: str, payload: str, body: bytes | None) -> None:
+        response = answer(name, payload, body)
+        completion = self.store.complete(key, response, expire=HOUR)
+        known = self.model.get(key)
+        if known is None:
+            assert completion is Completion.STORED
+            self.model[key] = Known(response)
+        elif isinstance(known.record, Completed):
+            ours = known.record.owner == response.owner
+            assert completion is (Completion.STORED if ours else Completion.REFUSED)
+        elif known.record.owner == response.owner:
+            assert completion is Completion.STORED
+            self.model[key] = Known(response)
+        elif known.record.fingerprint != response.fingerprint:
+            assert completion is Completion.REFUSED
+        else:
+            assert completion is Completion.OFFERED
+            known.offer = known.offer or response
+
+    @rule(key=KEYS, name=OWNERS)
+    def release(self, key: str, name: str) -> None:
+        released = self.store.release(key, running(name).owner, expire=HOUR)
+        known = self.model.get(key)
+        ours = known is not None and known.record.owner == running(name).owner
+        if known is None or not ours or isinstance(known.record, Completed):
+            assert not released
+        else:
+            assert released
+            del self.model[key]
+            if known.offer is not None:
+                self.model[key] = Known(known.offer)
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, until=st.sampled_from([0, NEVER]))
+    def renew(self, key: str, name: str, payload: str, until: int) -> None:
+        record = running(name, payload)
+        (deadline,) = self.store.renew([renewal(key, record, until)])
+        known = self.model.get(key)
+        if known is None:
+            assert bool(deadline) == bool(until)
+            if until:
+                self.model[key] = Known(record)
+        elif isinstance(known.record, InProgress) and known.record.owner == record.owner:
+            assert deadline
+            known.lapsed = False
+        else:
+            assert deadline == 0
+
+    @rule(key=KEYS)
+    def let_the_lease_pass(self, key: str) -> None:
+        known = self.model.get(key)
+        if known is not None and isinstance(known.record, InProgress):
+            lapse(self.store, key)
+            known.lapsed = True
+
+    @rule(key=KEYS)
+    def let_the_record_expire(self, key: str) -> None:
+        if self.model.pop(key, None) is not None:
+            expire(self.store, key)
+
+    @rule(key=KEYS)
+    def delete(self, key: str) -> None:
+        assert self.store.delete([key]) == (self.model.pop(key, None) is not None)
+
+    @invariant()
+    def both_agree(self) -> None:
+        for key in ("IDEMPOTENT_{k1}", "IDEMPOTENT_{k2}"):
+            known = copy.copy(self.model.get(key))
+            record = self.store.read(key)
+            if isinstance(record, InProgress):
+                record = replace(record, deadline=0)
+            assert record == (None if known is None else known.record)
+            if known is not None:
+                assert 0 < time_left(self.store, key) <= HOUR, "no record without an end"
+
+
+@pytest.fixture
+def machine(store: Store) -> Callable[[], Machine]:
+    class Bound(Machine):
+        pass
+
+    Bound.store = store
+    return Bound
+
+
+def test_store_agrees_with_the_model(machine: Callable[[], Machine]) -> None:
+    """Claims, owners, time, renewals, releases, completions: every store does as the model."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,87 @@
+"""The policy: what an application promises its clients."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask.views import MethodView
+
+from flask_idempotent import idempotent, problems
+from flask_idempotent.policy import Policy, Route, policy_of
+from tests.conftest import MakeApp
+
+
+class Orders(MethodView):
+    def get(self) -> str:
+        return "list"
+
+    @idempotent(expire=60)
+    def post(self) -> str:
+        return "placed"
+
+    @idempotent(expire=30, on_crash="hold")
+    def put(self) -> str:
+        return "changed"
+
+
+def add_routes(app: Flask) -> Flask:
+    app.add_url_rule("/a", view_func=idempotent(required=True, timeout=5)(lambda: "a"),
+                     endpoint="a", methods=["POST"])  # fmt: skip
+    app.add_url_rule("/b", view_func=lambda: "b", endpoint="b", methods=["POST", "DELETE"])
+    app.add_url_rule("/c", view_func=idempotent.exempt(lambda: "c"), endpoint="c", methods=["POST"])
+    app.add_url_rule("/orders", view_func=Orders.as_view("orders"))
+    return app
+
+
+def paths(policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
+    return [(route.path, route.methods) for route in policy.routes]
+
+
+class TestRoutes:
+    def test_decorated_views_alone(self, make_app: MakeApp) -> None:
+        """Without the extension only decorated views are promised, each with its own numbers."""
+        policy = policy_of(add_routes(make_app(wide=False)))
+        assert policy.routes == (
+            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default"),
+            Route("/orders", ("POST",), False, 60, 60, "rerun", 1024 * 1024, "default"),
+            Route("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default"),
+        )
+
+    def test_app_wide(self, make_app: MakeApp) -> None:
+        """With the extension every route is promised, but exempt ones and untracked methods."""
+        app = add_routes(make_app(methods=("POST", "PUT", "DELETE"), scope=lambda request: "one"))
+        policy = policy_of(app)
+        assert paths(policy) == [
+            ("/a", ("POST",)),
+            ("/b", ("DELETE", "POST")),
+            ("/orders", ("POST",)),
+            ("/orders", ("PUT",)),
+        ]
+        assert {route.scope for route in policy.routes} == {"custom"}
+
+
+class TestForms:
+    def test_for_programs(self, make_app: MakeApp) -> None:
+        """The policy for programs has settings, routes and every problem with its own base."""
+        config = {"IDEMPOTENT_PROBLEM_BASE": "https://api.example/problems/"}
+        policy = policy_of(add_routes(make_app(wide=False, config=config))).as_dict()
+        assert policy["headers"] == ("Idempotency-Key", "X-Idempotent-Key")
+        assert policy["routes"][0]["path"] == "/a"
+        assert [problem["type"] for problem in policy["problems"]] == [
+            f"https://api.example/problems/{kind.slug}" for kind in problems.ALL
+        ]
+
+    def test_for_people(self, make_app: MakeApp) -> None:
+        """The policy for people names header, field, length, routes and problems."""
+        text = policy_of(add_routes(make_app(wide=False))).as_markdown()
+        assert "`Idempotency-Key` or `X-Idempotent-Key`" in text
+        assert "field `__idempotent_key`" in text
+        assert "| POST | `/a` | required | 240 s | 5 s | runs again | 1048576 |" in text
+        assert "| PUT | `/orders` | optional | 30 s | 60 s | never runs again | 1048576 |" in text
+        assert all(f"`urn:flask-idempotent:problem:{kind.slug}`" in text for kind in problems.ALL)
+
+    def test_strict_keys_are_told(self, make_app: MakeApp) -> None:
+        """K4: in strict mode only the quoted form is offered."""
+        lenient = policy_of(make_app()).as_markdown()
+        strict = policy_of(make_app(config={"IDEMPOTENT_STRICT_KEYS": True})).as_markdown()
+        assert "or as it is" in lenient
+        assert "or as it is" not in strict

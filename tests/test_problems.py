@@ -1,0 +1,311 @@
+"""Problems: what a client is told, in JSON and HTML, and who else may answer in their place."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask, request
+from flask.testing import FlaskClient
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    HTTPException,
+    ServiceUnavailable,
+    UnprocessableEntity,
+)
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from flask_idempotent import problems
+from flask_idempotent.problems import PROBLEM_BASE, Problem
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+# Class, last part of its type, status, retryable, werkzeug's class.
+TABLE = [
+    pytest.param(problems.KeyMissing, "key-missing", 400, False, BadRequest, id="E1-key-missing"),
+    pytest.param(problems.KeyInvalid, "key-invalid", 400, False, BadRequest, id="E1-key-invalid"),
+    pytest.param(
+        problems.BodyIncomplete, "body-incomplete", 400, False, BadRequest, id="E1-body-incomplete"
+    ),
+    pytest.param(problems.InProgress, "in-progress", 409, True, Conflict, id="E1-in-progress"),
+    pytest.param(
+        problems.ResponseNotKept, "response-not-kept", 409, False, Conflict, id="E1-not-kept"
+    ),
+    pytest.param(problems.OutcomeUnknown, "outcome-unknown", 409, False, Conflict, id="E1-unknown"),
+    pytest.param(
+        problems.KeyReused, "key-reused", 422, False, UnprocessableEntity, id="E1-key-reused"
+    ),
+    pytest.param(
+        problems.StoreUnavailable, "store-unavailable", 503, True, ServiceUnavailable,
+        id="E1-store-unavailable",
+    ),
+    pytest.param(
+        problems.RecordUnreadable, "record-unreadable", 503, False, ServiceUnavailable,
+        id="E1-record-unreadable",
+    ),
+]  # fmt: skip
+ALL = [pytest.param(kind, id=kind.slug) for kind in problems.ALL]
+
+
+class Page(HTMLParser):
+    """Collects a page's tags and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def app_with(problem: HTTPException) -> Flask:
+    """An application whose only view raises a problem."""
+    app = Flask("problems")
+
+    @app.route("/", methods=["GET", "POST"])
+    def view() -> str:
+        raise problem
+
+    return app
+
+
+def client_of(problem: HTTPException) -> FlaskClient:
+    return app_with(problem).test_client()
+
+
+class TestProblem:
+    @pytest.mark.parametrize(("kind", "slug", "status", "retryable", "above"), TABLE)
+    def test_document(
+        self, kind: type[Problem], slug: str, status: int, retryable: bool, above: type
+    ) -> None:
+        """Each problem has its own type, status and ``retryable``, and all members of E1."""
+        problem = kind("What happened.", key="k-1")
+        answer = client_of(problem).post("/")
+        assert answer.status_code == status
+        assert answer.content_type == "application/problem+json"
+        assert answer.get_json(force=True) == {
+            "type": f"urn:flask-idempotent:problem:{slug}",
+            "title": kind.title,
+            "status": status,
+            "detail": "What happened.",
+            "instance": problem.instance,
+            "retryable": retryable,
+            "idempotency_key": "k-1",
+        }
+
+    @pytest.mark.parametrize(("kind", "slug", "status", "retryable", "above"), TABLE)
+    def test_e3_class(
+        self, kind: type[Problem], slug: str, status: int, retryable: bool, above: type
+    ) -> None:
+        """Each problem is a subclass of werkzeug's class and has its code on the class."""
+        assert issubclass(kind, above)
+        assert kind.code == status
+
+    def test_e1_list_is_whole(self) -> None:
+        """Each problem stands in ``ALL`` and in this table, with a type of its own."""
+        defined = {
+            value for value in vars(problems).values()
+            if isinstance(value, type) and issubclass(value, Problem) and value is not Problem
+        }  # fmt: skip
+        assert set(problems.ALL) == defined
+        assert [row.values[0] for row in TABLE] == list(problems.ALL)
+        assert len({kind.slug for kind in defined}) == len(defined)
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_e1_instance(self, kind: type[Problem]) -> None:
+        """Each occurrence has a ``urn:uuid`` of its own, the same wherever it is shown."""
+        problem = kind()
+        assert uuid.UUID(problem.instance).urn == problem.instance
+        assert problem.as_dict()["instance"] == problem.as_dict()["instance"]
+        assert kind().instance != problem.instance
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_e1_key_is_always_there(self, kind: type[Problem]) -> None:
+        """``idempotency_key`` is null where no key was sent or none could be read."""
+        document = client_of(kind("x")).get("/").get_json(force=True)
+        assert document["idempotency_key"] is None
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_e1_base(self, kind: type[Problem]) -> None:
+        """``type`` begins with the base that the application chose."""
+        assert kind(base="https://docs.example/problems#").type == (
+            f"https://docs.example/problems#{kind.slug}"
+        )
+        assert kind().type == PROBLEM_BASE + kind.slug
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_e2_headers(self, kind: type[Problem]) -> None:
+        """No problem may be cached, and Retry-After stands only where it was given."""
+        bare = client_of(kind("x")).get("/")
+        assert bare.headers.getlist("Cache-Control") == ["no-store"]
+        assert "Retry-After" not in bare.headers
+        later = client_of(kind("x", retry_after=7)).get("/")
+        assert later.headers.getlist("Retry-After") == ["7"]
+
+    def test_bare_problem_has_a_detail(self) -> None:
+        """A problem that was given no detail has werkzeug's own description."""
+        assert problems.KeyMissing().as_dict()["detail"] == BadRequest.description
+
+    def test_text_beyond_ascii(self) -> None:
+        """Texts beyond ASCII arrive whole in both forms."""
+        client = client_of(problems.KeyReused("schlüssel – 鍵", key="ключ"))
+        document = client.get("/").get_json(force=True)
+        assert (document["detail"], document["idempotency_key"]) == ("schlüssel – 鍵", "ключ")
+        page = client.get("/", headers={"Accept": "text/html"}).text
+        assert "schlüssel – 鍵" in page
+        assert "ключ" in page
+
+    def test_can_be_raised_without_a_request(self) -> None:
+        """A problem is a WSGI application and an exception; it needs no Flask."""
+        problem = problems.InProgress("x", retry_after=3)
+        body, status, headers = run_wsgi_app(problem, EnvironBuilder().get_environ())
+        assert json.loads(b"".join(body))["type"].endswith("in-progress")
+        assert status == "409 CONFLICT"
+        assert headers["Retry-After"] == "3"
+        assert "409 Conflict" not in problem.name
+        assert json.loads(problem.get_body())["status"] == 409
+
+
+class TestNegotiation:
+    @pytest.mark.parametrize(
+        ("accept", "html"),
+        [
+            pytest.param(None, False, id="E1-no-accept"),
+            pytest.param("*/*", False, id="E1-curl"),
+            pytest.param("", False, id="E1-empty"),
+            pytest.param(BROWSER, True, id="E1-browser"),
+            pytest.param("text/html", True, id="E1-html"),
+            pytest.param("TEXT/HTML", True, id="E1-html-upper-case"),
+            pytest.param("text/*", True, id="E1-any-text"),
+            pytest.param("application/json", False, id="E1-json"),
+            pytest.param("application/problem+json", False, id="E1-problem"),
+            pytest.param("application/json, text/html;q=0.5", False, id="E1-rather-json"),
+            pytest.param("text/html;q=0.5, application/json", False, id="E1-rather-json-behind"),
+            pytest.param("application/json;q=0.5, text/html", True, id="E1-rather-html"),
+            pytest.param("application/json, text/plain, */*", False, id="E1-axios"),
+            pytest.param("image/png", False, id="E1-neither"),
+            pytest.param("text/html;q=0", False, id="E1-html-refused"),
+            pytest.param("nonsense;;;q=,,", False, id="E1-nonsense"),
+        ],
+    )
+    def test_form(self, accept: str | None, html: bool) -> None:
+        """The body is an HTML page only for a client that prefers HTML."""
+        headers = {} if accept is None else {"Accept": accept}
+        answer = client_of(problems.KeyMissing("x")).get("/", headers=headers)
+        assert answer.content_type == (
+            "text/html; charset=utf-8" if html else "application/problem+json"
+        )
+        assert answer.text.startswith("<!doctype html>" if html else '{"type": "urn:')
+        assert answer.headers["Vary"] == "Accept"
+
+
+class TestPage:
+    @pytest.mark.parametrize("kind", ALL)
+    def test_e1_says_the_same(self, kind: type[Problem]) -> None:
+        """The page has the title, the detail and the key."""
+        answer = client_of(kind("How to mend it.", key="k-1", retry_after=2)).get(
+            "/", headers={"Accept": BROWSER}
+        )
+        page = Page(answer.text)
+        assert answer.status_code == kind.code
+        assert page.text.count(kind.title) == 2
+        assert "How to mend it." in page.text
+        assert "Request key: k-1" in page.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Retry-After"] == "2"
+
+    def test_e1_without_key(self) -> None:
+        """Without a key the page does not speak of one."""
+        page = client_of(problems.KeyMissing("x")).get("/", headers={"Accept": BROWSER}).text
+        assert "Request key" not in page
+
+    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize(
+        "evil",
+        [
+            pytest.param("<script>alert(1)</script>", id="E5-tag"),
+            pytest.param("</small></p><img/src=x/onerror=alert(1)>", id="E5-break-out"),
+            pytest.param("&lt;b&gt;&amp;", id="E5-entities"),
+            pytest.param("{title}{0}%s", id="E5-format"),
+            pytest.param("\"'`", id="E5-quotes"),
+        ],
+    )
+    def test_escaping(self, kind: type[Problem], evil: str) -> None:
+        """What the client sent is shown as text, never as markup."""
+        plain = Page(client_of(kind("x", key="y")).get("/", headers={"Accept": BROWSER}).text)
+        page = Page(client_of(kind(evil, key=evil)).get("/", headers={"Accept": BROWSER}).text)
+        assert page.tags == plain.tags
+        assert f"Request key: {evil}" in page.text
+        assert evil in page.text
+
+    def test_e1_refers_to_nothing_outside(self) -> None:
+        """The page loads nothing and runs no script."""
+        answer = client_of(problems.KeyReused("x", key="k")).get("/", headers={"Accept": BROWSER})
+        assert not {"script", "link", "img", "iframe"} & set(Page(answer.text).tags)
+
+
+class TestBodiless:
+    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("accept", ["*/*", BROWSER])
+    def test_e4_head(self, kind: type[Problem], accept: str) -> None:
+        """An answer to HEAD has the headers and no body."""
+        client = client_of(kind("x", key="k", retry_after=5))
+        head = client.head("/", headers={"Accept": accept})
+        get = client.get("/", headers={"Accept": accept})
+        assert head.data == b""
+        assert head.status == get.status
+        assert head.headers["Content-Type"] == get.headers["Content-Type"]
+        assert head.headers["Retry-After"] == "5"
+
+    @pytest.mark.parametrize("status", [204, 304])
+    def test_e4_status(self, status: int) -> None:
+        """An error handler that answers 204 or 304 sends no body."""
+        app = app_with(problems.KeyReused("x"))
+        app.register_error_handler(problems.KeyReused, lambda error: ("body", status))
+        answer = app.test_client().get("/")
+        assert (answer.status_code, answer.data) == (status, b"")
+        assert "Content-Length" not in answer.headers
+
+
+class TestErrorHandlers:
+    @pytest.mark.parametrize(("kind", "slug", "status", "retryable", "above"), TABLE)
+    @pytest.mark.parametrize("by", ["class", "base", "werkzeug", "number", "http"])
+    def test_e3_application_wins(
+        self, kind: type[Problem], slug: str, status: int, retryable: bool, above: type, by: str
+    ) -> None:
+        """The application's handler wins: by our class, our base, werkzeug's class, the number."""
+        app = app_with(kind("x", key="k"))
+        handled: Any = {
+            "class": kind, "base": Problem, "werkzeug": above, "number": status,
+            "http": HTTPException,
+        }[by]  # fmt: skip
+
+        @app.errorhandler(handled)
+        def handler(error: Problem) -> tuple[dict[str, object], int]:
+            return {"own": error.slug, "key": error.key}, 418
+
+        answer = app.test_client().get("/", headers={"Accept": BROWSER})
+        assert answer.status_code == 418
+        assert answer.get_json() == {"own": slug, "key": "k"}
+
+    def test_e3_after_request(self) -> None:
+        """Problems pass ``after_request`` like any answer."""
+        app = app_with(problems.InProgress("x", retry_after=1))
+
+        @app.after_request
+        def add(response: Any) -> Any:
+            response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+            return response
+
+        answer = app.test_client().get("/", headers={"Origin": "https://a.example"})
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        assert answer.headers["Retry-After"] == "1"

@@ -1,0 +1,270 @@
+"""Records: their bytes there and back, and what damaged bytes lead to."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.records import (
+    FINGERPRINT_SIZE,
+    HEADER_SIZE,
+    OWNER_SIZE,
+    VERSION,
+    Completed,
+    InProgress,
+    Record,
+    decode,
+    encode,
+)
+
+OWNER, FINGERPRINT = b"o" * OWNER_SIZE, b"f" * FINGERPRINT_SIZE
+RUNNING = InProgress(OWNER, FINGERPRINT, 2, 1_700_000_000_123, "web-1", 4711, 1.5)
+ANSWERED = Completed(OWNER, FINGERPRINT, 3, 201, (("A", "1"), ("A", "2")), b"\x00body\xff", 2.5)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = st.floats(allow_nan=False)
+ATTEMPTS = st.integers(1, 2**32 - 1)
+OWNERS = st.binary(min_size=OWNER_SIZE, max_size=OWNER_SIZE)
+FINGERPRINTS = st.binary(min_size=FINGERPRINT_SIZE, max_size=FINGERPRINT_SIZE)
+STATUSES = st.integers(0, 999) | st.builds("{} {}".format, st.integers(0, 999), TEXT)
+
+RUNNING_RECORDS = st.builds(
+    InProgress,
+    OWNERS,
+    FINGERPRINTS,
+    ATTEMPTS,
+    # A double counts milliseconds exactly up to here, which is far beyond any clock.
+    st.integers(0, 2**53),
+    TEXT,
+    st.integers(0, 2**31),
+    TIMES,
+)
+COMPLETED_RECORDS = st.builds(
+    Completed,
+    OWNERS,
+    FINGERPRINTS,
+    ATTEMPTS,
+    STATUSES,
+    st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
+    st.none() | st.binary(max_size=100),
+    TIMES,
+)
+RECORDS = RUNNING_RECORDS | COMPLETED_RECORDS
+
+
+def header(
+    version: int = VERSION,
+    state: bytes = b"c",
+    deadline: float = 0,
+    attempt: int = 1,
+    offer: int = 0,
+) -> bytes:
+    packed = struct.pack(">BcdII", version, state, deadline, attempt, offer)
+    return packed + OWNER + FINGERPRINT
+
+
+def read(data: bytes) -> Record | None:
+    """The record, or None where it is told to be unreadable."""
+    try:
+        return decode(data)
+    except RecordUnreadable:
+        return None
+
+
+class TestRoundTrip:
+    @given(RUNNING_RECORDS)
+    def test_in_progress(self, record: InProgress) -> None:
+        """A record in progress is read as it was written."""
+        assert decode(encode(record)) == record
+
+    @given(COMPLETED_RECORDS)
+    def test_r1_completed(self, record: Completed) -> None:
+        """A completed record is read as it was written, each header in its place."""
+        assert decode(encode(record)) == record
+
+    @given(COMPLETED_RECORDS)
+    def test_text_and_octets_stay_apart(self, record: Completed) -> None:
+        """Headers come back as text and the body as octets, empty or not."""
+        again = decode(encode(record))
+        assert isinstance(again, Completed)
+        assert all(type(part) is str for pair in again.headers for part in pair)
+        assert type(again.body) is type(record.body)
+
+    @given(RUNNING_RECORDS, COMPLETED_RECORDS)
+    def test_offer_behind_is_not_read(self, record: InProgress, late: Completed) -> None:
+        """A late owner's response in a record leaves the record itself as it is."""
+        offer = len(encode(record))
+        data = encode(record, offer=offer) + encode(late)
+        assert decode(data) == record
+        assert decode(data[offer:]) == late
+
+    def test_header_that_is_no_text(self) -> None:
+        """A header with half a surrogate pair, which Python allows, costs nobody the response."""
+        record = Completed(OWNER, FINGERPRINT, 1, "299 \udcff", (("X-Odd", "\ud800"),), b"")
+        assert decode(encode(record)) == record
+
+    def test_body_of_a_mebibyte(self) -> None:
+        """A body of the default's full size survives."""
+        record = Completed(OWNER, FINGERPRINT, 1, 200, (), bytes(range(256)) * 4096)
+        assert decode(encode(record)) == record
+
+
+class TestLayout:
+    def test_header(self) -> None:
+        """The header lies where the Lua scripts read it."""
+        data = encode(RUNNING, offer=9)
+        assert HEADER_SIZE == 50
+        assert data[0] == 1
+        assert data[1:2] == b"p"
+        assert struct.unpack(">d", data[2:10]) == (1_700_000_000_123,)
+        assert struct.unpack(">II", data[10:18]) == (2, 9)
+        assert data[18:34] == OWNER
+        assert data[34:50] == FINGERPRINT
+        assert msgpack.unpackb(data[50:]) == ["web-1", 4711, 1.5]
+
+    def test_completed(self) -> None:
+        """A completed record has its own state, no deadline and the response behind the header."""
+        data = encode(ANSWERED)
+        assert data[1:2] == b"c"
+        assert data[2:10] == bytes(8)
+        assert msgpack.unpackb(data[50:]) == [201, ["A", "1", "A", "2"], b"\x00body\xff", 2.5]
+
+    def test_header_alone(self) -> None:
+        """The header of a record in progress is a record, as a claim's reply carries it."""
+        record = decode(encode(RUNNING)[:HEADER_SIZE])
+        assert record == InProgress(OWNER, FINGERPRINT, 2, 1_700_000_000_123)
+
+    def test_version_1_stays_readable(self) -> None:
+        """A record of layout 1, written down here, is read for ever."""
+        data = bytes.fromhex("01 70 4278bcfe5687b000 00000002 00000000")
+        data += OWNER + FINGERPRINT
+        data += b"\x93\xa5web-1\xcd\x12\x67\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
+        assert decode(data) == RUNNING
+
+
+class TestCode:
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [(200, 200), ("299 Very Fine", 299), ("404 ", 404), ("0 no number", 0), ("1000 X", 1000)],
+    )
+    def test_code(self, status: int | str, code: int) -> None:
+        """The code is the number in front of the reason phrase."""
+        assert Completed(OWNER, FINGERPRINT, 1, status).code == code
+
+
+class TestUnreadable:
+    @pytest.mark.parametrize("version", [0, 2, 255])
+    def test_unknown_version(self, version: int) -> None:
+        """A record of an unknown version is an error that names both versions."""
+        data = bytes([version]) + encode(ANSWERED)[1:]
+        with pytest.raises(
+            RecordUnreadable, match=f"version {version} is unknown, this release reads 1"
+        ):
+            decode(data)
+
+    def test_unknown_state(self) -> None:
+        """A record in an unknown state is an error."""
+        with pytest.raises(RecordUnreadable, match="state b'x' is unknown"):
+            decode(b"\x01x" + encode(ANSWERED)[2:])
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(header()[:-1], id="half-a-header"),
+            pytest.param(header(), id="completed-without-payload"),
+            pytest.param(header(state=b"p", deadline=math.nan), id="deadline-nan"),
+            pytest.param(header(state=b"p", deadline=math.inf), id="deadline-inf"),
+            pytest.param(header(state=b"p", offer=51) + b"\xc0\xc0", id="origin-cut-by-offer"),
+        ],
+    )
+    def test_damaged_header(self, data: bytes) -> None:
+        """A damaged header is an error."""
+        with pytest.raises(RecordUnreadable, match="record is damaged"):
+            decode(data)
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            pytest.param([200, [], b""], id="too-few"),
+            pytest.param([200, [], b"", 1.0, 1], id="too-many"),
+            pytest.param(["", [], b"", 1.0], id="status-empty"),
+            pytest.param(["OK", [], b"", 1.0], id="status-without-number"),
+            pytest.param(["٢٠٠ OK", [], b"", 1.0], id="status-of-other-digits"),
+            pytest.param([True, [], b"", 1.0], id="status-bool"),
+            pytest.param([200.0, [], b"", 1.0], id="status-float"),
+            pytest.param([200, ["A"], b"", 1.0], id="odd-headers"),
+            pytest.param([200, ["A", b"b"], b"", 1.0], id="header-octets"),
+            pytest.param([200, {}, b"", 1.0], id="headers-map"),
+            pytest.param([200, None, b"", 1.0], id="headers-nil"),
+            pytest.param([200, [], "text", 1.0], id="body-text"),
+            pytest.param([200, [], [], 1.0], id="body-list"),
+            pytest.param([200, [], b"", 1], id="time-integer"),
+            pytest.param({"a": 1, "b": 2, "c": 3, "d": 4}, id="map"),
+            pytest.param("four", id="text"),
+            pytest.param(5, id="number"),
+            pytest.param(None, id="nil"),
+        ],
+    )
+    def test_wrong_payload(self, payload: object) -> None:
+        """A payload of another shape is an error, even where it is sound msgpack."""
+        with pytest.raises(RecordUnreadable, match="record is damaged"):
+            decode(header() + msgpack.packb(payload))
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            pytest.param(["host", 1], id="too-few"),
+            pytest.param([b"host", 1, 1.0], id="host-octets"),
+            pytest.param(["host", "1", 1.0], id="pid-text"),
+            pytest.param(["host", 1, 1], id="started-integer"),
+            pytest.param("abc", id="text"),
+        ],
+    )
+    def test_wrong_origin(self, payload: object) -> None:
+        """A record in progress with another payload is an error."""
+        with pytest.raises(RecordUnreadable, match="record is damaged"):
+            decode(header(state=b"p") + msgpack.packb(payload))
+
+    def test_bytes_behind(self) -> None:
+        """Bytes behind a record are damage."""
+        with pytest.raises(RecordUnreadable):
+            decode(encode(ANSWERED) + b"\x00")
+
+    def test_deep_nesting(self) -> None:
+        """Deeply nested msgpack is an error, not a crash."""
+        with pytest.raises(RecordUnreadable):
+            decode(header() + b"\x91" * 100_000)
+
+    @given(COMPLETED_RECORDS, st.data())
+    def test_truncated(self, record: Completed, data: st.DataObject) -> None:
+        """No beginning of a completed record is a record."""
+        whole = encode(record)
+        assert read(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
+
+    @given(RECORDS, st.data())
+    def test_damaged(self, record: Record, data: st.DataObject) -> None:
+        """Whatever octet is damaged, the record is unreadable or a record, and no other error."""
+        damaged = bytearray(encode(record))
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[place] ^= data.draw(st.integers(1, 255))
+        again = read(bytes(damaged))
+        assert again is None or isinstance(again, Record)
+
+    @given(st.binary(max_size=200))
+    def test_random(self, data: bytes) -> None:
+        """Random bytes are unreadable or a record, and no other error."""
+        again = read(data)
+        assert again is None or isinstance(again, Record)
+
+    @given(st.sampled_from([b"p", b"c"]), st.binary(max_size=100))
+    def test_random_payload(self, state: bytes, payload: bytes) -> None:
+        """Random bytes behind a sound header are unreadable or a record, and no other error."""
+        again = read(header(state=state) + payload)
+        assert again is None or isinstance(again, Record)

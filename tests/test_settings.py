@@ -1,0 +1,364 @@
+"""Settings: defaults, order of precedence, checks and the words of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.wrappers import Response
+
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.settings import (
+    NEVER_KEPT,
+    OPTIONS,
+    UNTRACKED_METHODS,
+    Overrides,
+    check_overrides,
+    milliseconds,
+    resolve,
+    storable,
+)
+
+KEYWORDS = set(Overrides.__annotations__)
+CONFIG = {option.name: option.config for option in OPTIONS}
+
+
+def first(*_: object) -> Any:
+    """A function that a setting may take."""
+
+
+def second(*_: object) -> Any:
+    """Another one."""
+
+
+def third(*_: object) -> Any:
+    """And another."""
+
+
+# Name, the default in its final form, and three values to tell apart: as given and as resolved.
+Row = tuple[str, object, tuple[object, object, object], tuple[object, object, object]]
+
+
+def same(name: str, default: object, *values: object) -> Row:
+    one, two, three = values
+    return (name, default, (one, two, three), (one, two, three))
+
+
+TABLE: list[Row] = [
+    same("redis_url", "redis://localhost:6379/0", "memory://", "embedded://", "redis://b"),
+    same("timeout", 60.0, 1, 0, 2.5),
+    same("expire", 240.0, 1, 0.5, 2.5),
+    same("lease", 30.0, 1, 0.5, 2.5),
+    same("on_crash", "rerun", "hold", "rerun", "hold"),
+    same("required", False, True, False, True),
+    (
+        "methods",
+        None,
+        (["post"], ("PUT", "PATCH"), {"delete"}),
+        (frozenset({"POST"}), frozenset({"PUT", "PATCH"}), frozenset({"DELETE"})),
+    ),
+    (
+        "headers",
+        ("Idempotency-Key", "X-Idempotent-Key"),
+        (["A"], ("B", "C"), ("D",)),
+        (("A",), ("B", "C"), ("D",)),
+    ),
+    same("field", "__idempotent_key", "one", "two", "three"),
+    same("strict_keys", False, True, False, True),
+    same("key_max_length", 255, 1, 64, 1000),
+    same("key", None, first, second, third),
+    same("scope", None, first, second, third),
+    same("fingerprint", None, first, False, third),
+    (
+        "ignore_fields",
+        frozenset(),
+        (["a"], (), {"b", "c"}),
+        (frozenset("a"), frozenset(), frozenset("bc")),
+    ),
+    same("store_if", storable, first, second, third),
+    same("max_body", 1024 * 1024, 0, 1, 2),
+    (
+        "drop_headers",
+        frozenset(),
+        (["X-A"], (), ("X-B",)),
+        (frozenset({"x-a"}), frozenset(), frozenset({"x-b"})),
+    ),
+    (
+        "keep_headers",
+        frozenset(),
+        (["Set-Cookie"], (), ("Age",)),
+        (frozenset({"set-cookie"}), frozenset(), frozenset({"age"})),
+    ),
+    same("replay_header", "Idempotent-Replayed", "X-Replay", "A", "B"),
+    same("on_store_error", "reject", "run", "reject", "run"),
+    same("max_waiters", None, 0, None, 5),
+    same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),
+    same("prefix", "IDEMPOTENT_", "A_", "B_", "C_"),
+]
+ROWS = [pytest.param(*row, id=row[0]) for row in TABLE]
+WITH_CONFIG = [pytest.param(*row, id=row[0]) for row in TABLE if CONFIG[row[0]]]
+WITH_KEYWORD = [pytest.param(*row, id=row[0]) for row in TABLE if row[0] in KEYWORDS]
+
+
+def config_of(name: str, value: object) -> dict[str, object]:
+    config = CONFIG[name]
+    return {config: value} if config else {}
+
+
+class TestPrecedence:
+    def test_the_table_of_this_module_is_whole(self) -> None:
+        """Each option of the package stands in the table of these tests."""
+        assert [row[0] for row in TABLE] == [option.name for option in OPTIONS]
+
+    @pytest.mark.parametrize(("name", "default", "given", "final"), ROWS)
+    def test_default(self, name: str, default: object, given: object, final: object) -> None:
+        """Where nothing is given, the documented default holds."""
+        assert getattr(resolve({}), name) == default
+        assert getattr(resolve({}, {}, {}), name) == default
+
+    @pytest.mark.parametrize(("name", "default", "given", "final"), WITH_CONFIG)
+    def test_config_wins_over_default(
+        self, name: str, default: object, given: list[object], final: list[object]
+    ) -> None:
+        """The application's config wins over the default."""
+        for value, expected in zip(given, final, strict=True):
+            assert getattr(resolve({CONFIG[name]: value}), name) == expected
+
+    @pytest.mark.parametrize(("name", "default", "given", "final"), WITH_KEYWORD)
+    def test_extension_wins_over_config(
+        self, name: str, default: object, given: list[object], final: list[object]
+    ) -> None:
+        """The extension's argument wins over the config, also where it is falsy."""
+        settings = resolve(config_of(name, given[0]), {}, {name: given[1]})
+        assert getattr(settings, name) == final[1]
+
+    @pytest.mark.parametrize(("name", "default", "given", "final"), WITH_KEYWORD)
+    def test_view_wins_over_extension(
+        self, name: str, default: object, given: list[object], final: list[object]
+    ) -> None:
+        """The view's argument wins over the extension's and the config."""
+        settings = resolve(config_of(name, given[0]), {name: given[2]}, {name: given[1]})
+        assert getattr(settings, name) == final[2]
+
+    def test_an_override_touches_nothing_else(self) -> None:
+        """An override changes its own setting and no other."""
+        changed = resolve({}, {"expire": 7})
+        default = resolve({})
+        names = [option.name for option in OPTIONS if option.name != "expire"]
+        assert all(getattr(changed, name) == getattr(default, name) for name in names)
+
+    def test_other_config_is_no_affair_of_ours(self) -> None:
+        """Config of Flask and of other extensions is ignored."""
+        assert resolve({"SECRET_KEY": "x", "EXPIRE": "y", "idempotent_expire": "z"}) == resolve({})
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(timedelta(seconds=90), id="timedelta"),
+            pytest.param(90, id="int"),
+            pytest.param(90.0, id="float"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["timeout", "expire", "lease"])
+    def test_times(self, name: str, value: object) -> None:
+        """A time is a number of seconds or a timedelta, and becomes a float."""
+        seconds = getattr(resolve({}, {name: value}), name)
+        assert seconds == 90.0
+        assert isinstance(seconds, float)
+
+    def test_zero_timeout_is_not_missing(self) -> None:
+        """A timeout of 0 is 0, not the default."""
+        assert resolve({"IDEMPOTENT_TIMEOUT": 0}).timeout == 0
+        assert resolve({"IDEMPOTENT_TIMEOUT": 9}, {"timeout": timedelta(0)}).timeout == 0
+
+
+SECONDS = [True, "60", None, float("nan"), float("inf"), -1, timedelta(seconds=-1), 10**10, 1j]
+POSITIVE = [*SECONDS, 0, 0.0, timedelta(0)]
+NAMES: list[object] = ["one", b"one", 5, None, [1], [""], {"one": 1}, iter(["one"])]
+HEADER_NAMES: list[object] = [*NAMES, ["a b"], ["Schlüssel"], ["a:"], ["a\n"]]
+
+WRONG: dict[str, list[object]] = {
+    "redis_url": [None, 5, b"redis://localhost", ""],
+    "timeout": [*SECONDS, -0.001],
+    "expire": POSITIVE,
+    "lease": POSITIVE,
+    "on_crash": ["crash", "", None, True, ["rerun"]],
+    "required": [None, 1, 0, "yes", ""],
+    "methods": [*filter(None, NAMES), [], ["HEAD"], ["POST", "options"], ["trace"]],
+    "headers": [*HEADER_NAMES, []],
+    "field": [None, 5, b"key", ""],
+    "strict_keys": [None, 1, "no"],
+    "key_max_length": [None, 0, -1, True, 1.0, "255", float("inf")],
+    "key": ["key", 5, False, ()],
+    "scope": ["user", 5, False],
+    "fingerprint": ["body", 5, True, 0],
+    "ignore_fields": NAMES,
+    "store_if": [None, False, True, 200],
+    "max_body": [None, -1, True, 1.5, "1 MiB"],
+    "drop_headers": HEADER_NAMES,
+    "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT)), ["DATE"]],
+    "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
+    "on_store_error": ["ignore", None, False],
+    "max_waiters": [-1, True, 1.5, "5"],
+    "problem_base": [None, 5, ""],
+    "prefix": [None, 5, "", b"IDEMPOTENT_"],
+}
+
+
+def wrong(names: Iterable[str]) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}-{number}-{type(value).__name__}")
+        for name in names
+        for number, value in enumerate(WRONG[name])
+    ]
+
+
+class TestChecks:
+    def test_the_table_of_this_module_is_whole(self) -> None:
+        """Each option of the package has wrong values in the table of these tests."""
+        assert list(WRONG) == [option.name for option in OPTIONS]
+
+    @pytest.mark.parametrize(("name", "value"), wrong(name for name in WRONG if CONFIG[name]))
+    def test_wrong_in_config(self, name: str, value: object) -> None:
+        """A wrong type or range in the config is an error that begins with the config's name."""
+        with pytest.raises(SettingsError, match=rf"\A{CONFIG[name]} must be "):
+            resolve(config_of(name, value))
+
+    @pytest.mark.parametrize(("name", "value"), wrong(name for name in WRONG if name in KEYWORDS))
+    def test_wrong_in_keyword(self, name: str, value: object) -> None:
+        """A wrong keyword is an error that begins with its name, before any application exists."""
+        with pytest.raises(SettingsError, match=rf"\A{name}= must be "):
+            check_overrides({name: value})
+        with pytest.raises(SettingsError, match=rf"\A{name}= must be "):
+            resolve({}, {name: value})
+
+    def test_error_shows_value_and_an_example(self) -> None:
+        """The error says what was expected, what was given and how a right value looks."""
+        with pytest.raises(SettingsError) as raised:
+            resolve({"IDEMPOTENT_EXPIRE": "4 minutes"})
+        assert str(raised.value) == (
+            "IDEMPOTENT_EXPIRE must be a number of seconds or a timedelta, not '4 minutes'. "
+            "For example: 60 or timedelta(...)"
+        )
+
+    @pytest.mark.parametrize("url", [b"redis://:hunter2@host", ["redis://:hunter2@host"]])
+    def test_error_hides_the_address(self, url: object) -> None:
+        """A wrong REDIS_URL is not shown, since it may hold a password."""
+        with pytest.raises(SettingsError) as raised:
+            resolve({"REDIS_URL": url})
+        assert "hunter2" not in str(raised.value)
+
+    def test_error_is_a_value_error(self) -> None:
+        """A wrong setting may be caught as a ValueError."""
+        with pytest.raises(ValueError, match="IDEMPOTENT_LEASE"):
+            resolve({"IDEMPOTENT_LEASE": 0})
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            pytest.param("IDEMPOTENT_EXPIRES", "IDEMPOTENT_EXPIRE", id="plural"),
+            pytest.param("IDEMPOTENT_TIME_OUT", "IDEMPOTENT_TIMEOUT", id="spelling"),
+            pytest.param("IDEMPOTENT_HEADER", "IDEMPOTENT_HEADERS", id="singular"),
+            pytest.param("IDEMPOTENT_REDIS_URL", "REDIS_URL", id="prefix"),
+        ],
+    )
+    def test_unknown_config(self, name: str, nearest: str) -> None:
+        """An unknown IDEMPOTENT_ name is an error that names the nearest known one."""
+        with pytest.raises(SettingsError, match=f"{name} is no setting.*{nearest}"):
+            resolve({name: 5})
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            pytest.param("expires", "expire", id="plural"),
+            pytest.param("time_out", "timeout", id="spelling"),
+            pytest.param("max_waiters", "", id="config-only"),
+            pytest.param("redis_url", "", id="address"),
+            pytest.param("prefix", "", id="prefix"),
+        ],
+    )
+    def test_unknown_keyword(self, name: str, nearest: str) -> None:
+        """An unknown keyword is an error that names the nearest known one."""
+        with pytest.raises(SettingsError, match=f"{name}= is no setting.*{nearest}"):
+            check_overrides({name: 5})
+
+    def test_nothing_near(self) -> None:
+        """Where no known name is near, all are named."""
+        with pytest.raises(SettingsError, match=r"Known are: drop_headers, expire, .*timeout\."):
+            check_overrides({"zzz": 5})
+
+    def test_right_keywords_pass(self) -> None:
+        """Right keywords are no error."""
+        check_overrides({row[0]: row[2][0] for row in TABLE if row[0] in KEYWORDS})
+
+
+class TestTracks:
+    @pytest.mark.parametrize(
+        ("method", "tracked"),
+        [
+            pytest.param("GET", True, id="W1-get"),
+            pytest.param("POST", True, id="W1-post"),
+            pytest.param("PUT", True, id="W1-put"),
+            pytest.param("PATCH", True, id="W1-patch"),
+            pytest.param("DELETE", True, id="W1-delete"),
+            pytest.param("PURGE", True, id="W1-unknown-method"),
+            pytest.param("HEAD", False, id="W1-head"),
+            pytest.param("OPTIONS", False, id="W1-options"),
+            pytest.param("TRACE", False, id="W1-trace"),
+        ],
+    )
+    def test_by_default(self, method: str, tracked: bool) -> None:
+        """Every method but HEAD, OPTIONS and TRACE is tracked."""
+        assert resolve({}).tracks(method) is tracked
+
+    def test_w1_methods_narrow(self) -> None:
+        """``methods`` names the only methods that are tracked, in any case."""
+        settings = resolve({}, {"methods": {"post", "Patch"}})
+        assert settings.tracks("POST")
+        assert settings.tracks("PATCH")
+        assert not settings.tracks("GET")
+        assert not any(settings.tracks(method) for method in UNTRACKED_METHODS)
+
+
+class TestStorable:
+    @pytest.mark.parametrize(
+        ("status", "kept"),
+        [
+            (200, True), (201, True), (204, True), (303, True), (400, True), (404, True),
+            (409, True), (422, True), (451, True), (499, True),
+            (408, False), (425, False), (429, False), (500, False), (503, False), (599, False),
+        ],
+    )  # fmt: skip
+    def test_c4_by_status(self, status: int, kept: bool) -> None:
+        """Kept is every status below 500 that does not ask for another try."""
+        assert storable(Response(status=status)) is kept
+
+
+class TestMilliseconds:
+    @pytest.mark.parametrize(
+        ("seconds", "expected"),
+        [(1.5, 1500), (60, 60_000), (0.0001, 1), (0, 1), (1.0001, 1001), (2.0, 2000)],
+    )
+    def test_values(self, seconds: float, expected: int) -> None:
+        """Milliseconds are whole, rounded up and never less than one."""
+        assert milliseconds(seconds) == expected
+
+    @given(st.floats(min_value=0, max_value=100 * 365 * 24 * 3600))
+    def test_never_short(self, seconds: float) -> None:
+        """No time becomes shorter on its way to the store, nor longer by more than 1 ms."""
+        result = milliseconds(seconds)
+        assert result >= seconds * 1000
+        assert result <= seconds * 1000 + 1
+
+
+class TestSettings:
+    def test_are_frozen(self) -> None:
+        """Resolved settings cannot be changed by accident."""
+        settings: Any = resolve({})
+        change: Callable[[], None] = lambda: setattr(settings, "expire", 5)  # noqa: E731
+        with pytest.raises(AttributeError):
+            change()

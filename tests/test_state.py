@@ -1,0 +1,106 @@
+"""The state of an application: one engine, and settings resolved once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_idempotent import SettingsError
+from flask_idempotent.state import EXTENSION, Hooks, State, state_of
+from flask_idempotent.stores.memory import MemoryStore
+from tests.conftest import MakeApp
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app(wide=False)
+
+
+class TestSettings:
+    def test_layers(self, app: Flask) -> None:
+        """The view's keywords win over hooks, hooks over the extension's keywords, these over
+        the config."""
+
+        def hook(request: object) -> str:
+            return "hook"
+
+        app.config.update(IDEMPOTENT_TIMEOUT=1, IDEMPOTENT_EXPIRE=2, IDEMPOTENT_LEASE=3)
+        hooks = Hooks(overrides={"scope": hook})
+        state = State(app, {"expire": 20, "lease": 30, "scope": lambda request: "x"}, hooks)
+        settings = state.settings({"lease": 300})
+        assert (settings.timeout, settings.expire, settings.lease) == (1.0, 20.0, 300.0)
+        assert settings.scope is hook
+
+    def test_resolved_once(self, app: Flask) -> None:
+        """The settings of a view are resolved at its first use and stay."""
+        state, view = State(app), {"timeout": 5}
+        first = state.settings(view)
+        app.config["IDEMPOTENT_EXPIRE"] = 7
+        assert state.settings(view) is first
+        assert state.settings({"timeout": 5}).expire == 7.0
+
+    def test_views_are_told_apart(self, app: Flask) -> None:
+        """Keywords that are dropped leave no settings to others that come to their place."""
+        state = State(app)
+        for timeout in range(100):
+            assert state.settings({"timeout": timeout}).timeout == timeout
+
+    def test_wrong_config_is_named(self, app: Flask) -> None:
+        """A decorated view alone tells of a wrong config at its first request."""
+        app.config["IDEMPOTENT_LEASE"] = "long"
+        with pytest.raises(SettingsError, match="IDEMPOTENT_LEASE"):
+            State(app).settings({})
+
+
+class TestEngine:
+    def test_made_once_by_many_threads(self, app: Flask, background: Callable[..., Any]) -> None:
+        """Threads that race for the engine get one."""
+        state, barrier = state_of(app), threading.Barrier(8)
+
+        def get() -> object:
+            barrier.wait()
+            return state.engine
+
+        engines = {id(future.result()) for future in [background(get) for _ in range(8)]}
+        assert engines == {id(state.engine)}
+
+    def test_takes_the_store_it_is_given(self, app: Flask) -> None:
+        """A store that was given is the engine's."""
+        store = MemoryStore()
+        state = State(app, store=store)
+        app.extensions[EXTENSION] = state
+        assert state.engine.store is store
+
+    def test_opens_the_store_of_the_config(self, app: Flask) -> None:
+        """Else the engine has the store of REDIS_URL."""
+        assert isinstance(state_of(app).engine.store, MemoryStore)
+
+
+class TestStateOf:
+    def test_made_for_an_app_without_the_extension(self, app: Flask) -> None:
+        """An application that has only decorated views gets a state, and keeps it."""
+        state = state_of(app)
+        assert state.app is app
+        assert app.extensions[EXTENSION] is state
+        assert state_of(app) is state
+
+    def test_one_for_many_threads(self, app: Flask, background: Callable[..., Any]) -> None:
+        """Threads that race for the first request find one state."""
+        barrier = threading.Barrier(8)
+
+        def get() -> State:
+            barrier.wait()
+            return state_of(app)
+
+        assert {future.result() for future in [background(get) for _ in range(8)]} == {
+            state_of(app)
+        }
+
+    def test_the_extensions_own(self, make_app: MakeApp) -> None:
+        """With the extension its state is the one."""
+        app = make_app()
+        assert state_of(app) is app.extensions[EXTENSION]

@@ -1,0 +1,132 @@
+"""The public types: checked by ``make types``, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+
+from flask import Flask, Request, Response
+from flask.views import MethodView
+
+from flask_idempotent import Idempotent, current_claim, idempotent
+
+app = Flask(__name__)
+
+
+# The decorator keeps a view's type: bare, with options, async, generators, exempt.
+
+
+@idempotent
+def bare(number: int, *, name: str = "") -> tuple[str, int]:
+    return name, number
+
+
+@idempotent(timeout=5, expire=timedelta(hours=1), lease=2.5, on_crash="hold", required=True)
+def with_options(number: int) -> Response:
+    return Response(str(number))
+
+
+@idempotent()
+def empty_call() -> Iterator[bytes]:
+    yield b""
+
+
+@idempotent
+async def bare_async(number: int) -> str:
+    return str(number)
+
+
+@idempotent(methods=("POST",), ignore_fields={"nonce"}, max_body=0)
+async def async_with_options(number: int) -> str:
+    return str(number)
+
+
+@idempotent.exempt
+def exempt(number: int) -> str:
+    return str(number)
+
+
+one: Callable[[int], tuple[str, int]] = bare
+two: Callable[[int], Response] = with_options
+three: Callable[[], Iterator[bytes]] = empty_call
+four: Callable[[int], Awaitable[str]] = bare_async
+five: Callable[[int], Awaitable[str]] = async_with_options
+six: Callable[[int], str] = exempt
+
+bare(1, name="a")[1].bit_length()
+bare("1")  # type: ignore[arg-type]
+bare(1, title="a")  # type: ignore[call-arg]
+with_options(1).status_code.bit_length()
+with_options("1")  # type: ignore[arg-type]
+exempt(b"1")  # type: ignore[arg-type]
+seven: Callable[[str], str] = exempt  # type: ignore[assignment]
+
+
+async def awaited() -> str:
+    await bare_async("1")  # type: ignore[arg-type]
+    return await bare_async(1) + await async_with_options(2)
+
+
+app.post("/bare/<int:number>")(bare)
+app.post("/async/<int:number>")(bare_async)
+
+
+class Orders(MethodView):
+    decorators = [idempotent, idempotent(expire=60)]  # noqa: RUF012
+
+    @idempotent
+    def post(self, number: int) -> str:
+        return str(number)
+
+
+Orders().post(1).upper()
+Orders().post("1")  # type: ignore[arg-type]
+
+
+# A wrong keyword or value is an error where it is written.
+
+idempotent(expires=5)  # type: ignore[call-overload]
+idempotent(timeout="5")  # type: ignore[call-overload]
+idempotent(on_crash="again")  # type: ignore[call-overload]
+idempotent(240)  # type: ignore[call-overload]
+Idempotent(app, expires=5)  # type: ignore[call-arg]
+Idempotent(app, on_store_error="ignore")  # type: ignore[arg-type]
+Idempotent("app")  # type: ignore[arg-type]
+
+
+# The hooks keep the type of their function.
+
+extension = Idempotent(expire=60, on_store_error="run", store_if=lambda r: r.status_code < 400)
+extension.init_app(app)
+
+
+@extension.key_finder
+def find(request: Request) -> str | None:
+    return request.headers.get("X-Token")
+
+
+@extension.scope
+def account(request: Request) -> bytes | None:
+    return request.get_data() or None
+
+
+@extension.fingerprint
+def digest(request: Request) -> str:
+    return request.path
+
+
+@extension.key_finder  # type: ignore[type-var]
+def wrong(request: Request) -> int:
+    return 1
+
+
+found: str | None = find(Request({}))
+whose: bytes | None = account(Request({}))
+what: str = digest(Request({}))
+key: str = extension.generate_idempotent_key()
+markup: str = extension.make_idempotent_input()
+
+if current_claim:
+    fencing: int = current_claim.attempt
+    owner: str = current_claim.owner
+    held: bool = current_claim.held

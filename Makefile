@@ -8,6 +8,11 @@ IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
 	"$$python" -c '$(IS_SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
 
+# Most tests run on every core; those that measure time under crowds and crashes have the machine
+# to themselves.
+SIDE_BY_SIDE := -m 'not chaos' -n auto --maxprocesses 8 --dist loadfile
+ALONE := -m chaos
+
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
@@ -23,11 +28,19 @@ demo: $(or $(wildcard .venv/dev.stamp),.venv/demo.stamp) ## Run the example shop
 
 .PHONY: test
 test: .venv/dev.stamp ## Run the tests and measure their coverage
-	.venv/bin/python -m pytest --cov
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report= --cov-fail-under=0
+	.venv/bin/python -m pytest $(ALONE) --cov --cov-append
 
 .PHONY: chaos
-chaos: .venv/dev.stamp ## Kill, stop and cut off for about ten minutes, and count violations
-	CHAOS=full .venv/bin/python -m pytest -p no:cacheprovider -s --session-timeout 900 tests/chaos
+chaos: .venv/dev.stamp ## Kill, stop and cut off for about twenty minutes, and count violations
+	@.venv/bin/python $(PIP_INSTALL) 'uwsgi>=2.0.27' >/dev/null 2>&1 || \
+		echo 'uWSGI cannot be built here: its tests are skipped.'
+	CHAOS=full INTERLEAVINGS=full .venv/bin/python -m pytest -p no:cacheprovider -s \
+		--session-timeout 2400 tests/chaos tests/interleavings
+
+.PHONY: bench
+bench: .venv-bench/bench.stamp ## Measure speed and memory against bare Flask and a peer, and draw the charts
+	.venv-bench/bin/python -m tests.benchmarks
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Check style, imports and the tests' docstrings
@@ -38,7 +51,7 @@ lint: .venv/dev.stamp ## Check style, imports and the tests' docstrings
 
 .PHONY: types
 types: .venv/dev.stamp ## Check the types
-	.venv/bin/mypy flask_idempotent $(wildcard tests/typing)
+	.venv/bin/mypy flask_idempotent _flask_idempotent_pytest.py $(wildcard tests/typing)
 
 .PHONY: format
 format: .venv/dev.stamp ## Put the code in shape
@@ -54,11 +67,13 @@ test-all: $(SUPPORTED:%=test-%) test-min ## Run the tests on every supported Pyt
 
 .PHONY: $(SUPPORTED:%=test-%)
 $(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
-	.venv-$*/bin/python -m pytest
+	.venv-$*/bin/python -m pytest $(SIDE_BY_SIDE)
+	.venv-$*/bin/python -m pytest $(ALONE)
 
 .PHONY: test-min
 test-min: .venv-min/min.stamp ## Run the tests on the oldest supported dependencies
-	.venv-min/bin/python -m pytest
+	.venv-min/bin/python -m pytest $(SIDE_BY_SIDE)
+	.venv-min/bin/python -m pytest $(ALONE)
 
 .PHONY: package
 package: .venv/dev.stamp ## Build the distributions and try the wheel in an empty environment
@@ -85,6 +100,10 @@ clean: ## Remove everything that these verbs made
 	.venv/bin/python $(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
+.venv-bench/bench.stamp: pyproject.toml tests/benchmarks/requirements.txt | .venv-bench/bin/python
+	.venv-bench/bin/python $(PIP_INSTALL) -r tests/benchmarks/requirements.txt
+	@touch $@
+
 .venv-docs/docs.stamp: pyproject.toml | .venv-docs/bin/python
 	.venv-docs/bin/python $(PIP_INSTALL) -e '.[docs]'
 	@touch $@
@@ -96,14 +115,15 @@ clean: ## Remove everything that these verbs made
 # What the package needs is lowered to its bounds in pyproject.toml; the test tools are not.
 .venv-min/min.stamp: pyproject.toml .venv/dev.stamp | .venv-min/bin/python
 	.venv/bin/uv pip compile -q --no-header --no-annotate --python .venv-min/bin/python \
-		--resolution lowest-direct --extra async --extra embedded --extra forms --extra speed \
+		--resolution lowest-direct --extra apispec --extra async --extra embedded --extra forms \
+		--extra opentelemetry --extra prometheus --extra speed \
 		-o .venv-min/constraints.txt pyproject.toml
 	.venv-min/bin/python $(PIP_INSTALL) -c .venv-min/constraints.txt -e '.[test,speed]'
 	@touch $@
 
 .PRECIOUS: .venv-3.%/bin/python .venv-3.%/test.stamp
 
-.venv/bin/python .venv-docs/bin/python:
+.venv/bin/python .venv-bench/bin/python .venv-docs/bin/python:
 	$(call create-environment,$(PYTHON))
 
 .venv-min/bin/python:

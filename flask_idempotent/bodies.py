@@ -209,9 +209,11 @@ def _read(request: Request) -> IO[bytes]:
     # The view's own access must find the buffer, not the spent stream.
     del request.__dict__["stream"]
     announced = get_content_length(request.environ)
-    limit = request.max_content_length
+    # An announced length was checked when the stream was made.
+    limit = request.max_content_length if announced is None else announced
     size = 0
-    buffer = _Buffer(max_size=SPOOL_SIZE)
+    small = announced is not None and announced <= SPOOL_SIZE
+    buffer: IO[bytes] = io.BytesIO() if small else _Buffer(max_size=SPOOL_SIZE)
     try:
         for piece in read_pieces(stream):
             size += len(piece)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
-from types import MappingProxyType
+from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar, Unpack, overload
+from weakref import WeakSet
 
-from flask import Flask, current_app, request, request_started
+from flask import Flask, request_started
+from flask.globals import request_ctx
 
-from flask_idempotent.bodies import watch
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
+from flask_idempotent.marks import EXEMPT, layers_of, mark, own_overrides
 from flask_idempotent.settings import Overrides, check_overrides
 from flask_idempotent.state import EXTENSION, state_of
 
 View = TypeVar("View", bound=Callable[..., Any])
-
-_MARK: Final = "_idempotent"
-#: What an exempt view is marked with, where a decorated one has its keywords.
-EXEMPT: Final[Mapping[str, Any]] = MappingProxyType({"exempt": True})
 
 
 class _Decorator:
@@ -59,42 +57,47 @@ class _Decorator:
 
         It stands directly below ``@app.route``.
         """
-        setattr(view, _MARK, EXEMPT)
+        mark(view, EXEMPT)
         return view
 
 
 def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
+    is_async = iscoroutinefunction(view)
+
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        state = state_of(app)
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        app, current = context.app, context.request
+        state = app.extensions.get(EXTENSION) or state_of(app)
+        function = app.ensure_sync(view) if is_async else view
+        rule = current.url_rule
+        routed = None if rule is None else app.view_functions.get(rule.endpoint)
+        # Under the extension a view without a decorator of its own is the outermost call.
+        raw = routed is protected or (
+            state.app_wide and own_overrides(routed, current.method) is None
+        )
+        settings = state.settings(overrides)
+        return handle(state, settings, current, function, args, kwargs, raw)
 
-        def run() -> Any:
-            return app.ensure_sync(view)(*args, **kwargs)
-
-        return handle(state, state.settings(overrides), run)
-
-    setattr(protected, _MARK, overrides)
+    mark(protected, overrides)
+    _unseen.add(protected)
+    request_started.connect(_prepare)
     return protected
 
 
-def own_overrides(view: object, method: str) -> Mapping[str, Any] | None:
-    """The keywords of a view that is decorated, ``EXEMPT``, or None for one that is neither.
-
-    :param method: the request's; of a class-based view one method may be decorated.
-    """
-    of_class = getattr(getattr(view, "view_class", None), method.lower(), None)
-    found: Mapping[str, Any] | None = getattr(view, _MARK, getattr(of_class, _MARK, None))
-    return found
+#: Decorated views whose application has not had its first request.
+_unseen: WeakSet[Callable[..., Any]] = WeakSet()
 
 
-@request_started.connect
-def _watch_body(app: Flask, **_: object) -> None:
-    # Functions of the application may read the body before the view's turn comes.
-    view = app.view_functions.get(request.endpoint or "")
-    own = own_overrides(view, request.method)
-    if own is not EXEMPT and (own is not None or EXTENSION in app.extensions):
-        watch(request.environ)
+def _prepare(app: Flask, **_: object) -> None:
+    state = state_of(app)
+    if not state.prepared:
+        state.prepare(app)
+        for view in app.view_functions.values():
+            _unseen.difference_update(layers_of(view))
+    if not _unseen:
+        # Later requests need not pay for a signal.
+        request_started.disconnect(_prepare)
 
 
 #: The decorator; its members are documented at ``__call__`` and ``exempt``.

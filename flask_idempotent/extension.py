@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar, Unpack
 
-from flask import Blueprint, Flask, Request, request
+from flask import Blueprint, Flask, Request, request, request_started
 from markupsafe import Markup
 
-from flask_idempotent.decorator import own_overrides
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
+from flask_idempotent.keys import may_matter
+from flask_idempotent.marks import own_overrides
 from flask_idempotent.settings import OPTIONS, Overrides, check_overrides, resolve
 from flask_idempotent.state import EXTENSION, Hooks, State
 from flask_idempotent.stores.urls import adopt_store, check_url
@@ -60,6 +61,7 @@ class Idempotent:
             check_url(settings.redis_url)
         state = State(app, self._overrides, self._hooks, self._store, app_wide=True)
         app.extensions[EXTENSION] = state
+        request_started.connect(state.prepare, app)
         app.jinja_env.globals.update(
             idempotent_key=self.generate_idempotent_key,
             idempotent_input=self.make_idempotent_input,
@@ -114,14 +116,17 @@ def _wrap_dispatching(app: Flask, state: State) -> None:
     dispatch = app.dispatch_request
 
     def dispatch_once(*args: Any) -> Any:
+        current = request._get_current_object()  # type: ignore[attr-defined]
+        settings = state.settings()
+        if not (state.key_finders or may_matter(current.environ, settings)):
+            return dispatch(*args)
         # A routing error, an automatic answer to OPTIONS and a decorated or exempt view see to
         # themselves.
-        if request.routing_exception is not None or request.url_rule is None:
+        if current.routing_exception is not None or (rule := current.url_rule) is None:
             return dispatch(*args)
-        view = app.view_functions[request.url_rule.endpoint]
-        if own_overrides(view, request.method) is not None:
+        if own_overrides(app.view_functions[rule.endpoint], current.method) is not None:
             return dispatch(*args)
-        return handle(state, state.settings(), lambda: dispatch(*args))
+        return handle(state, settings, current, dispatch, args, {}, True)
 
     app.dispatch_request = dispatch_once  # type: ignore[method-assign]
 

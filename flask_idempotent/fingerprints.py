@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from flask_idempotent.bodies import Body, is_form, read_pieces
-from flask_idempotent.keys import update_framed
+from flask_idempotent.keys import framed
 from flask_idempotent.records import FINGERPRINT_SIZE
 
 if TYPE_CHECKING:
@@ -30,14 +30,18 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
     if settings.fingerprint is False:
         return digest.digest()
     if settings.fingerprint is not None:
-        update_framed(digest, _custom(settings.fingerprint(request)))
+        digest.update(framed(_custom(settings.fingerprint(request))))
         return digest.digest()
-    update_framed(digest, request.method)
-    update_framed(digest, request.root_path)
-    update_framed(digest, request.path)
-    update_framed(digest, _query(request, settings.field))
-    update_framed(digest, request.mimetype)
-    update_framed(digest, request.host if host else None)
+    digest.update(
+        framed(
+            request.method,
+            request.root_path,
+            request.path,
+            _query(request, settings.field),
+            request.mimetype,
+            request.host if host else None,
+        )
+    )
     if is_form(request):
         _update_form(digest, body, settings)
     if not is_form(request) or body.malformed:
@@ -60,6 +64,8 @@ def _custom(value: object) -> str | bytes:
 
 
 def _query(request: Request, field: str) -> bytes:
+    if not request.query_string:
+        return b""
     arguments = request.query_string.split(b"&")
     return b"&".join(argument for argument in arguments if _name(argument) != field)
 
@@ -73,21 +79,16 @@ def _update_form(digest: hashlib.blake2b, body: Body, settings: Settings) -> Non
     with body.form() as (fields, files):
         for name, value in fields.items(multi=True):
             if name not in ignored:
-                update_framed(digest, "field")
-                update_framed(digest, name)
-                update_framed(digest, value)
+                digest.update(framed("field", name, value))
         for name, file in files.items(multi=True):
             if name not in ignored:
-                update_framed(digest, "file")
-                update_framed(digest, name)
-                _update_file(digest, file)
+                parts = (file.filename, file.content_type, _content(file))
+                digest.update(framed("file", name, *parts))
 
 
-def _update_file(digest: hashlib.blake2b, file: FileStorage) -> None:
-    update_framed(digest, file.filename)
-    update_framed(digest, file.content_type)
-    content = _digest()
+def _content(file: FileStorage) -> bytes:
+    digest = _digest()
     for piece in read_pieces(file.stream):
-        content.update(piece)
+        digest.update(piece)
     file.stream.seek(0)
-    update_framed(digest, content.digest())
+    return digest.digest()

@@ -24,7 +24,7 @@ from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.fingerprints import fingerprint
-from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
+from flask_idempotent.keys import check_custom, find_key, may_matter, shortened, storage_key
 from flask_idempotent.responses import (
     is_storable,
     kept_headers,
@@ -49,7 +49,7 @@ Run = Callable[[], "ResponseReturnValue"]
 
 #: Where a request's environment holds its claim; a nested call finds it and claims nothing.
 _CLAIM = "flask_idempotent.claim"
-#: Where it holds the first call's ``run``; what a nested call returns is the caller's to use.
+#: Where it holds the first call's keywords; what a nested call returns is the caller's to use.
 _OUTERMOST = "flask_idempotent.outermost"
 
 
@@ -63,33 +63,50 @@ def _current_claim() -> Claim | None:
 current_claim: Any = LocalProxy(_current_claim)
 
 
-def handle(state: State, settings: Settings, run: Run) -> ResponseReturnValue:
-    """Serve the current request: run its view, or answer what is known of its key.
+def handle(
+    state: State,
+    settings: Settings,
+    current: Request,
+    view: Callable[..., ResponseReturnValue],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    raw: bool,
+) -> ResponseReturnValue:
+    """Serve a request: run its view, or answer what is known of its key.
 
     :param settings: the settings of the view.
-    :param run: runs the view.
+    :param current: the request.
+    :param view: the view, or what runs it.
+    :param args: its arguments.
+    :param kwargs: its keywords, a dictionary of this call alone.
+    :param raw: whether who called this can do with what the view returned: Flask itself can, or
+        another view; a decorator above always gets a response.
     :raises Problem: when the request cannot be served.
     """
-    nested = request.environ.setdefault(_OUTERMOST, run) is not run
-    answer = _answer(state, settings, run)
+    environ = current.environ
+    nested = environ.setdefault(_OUTERMOST, kwargs) is not kwargs
+    # First of all what most requests need: those without a key are to cost next to nothing.
+    if state.key_finders or may_matter(environ, settings):
+        answer = _answer(state, settings, current, partial(view, *args, **kwargs))
+    else:
+        answer = view(*args, **kwargs)
     # Without a key too: else a decorator above, such as a schema that leaves out what a client
     # must not see, would get the view's value from requests without a key alone.
-    return answer if nested else state.app.make_response(answer)
+    return answer if raw or nested else state.app.make_response(answer)
 
 
-def _answer(state: State, settings: Settings, run: Run) -> ResponseReturnValue:
-    current: Request = request._get_current_object()  # type: ignore[attr-defined]
+def _answer(state: State, settings: Settings, current: Request, run: Run) -> ResponseReturnValue:
     if not settings.tracks(current.method) or _CLAIM in current.environ:
         return run()
     body = Body(current)
     key = _find_key(state, settings, current, body)
-    if key is None:
-        if not settings.required:
-            return run()
-        detail = _MISSING.format(settings.headers[0])
-        problem = problems.KeyMissing(detail, base=settings.problem_base)
-        raise _rejected(state.app, problem, None)
-    return _Keyed(state, settings, run, current, key).serve(body)
+    if key is not None:
+        return _Keyed(state, settings, run, current, key).serve(body)
+    if not settings.required:
+        return run()
+    detail = _MISSING.format(settings.headers[0])
+    problem = problems.KeyMissing(detail, base=settings.problem_base)
+    raise _rejected(state.app, problem, None)
 
 
 def _find_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
@@ -100,7 +117,7 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         key = find_key(current, settings, _form_keys(settings, current, body))
         if key is None:
             # As ever, what a key finder finds empty is no key.
-            found = (finder(current) for finder in state.hooks.key_finders)
+            found = (finder(current) for finder in state.key_finders)
             custom = next(filter(None, found), None)
             key = None if custom is None else check_custom(custom, settings)
     except problems.BodyIncomplete as problem:

@@ -14,6 +14,7 @@ import http_sf
 from flask_idempotent.problems import KeyInvalid
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.wrappers import Request
 
     from flask_idempotent.settings import Settings
@@ -30,6 +31,19 @@ _HELP = (
 
 class UnusableKey(ValueError):
     """A key that cannot be used; the message tells the client why."""
+
+
+def may_matter(environ: WSGIEnvironment, settings: Settings) -> bool:
+    """Say whether a request may carry a key, or must; quick, sometimes a false yes."""
+    if settings.looks_further:
+        return True
+    for variable in settings.variables:
+        if variable in environ:
+            return True
+    query = environ.get("QUERY_STRING")
+    if query and (settings.field in query or "%" in query or "+" in query):
+        return True
+    return "form" in environ.get("CONTENT_TYPE", "").lower()
 
 
 def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str | None:
@@ -56,14 +70,15 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
 def _sources(
     request: Request, settings: Settings, fields: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    for name in settings.headers:
-        value = request.environ.get("HTTP_" + name.upper().replace("-", "_"))
+    for name, variable in zip(settings.headers, settings.variables, strict=True):
+        value = request.environ.get(variable)
         if value is not None:
             strict = settings.strict_keys and name.lower() == _STRICT_HEADER
             yield f"the header {name}", parse_header(value, settings.key_max_length, strict=strict)
     # Not request.args, which fails on octets that are no UTF-8.
     query = request.query_string.decode("latin-1")
-    arguments = [value for name, value in parse_qsl(query, True) if name == settings.field]
+    pairs = parse_qsl(query, True) if query else ()
+    arguments = [value for name, value in pairs if name == settings.field]
     for number, value in enumerate(arguments):
         yield _place("the query", number), parse_bare(value, settings.key_max_length)
     for number, value in enumerate(fields):
@@ -145,20 +160,16 @@ def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> s
 
     The braces are a hash tag: what is added later lands on the same slot of a cluster.
     """
-    digest = hashlib.blake2b(digest_size=20)
-    for part in (app, scope, key):
-        update_framed(digest, part)
-    return f"{prefix}{{{base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}}}"
+    digest = hashlib.blake2b(framed(app, scope, key), digest_size=20).digest()
+    return f"{prefix}{{{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}}}"
 
 
-def update_framed(digest: hashlib.blake2b, part: str | bytes | None) -> None:
-    """Add a part to a digest behind its length, so that no two lists of parts look alike."""
-    if part is None:
-        digest.update(b"-")
-        return
-    data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-    digest.update(b"%d:" % len(data))
-    digest.update(data)
+def framed(*parts: str | bytes | None) -> bytes:
+    """Join parts, each behind its length, so that no two lists of parts look alike."""
+    octets = [
+        part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts
+    ]
+    return b"".join([b"-" if part is None else b"%d:%b" % (len(part), part) for part in octets])
 
 
 def shortened(key: str | None) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_idempotent import problems
-from flask_idempotent.decorator import EXEMPT, own_overrides
+from flask_idempotent.marks import EXEMPT, own_overrides
 from flask_idempotent.settings import Settings
 from flask_idempotent.state import NO_OVERRIDES, State, state_of
 
@@ -28,6 +28,7 @@ class Route:
     :param after_crash: ``"rerun"`` or ``"hold"``.
     :param max_body: octets of the largest response that is kept.
     :param scope: ``"default"`` or ``"custom"``.
+    :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Route:
     after_crash: str
     max_body: int
     scope: str
+    key: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +109,39 @@ def policy_of(app: Flask) -> Policy:
         general.strict_keys,
         general.replay_header,
         general.problem_base,
-        tuple(_routes(app, state_of(app))),
+        tuple(_route(*found) for found in protected_routes(app)),
     )
 
 
-def _routes(app: Flask, state: State) -> Iterator[Route]:
+class Protected(NamedTuple):
+    """A protected route, with its settings and the methods that these are for."""
+
+    rule: Rule
+    settings: Settings
+    methods: tuple[str, ...]
+
+
+def protected_routes(app: Flask) -> Iterator[Protected]:
+    """Name the protected routes; one appears twice where its methods have settings of their own."""
+    state = state_of(app)
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         # The methods of a class-based view may have keywords of their own.
         groups: dict[int, tuple[Settings, list[str]]] = {}
         for method in sorted(rule.methods or ()):
-            overrides = own_overrides(app.view_functions[rule.endpoint], method)
-            if overrides is EXEMPT or (overrides is None and not state.app_wide):
-                continue
-            settings = state.settings(NO_OVERRIDES if overrides is None else overrides)
-            if settings.tracks(method):
+            settings = protection(state, app.view_functions[rule.endpoint], method)
+            if settings is not None:
                 groups.setdefault(id(settings), (settings, []))[1].append(method)
         for settings, methods in groups.values():
-            yield _route(rule, settings, tuple(methods))
+            yield Protected(rule, settings, tuple(methods))
+
+
+def protection(state: State, view: object, method: str) -> Settings | None:
+    """Find the settings that protect a view, or None where nothing does."""
+    overrides = own_overrides(view, method)
+    if overrides is EXEMPT or (overrides is None and not state.app_wide):
+        return None
+    settings = state.settings(NO_OVERRIDES if overrides is None else overrides)
+    return settings if settings.tracks(method) else None
 
 
 def _route(rule: Rule, settings: Settings, methods: tuple[str, ...]) -> Route:
@@ -136,6 +154,7 @@ def _route(rule: Rule, settings: Settings, methods: tuple[str, ...]) -> Route:
         settings.on_crash,
         settings.max_body,
         "default" if settings.scope is None else "custom",
+        "default" if settings.key is None else "custom",
     )
 
 

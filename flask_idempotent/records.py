@@ -85,10 +85,37 @@ class Completed:
     @property
     def code(self) -> int:
         """The status code, such as 201."""
-        return self.status if isinstance(self.status, int) else int(self.status.partition(" ")[0])
+        return _code(self.status)
 
 
 Record = InProgress | Completed
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A completed record without its headers and body, as lists of records have it.
+
+    :param attempt: which run answered.
+    :param status: the status code, or the whole status line where its reason is not the usual one.
+    :param time: wall clock of the answer, seconds since 1970; for people, never compared.
+    """
+
+    attempt: int
+    status: int | str
+    time: float
+
+    @property
+    def code(self) -> int:
+        """The status code, such as 201."""
+        return _code(self.status)
+
+
+def _code(status: int | str) -> int:
+    return status if isinstance(status, int) else int(status.partition(" ")[0])
+
+
+#: How many of a record's first and last octets ``decode_ends`` needs.
+HEAD_SIZE, TAIL_SIZE = 512, 9
 
 
 def encode(record: Record, *, offer: int = 0) -> bytes:
@@ -131,6 +158,36 @@ def decode(data: bytes) -> Record:
     raise RecordUnreadable(f"record state {state!r} is unknown")
 
 
+def decode_ends(head: bytes, tail: bytes) -> InProgress | Answered:
+    """Tell what a record is from its ends, so that nobody fetches a body that nobody reads.
+
+    :param head: its first ``HEAD_SIZE`` octets.
+    :param tail: its last ``TAIL_SIZE`` octets.
+    :raises RecordUnreadable: as ``decode`` does.
+    """
+    if head[1:2] != _COMPLETED or head[0] != VERSION:
+        record = decode(head)
+        assert isinstance(record, InProgress), "the completed ones are seen to below"
+        return record
+    try:
+        _, _, _, attempt, *_ = _HEADER.unpack_from(head)
+        start = msgpack.Unpacker(unicode_errors="surrogatepass")
+        start.feed(head[HEADER_SIZE:])
+        start.read_array_header()
+        status, time = start.unpack(), _unpack(tail)
+        _require(_is_status(status) and type(time) is float)
+    except (struct.error, ValueError, TypeError, msgpack.UnpackException) as error:
+        raise RecordUnreadable(f"record is damaged: {error}") from error
+    return Answered(attempt, status, time)
+
+
+def abridge(record: Record) -> InProgress | Answered:
+    """Leave out headers and body."""
+    if isinstance(record, InProgress):
+        return record
+    return Answered(record.attempt, record.status, record.time)
+
+
 def _origin(payload: bytes) -> tuple[str, int, float]:
     # A claim's reply carries the header alone.
     host, pid, started = _unpack(payload) if payload else ("", 0, 0.0)
@@ -145,7 +202,7 @@ def _response(
     _require(_is_status(status) and type(time) is float)
     _require(body is None or type(body) is bytes)
     _require(type(flat) is list and len(flat) % 2 == 0)
-    _require(all(type(part) is str for part in flat))
+    _require({str}.issuperset(map(type, flat)))
     return status, tuple(zip(flat[::2], flat[1::2], strict=True)), body, time
 
 

@@ -159,10 +159,13 @@ class Tee(Iterator[bytes]):
 
 def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
     """Make the stored response again, marked as a replay."""
-    response = response_class(completed.body, status=completed.status)
-    # Not through the constructor, which would add a Content-Type to a response without one.
-    response.headers = Headers(completed.headers)
+    headers = Headers(completed.headers)
+    typed = "Content-Type" in headers
     if completed.code != 204:
-        response.headers["Content-Length"] = str(len(completed.body or b""))
-    response.headers[settings.replay_header] = "true"
+        headers.add("Content-Length", str(len(completed.body or b"")))
+    headers.add(settings.replay_header, "true")
+    response = response_class([completed.body or b""], completed.status, headers)
+    if not typed:
+        # The constructor has added what the first response did not have.
+        response.headers.remove("Content-Type")
     return response

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import current_app
 from flask.globals import request_ctx
 from werkzeug.http import parse_list_header
 
@@ -44,7 +44,16 @@ def scope_of(request: Request, settings: Settings) -> str | bytes | None:
 
 def default_scope(request: Request) -> str | None:
     """The caller by the Authorization header and by Flask-Login's user."""
-    parts = (credentials(request.environ.get("HTTP_AUTHORIZATION")), _login(request))
+    return scope_of_caller(request.environ.get("HTTP_AUTHORIZATION"), _login(request))
+
+
+def scope_of_caller(authorization: str | None, user: str | None) -> str | None:
+    """The default scope of a caller.
+
+    :param authorization: the header as WSGI hands it over.
+    :param user: the id that Flask-Login keeps in the session.
+    """
+    parts = (credentials(authorization), user)
     if parts == (None, None):
         return None
     # Each behind its length: no header can look like a header and a user.
@@ -77,15 +86,15 @@ def _login(request: Request) -> str | None:
         forgotten = session.get(_REMEMBER) == "clear"
     finally:
         session.accessed = accessed
-    if user is None and not forgotten:
-        user = _remembered(request)
+    if user is None and not forgotten and hasattr(context.app, "login_manager"):
+        user = _remembered(request, context.app.config)
     return None if user is None else str(user)
 
 
-def _remembered(request: Request) -> str | None:
+def _remembered(request: Request, config: Mapping[str, Any]) -> str | None:
     # Flask-Login's cookie names the user before the view has Flask-Login write the session.
-    cookie = request.cookies.get(current_app.config.get("REMEMBER_COOKIE_NAME", "remember_token"))
-    if cookie is None or not hasattr(current_app, "login_manager"):
+    cookie = request.cookies.get(config.get("REMEMBER_COOKIE_NAME", "remember_token"))
+    if cookie is None:
         return None
     # Digits that are no ASCII are a TypeError.
     with suppress(ImportError, TypeError):

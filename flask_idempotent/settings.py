@@ -6,6 +6,7 @@ application's config, which wins over the default. The table ``OPTIONS`` is the 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -77,6 +78,15 @@ class Settings:
     max_waiters: int | None
     problem_base: str
     prefix: str
+    #: The names of ``headers`` in a WSGI environment.
+    variables: tuple[str, ...] = dataclasses.field(init=False)
+    #: Whether even a request whose usual places have no key must be looked at.
+    looks_further: bool = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        names = tuple("HTTP_" + name.upper().replace("-", "_") for name in self.headers)
+        object.__setattr__(self, "variables", names)
+        object.__setattr__(self, "looks_further", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:
         """Say whether requests of this method are tracked."""

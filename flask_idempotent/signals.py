@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from blinker import NamedSignal, Namespace
@@ -23,7 +24,8 @@ claimed = _signals.signal("claimed")
 
 #: The view's response is stored.
 #: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, false when the body was too
-#: large or broke off, so that a retry gets 409 "response-not-kept".
+#: large or broke off, so that a retry gets 409 "response-not-kept"; ``seconds``: float, how long
+#: the store took.
 completed = _signals.signal("completed")
 
 #: The claim was given up; the next request with this key runs.
@@ -52,6 +54,17 @@ lease_lost = _signals.signal("lease_lost")
 #: The store did not do what it was asked.
 #: ``operation``: ``"claim"``, ``"complete"``, ``"release"`` or ``"renew"``; ``error``: exception.
 store_failed = _signals.signal("store_failed")
+
+ALL: Iterable[NamedSignal] = (
+    claimed,
+    completed,
+    released,
+    replayed,
+    waited,
+    rejected,
+    lease_lost,
+    store_failed,
+)
 
 
 def tell(signal: NamedSignal, sender: object, **data: Any) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from flask import request, request_started
+
+from flask_idempotent.bodies import watch
 from flask_idempotent.engine.engine import Engine
+from flask_idempotent.marks import EXEMPT, own_overrides
 from flask_idempotent.processes import ProcessBound, notice_changes
 from flask_idempotent.settings import Settings, resolve
+from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.urls import adopt_store, open_store
 
 if TYPE_CHECKING:
@@ -52,9 +58,11 @@ class State(ProcessBound):
         self.app = app
         self.app_wide = app_wide
         self.hooks = hooks or Hooks()
+        self.key_finders = self.hooks.key_finders
         self._overrides = overrides or {}
         self._given = store
         self._engine: Engine | None = None
+        self.prepared = False
         self._settings: dict[int, Settings] = {}
         # The settings of a view live as long as its keywords, whose identity is their key.
         self._views: list[Mapping[str, Any]] = []
@@ -62,6 +70,26 @@ class State(ProcessBound):
 
     def reset(self) -> None:
         self._making = threading.Lock()
+
+    def prepare(self, app: Flask, **_: object) -> None:
+        """Note, from the first request on, what is read of a body before the view's turn comes."""
+        request_started.disconnect(self.prepare, app)
+        # From now on Flask takes no more such functions; most applications have none.
+        again, self.prepared = self.prepared, True
+        if again or not app.before_request_funcs:
+            return
+        preprocess = app.preprocess_request
+
+        def preprocess_watched(*args: Any) -> Any:
+            if self._protects(request):
+                watch(request.environ)
+            return preprocess(*args)
+
+        app.preprocess_request = preprocess_watched  # type: ignore[method-assign]
+
+    def _protects(self, request: Request) -> bool:
+        own = own_overrides(self.app.view_functions.get(request.endpoint or ""), request.method)
+        return self.app_wide if own is None else own is not EXEMPT
 
     def settings(self, view: Mapping[str, Any] = NO_OVERRIDES) -> Settings:
         """The settings of a view, resolved at its first use.
@@ -93,12 +121,27 @@ class State(ProcessBound):
                 self._engine = Engine(store, self.app, settings.max_waiters)
             return self._engine
 
+    @contextmanager
+    def on_store(self, store: Store) -> Iterator[None]:
+        """Work on another store for a while, as tests do; the former one comes back afterwards."""
+        notice_changes()
+        engine = Engine(store, self.app, self.settings().max_waiters)
+        former, self._engine = self._engine, engine
+        try:
+            yield
+        finally:
+            self._engine = former
+            engine.close()
+
 
 def state_of(app: Flask) -> State:
     """The state of an application, made for one that has only decorated views."""
     state = app.extensions.get(EXTENSION)
     if state is None:
         # Threads may race for the first request; a state that loses has done nothing yet.
-        state = app.extensions.setdefault(EXTENSION, State(app))
+        made = State(app)
+        state = app.extensions.setdefault(EXTENSION, made)
+        if state is made:
+            request_started.connect(made.prepare, app)
     assert isinstance(state, State)
     return state

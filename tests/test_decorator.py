@@ -82,7 +82,7 @@ class TestIdempotent:
         def view() -> str:
             return "ran"
 
-        with pytest.raises(RuntimeError, match="application context"):
+        with pytest.raises(RuntimeError, match="request context"):
             view()
         with app.app_context(), pytest.raises(RuntimeError, match="request context"):
             view()

@@ -1309,6 +1309,7 @@ class TestSignals:
         owner = claim.pop("owner")
         assert isinstance(owner, str)
         assert claim == {"key": "key-one", "storage_key": name, "attempt": 1}
+        assert completion.pop("seconds") >= 0
         assert completion == {"key": "key-one", "storage_key": name, "status": 200, "kept": True}
         age = replay.pop("age")
         assert 0 <= age < 10

@@ -17,11 +17,12 @@ from flask_idempotent.keys import (
     UnusableKey,
     check_custom,
     find_key,
+    framed,
+    may_matter,
     parse_bare,
     parse_header,
     shortened,
     storage_key,
-    update_framed,
 )
 from flask_idempotent.problems import KeyInvalid
 from flask_idempotent.settings import resolve
@@ -411,18 +412,46 @@ class TestCheckCustom:
 PARTS = st.lists(st.none() | st.text(max_size=6) | st.text("0123456789:-", max_size=6), max_size=5)
 
 
-def digest(parts: list[str | None]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        update_framed(digest, part)
-    return digest.digest()
+class TestMayMatter:
+    """Quick looks that let a request without a key pass."""
+
+    @pytest.mark.parametrize(
+        ("environ", "config", "expected"),
+        [
+            pytest.param({}, {}, False, id="nothing"),
+            pytest.param({"CONTENT_TYPE": "application/json"}, {}, False, id="json"),
+            pytest.param({"QUERY_STRING": "page=2"}, {}, False, id="query"),
+            pytest.param({"HTTP_IDEMPOTENCY_KEY": ""}, {}, True, id="K1-header"),
+            pytest.param({"HTTP_X_IDEMPOTENT_KEY": "k"}, {}, True, id="K1-original-header"),
+            pytest.param({"HTTP_IDEMPOTENCY_KEY": "k"}, {"HEADERS": ("Key",)}, False, id="other"),
+            pytest.param({"HTTP_MY_KEY": "k"}, {"HEADERS": ("My-Key",)}, True, id="own-header"),
+            pytest.param({"QUERY_STRING": "__idempotent_key=k"}, {}, True, id="K1-query"),
+            pytest.param({"QUERY_STRING": "%5F_idempotent_key=k"}, {}, True, id="K1-escaped"),
+            pytest.param({"QUERY_STRING": "my+key=k"}, {"FIELD": "my key"}, True, id="K1-plus"),
+            pytest.param({"CONTENT_TYPE": "multipart/form-data"}, {}, True, id="K1-multipart"),
+            pytest.param(
+                {"CONTENT_TYPE": "Application/X-WWW-Form-URLEncoded"}, {}, True, id="K1-form"
+            ),
+            pytest.param({}, {"REQUIRED": True}, True, id="required"),
+        ],
+    )
+    def test_places(
+        self, environ: dict[str, str], config: dict[str, object], expected: bool
+    ) -> None:
+        """Every place that may hold a key counts, as does a view that insists on one."""
+        settings = resolve({f"IDEMPOTENT_{name}": value for name, value in config.items()})
+        assert may_matter(environ, settings) is expected
+
+    def test_own_function(self) -> None:
+        """A view's own function may find a key anywhere."""
+        assert may_matter({}, resolve({}, {"key": lambda request: None})) is True
 
 
-class TestUpdateFramed:
+class TestFramed:
     @given(PARTS, PARTS)
     def test_f7_lists_never_collide(self, one: list[str | None], other: list[str | None]) -> None:
-        """Two lists of parts have one digest only if they are one list."""
-        assert (digest(one) == digest(other)) is (one == other)
+        """Two lists of parts look alike only if they are one list."""
+        assert (framed(*one) == framed(*other)) is (one == other)
 
     @given(st.lists(st.text("ab", max_size=2), max_size=4), st.data())
     def test_f7_cuts_matter(self, parts: list[str], data: st.DataObject) -> None:
@@ -430,7 +459,7 @@ class TestUpdateFramed:
         whole = "".join(parts)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=4)))
         other = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-        assert (digest([*parts]) == digest([*other])) is (parts == other)
+        assert (framed(*parts) == framed(*other)) is (parts == other)
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -445,15 +474,12 @@ class TestUpdateFramed:
         ],
     )
     def test_known_traps(self, one: list[str | None], other: list[str | None]) -> None:
-        """Lists that look alike without their lengths have digests of their own."""
-        assert digest(one) != digest(other)
+        """Lists that look alike without their lengths differ."""
+        assert framed(*one) != framed(*other)
 
     def test_text_and_octets(self) -> None:
         """Text counts as its UTF-8, whatever characters it has."""
-        one, other = hashlib.blake2b(), hashlib.blake2b()
-        update_framed(one, "ü\ud800")
-        update_framed(other, b"\xc3\xbc\xed\xa0\x80")
-        assert one.digest() == other.digest()
+        assert framed("ü\ud800") == framed(b"\xc3\xbc\xed\xa0\x80")
 
 
 NAMED = st.tuples(st.text(max_size=4), st.none() | st.text(max_size=4), st.text(max_size=4))

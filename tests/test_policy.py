@@ -58,6 +58,14 @@ class TestRoutes:
         ]
         assert {route.scope for route in policy.routes} == {"custom"}
 
+    def test_key_of_its_own(self, make_app: MakeApp) -> None:
+        """A route says where a function of the view finds the key."""
+        app = make_app(wide=False)
+        view = idempotent(key=lambda request: "k")(lambda: "a")
+        app.add_url_rule("/a", "a", view, methods=["POST"])
+        app.add_url_rule("/b", "b", idempotent(lambda: "b"), methods=["POST"])
+        assert [route.key for route in policy_of(app).routes] == ["custom", "default"]
+
 
 class TestForms:
     def test_for_programs(self, make_app: MakeApp) -> None:

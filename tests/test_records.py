@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import (
     FINGERPRINT_SIZE,
+    HEAD_SIZE,
     HEADER_SIZE,
     OWNER_SIZE,
+    TAIL_SIZE,
     VERSION,
+    Answered,
     Completed,
     InProgress,
     Record,
+    abridge,
     decode,
+    decode_ends,
     encode,
 )
 
@@ -146,6 +151,33 @@ class TestLayout:
         data += OWNER + FINGERPRINT
         data += b"\x93\xa5web-1\xcd\x12\x67\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
         assert decode(data) == RUNNING
+
+
+def ends(data: bytes) -> InProgress | Answered:
+    return decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:])
+
+
+class TestEnds:
+    @given(RECORDS, COMPLETED_RECORDS)
+    def test_as_much_as_the_whole(self, record: Record, late: Completed) -> None:
+        """The ends of a record tell what it is, with or without a late owner's response."""
+        assert ends(encode(record)) == abridge(record)
+        if isinstance(record, InProgress):
+            data = encode(record)
+            assert ends(encode(record, offer=len(data)) + encode(late)) == record
+
+    def test_body_of_a_mebibyte(self) -> None:
+        """Of a large record neither the headers nor the body are needed."""
+        headers = (("Link", "x" * 1000),) * 10
+        record = Completed(OWNER, FINGERPRINT, 3, "299 Odd", headers, b"\xc0" * 2**20, 2.5)
+        assert ends(encode(record)) == Answered(3, "299 Odd", 2.5)
+        assert Answered(3, "299 Odd", 2.5).code == 299
+
+    @pytest.mark.parametrize("data", [b"", b"\x01c", encode(ANSWERED)[:60], b"\x02" + b"c" * 99])
+    def test_damaged(self, data: bytes) -> None:
+        """Damaged ends are an error, as damaged records are."""
+        with pytest.raises(RecordUnreadable):
+            ends(data)
 
 
 class TestCode:

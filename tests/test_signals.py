@@ -44,6 +44,7 @@ class TestNames:
         """There are no signals but these."""
         found = [name for name, value in vars(signals).items() if isinstance(value, NamedSignal)]
         assert found == NAMES
+        assert [signal.name for signal in signals.ALL] == NAMES
 
 
 class TestTell:

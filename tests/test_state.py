@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import pytest
-from flask import Flask
+from flask import Flask, request_started
+from flask import request as flask_request
 
-from flask_idempotent import SettingsError
+from flask_idempotent import SettingsError, decorator, idempotent
 from flask_idempotent.state import EXTENSION, Hooks, State, state_of
 from flask_idempotent.stores.memory import MemoryStore
 from tests.conftest import MakeApp
@@ -104,3 +106,82 @@ class TestStateOf:
         """With the extension its state is the one."""
         app = make_app()
         assert state_of(app) is app.extensions[EXTENSION]
+
+
+class TestPrepare:
+    """What happens at the first request, so that later ones need not pay for it."""
+
+    @pytest.fixture(autouse=True)
+    def _alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The decorated views of other tests have no application here.
+        monkeypatch.setattr(decorator, "_unseen", WeakSet())
+
+    @pytest.fixture(params=["decorator", "extension"])
+    def app(self, request: pytest.FixtureRequest, make_app: MakeApp) -> Flask:
+        app = make_app(wide=request.param == "extension")
+
+        def view() -> str:
+            return type(flask_request.environ["wsgi.input"]).__name__
+
+        protected = view if request.param == "extension" else idempotent(view)
+        app.add_url_rule("/", "view", protected, methods=["POST"])
+        return app
+
+    def test_nobody_reads_before_the_view(self, app: Flask) -> None:
+        """Without functions before the view nothing is wrapped and no signal is listened to."""
+        assert [app.test_client().post("/").text for _ in range(2)] == ["BytesIO", "BytesIO"]
+        assert not list(request_started.receivers_for(app))
+        assert "preprocess_request" not in vars(app)
+
+    def test_somebody_reads_before_the_view(self, app: Flask) -> None:
+        """With one, what it reads of a body is noted from the first request on, exactly once."""
+        app.before_request(lambda: None)
+        assert [app.test_client().post("/").text for _ in range(2)] == ["Watched", "Watched"]
+        assert not list(request_started.receivers_for(app))
+
+    def test_each_application_of_a_process(self, make_app: MakeApp) -> None:
+        """Every application is seen to at its own first request, whichever came before."""
+        for app in [make_app(wide=False) for _ in range(3)]:
+            app.before_request(lambda: None)
+
+            @app.post("/")
+            @idempotent
+            def view() -> str:
+                return type(flask_request.environ["wsgi.input"]).__name__
+
+            make_app(wide=True).test_client().get("/nothing")
+            assert app.test_client().post("/").text == "Watched"
+
+    def test_known_before(self, app: Flask) -> None:
+        """It makes no difference that somebody asked for the state before the first request."""
+        state_of(app)
+        app.before_request(lambda: None)
+        assert app.test_client().post("/").text == "Watched"
+
+    def test_once(self, app: Flask) -> None:
+        """Nothing is wrapped twice."""
+        app.before_request(lambda: None)
+        state = state_of(app)
+        state.prepare(app)
+        wrapped = app.preprocess_request
+        state.prepare(app)
+        assert app.preprocess_request is wrapped
+
+    def test_other_views_are_left_alone(self, app: Flask) -> None:
+        """The body of a view that is exempt is the server's."""
+        app.before_request(lambda: None)
+        view = app.view_functions["view"]
+        exempt = idempotent.exempt(getattr(view, "__wrapped__", view))
+        app.add_url_rule("/exempt", "exempt", exempt, methods=["POST"])
+        assert app.test_client().post("/exempt").text == "BytesIO"
+
+
+class TestOnStore:
+    def test_for_a_while(self, app: Flask) -> None:
+        """The engine works on another store, and the former engine comes back."""
+        state, store = State(app), MemoryStore()
+        before = state.engine
+        with state.on_store(store):
+            assert state.engine.store is store
+        assert state.engine is before
+        before.close()

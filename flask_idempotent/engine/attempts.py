@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from dataclasses import replace
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 POLL_EVERY = 1.0
 #: Seconds within which a silent store is known to be silent.
 _TOLD_WITHIN = 2.0
+#: Seconds within which a store that has just answered is known to have fallen silent.
+_REPLY_WITHIN = 0.9
 #: How often a claim is renewed before its view runs, where the store is slow: not for ever.
 _RENEWALS = 3
 #: Seconds that a waiter gives its subscription before it relies on looking for itself.
@@ -42,7 +43,7 @@ class Attempt:
         self._engine = engine
         self._order = order
         self._began_waiting: float | None = None
-        self._owner = secrets.token_bytes(OWNER_SIZE)
+        self._owner = os.urandom(OWNER_SIZE)
         self._uncertain = False
 
     def claim(self) -> Outcome:
@@ -143,8 +144,10 @@ class Attempt:
 
 
 def _until_the_next_look(patience: float, left: float, failed: bool) -> float:
-    if not failed:
-        return min(patience, POLL_EVERY, left)
-    # A store that failed is not asked more often for a lease that may be over; and it may have
-    # fallen silent, so that the last look must begin in time.
-    return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience
+    if failed:
+        # It is not asked more often for a lease that may be over; and it may have fallen silent,
+        # so that the last look must begin in time.
+        return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience
+    # It may fall silent now: the last poll comes so early that it is known before our time is over.
+    poll = min(POLL_EVERY, patience - _REPLY_WITHIN) if patience > POLL_EVERY else patience
+    return min(poll, left)

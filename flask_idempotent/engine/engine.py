@@ -127,7 +127,9 @@ class Engine(ProcessBound):
                 return
             claim.answered = True
             expire = milliseconds(claim.order.expire)
+            began = time.monotonic()
             completion = self.store.complete(claim.order.key, record, expire=expire)
+            seconds = time.monotonic() - began
             claim.settled = True
         self._keeper.remove(claim)
         if completion is not Completion.STORED:
@@ -140,6 +142,7 @@ class Engine(ProcessBound):
             storage_key=claim.order.key,
             status=record.code,
             kept=record.body is not None,
+            seconds=seconds,
         )
 
     def _lose_response(self, claim: Claim, reason: str) -> None:

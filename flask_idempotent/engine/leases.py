@@ -65,6 +65,8 @@ class Keeper(ProcessBound):
         self._thread: threading.Thread | None = None
         self._shortest = float("inf")
         self._asleep = False
+        #: Whether a claim came since the last tick.
+        self._used = False
         self._closing = False
 
     @property
@@ -75,6 +77,7 @@ class Keeper(ProcessBound):
     def add(self, claim: Claim) -> None:
         """Look after a claim until it is removed."""
         self._claims[id(claim)] = claim
+        self._used = True
         if self._asleep or claim.order.lease < self._shortest:
             self._shortest = min(self._shortest, claim.order.lease)
             self._rouse()
@@ -111,8 +114,10 @@ class Keeper(ProcessBound):
 
     def _run(self) -> None:
         while not self._closing:
-            with suppress(queue.Empty):
+            try:
                 self._wake.get(timeout=self._pause())
+            except queue.Empty:
+                self._used = False
             if self._closing:
                 return
             try:
@@ -126,9 +131,9 @@ class Keeper(ProcessBound):
     def _pause(self) -> float | None:
         if self._tasks:
             return min(RETRY_EVERY, self._shortest / 6)
-        if self._claims:
+        if self._claims or self._used:
+            # Rather a useless tick than a wake-up for every claim: sleep for good only when idle.
             return self._shortest / 6
-        # Rather a useless tick than a wake-up for every claim: sleep for good only when idle.
         self._asleep = True
         return self._shortest / 6 if self._claims else None
 

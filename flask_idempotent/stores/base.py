@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from flask_idempotent.errors import StoreError
-from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.records import Answered, Completed, InProgress, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,32 @@ class Renewal:
     until: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What an operator sees of a record.
+
+    :param key: name of the record.
+    :param record: what it says, without headers and body; None when its bytes are damaged.
+    :param life: milliseconds until it is gone.
+    :param octets: its size.
+    :param lease: milliseconds the lease still has, 0 or less once it has lapsed; None for what is
+        not in progress.
+    :param waiters: how many processes wait for it; None when the store does not tell.
+    """
+
+    key: str
+    record: InProgress | Answered | None
+    life: int
+    octets: int
+    lease: int | None = None
+    waiters: int | None = 0
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether it is in progress and its owner died or stands still."""
+        return self.lease is not None and self.lease <= 0
+
+
 class News:
     """A completed record that wakes several waiters; fetched once for all of them.
 
@@ -87,6 +113,8 @@ class News:
 
     def record(self) -> Record | None:
         """The record, or None when it must be asked for with another claim."""
+        if self._fetched:
+            return self._record
         with self._lock:
             if not self._fetched:
                 try:
@@ -181,8 +209,12 @@ class Store(ABC):
         """Name the records whose key begins with a prefix, in no order, perhaps twice."""
 
     @abstractmethod
+    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
+        """Look at records, in batches; those that are gone are left out."""
+
+    @abstractmethod
     def delete(self, keys: Iterable[str]) -> int:
-        """Delete records and wake their waiters.
+        """Delete records, in batches, and wake their waiters.
 
         :returns: how many there were.
         """
@@ -190,6 +222,14 @@ class Store(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Ask for a sign of life."""
+
+    @abstractmethod
+    def facts(self) -> Mapping[str, str]:
+        """What the server tells of itself and its settings, by Redis's own names.
+
+        Beside them ``transport``: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``. What
+        the server does not tell is missing; where there is no server, all of it.
+        """
 
     @abstractmethod
     def close(self) -> None:

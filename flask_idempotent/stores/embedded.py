@@ -32,6 +32,9 @@ from flask_idempotent.stores.redis.store import RedisStore
 
 _START_SECONDS = 15.0
 _LOOK_EVERY = 0.25
+_SOCKET = "socket"
+#: Octets of the longest path that a socket may have on every system.
+_LONGEST_PATH = 103
 _opened: Counter[str] = Counter()
 
 
@@ -53,9 +56,13 @@ def open_embedded(app: str) -> RedisStore:
     return RedisStore(Client.from_url(f"unix://{meeting.socket}", prepare=meeting.join))
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, temporary: str | None = None) -> Path:
+    where = Path(temporary or tempfile.gettempdir())
     digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
-    return Path(tempfile.gettempdir()) / f"flask-idempotent-{os.getuid()}" / digest
+    folder = where / f"flask-idempotent-{os.getuid()}" / digest
+    if temporary is None and len(os.fsencode(folder / _SOCKET)) > _LONGEST_PATH:
+        return _folder(f"{name} of {where}", "/tmp")
+    return folder
 
 
 class Meeting:
@@ -67,7 +74,7 @@ class Meeting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.socket = folder / "socket"
+        self.socket = folder / _SOCKET
         self._lock = threading.Lock()
         self._held: IO[bytes] | None = None
 

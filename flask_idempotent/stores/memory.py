@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from flask_idempotent.processes import ProcessBound
-from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.records import Completed, InProgress, Record, abridge, encode
 from flask_idempotent.stores.base import (
     Bell,
     Busy,
@@ -21,6 +21,7 @@ from flask_idempotent.stores.base import (
     News,
     Renewal,
     Reply,
+    Sight,
     Store,
 )
 
@@ -181,8 +182,27 @@ class MemoryStore(ProcessBound, Store):
             keys = [key for key in list(self._entries) if self._live(key) is not None]
         yield from (key for key in keys if key.startswith(prefix))
 
+    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
+        for key in keys:
+            sight = self._sight(key)
+            if sight is not None:
+                yield sight
+
+    def _sight(self, key: str) -> Sight | None:
+        with self._lock:
+            entry = self._live(key)
+            return None if entry is None else self._describe(key, entry)
+
+    def _describe(self, key: str, entry: _Entry) -> Sight:
+        now, record = self._now(), entry.record
+        octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
+        lease = record.deadline - now if isinstance(record, InProgress) else None
+        waiters = int(key in self._bells)  # All of them are in this one process.
+        return Sight(key, abridge(record), entry.dies - now, octets, lease, waiters)
+
     def delete(self, keys: Iterable[str]) -> int:
         count = 0
+        keys = list(keys)  # They may come from this store itself, which takes the lock.
         with self._lock:
             for key in keys:
                 count += self._live(key) is not None
@@ -192,6 +212,9 @@ class MemoryStore(ProcessBound, Store):
 
     def ping(self) -> None:
         """A process that can ask is alive."""
+
+    def facts(self) -> Mapping[str, str]:
+        return {}
 
     def close(self) -> None:
         """There is nothing to give back; the records stay for whoever else has this store."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from flask_idempotent.engine.outcomes import Mismatch, Replay, Waiting
 from flask_idempotent.errors import StoreError
 from flask_idempotent.state import EXTENSION
 from flask_idempotent.stores.urls import open_store
+from tests.chaos.stalls import in_time
 from tests.engine.harness import order
-from tests.web import post
+from tests.web import Gate, post
 
 View = Callable[[], bytes]
 #: What a client sees: a status, and a body where the view's response came.
@@ -28,6 +30,35 @@ Answer = tuple[int, bytes]
 
 class Failed(Exception):
     """A view that fails."""
+
+
+class Tally:
+    """Counts what happens in tests of which many make one row of the table."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, what: str, count: int = 1) -> None:
+        with self._lock:
+            self._counts[what] += count
+
+    def take(self) -> Counter[str]:
+        """What was counted since the last time."""
+        with self._lock:
+            taken, self._counts = self._counts, Counter()
+            return taken
+
+
+tally = Tally()
+
+
+def counted(view: View) -> View:
+    def run() -> bytes:
+        tally.add("runs")
+        return view()
+
+    return run
 
 
 class Door:
@@ -48,6 +79,13 @@ class Door:
 
     def send(self, key: str | None = None, payload: str = "one") -> Answer:
         """Send a request and get its answer."""
+        tally.add("requests")
+        answer = self._send(key or self.key, payload)
+        if answer[0] in (409, 503):
+            tally.add("faults")
+        return answer
+
+    def _send(self, key: str, payload: str) -> Answer:
         raise NotImplementedError
 
 
@@ -58,11 +96,10 @@ class EngineDoor(Door):
         self.sender = object()
         self._waiters = settings.pop("max_waiters", None)
         self.engine = Engine(open_store(url, "tests"), self.sender, self._waiters)
-        self._view = view
+        self._view = counted(view)
         self._settings = settings
 
-    def send(self, key: str | None = None, payload: str = "one") -> Answer:
-        key = key or self.key
+    def _send(self, key: str, payload: str) -> Answer:
         try:
             outcome = self.engine.begin(
                 order(payload, key=f"IDEMPOTENT_{{{key}}}", client_key=key, **self._settings)
@@ -97,13 +134,13 @@ class AppDoor(Door):
         waiters = settings.pop("max_waiters", None)
         app.config.update(REDIS_URL=url, IDEMPOTENT_MAX_WAITERS=waiters)
         Idempotent(app, **settings)
-        app.add_url_rule("/", "view", view, methods=["POST"])
+        app.add_url_rule("/", "view", counted(view), methods=["POST"])
         app.register_error_handler(Failed, lambda error: (b"", 500))
         self.app = self.sender = app
         self.engine = app.extensions[EXTENSION].engine
 
-    def send(self, key: str | None = None, payload: str = "one") -> Answer:
-        response = post(self.app, key or self.key, data=payload)
+    def _send(self, key: str, payload: str) -> Answer:
+        response = post(self.app, key, data=payload)
         return response.status_code, response.data if response.status_code == 200 else b""
 
 
@@ -112,17 +149,31 @@ DOORS: dict[str, type[Door]] = {"engine": EngineDoor, "app": AppDoor}
 
 @dataclass
 class Timed:
-    """An answer, and when it came."""
+    """An answer, when it was asked for, and when it came."""
 
     status: int
     body: bytes
-    seconds: float
+    since: float
+    to: float
+
+    @property
+    def seconds(self) -> float:
+        return self.to - self.since
+
+    def within(self, bound: float) -> bool:
+        """Whether it came in less than so many seconds."""
+        return in_time(self.since, self.to, bound)
 
 
 def timed(door: Door, key: str | None = None, payload: str = "one") -> Timed:
-    started = time.monotonic()
+    since = time.monotonic()
     status, body = door.send(key, payload)
-    return Timed(status, body, time.monotonic() - started)
+    return Timed(status, body, since, time.monotonic())
+
+
+def late(answers: Iterable[Timed], bound: float) -> list[Timed]:
+    """The answers that did not come in less than so many seconds."""
+    return [answer for answer in answers if not answer.within(bound)]
 
 
 @contextmanager
@@ -162,3 +213,16 @@ class Runs:
         if number <= self._failures:
             raise Failed
         return b"run %d" % number
+
+
+class GatedRuns(Runs):
+    """Counts its runs, each of which waits at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def __call__(self) -> bytes:
+        body = super().__call__()
+        self.gate()
+        return body

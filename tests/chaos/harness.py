@@ -71,6 +71,15 @@ class Row:
 _rows: list[Row] = []
 
 
+def row_named(test: str) -> Row:
+    """The row of a test that is told piece by piece; new when it is the first."""
+    found = next((row for row in _rows if row.test == test), None)
+    if found is None:
+        found = Row(test)
+        _rows.append(found)
+    return found
+
+
 def table() -> str:
     """The table of the tests that ran, as Markdown."""
     lines = [
@@ -79,7 +88,7 @@ def table() -> str:
     ]
     for row in _rows:
         slowest = f"{row.slowest:.2f} s" if row.slowest else ""
-        cells = (row.test, row.requests, row.runs, row.kills, row.faults, slowest)
+        cells = (row.test, row.requests, row.runs, row.kills or "", row.faults, slowest)
         lines.append("| " + " | ".join(map(str, (*cells, len(row.violations)))) + " |")
     return "\n".join(lines) if _rows else ""
 

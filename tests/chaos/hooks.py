@@ -1,14 +1,25 @@
-"""gunicorn's configuration: which workers are there."""
+"""gunicorn's configuration: which workers are there, and when they stood still."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.chaos.notes import note
+from tests.chaos.stalls import Heart, Late
+
+#: Seconds by which a beat is late before it is worth a line.
+WORTH_A_LINE = 0.02
 
 
 def post_worker_init(worker: Any) -> None:
     note("boot", kind="workers", worker=worker.pid)
+    Heart(tell)
+
+
+def tell(beat: Late) -> None:
+    due, came = beat
+    if came - due > WORTH_A_LINE:
+        note("late", kind="beats", due=due)
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import signal
 from collections.abc import Callable
 from itertools import chain
@@ -23,6 +24,7 @@ from tests.chaos.truth import (
     one_replay,
     ran_once,
     ran_once_and_for_each_hit,
+    runs_hit,
     stored,
     struck,
     swept,
@@ -118,7 +120,7 @@ class Storm:
         return row
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
 def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """When workers are killed, each key is taken over in time and ends with one stored response."""
     url, count = clean_valkey.url, sized(120, 5)
@@ -129,10 +131,11 @@ def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
         storm.during(
             lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=kind)
         )
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LEASE)
         row = storm.row(f"SIGKILL, {kind}", truth, len(served.strikes))
         one_answer(row, truth, storm.swarm.answers + storm.later)
-        hits = ran_once_and_for_each_hit(row, truth, served.strikes)
+        ran_once_and_for_each_hit(row, truth, served.strikes)
+        hits = runs_hit(truth, served.strikes)
         taken_over_in_time(row, truth, served.strikes, LEASE)
         stored(row, url, storm.keys)
         row.conclude()
@@ -152,7 +155,7 @@ def test_told_to_leave(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
             lambda: kill_workers(served, signal.SIGTERM, count=count, pause=0.5, seed=kind),
             patient_work,
         )
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LONG_LEASE)
         row = storm.row(f"SIGTERM, {kind}", truth, len(served.strikes))
         one_answer(row, truth, storm.swarm.answers + storm.later)
         ran_once(row, truth, storm.keys)
@@ -171,7 +174,7 @@ def test_replaced(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     ) as served:
         storm = Storm(served, CLIENTS[kind], f"replaced-{kind}")
         storm.during(lambda: served.until_exits(count), lambda dice: f"/work/{dice.randint(0, 50)}")
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LONG_LEASE)
         row = storm.row(f"max_requests, {kind}", truth, len(served.deaths()))
         one_answer(row, truth, storm.swarm.answers + storm.later)
         ran_once(row, truth, storm.keys)
@@ -191,12 +194,16 @@ def test_aborted(clean_valkey: Server, tmp_path: Path) -> None:
     ) as served:
         storm = Storm(served, CLIENTS["sync"], "aborted")
         storm.during(lambda: served.until_exits(count), path)
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LEASE)
         strikes = served.deaths()
         row = storm.row("worker timeout (SIGABRT), sync", truth, len(strikes))
         one_answer(row, truth, storm.swarm.answers + storm.later)
-        hits = ran_once_and_for_each_hit(row, truth, strikes)
-        released_if_aborted(row, truth, strikes)
+        ran_once_and_for_each_hit(row, truth, strikes)
+        hits = runs_hit(truth, strikes)
+        # gunicorn kills a worker that it has aborted when it looks again, which may be at once.
+        killed = {int(pid) for pid in re.findall(r"pid:(\d+)\) was sent SIGKILL", served.output())}
+        aborted = [strike for strike in strikes if strike.pid not in killed]
+        released_if_aborted(row, truth, aborted)
         stored(row, url, storm.keys)
         row.conclude()
     assert hits, "no abort hit an owner"
@@ -225,7 +232,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
             ),
             lambda dice: f"/work/{dice.randint(100, 900)}",
         )
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LEASE)
         row = storm.row(f"SIGSTOP and SIGCONT, {kind}", truth, len(served.strikes))
         one_replay(row, truth, storm.swarm.answers + storm.later)
         ran_once_and_for_each_hit(row, truth, served.strikes)
@@ -249,15 +256,16 @@ def test_held(clean_valkey: Server, tmp_path: Path) -> None:
     ) as served:
         storm = Storm(served, CLIENTS["gthread"], "held")
         storm.during(lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=""))
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, LEASE)
         answers = storm.swarm.answers + storm.later
         requests = storm.swarm.requests + len(storm.later)
         faults = storm.swarm.faults.total()
         row = Row('SIGKILL, on_crash="hold"', requests, truth.count, len(served.strikes), faults)
         row.require(not storm.unanswered, f"never answered: {storm.unanswered}")
         unknown = held(row, truth, answers, storm.later)
+        strikes = [*served.strikes, *truth.stops]
         for run in chain.from_iterable(truth.runs[key] for key in unknown):
-            row.require(struck(run, served.strikes), f"{run.key}: unknown, but its owner lives")
+            row.require(struck(run, strikes), f"{run.key}: unknown, but its owner lives")
         row.conclude()
     assert unknown, "no kill hit an owner"
 
@@ -271,8 +279,9 @@ def held(row: Row, truth: Truth, answers: list[Answer], later: list[Answer]) -> 
         if answer.status != 201:
             right = (answer.status, answer.problem) == (409, "outcome-unknown")
             row.require(right, f"{answer.key}: {answer.status} {answer.body[:200]!r}")
+        # An owner that stood still looked dead, and its answer stands when it comes after all.
         row.require(
-            (answer.status == 409) == (answer.key in unknown),
+            (answer.status == 409) == (answer.key in unknown) or answer.key in truth.late,
             f"{answer.key}: {answer.status}, while its outcome is {answer.key in unknown=}",
         )
     one_answer(row, truth, [answer for answer in answers if answer.status == 201])

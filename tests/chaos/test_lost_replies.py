@@ -8,13 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from flask_idempotent.stores.redis.client import Script
-from tests.chaos.doors import DOORS, Door, Runs, lost_leases, timed
+from flask_idempotent.stores.redis.store import RedisStore
+from tests.chaos.doors import DOORS, Door, GatedRuns, Runs, Timed, lost_leases, tally, timed
 from tests.chaos.harness import sized
+from tests.chaos.stalls import in_time, living
 from tests.proxy import Action, Fault, Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -24,8 +26,8 @@ pytestmark = pytest.mark.chaos
 #: How long a claim outlives its owner here, and how long a reply is waited for.
 LEASE = 0.6
 PATIENCE = 0.8
-#: A renewal must fit into a lease more than once, as it does by default.
-RENEWED_LEASE = 1.5
+#: A command that nobody answers must fit into a lease more than once, as it does by default.
+LONG_LEASE = 3.0
 RENEWED_PATIENCE = 0.2
 POLL = 1.0
 
@@ -61,8 +63,8 @@ class Stage:
     near: Door
     far: Door
     proxy: Proxy
-    runs: Runs
-    background: Callable[..., Future[tuple[int, bytes]]]
+    runs: Any
+    background: Callable[..., Future[Any]]
     lease: float
 
     def place(self, step: str, way: Way) -> None:
@@ -78,17 +80,18 @@ def lost_claim(stage: Stage) -> None:
     """A client repeats what is answered 503."""
     first = timed(stage.near)
     assert first.status in (200, 503)
-    assert first.seconds < 2
+    assert first.within(2)
     if first.status == 503:
-        retry = timed(stage.near)
-        assert (retry.status, retry.seconds < stage.lease + 1) == (200, True)
+        # Where the machine is slow, each of two losses costs an answer.
+        retry = timed_until_served(stage.near)
+        assert (retry.status, retry.within(stage.lease + 1)) == (200, True)
     assert stage.far.send() == (200, b"run 1")
 
 
 def lost_completion(stage: Stage) -> None:
     """The view ran: its client is answered, and so is everybody else."""
     first = timed(stage.near)
-    assert (first.status, first.body, first.seconds < 2) == (200, b"run 1", True)
+    assert (first.status, first.body, first.within(2)) == (200, b"run 1", True)
     assert stage.far.send() == (200, b"run 1")
     assert stage.near.send() == (200, b"run 1")
 
@@ -98,51 +101,80 @@ def lost_release(stage: Stage) -> None:
     assert timed(stage.near).status == 500
     assert stage.runs.count == 1
     retry = timed(stage.far)
-    assert (retry.status, retry.body, retry.seconds < stage.lease + 1) == (200, b"run 2", True)
+    assert (retry.status, retry.body, retry.within(stage.lease + 1)) == (200, b"run 2", True)
     assert stage.near.send() == (200, b"run 2")
     stage.runs.count -= 1
 
 
 def lost_renewal(stage: Stage) -> None:
-    """A view that takes long keeps its claim."""
-    first = stage.background(stage.near.send)
-    assert stage.runs.began.acquire(timeout=5)
-    assert stage.far.send() == (200, b"run 1")
-    assert first.result() == (200, b"run 1")
+    """A view that takes long keeps its claim: it is renewed at the next tick."""
+    first = stage.background(timed_until_served, stage.near)
+    stage.runs.gate.reached()
+    duplicate = stage.background(timed_until_served, stage.far)
+    (claim,) = stage.near.engine._keeper._claims.values()
+    until(lambda: not stage.proxy.faults)
+    lost = time.monotonic()
+    until(lambda: claim.renewed > lost)
+    stage.runs.gate.open()
+    assert duplicate.result().body == first.result().body == b"run 1"
 
 
-def lost_news(stage: Stage) -> None:
+def timed_until_served(door: Door) -> Timed:
+    """Send a request as a client does: again after each 503."""
+    since = time.monotonic()
+    while (answer := timed(door)).status == 503:
+        pass
+    return Timed(answer.status, answer.body, since, answer.to)
+
+
+def lost_subscription(stage: Stage) -> None:
+    """A waiter looks for itself while it cannot listen."""
+    lost_news(stage, lambda: bool(stage.proxy.happened))
+
+
+def lost_message(stage: Stage) -> None:
     """A waiter looks for itself where no message comes."""
+    store = stage.near.engine.store
+    assert isinstance(store, RedisStore)
+    channels = store._subscriber._channels
+    lost_news(stage, lambda: any(channel.confirmed.is_set() for channel in list(channels.values())))
+
+
+def lost_news(stage: Stage, ready: Callable[[], bool]) -> None:
     owner = stage.background(stage.far.send)
-    assert stage.runs.began.acquire(timeout=5)
-    waiter = stage.background(stage.near.send)
+    stage.runs.gate.reached()
+    waiter = stage.background(timed, stage.near)
+    until(ready)
+    stage.runs.gate.open()
     assert owner.result() == (200, b"run 1")
     completed = time.monotonic()
-    assert waiter.result() == (200, b"run 1")
-    assert time.monotonic() - completed < POLL + 0.2
+    answer = waiter.result()
+    assert (answer.status, answer.body) == (200, b"run 1")
+    assert in_time(completed, answer.to, POLL + 0.2)
+    until(lambda: stage.proxy.happened)
 
 
-SCENES = {
+SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
     "claim": (lost_claim, Runs),
     "complete": (lost_completion, Runs),
     "release": (lost_release, partial(Runs, failures=1)),
-    "renew": (lost_renewal, partial(Runs, seconds=RENEWED_LEASE * 2)),
-    "subscribe": (lost_news, partial(Runs, seconds=0.3)),
-    "message": (lost_news, partial(Runs, seconds=0.3)),
+    "renew": (lost_renewal, GatedRuns),
+    "subscribe": (lost_subscription, GatedRuns),
+    "message": (lost_message, GatedRuns),
 }
 Case = tuple[str, str, str]
 CASES: list[Case] = [(door, step, way) for door in DOORS for step in STEPS for way in WAYS]
+ROW = f"lost replies: {len(CASES)} cases"
 
 
-def play(server: Server, case: Case) -> list[Action]:
-    """Set one case up, play it, and tell what went wrong on the wire."""
+def play(server: Server, case: Case) -> None:
+    """Set one case up and play it."""
     name, step, way = case
     scene, make_runs = SCENES[step]
-    renewing = step == "renew"
     # While a completion is under way nothing renews: it must fit into the lease.
     silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
-    lease = RENEWED_LEASE if renewing or silent else LEASE
-    patience = RENEWED_PATIENCE if renewing else PATIENCE
+    lease = LONG_LEASE if silent or step not in ("claim", "complete", "release") else LEASE
+    patience = RENEWED_PATIENCE if step == "renew" else PATIENCE
     runs = make_runs()
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(Proxy(server.port)))
@@ -156,16 +188,17 @@ def play(server: Server, case: Case) -> list[Action]:
         pool = stack.enter_context(ThreadPoolExecutor(4))
         stage = Stage(near, far, proxy, runs, pool.submit, lease)
         stage.place(step, WAYS[way])
-        scene(stage)
-        assert proxy.happened, "nothing went wrong"
-        assert runs.count == 1
-        assert told == [], "nobody lost a lease"
-        until(lambda: not near.engine._keeper.has_tasks, 5)
-        return proxy.happened
+        with living(lease, spare=lease / 4):
+            scene(stage)
+            assert proxy.happened, "nothing went wrong"
+            tally.add("kills", len(proxy.happened))
+            assert runs.count == 1
+            assert told == [], "nobody lost a lease"
+            until(lambda: not near.engine._keeper.has_tasks, 5)
 
 
 @pytest.fixture(scope="module")
-def plays(valkey: Server) -> dict[Case, Future[list[Action]]]:
+def plays(valkey: Server) -> dict[Case, Future[None]]:
     """All cases, played side by side: most of their time is waiting."""
     # A server that knows the scripts is sent their digests, by which the proxy knows the steps.
     for step in ("claim", "complete", "release", "renew"):
@@ -176,6 +209,6 @@ def plays(valkey: Server) -> dict[Case, Future[list[Action]]]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_case(plays: dict[Case, Future[list[Action]]], case: Case) -> None:
+def test_case(plays: dict[Case, Future[None]], case: Case) -> None:
     """Whatever is lost, at whatever step: one run, its response for everybody, and in time."""
     plays[case].result()

@@ -19,7 +19,7 @@ import pytest
 from flask_idempotent import current_claim
 from flask_idempotent.records import Completed, InProgress, decode
 from flask_idempotent.stores.redis import client as redis_client
-from tests.chaos.doors import AppDoor, Door, Runs, lost_leases, timed
+from tests.chaos.doors import AppDoor, Door, GatedRuns, Runs, late, lost_leases, tally, timed
 from tests.chaos.harness import sized
 from tests.proxy import Proxy
 from tests.servers import Server, free_port, redis_binary, valkey_binary
@@ -73,21 +73,10 @@ def make_door() -> Iterator[MakeDoor]:
         yield make
 
 
-class GatedRuns(Runs):
-    """Counts its runs, each of which waits at a gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = Gate()
-
-    def __call__(self) -> bytes:
-        body = super().__call__()
-        self.gate()
-        return body
-
-
 class TestDeadServer:
     """A server that does not answer."""
+
+    row = "outage: server dead, silent or stopped"
 
     @pytest.fixture(params=["refusing", "silent", "stopped"])
     def dead_url(self, request: pytest.FixtureRequest) -> Iterator[str]:
@@ -109,7 +98,7 @@ class TestDeadServer:
         assert redis_client._MAX_CONNECTIONS == 50
         answers = at_once(100, lambda number: timed(door, f"key-{number}"))
         assert {answer.status for answer in answers} == {503}
-        assert max(answer.seconds for answer in answers) < TOLD
+        assert late(answers, TOLD) == []
         assert runs.count == 0
 
     def test_stopped_when_it_was_in_use(self, clean_valkey: Server, make_door: MakeDoor) -> None:
@@ -124,10 +113,10 @@ class TestDeadServer:
         finally:
             clean_valkey.signal(signal.SIGCONT)
         assert {answer.status for answer in answers} == {503}
-        assert max(answer.seconds for answer in answers) < TOLD
+        assert late(answers, TOLD) == []
         answers = at_once(100, lambda number: timed(door, f"key-{number}"))
         assert {answer.status for answer in answers} == {200}
-        assert max(answer.seconds for answer in answers) < TOLD
+        assert late(answers, TOLD) == []
         assert runs.count == 200
 
 
@@ -147,6 +136,8 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
 
 
 class TestKilledServer:
+    row = "outage: server killed and restarted"
+
     def test_restart(
         self, make_server: MakeServer, make_door: MakeDoor, background: Background
     ) -> None:
@@ -166,7 +157,7 @@ class TestKilledServer:
 
         server.kill()
         told = timed(door, "new")
-        assert (told.status, told.seconds < TOLD) == (503, True)
+        assert (told.status, told.within(TOLD)) == (503, True)
         runs.gate.open()
         answer = running.result()
         assert (answer.status, answer.body) == (200, b"run 2")
@@ -193,7 +184,8 @@ class TestKilledServer:
         server.kill()
         answer = waiting.result()
         assert answer.status == 503
-        assert 0.8 <= answer.seconds < 1.0
+        assert answer.seconds >= 0.8
+        assert answer.within(1.0)
         runs.gate.open()
         assert running.result().status == 200
         # Nobody is to hear of the response that is lost at the end of this test.
@@ -201,6 +193,8 @@ class TestKilledServer:
 
 
 class TestStoppedServer:
+    row = "outage: server stopped for 3 s"
+
     def test_stop(
         self, servers: Callable[..., Server], make_door: MakeDoor, background: Background
     ) -> None:
@@ -225,12 +219,12 @@ class TestStoppedServer:
             answers = at_once(8, lambda n: timed(door, f"new-{n}"))
             runs.gate.open()
             assert {answer.status for answer in answers} == {503}
-            assert max(answer.seconds for answer in answers) < TOLD
+            assert late(answers, TOLD) == []
             answer = running.result()
             assert (answer.status, answer.body) == (200, b"run 1")
             impatient = [waiter.result() for waiter in waiting[:2]]
             assert {answer.status for answer in impatient} == {503}
-            assert max(answer.seconds for answer in impatient) < 2.7
+            assert late(impatient, 2.7) == []
             threading.Event().wait(stopped + 3 - time.monotonic())
             server.signal(signal.SIGCONT)
             assert waiting[2].result().body == b"run 1"
@@ -238,7 +232,7 @@ class TestStoppedServer:
             assert all(isinstance(record, Completed) for record in records(door)), "revived"
             answers = at_once(8, lambda n: timed(door, f"new-{n}"))
         assert {answer.status for answer in answers} == {200}
-        assert max(answer.seconds for answer in answers) < 1
+        assert late(answers, 1) == []
         assert runs.count == 9
         assert told == []
 
@@ -255,6 +249,8 @@ def records(door: Door) -> list[object]:
 class TestTraffic:
     """A server that is annoyed while requests come."""
 
+    row = "outage: connections killed, scripts flushed"
+
     def test_killed_connections(self, make_server: MakeServer, make_door: MakeDoor) -> None:
         """Connections killed every 100 ms cost a retry at most: one run for each key, all equal."""
         server = make_server()
@@ -266,6 +262,7 @@ class TestTraffic:
 
         refused = self._traffic(server, make_door, kill)
         assert sum(kills) > 10
+        tally.add("kills", sum(kills))
         assert refused < 20
 
     def test_flushed_scripts(self, make_server: MakeServer, make_door: MakeDoor) -> None:
@@ -298,7 +295,7 @@ class TestTraffic:
                     refused.append(key)
                     answer = timed(doors[number % 2], key)
                 assert answer.status == 200
-                assert answer.seconds < 3
+                assert answer.within(3)
                 bodies.setdefault(key, set()).add(answer.body)
 
         with ThreadPoolExecutor(12) as pool:
@@ -315,6 +312,8 @@ class TestTraffic:
 
 
 class TestRefusedWrites:
+    row = "outage: out of memory, read-only, promoted"
+
     def test_out_of_memory(
         self, make_server: MakeServer, make_door: MakeDoor, background: Background
     ) -> None:
@@ -335,20 +334,21 @@ class TestRefusedWrites:
         server.client.config_set("maxmemory", 1)
         assert [door.send("running")[0], other.send("stored")[0]] == [200, 200]
         told = timed(door, "new")
-        assert (told.status, told.seconds < TOLD) == (503, True)
+        assert (told.status, told.within(TOLD)) == (503, True)
         server.client.config_set("maxmemory", 0)
         assert door.send("new")[0] == other.send("new")[0] == 200
         assert runs.count == 3
 
     def test_promoted_replica(self, make_server: MakeServer, make_door: MakeDoor) -> None:
         """A read-only replica replays what it has and takes nothing new; promoted, it does."""
-        primary, replica = make_server("--repl-diskless-sync-delay", "0"), make_server()
+        # Without a disk in between, Redis 7.0 calls a replica online only after its first word.
+        primary, replica = make_server("--repl-diskless-sync", "no"), make_server()
         replica.client.execute_command("REPLICAOF", "127.0.0.1", str(primary.port))
         runs = Runs()
         before, after = make_door(primary.url, runs), make_door(replica.url, runs)
         until(lambda: replica.client.info("replication")["master_link_status"] == "up")
         assert before.send("stored") == (200, b"run 1")
-        primary.client.wait(1, 1000)
+        assert primary.client.wait(1, 4000) == 1, "the replica has not got what was stored"
         assert after.send("stored") == (200, b"run 1")
         assert after.send("new")[0] == 503
         replica.client.execute_command("REPLICAOF", "NO", "ONE")
@@ -385,6 +385,8 @@ def records_at(server: Server) -> list[object]:
 
 
 class TestLoading:
+    row = "outage: server loading"
+
     @pytest.fixture
     def loading(self) -> Iterator[str]:
         """A server that has yet to read its data."""
@@ -417,7 +419,7 @@ class TestLoading:
         door = make_door(loading, runs)
         answers = at_once(20, lambda number: timed(door, f"key-{number}"))
         assert {answer.status for answer in answers} == {503}
-        assert max(answer.seconds for answer in answers) < 1
+        assert late(answers, 1) == []
         assert runs.count == 0
         assert not door.engine._keeper.has_tasks
 
@@ -426,6 +428,8 @@ LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 
 
 class TestOneBadResponse:
+    row = "outage: a response that breaks its connection"
+
     def test_response_that_the_server_never_takes(
         self, make_server: MakeServer, make_door: MakeDoor
     ) -> None:

@@ -20,7 +20,7 @@ def test_slow_view(clean_valkey: Server, tmp_path: Path) -> None:
     url, jobs = clean_valkey.url, [Job("slow", f"/work/{int(seconds * 1000)}")] * 21
     with site(tmp_path, url, workers=2, threads=16, IDEMPOTENT_LEASE=lease) as served:
         swarm = ask(served.port, 21, jobs)
-        truth = Truth(tmp_path)
+        truth = Truth(tmp_path, lease)
         row = Row("slow view, 20 waiting", swarm.requests, truth.count)
         row.faults = swarm.faults.total()
         row.require(not swarm.faults, f"clients met faults: {swarm.faults}")

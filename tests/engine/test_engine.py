@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRef
 from flask_idempotent.records import InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
-from tests.stores.harness import lapse
+from tests.stores.harness import lapse, time_left
 from tests.waiting import until
 
 
@@ -78,6 +79,11 @@ class TestBegin:
         if state == "lapsed":
             lapse(shaky, KEY)
         assert isinstance(engine.begin(order("two")), Mismatch)
+
+    def test_record_outlives_its_lease(self, engine: Engine, shaky: Shaky) -> None:
+        """A record is kept for its lease at least, so that a crash is seen as a crash."""
+        engine.begin(order(expire=1.0, lease=30.0))
+        assert time_left(shaky, KEY) == 30_000
 
     def test_lapsed_claim_is_taken_over(self, engine: Engine, shaky: Shaky) -> None:
         """After an owner's death the next request runs, as attempt 2, under a new token."""
@@ -347,9 +353,10 @@ class TestUnknownClaim:
 class TestComplete:
     def test_is_told(self, engine: Engine) -> None:
         """A stored response is told by a signal."""
-        told: list[dict[str, object]] = []
+        told: list[dict[str, Any]] = []
         with signals.completed.connected_to(lambda sender, **data: told.append(data)):
             finish(engine, engine.begin(order()))
+        assert 0 <= told[0].pop("seconds") < 10
         assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
 
     def test_stored_later(self, engine: Engine, shaky: Shaky) -> None:
@@ -496,7 +503,7 @@ class TestRelease:
 
 
 class TestProcesses:
-    @pytest.mark.parametrize("step", ["complete", "release"])
+    @pytest.mark.parametrize("step", ["complete", "complete later", "release"])
     def test_child_owns_nothing_of_its_parents(self, engine: Engine, step: str) -> None:
         """After a fork inside a view, the child settles no claim of its parent."""
         claim = engine.begin(order())
@@ -504,6 +511,9 @@ class TestProcesses:
         claim.pid = os.getpid() + 1
         if step == "complete":
             finish(engine, claim)
+        elif step == "complete later":
+            engine.complete_later(claim, 200, (), b"done")
+            engine._keeper.work_off()
         else:
             engine.release(claim, "failed")
         assert isinstance(engine.store.read(KEY), InProgress)

@@ -186,6 +186,21 @@ class TestThread:
         until(lambda: claim.renewed > claim.sent)
         engine.close()
 
+    def test_busy_process_does_not_wake_it(self, engine: Engine) -> None:
+        """One claim after another wakes the keeper once, not each time."""
+        keeper, woken = engine._keeper, 0
+        rouse = keeper._rouse
+
+        def count() -> None:
+            nonlocal woken
+            woken += 1
+            rouse()
+
+        keeper._rouse = count  # type: ignore[method-assign]
+        for number in range(50):
+            finish(engine, begin(engine, key=f"IDEMPOTENT_{{{number}}}"))
+        assert woken == 1
+
     def test_survives_its_own_faults(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
         """An error that nobody foresaw is logged, and the next renewal comes all the same."""
         engine = Engine(shaky, None)

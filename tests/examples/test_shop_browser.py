@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.examples.browsers import chromium
 from tests.examples.servers import SHOP, Shop, send, shop
-from tests.servers import missing
 
 BUTTON = (By.CSS_SELECTOR, "#order button.primary")
 
@@ -28,22 +27,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        missing("chromium with chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(chromium)
     # A second click comes while the first one's page is still loading.
-    options.page_load_strategy = "none"
-    for argument in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-        "disable-background-networking", "disable-component-update", "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}", "window-size=1280,1400",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    with chromium(tmp_path_factory.mktemp("profile"), patient=False) as browser:
+        yield browser
 
 
 def title_is(browser: webdriver.Chrome, text: str) -> None:

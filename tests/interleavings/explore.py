@@ -8,9 +8,13 @@ common commute, and of the orders that differ only by those, one is run (sleep s
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+#: How many different schedules ran in this session, by the store.
+ran: Counter[str] = Counter()
 
 
 @dataclass(frozen=True, slots=True)

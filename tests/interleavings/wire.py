@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask_idempotent.records import Completed, InProgress, Record
-from flask_idempotent.stores.base import Bell, Claimed, Completion, Renewal, Reply, Store
+from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.stores.base import Bell, Claimed, Completion, Renewal, Reply
 from tests.interleavings.actors import Listening, Sending
 
 if TYPE_CHECKING:
     from tests.interleavings.world import World
 
 
-class Wire(Store):
+class Wire:
     """What stands between one process and the store."""
 
     def __init__(self, world: World, process: str) -> None:
@@ -80,17 +80,9 @@ class Wire(Store):
             finally:
                 self._world.bells.remove(bell)
 
-    def read(self, key: str) -> Record | None:
-        return self._store.read(key)
-
-    def scan(self, prefix: str) -> Iterator[str]:
-        return self._store.scan(prefix)
-
-    def delete(self, keys: Iterable[str]) -> int:
-        return self._store.delete(keys)
-
-    def ping(self) -> None:
-        self._store.ping()
+    def __getattr__(self, name: str) -> Any:
+        # What operators ask of a store is no step.
+        return getattr(self._store, name)
 
     def close(self) -> None:
         """The store is every process's."""

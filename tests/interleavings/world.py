@@ -92,7 +92,7 @@ class World:
             self._add(f"keeper of {name}", name, self._keep, name)
 
     def _engine(self, process: str) -> Engine:
-        engine = Engine(Wire(self, process), None)
+        engine = Engine(Wire(self, process), None)  # type: ignore[arg-type]
         # The keeper is an actor here, not a thread.
         engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
         return engine

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import Answered, Completed, InProgress, encode
 from flask_idempotent.stores.base import Bell, Busy, Claimed, Completion, News, Store
 from tests.stores.harness import (
     HOUR,
@@ -69,6 +69,12 @@ class TestClaim:
         lapse(store, KEY)
         assert isinstance(claim(store, running(), takeover=False), Claimed)
         assert isinstance(claim(store, running("bob")), Busy)
+
+    def test_same_owner_is_kept_for_as_long_as_it_says_last(self, store: Store) -> None:
+        """The record of a claim that is sent again is kept from then on."""
+        claim(store, running())
+        store.claim(KEY, running(), lease=HOUR, expire=5 * HOUR, takeover=True)
+        assert time_left(store, KEY) > 4 * HOUR
 
     def test_completed_record_comes_along(self, store: Store) -> None:
         """The claim of a completed key brings the response."""
@@ -246,6 +252,7 @@ class TestRenew:
         record = store.read(KEY)
         assert isinstance(record, InProgress)
         assert record.deadline == deadline
+        assert time_left(store, KEY) <= HOUR, "kept from now on"
 
     def test_lost_record_is_put_back(self, store: Store) -> None:
         """A record that the store lost is put back as it was claimed."""
@@ -324,6 +331,21 @@ class TestListen:
             assert ringing.wait(5)
             assert bell.wait(0) is None
 
+    @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
+    def test_late_response_wakes(self, store: Store, step: str) -> None:
+        """When a late owner's response takes the place, whoever waits is told to look."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        with store.listen(KEY, 5) as bell:
+            if step == "another claims":
+                lapse(store, KEY)
+                claim(store, running("cyd"))
+            else:
+                store.release(KEY, owner("bob"), expire=HOUR)
+            assert bell._rung.wait(5)
+
     def test_all_waiters_wake(self, store: Store) -> None:
         """Every waiter on a key hears its completion."""
         claim(store, running())
@@ -377,6 +399,13 @@ class TestKeys:
         """Deleting no keys deletes none."""
         assert store.delete([]) == 0
 
+    def test_many_are_deleted(self, store: Store) -> None:
+        """A purge deletes more records than one command should name."""
+        for number in range(600):
+            store.complete(f"{KEY}{number}", answer(), expire=HOUR)
+        assert store.delete(store.scan(KEY)) == 600
+        assert list(store.scan(KEY)) == []
+
     def test_ping(self, store: Store) -> None:
         """A living store answers."""
         assert store.ping() is None
@@ -388,6 +417,56 @@ class TestKeys:
         with store.listen(KEY, 5) as bell:
             store.complete(KEY, answer(), expire=HOUR)
             assert bell.wait(5) == answer()
+
+
+class TestInspect:
+    def test_in_progress(self, store: Store) -> None:
+        """A claim is seen with its owner, what is left of its lease, and who waits for it."""
+        reply = claim(store, running())
+        assert isinstance(reply, Claimed)
+        with store.listen(KEY, 5):
+            (sight,) = store.inspect([KEY])
+        assert sight.record == replace(running(), deadline=reply.deadline)
+        assert sight.lease is not None
+        assert 0 < sight.lease <= HOUR < sight.life <= 2 * HOUR
+        assert (sight.octets, sight.waiters, sight.lapsed) == (len(encode(running())), 1, False)
+
+    def test_lapsed_with_an_offer(self, store: Store) -> None:
+        """A lapsed claim is seen as one, also where a late owner's response waits in it."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        store.complete(KEY, answer("ada", body=b"late" * 1000), expire=HOUR)
+        lapse(store, KEY)
+        (sight,) = store.inspect([KEY])
+        assert isinstance(sight.record, InProgress)
+        assert (sight.record.owner, sight.record.attempt) == (owner("bob"), 2)
+        assert sight.lapsed
+        assert sight.octets > 4000
+
+    @pytest.mark.parametrize("size", [0, 100_000])
+    def test_completed(self, store: Store, size: int) -> None:
+        """A completed record is seen with its size, however large, and without its body."""
+        record = answer(body=bytes(size))
+        store.complete(KEY, record, expire=HOUR)
+        (sight,) = store.inspect([KEY])
+        assert sight.record == Answered(1, 201, 2.5)
+        assert 0 < sight.life <= HOUR
+        assert (sight.octets, sight.lease, sight.lapsed) == (len(encode(record)), None, False)
+
+    def test_many(self, store: Store) -> None:
+        """Many are looked at, in batches; those that are gone are left out."""
+        for number in range(0, 1200, 2):
+            store.complete(f"{KEY}{number}", answer(), expire=HOUR)
+        seen = list(store.inspect(f"{KEY}{number}" for number in range(1200)))
+        assert [sight.key for sight in seen] == [f"{KEY}{number}" for number in range(0, 1200, 2)]
+
+    def test_facts(self, store: Store) -> None:
+        """A server tells of itself; memory has nothing to tell."""
+        facts = store.facts()
+        if facts:
+            assert (facts["transport"], facts["save"], facts["role"]) == ("loopback", "", "master")
+            assert facts["maxmemory_policy"] == "noeviction"
 
 
 class TestNews:

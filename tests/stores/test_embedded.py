@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,6 +130,16 @@ class TestMeeting:
         client = Client.from_url(f"unix://{folder / 'socket'}")
         assert client.execute("CONFIG", "GET", "port") == [b"port", b"0"]
         client.close()
+
+    def test_long_temporary_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the temporary folder's path is too long for a socket, a short one takes its place,
+        another for each temporary folder."""
+        folders = set()
+        for letter in "ab":
+            monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 100 * letter)
+            folders.add(module._folder("app"))
+        assert len(folders) == 2
+        assert all(len(str(Meeting(folder).socket)) <= 103 for folder in folders)
 
     def test_open_folder_is_refused(self, tmp_path: Path) -> None:
         """A folder that others may enter is no place to meet."""

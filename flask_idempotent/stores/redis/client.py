@@ -1,8 +1,8 @@
 """The only door to redis-py: commands with bounded waiting, and its errors translated.
 
 redis-py's own defaults resend a command ten times with pauses and wait five seconds for each
-reply. A request cannot wait that long to learn that the store is dead, so this client keeps its
-own connection pool with short times and sends a command again once, and only at once.
+reply. A request cannot wait that long to learn that the store is dead, so this client lends
+redis-py's connections itself, with short times, and sends a command again once, and only at once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from redis import BlockingConnectionPool, Redis
+from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
+from redis.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
 from redis.exceptions import (
     BusyLoadingError,
     ChildDeadlockedError,
@@ -35,6 +36,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
+from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +56,12 @@ _OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", 
         "maint_notifications_config", "maint_notifications_pool_handler", "legacy_responses",
         "himport_registry", "oss_cluster_maint_notifications_handler")  # fmt: skip
 
-_ERRORS = (RedisError, ChildDeadlockedError, OSError)
+_ERRORS = (RedisError, ChildDeadlockedError, PoolExhausted, OSError)
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Errors that a server answers with: nothing was carried out.
 _ANSWERS = (ResponseError, BusyLoadingError)
 _REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Script:
@@ -96,13 +99,12 @@ class Client:
         if "path" in arguments:
             del arguments["socket_keepalive"]
         self.database: int = int(given.get("db") or 0)
-        # redis-py's pool has no type annotations.
-        self._pool: Any = BlockingConnectionPool(
-            max_connections=min(pool.max_connections, _MAX_CONNECTIONS),
-            timeout=POOL_TIMEOUT,
-            connection_class=pool.connection_class,
-            **arguments,
-        )
+        self._arguments = arguments
+        self._encrypted = issubclass(pool.connection_class, SSLConnection)
+        # redis-py's connections have no type annotations.
+        self._connect: Callable[[], Any] = partial(pool.connection_class, **arguments)
+        size = min(pool.max_connections, _MAX_CONNECTIONS)
+        self._pool = Pool(self._connect, size, POOL_TIMEOUT)
 
     @classmethod
     def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
@@ -110,7 +112,7 @@ class Client:
         try:
             client = cls(ConnectionPool.from_url(url), prepare)
             # Not connected; but an unknown option in the address is noticed here, at the start.
-            client._connection()
+            client._connect()
             return client
         except TypeError as error:
             raise SettingsError(f"the store's address has an unknown option: {error}") from None
@@ -134,9 +136,19 @@ class Client:
         return cls(pool)
 
     def __repr__(self) -> str:
-        given = self._pool.connection_kwargs
+        given = self._arguments
         where = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
         return f"<Client {where}/{self.database}>"
+
+    @property
+    def transport(self) -> str:
+        """How commands travel: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``."""
+        if self._encrypted:
+            return "tls"
+        given = self._arguments
+        if "path" in given:
+            return "socket"
+        return "loopback" if given.get("host", "localhost") in _LOOPBACK else "network"
 
     def execute(self, *command: Any) -> Any:
         """Send one command and return its reply.
@@ -170,12 +182,13 @@ class Client:
 
     def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         self._prepare()
+        packed = b"".join([_packed(command) for command in commands])
         started = time.monotonic()
         sent = False
         try:
-            connection = self._pool.get_connection()
+            connection = self._pool.take()
             try:
-                packed = connection.pack_commands(commands)
+                connection.connect()
                 sent = True
                 try:
                     return _round_trip(connection, packed, len(commands))
@@ -184,7 +197,7 @@ class Client:
                         raise
                     return _round_trip(connection, packed, len(commands))
             finally:
-                self._pool.release(connection)
+                self._pool.give_back(connection)
         except _ERRORS as error:
             raise StoreUnavailable(_message(error), sent=sent) from error
 
@@ -195,7 +208,7 @@ class Client:
         :raises StoreUnavailable: when the server cannot be reached.
         """
         self._prepare()
-        connection = self._connection()
+        connection = self._connect()
         try:
             with _translation():
                 connection.connect()
@@ -203,12 +216,9 @@ class Client:
         finally:
             connection.disconnect()
 
-    def _connection(self) -> Any:
-        return self._pool.connection_class(**self._pool.connection_kwargs)
-
     def close(self) -> None:
-        """Close the pool's connections; a later command opens new ones."""
-        self._pool.disconnect()
+        """Close the connections; a later command opens new ones."""
+        self._pool.close()
 
 
 class Feed:
@@ -236,9 +246,16 @@ class Feed:
                 yield self._connection.read_response()
 
 
-def _round_trip(connection: Any, packed: Any, count: int) -> list[Any]:
+def _packed(command: Sequence[Any]) -> bytes:
+    # A third of redis-py's own time for it.
+    parts = [part if type(part) is bytes else str(part).encode() for part in command]
+    framed = [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
+    return b"*%d\r\n%b" % (len(parts), b"".join(framed))
+
+
+def _round_trip(connection: Any, packed: bytes, count: int) -> list[Any]:
     try:
-        connection.send_packed_command(packed, check_health=False)
+        connection.send_packed_command((packed,), check_health=False)
         return [_reply(connection) for _ in range(count)]
     except BaseException:
         # The handler of a signal may raise before the reply is read, which is nobody else's.

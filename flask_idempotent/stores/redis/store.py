@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from flask_idempotent.errors import StoreError, StoreTooOld, StoreUnavailable
-from flask_idempotent.records import Completed, InProgress, Record, decode, encode
+from flask_idempotent.errors import (
+    RecordUnreadable,
+    StoreError,
+    StoreTooOld,
+    StoreUnavailable,
+)
+from flask_idempotent.records import (
+    HEAD_SIZE,
+    TAIL_SIZE,
+    Completed,
+    InProgress,
+    Record,
+    decode,
+    decode_ends,
+    encode,
+)
 from flask_idempotent.stores.base import (
     Bell,
     Busy,
@@ -16,6 +32,7 @@ from flask_idempotent.stores.base import (
     News,
     Renewal,
     Reply,
+    Sight,
     Store,
 )
 from flask_idempotent.stores.redis.client import Client, Script
@@ -23,7 +40,9 @@ from flask_idempotent.stores.redis.subscriber import Subscriber
 
 #: A larger record does not travel in the message that wakes waiters; they read it once.
 INLINE_SIZE = 16 * 1024
-_SCAN_BATCH = 500
+_BATCH = 500
+#: What is told of a server's configuration beside INFO.
+_CONFIGURED = ("save", "min-replicas-to-write")
 
 _CLAIMED, _FOUND = 1, 2
 
@@ -40,6 +59,7 @@ class RedisStore(Store):
         self._complete = Script("complete")
         self._release = Script("release")
         self._renew = Script("renew")
+        self._inspect = Script("inspect")
         # Pub/sub knows no databases, so the channel's name does.
         self._suffix = f"@{client.database}"
         self._subscriber = Subscriber(client.subscription)
@@ -65,8 +85,7 @@ class RedisStore(Store):
     def _explained(self, error: StoreError) -> StoreError:
         if "syntax error" not in str(error):
             return error
-        info = self._client.execute("INFO", "server").decode()
-        facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        facts = self._info()
         name = "valkey" if "valkey_version" in facts else "redis"
         return StoreTooOld(
             f"the server is {name} {facts.get(f'{name}_version', 'of an unknown version')}; "
@@ -105,17 +124,33 @@ class RedisStore(Store):
         pattern = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
         cursor: Any = b"0"
         while True:
-            cursor, keys = self._client.execute(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_BATCH
-            )
+            cursor, keys = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
             yield from (key.decode() for key in keys)
             if cursor == b"0":
                 return
 
+    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
+        for names in _batches(keys):
+            calls = [(name, HEAD_SIZE, TAIL_SIZE) for name in names]
+            replies = self._client.run_many(self._inspect, calls)
+            found = [_sight(*pair) for pair in zip(names, replies, strict=True)]
+            yield from self._with_waiters([sight for sight in found if sight is not None])
+
+    def _with_waiters(self, sights: Sequence[Sight]) -> Iterator[Sight]:
+        channels = [s.key + self._suffix for s in sights if isinstance(s.record, InProgress)]
+        counts: dict[str, int] | None = None
+        # Not every user may ask.
+        with suppress(StoreError):
+            answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
+            counts = {n.decode(): count for n, count in zip(answer[::2], answer[1::2], strict=True)}
+        for sight in sights:
+            waiters = None if counts is None else counts.get(sight.key + self._suffix, 0)
+            yield replace(sight, waiters=waiters)
+
     def delete(self, keys: Iterable[str]) -> int:
-        names = list(keys)
-        if not names:
-            return 0
+        return sum(map(self._delete, _batches(keys)))
+
+    def _delete(self, names: Sequence[str]) -> int:
         messages = [("PUBLISH", name + self._suffix, b"") for name in names]
         count, *_ = self._client.execute_many([("UNLINK", *names), *messages])
         if isinstance(count, StoreError):
@@ -125,9 +160,41 @@ class RedisStore(Store):
     def ping(self) -> None:
         self._client.execute("PING")
 
+    def facts(self) -> Mapping[str, str]:
+        facts = self._info() | {"transport": self._client.transport}
+        # Hosted servers often keep their configuration to themselves.
+        with suppress(StoreError):
+            told = [part.decode() for part in self._client.execute("CONFIG", "GET", *_CONFIGURED)]
+            facts.update(zip(told[::2], told[1::2], strict=True))
+        return facts
+
+    def _info(self) -> dict[str, str]:
+        lines = self._client.execute("INFO").decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
+
+
+def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
+    names = iter(keys)
+    while batch := list(islice(names, _BATCH)):
+        yield batch
+
+
+def _sight(key: str, reply: Any) -> Sight | None:
+    if isinstance(reply, StoreError):
+        raise reply
+    if not reply:
+        return None
+    octets, life, now, head, tail = reply
+    try:
+        record = decode_ends(head, tail)
+    except RecordUnreadable:
+        return Sight(key, None, life, octets)
+    lease = record.deadline - now if isinstance(record, InProgress) else None
+    return Sight(key, record, life, octets, lease)
 
 
 def _completed(data: bytes) -> Completed:

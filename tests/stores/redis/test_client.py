@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 import redis
@@ -32,6 +33,16 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port that takes no more connections, and does not say so."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        with suppress(TimeoutError):
+            while True:
+                stack.enter_context(socket.create_connection(listener.getsockname(), 0.1))
+        yield listener.getsockname()[1]
+
+
 class TestBounds:
     def test_dead_server_is_told_at_once(self) -> None:
         """A port where nobody listens is an error within 2 seconds, and nothing was sent."""
@@ -49,6 +60,15 @@ class TestBounds:
         with pytest.raises(StoreUnavailable):
             client.execute("PING")
         assert time.monotonic() - started < 2
+
+    def test_deaf_server_is_told(self, deaf_port: int) -> None:
+        """A server that takes no connection is an error within 2 seconds, and nothing was sent."""
+        client = Client.from_url(f"redis://127.0.0.1:{deaf_port}/0")
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable) as caught:
+            client.execute("PING")
+        assert time.monotonic() - started < 2
+        assert caught.value.sent is False
 
     def test_users_patience_does_not_count(self, silent_port: int) -> None:
         """A redis-py client with long timeouts and many retries is told within 2 seconds too."""
@@ -87,6 +107,12 @@ class TestBounds:
 
 
 class TestResend:
+    @pytest.fixture
+    def noticed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A broken connection is noticed at once, however slow this machine is."""
+        monkeypatch.setattr(module, "_RESEND_WITHIN", 10.0)
+
+    @pytest.mark.usefixtures("noticed_at_once")
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_broken_connection_is_mended(self, proxy: Proxy, client: Client, action: str) -> None:
         """A command whose connection breaks is sent once more, without a word."""
@@ -96,6 +122,7 @@ class TestResend:
         assert count == (1 if action == "cut before" else 2)
         assert proxy.happened == [action]
 
+    @pytest.mark.usefixtures("noticed_at_once")
     def test_once_only(self, proxy: Proxy, client: Client) -> None:
         """A command that breaks twice is an error whose outcome is unknown."""
         proxy.faults.append(Fault(b"INCR", "lose reply", times=2))
@@ -111,6 +138,7 @@ class TestResend:
             client.execute("INCR", "counter")
         assert client.execute("GET", "counter") is None
 
+    @pytest.mark.usefixtures("noticed_at_once")
     def test_idle_connection_that_was_closed(self, proxy: Proxy, client: Client) -> None:
         """A connection that the server closed meanwhile is replaced."""
         client.execute("PING")

@@ -11,6 +11,7 @@ import pytest
 from flask_idempotent.errors import RecordUnreadable, StoreTooOld, StoreUnavailable, WriteRefused
 from flask_idempotent.records import Completed, encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.stores.redis import client as redis_client
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.urls import open_store
@@ -31,6 +32,46 @@ def redis_store(server: Server) -> Iterator[RedisStore]:
 
 def claim(store: RedisStore, name: str = "ada") -> object:
     return store.claim(KEY, running(name), lease=HOUR, expire=HOUR, takeover=True)
+
+
+class TestInspect:
+    def test_foreign_values(self, server: Server, redis_store: RedisStore) -> None:
+        """What is no record of ours is seen as unreadable, and can be deleted."""
+        server.client.lpush(KEY, "a list")
+        server.client.set(KEY + "2", "a text")
+        seen = {
+            sight.key: (sight.record, sight.octets)
+            for sight in redis_store.inspect([KEY, KEY + "2"])
+        }
+        assert seen == {KEY: (None, 0), KEY + "2": (None, 6)}
+        assert redis_store.delete([KEY, KEY + "2"]) == 2
+
+    def test_user_with_few_rights(self, server: Server) -> None:
+        """A user who may not ask for waiters and configuration learns the rest."""
+        rights = ("+@all", "-pubsub|numsub", "-config|get")
+        server.client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", *rights)
+        store = open_store(f"redis://few:pw@127.0.0.1:{server.port}/0", "tests")
+        try:
+            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            (sight,) = store.inspect([KEY])
+            assert (sight.record is not None, sight.waiters) == (True, None)
+            assert "save" not in store.facts()
+        finally:
+            store.close()
+            server.client.execute_command("ACL", "DELUSER", "few")
+
+    @pytest.mark.parametrize(
+        ("url", "transport"),
+        [
+            ("rediss://db.example", "tls"),
+            ("unix:///tmp/s", "socket"),
+            ("redis://localhost", "loopback"),
+            ("redis://db.example", "network"),
+        ],
+    )
+    def test_transport(self, url: str, transport: str) -> None:
+        """The client knows how its commands travel."""
+        assert Client.from_url(url).transport == transport
 
 
 class TestRefusedWrites:
@@ -86,7 +127,9 @@ class TestRefusedWrites:
 
 class TestLostReplies:
     @pytest.fixture
-    def store(self, proxy: Proxy) -> Iterator[RedisStore]:
+    def store(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
+        # However slow this machine is, a broken connection is noticed at once.
+        monkeypatch.setattr(redis_client, "_RESEND_WITHIN", 10.0)
         store = open_store(proxy.url, "tests")
         assert isinstance(store, RedisStore)
         yield store
@@ -137,7 +180,14 @@ class TestLostReplies:
 class TestRecords:
     @pytest.mark.parametrize(
         "data",
-        [b"", b"x", b"\x01", b"\x02p" + bytes(60), b"\x01z" + bytes(60), encode(answer())[:-3]],
+        [
+            b"",
+            b"x",
+            b"\x01",
+            b"\x02" + encode(running())[1:],
+            b"\x01z" + bytes(60),
+            encode(answer())[:-3],
+        ],
         ids=["empty", "short", "cut", "other version", "other state", "damaged"],
     )
     def test_unreadable(self, redis_store: RedisStore, server: Server, data: bytes) -> None:

@@ -13,16 +13,15 @@
 --         an error                       when the server refuses to write and nothing is completed
 --
 -- Offsets are those of records.py, counted from 1.
+local old = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[3])
+if type(old) == 'string' and string.sub(old, 2, 2) == 'c' then
+  return {2, old}
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = now + ARGV[2]
-
-local function leased(attempt)
-  return string.sub(ARGV[1], 1, 2) .. struct.pack('>dI4', deadline, attempt) .. string.sub(ARGV[1], 15)
-end
-
-local old = redis.pcall('SET', KEYS[1], leased(1), 'NX', 'GET', 'PX', ARGV[3])
 if not old then
+  redis.call('SETRANGE', KEYS[1], 2, struct.pack('>d', deadline))
   return {1, 1, deadline}
 end
 if type(old) == 'table' then
@@ -56,5 +55,7 @@ if offer > 0 then
   redis.pcall('PUBLISH', KEYS[1] .. ARGV[5], '')
   return {2, answered}
 end
-redis.call('SET', KEYS[1], leased(attempt + 1), 'PX', ARGV[3])
+local head = struct.pack('>dI4', deadline, attempt + 1)
+local taken = string.sub(ARGV[1], 1, 2) .. head .. string.sub(ARGV[1], 15)
+redis.call('SET', KEYS[1], taken, 'PX', ARGV[3])
 return {1, attempt + 1, deadline}

@@ -1,0 +1,34 @@
+"""The pytest plugin of Flask-Idempotent: the fixture ``idempotency``.
+
+It stands beside the package and not in it: pytest loads it in every run, before coverage is
+measured, and loading it must neither import Flask nor take time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from flask_idempotent.testing import Idempotency
+
+
+@pytest.fixture
+def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
+    """Idempotency keys under test: a fresh store, a clock to move, ``assert_idempotent``.
+
+    The application is what the fixture ``app`` gives, or else that of the client.
+    """
+    from flask_idempotent.testing import Idempotency
+
+    with Idempotency() as found:
+        try:
+            app = request.getfixturevalue("app")
+        except pytest.FixtureLookupError as error:
+            if error.argname != "app":
+                raise
+        else:
+            found.use(app)
+        yield found

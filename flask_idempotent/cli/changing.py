@@ -1,0 +1,138 @@
+"""Commands that change something: ``release`` and ``purge``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import click
+from flask.cli import with_appcontext
+
+from flask_idempotent.cli import words
+from flask_idempotent.cli.group import (
+    Refused,
+    as_json,
+    ask,
+    progress,
+    this_prefix,
+    this_store,
+    yes,
+)
+from flask_idempotent.cli.looking import look
+from flask_idempotent.cli.naming import Named, names_a_record
+from flask_idempotent.records import InProgress
+from flask_idempotent.settings import milliseconds
+from flask_idempotent.stores.base import Sight, Store
+
+
+@click.command()
+@names_a_record
+@click.option(
+    "--even",
+    type=click.Choice(["running", "completed", "unreadable"]),
+    multiple=True,
+    help="Release it though its lease runs, it is completed, or it cannot be read.",
+)
+@yes
+@as_json
+def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Free a KEY whose owner died.
+
+    The waiters are told, and the next request with the key runs its view.
+    """
+    store = this_store()
+    sight, _ = look(store, named)
+    kind = _kind(sight)
+    if kind != "lapsed" and kind not in even:
+        raise Refused(_REFUSALS[kind].format(lease=words.lease(sight), owner=_owner(sight)))
+    ask(f"{sight.key} is {_IS[kind]} {_RUNS} Release it?", yes=yes)
+    if not _released(store, sight, named):
+        raise Refused(f"{sight.key} has changed meanwhile and was left alone. Look again.")
+    if as_json:
+        words.write_json({"storage_key": sight.key, "was": kind})
+    else:
+        click.echo(f"Released {sight.key}.")
+
+
+def _kind(sight: Sight) -> str:
+    if isinstance(sight.record, InProgress):
+        return "lapsed" if sight.lapsed else "running"
+    return "unreadable" if sight.record is None else "completed"
+
+
+def _owner(sight: Sight) -> str:
+    return words.owner(sight.record) if isinstance(sight.record, InProgress) else ""
+
+
+def _released(store: Store, sight: Sight, named: Named) -> bool:
+    if isinstance(sight.record, InProgress):
+        # Only what was seen: another owner's claim stays. A late owner's response is kept.
+        expire = milliseconds(named.expire)
+        return store.release(sight.key, sight.record.owner, expire=expire)
+    return store.delete([sight.key]) > 0
+
+
+@click.command()
+@click.option("--older", type=words.duration, help="What is older, say 30s, 5m or 2h.")
+@click.option("--all", "everything", is_flag=True, help="Whatever its age.")
+@click.option("--even-running", is_flag=True, help="Also claims whose lease runs.")
+@yes
+@as_json
+@with_appcontext
+def purge(
+    older: float | None, everything: bool, even_running: bool, yes: bool, as_json: bool
+) -> None:
+    """Delete records.
+
+    All of them whose names begin with this application's prefix, but for claims whose lease runs.
+    Waiters are told.
+    """
+    if everything == (older is not None):
+        raise click.UsageError("Say which: --older 2h, or --all.")
+    store = this_store()
+    with progress(store.inspect(store.scan(this_prefix())), "Looking") as sights:
+        found = {s.key: _kind(s) for s in sights if words.is_older(s, older)}
+    doomed = [key for key, kind in found.items() if even_running or kind != "running"]
+    spared = len(found) - len(doomed)
+    if doomed:
+        kinds = sorted(Counter(found[key] for key in doomed).items())
+        listed = ", ".join(f"{number} {kind}" for kind, number in kinds)
+        records = words.counted(len(doomed), "record")
+        ask(f"This deletes {records} ({listed}). {_RUN} Go on?", yes=yes)
+    with progress(doomed, "Deleting", len(doomed)) as keys:
+        deleted = store.delete(keys)
+    if as_json:
+        words.write_json({"deleted": deleted, "running": spared})
+    else:
+        click.echo(" ".join(_outcome(deleted, spared)))
+
+
+def _outcome(deleted: int, spared: int) -> Iterator[str]:
+    yield f"Deleted {words.counted(deleted, 'record')}."
+    if spared:
+        yield f"Left {words.counted(spared, 'claim')} alone whose lease runs (--even-running)."
+
+
+_IS = {
+    "lapsed": "in progress, and its lease has lapsed.",
+    "running": "in progress, and its lease runs: its view may run twice at the same time.",
+    "completed": "completed: its view ran to its end.",
+    "unreadable": "unreadable: its view may have run.",
+}
+_RUNS = "The next request with its key runs the view."
+_RUN = "Requests that are sent again with their keys run their views again."
+_REFUSALS = {
+    "running": (
+        "The claim's lease has {lease}: {owner}, renews it and probably runs the view. End that "
+        "process and the key is free after one lease. To release it nevertheless, and perhaps "
+        "run the view twice at the same time: --even running."
+    ),
+    "completed": (
+        "The view ran to its end, and its response is replayed. To forget it, so that the next "
+        "request runs the view a second time: --even completed."
+    ),
+    "unreadable": (
+        "The record cannot be read, and the view may have run. To forget it, so that the next "
+        "request runs the view, perhaps a second time: --even unreadable."
+    ),
+}

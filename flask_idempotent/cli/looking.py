@@ -1,0 +1,188 @@
+"""Commands that look: ``show``, ``list`` and ``stats``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from flask_idempotent.cli import words
+from flask_idempotent.cli.group import Refused, as_json, progress, this_prefix, this_store
+from flask_idempotent.cli.naming import Named, names_a_record
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.records import Answered, Completed, InProgress
+from flask_idempotent.stores.base import Sight, Store
+
+
+@click.command()
+@names_a_record
+@as_json
+def show(named: Named, as_json: bool) -> None:
+    """Show what is stored for a client's KEY.
+
+    Without --scope, --user and --authorization it is looked for in the anonymous scope.
+    """
+    store = this_store()
+    sight, completed = look(store, named)
+    if as_json:
+        words.write_json(words.as_dict(sight) | _response_as_dict(completed))
+    else:
+        words.write_pairs([*_record(sight), *_response(completed), *_rest(sight)])
+
+
+def look(store: Store, named: Named) -> tuple[Sight, Completed | None]:
+    """Find a record, with its response where it is completed.
+
+    :raises Refused: when there is none.
+    """
+    for sight in store.inspect([named.storage_key]):
+        if not isinstance(sight.record, Answered):
+            return sight, None
+        try:
+            record = store.read(named.storage_key)
+        except RecordUnreadable:
+            return replace(sight, record=None), None
+        if isinstance(record, Completed):
+            return sight, record
+    raise Refused(named.missing)
+
+
+def _record(sight: Sight) -> Iterator[tuple[str, str]]:
+    record = sight.record
+    yield "Record", sight.key
+    if record is None:
+        yield "State", "unreadable: requests with this key get 503"
+        return
+    yield "State", f"{words.state(sight)}, attempt {record.attempt}"
+    age = words.span(words.age(sight) or 0)
+    if isinstance(record, InProgress):
+        yield "Owner", words.owner(record)
+        yield "Began", f"{age} ago"
+        yield "Lease", words.lease(sight) + (_LAPSED if sight.lapsed else "")
+        yield "Waiters", words.waiters(sight)
+    else:
+        yield "Answered", f"{age} ago"
+
+
+def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
+    if completed is None:
+        return
+    yield "Status", words.printable(completed.status)
+    for name, value in completed.headers:
+        yield "Header", words.printable(f"{name}: {value}")
+    kept = completed.body is not None
+    yield "Body", words.size(len(completed.body or b"")) if kept else _NOT_KEPT
+
+
+def _rest(sight: Sight) -> Iterator[tuple[str, str]]:
+    yield "Kept for", words.span(sight.life / 1000)
+    yield "Size", words.size(sight.octets)
+
+
+def _response_as_dict(completed: Completed | None) -> dict[str, object]:
+    if completed is None:
+        return {"headers": None, "body_kept": None, "body_octets": None}
+    return {
+        "headers": completed.headers,
+        "body_kept": completed.body is not None,
+        "body_octets": len(completed.body or b""),
+    }
+
+
+@click.command("list")
+@click.option("--in-progress", is_flag=True, help="Only what has not been answered.")
+@click.option("--older", type=words.duration, help="Only what is older, say 30s, 5m or 2h.")
+@as_json
+@with_appcontext
+def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
+    """List records, the oldest first."""
+    store = this_store()
+    with progress(store.inspect(store.scan(this_prefix())), "Looking") as sights:
+        found = [
+            sight
+            for sight in sights
+            if (isinstance(sight.record, InProgress) or not in_progress)
+            and words.is_older(sight, older)
+        ]
+    # SCAN may name a record twice.
+    unique = {sight.key: sight for sight in found}
+    ordered = sorted(unique.values(), key=lambda sight: -(words.age(sight) or 0))
+    if as_json:
+        words.write_json([words.as_dict(sight) for sight in ordered])
+    elif ordered:
+        words.write_table(_COLUMNS, [_row(sight) for sight in ordered])
+    else:
+        click.echo("There are no such records.")
+
+
+def _row(sight: Sight) -> tuple[str, ...]:
+    record, age = sight.record, words.age(sight)
+    who = "-"
+    if isinstance(record, InProgress):
+        who = words.owner(record)
+    elif record is not None:
+        who = f"status {record.code}"
+    return (
+        sight.key,
+        words.state(sight),
+        "-" if age is None else words.span(age),
+        words.lease(sight),
+        words.waiters(sight) if isinstance(record, InProgress) else "-",
+        words.span(sight.life / 1000),
+        who,
+    )
+
+
+@click.command()
+@as_json
+@with_appcontext
+def stats(as_json: bool) -> None:
+    """Count records by state."""
+    store = this_store()
+    with progress(store.inspect(set(store.scan(this_prefix()))), "Counting") as sights:
+        found = _counted(sights)
+    if as_json:
+        words.write_json(found)
+    else:
+        words.write_pairs(_statistics(found))
+
+
+def _counted(sights: Iterable[Sight]) -> dict[str, Any]:
+    names = ("records", "octets", "in_progress", "lapsed", "waited_for", "completed", "unreadable")
+    found: dict[str, Any] = dict.fromkeys(names, 0)
+    found |= {"oldest_in_progress": None, "oldest_completed": None}
+    for sight in sights:
+        state = words.state(sight).replace(" ", "_")
+        found["records"] += 1
+        found["octets"] += sight.octets
+        found[state] += 1
+        found["lapsed"] += sight.lapsed
+        found["waited_for"] += bool(sight.waiters)
+        age = words.age(sight)
+        if age is not None:
+            found[f"oldest_{state}"] = max(found[f"oldest_{state}"] or 0, age)
+    return found
+
+
+def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def aged(state: str) -> str:
+        oldest = found[f"oldest_{state}"]
+        return f"{found[state]}" + (f", the oldest {words.span(oldest)} old" if oldest else "")
+
+    yield "Records", f"{found['records']}, {words.size(found['octets'])}"
+    yield "In progress", aged("in_progress")
+    yield "  lapsed", str(found["lapsed"])
+    yield "  waited for", str(found["waited_for"])
+    yield "Completed", aged("completed")
+    yield "Unreadable", str(found["unreadable"])
+
+
+_COLUMNS = ("RECORD", "STATE", "AGE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER")
+_NOT_KEPT = 'not kept: a retry gets 409 "response-not-kept"'
+_LAPSED = (
+    ': its owner died or stands still. With on_crash="rerun" the next request runs; with '
+    '"hold" it gets 409 until this record is released'
+)

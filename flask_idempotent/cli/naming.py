@@ -1,0 +1,178 @@
+"""Which record a command is about: by the client's own key, or by the record's name.
+
+The store has no client's key, only a digest of the application's name, the scope and the key. So
+whoever looks for a key says whose it is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import with_appcontext
+from flask.testing import EnvironBuilder
+from werkzeug.exceptions import HTTPException
+
+from flask_idempotent.cli.group import this_app
+from flask_idempotent.keys import UnusableKey, parse_header, storage_key
+from flask_idempotent.policy import protection
+from flask_idempotent.scopes import scope_of_caller
+from flask_idempotent.settings import Settings
+from flask_idempotent.state import state_of
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The record that a command is about.
+
+    :param storage_key: its name.
+    :param missing: what to say when there is none.
+    :param expire: seconds that its view keeps responses.
+    """
+
+    storage_key: str
+    missing: str
+    expire: float
+
+
+_OPTIONS = (
+    click.argument("key"),
+    click.option("--scope", metavar="VALUE", help="What your scope function returned."),
+    click.option("--user", metavar="ID", help="The signed-in user, of the default scope."),
+    click.option(
+        "--authorization",
+        is_flag=True,
+        help="Ask for the Authorization header, of the default scope.",
+    ),
+    click.option("--path", help="The request's path, for views with a scope of their own."),
+    click.option("--method", default="POST", show_default=True, help="The request's method."),
+    click.option(
+        "--storage-key",
+        "is_name",
+        is_flag=True,
+        help="KEY is the name of a record, from a list or a log line.",
+    ),
+)
+
+
+def names_a_record(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument KEY and its options; it gets a ``Named`` for them."""
+
+    @wraps(command)
+    def named(
+        key: str,
+        scope: str | None,
+        user: str | None,
+        authorization: bool,
+        path: str | None,
+        method: str,
+        is_name: bool,
+        **others: Any,
+    ) -> None:
+        app = this_app()
+        if is_name:
+            if (scope, user, authorization, path) != (None, None, False, None):
+                raise click.UsageError("A record's name says it all: leave out whose key it is.")
+            found = _by_name(state_of(app).settings(), key)
+        else:
+            settings = _settings(app, path, method.upper())
+            caller = _caller(settings, scope, user, authorization)
+            found = _by_key(app, settings, caller, key)
+        command(found, **others)
+
+    with_app: Callable[..., None] = with_appcontext(named)
+    for option in reversed(_OPTIONS):
+        with_app = option(with_app)
+    return with_app
+
+
+def _by_name(settings: Settings, name: str) -> Named:
+    prefix = settings.prefix
+    if not re.fullmatch(re.escape(prefix) + r"\{[\w-]{27}\}", name, re.ASCII):
+        raise click.BadParameter(
+            f"{name!r} is no record's name: it must look like {prefix}{{27 letters and digits}}. "
+            "Put it in single quotes.",
+            param_hint="KEY",
+        )
+    return Named(name, f"There is no record {name}.", settings.expire)
+
+
+def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Named:
+    if key.startswith('"') and settings.key is None:
+        # As the client sent it: "k" and k are one key.
+        try:
+            key = parse_header(key, settings.key_max_length)
+        except UnusableKey as error:
+            raise click.BadParameter(str(error), param_hint="KEY") from None
+    whose = "in the anonymous scope" if caller is None else "in this scope"
+    missing = f"There is no record of the key {key!r} {whose}."
+    if caller is None:
+        missing += _WHOSE_DEFAULT if settings.scope is None else _WHOSE_CUSTOM
+    name = storage_key(settings.prefix, app.name, caller, key)
+    return Named(name, missing, settings.expire)
+
+
+def _settings(app: Flask, path: str | None, method: str) -> Settings:
+    state = state_of(app)
+    if path is None:
+        return state.settings()
+    builder = EnvironBuilder(app, path, method=method)
+    try:
+        adapter = app.create_url_adapter(app.request_class(builder.get_environ()))
+        assert adapter is not None, "there is a request"
+        rule, _ = adapter.match(return_rule=True)
+    except HTTPException as refusal:
+        raise click.BadParameter(
+            f"{method} {path} leads to no view: {refusal.name}.", param_hint="--path"
+        ) from None
+    found = protection(state, app.view_functions[rule.endpoint], method)
+    if found is None:
+        raise click.BadParameter(
+            f"{method} {path} is not protected: its requests have no records.", param_hint="--path"
+        )
+    return found
+
+
+def _caller(
+    settings: Settings, scope: str | None, user: str | None, authorization: bool
+) -> str | None:
+    of_default = user is not None or authorization
+    if settings.scope is None:
+        if scope is not None:
+            raise click.UsageError(_DEFAULT_SCOPE)
+        header = _ask_header() if authorization else None
+        return scope_of_caller(header, user)
+    if of_default:
+        raise click.UsageError(_CUSTOM_SCOPE)
+    return scope
+
+
+def _ask_header() -> str:
+    # Never an argument, which others could read in the list of processes or the shell's history.
+    if sys.stdin.isatty():
+        header: str = click.prompt("Authorization", hide_input=True, err=True)
+    else:
+        header = sys.stdin.readline()
+    # As WSGI hands it over.
+    return header.strip().encode().decode("latin-1")
+
+
+_WHOSE_DEFAULT = (
+    "\nA request with an Authorization header or a signed-in user has a scope of its own: add "
+    "--authorization, --user, or both, and --path for a view with a scope function."
+)
+_WHOSE_CUSTOM = "\nSay what your scope function returned for the request: --scope VALUE."
+_DEFAULT_SCOPE = (
+    "--scope is for views with a scope function. Here the scope is the Authorization header and "
+    "the signed-in user: use --authorization and --user, or add --path to name another view."
+)
+_CUSTOM_SCOPE = (
+    "--user and --authorization are for the default scope. Here a scope function says whose a key "
+    "is: give what it returned as --scope, or add --path to name another view."
+)

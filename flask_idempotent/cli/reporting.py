@@ -1,0 +1,67 @@
+"""Commands that report on the application: ``policy`` and ``doctor``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections import Counter
+
+import click
+from flask.cli import with_appcontext
+
+from flask_idempotent.cli import words
+from flask_idempotent.cli.group import as_json, this_app
+from flask_idempotent.doctor import diagnose
+from flask_idempotent.doctor.findings import Finding, Level
+from flask_idempotent.policy import policy_of
+
+
+@click.command()
+@as_json
+@with_appcontext
+def policy(as_json: bool) -> None:
+    """Write what clients may rely on.
+
+    It is Markdown to publish, or JSON.
+    """
+    found = policy_of(this_app())
+    text = json.dumps(found.as_dict(), indent=2) if as_json else found.as_markdown()
+    click.echo(text.rstrip("\n"))
+
+
+@click.command()
+@as_json
+@with_appcontext
+def doctor(as_json: bool) -> None:
+    """Check store, settings and views.
+
+    It says how to mend what is wrong, and ends with 1 when something is an error. It writes one
+    small record of its own, which it deletes.
+    """
+    findings = diagnose(this_app())
+    if as_json:
+        words.write_json([finding.as_dict() for finding in findings])
+    else:
+        for finding in findings:
+            _write(finding)
+        numbers = Counter(finding.level for finding in findings)
+        shown = (words.counted(numbers[level], level) for level in reversed(Level) if level != "ok")
+        click.echo("\n" + ", ".join(shown))
+    if any(finding.level == Level.ERROR for finding in findings):
+        raise SystemExit(1)
+
+
+_COLOURS = {Level.OK: "green", Level.NOTE: "blue", Level.WARNING: "yellow", Level.ERROR: "red"}
+_INDENT = 24
+
+
+def _write(finding: Finding) -> None:
+    width = max(50, min(100, shutil.get_terminal_size().columns)) - _INDENT
+    level = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level])
+    wrap = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False).wrap
+    mend = f"-> {words.printable(finding.mend)}" if finding.mend else ""
+    first, *others = wrap(words.printable(finding.text)) + wrap(mend)
+    click.echo(f"{level} {finding.check:14} {first}")
+    for line in others:
+        click.echo(" " * _INDENT + line)

@@ -1,0 +1,142 @@
+"""How commands read and write: durations, sizes, tables, and records for people and programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from flask_idempotent.records import Answered, InProgress
+from flask_idempotent.stores.base import Sight
+
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Read a time such as ``30s``, ``5m``, ``2h`` or ``1d`` as seconds; a number is seconds."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|d|)", text)
+    if parts is None:
+        raise click.BadParameter(f"{text!r} is no duration. Write it as 30s, 5m, 2h or 1d.")
+    return float(parts[1]) * _UNITS[parts[2]]
+
+
+def span(seconds: float) -> str:
+    """Write a duration for people."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(octets: float) -> str:
+    """Write a number of octets for people."""
+    if octets < 1024:
+        return f"{octets:.0f} octets"
+    for unit in ("KiB", "MiB"):
+        octets /= 1024
+        if octets < 1024:
+            return f"{octets:.1f} {unit}"
+    return f"{octets / 1024:.1f} GiB"
+
+
+def counted(number: int, what: str, plural: str = "s") -> str:
+    """Write a number of things."""
+    return f"{number} {what}{'' if number == 1 else plural}"
+
+
+def printable(text: object) -> str:
+    """Show what came from elsewhere without letting it command the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def write_json(data: object) -> None:
+    """Write a document for programs."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Write names with what belongs to each."""
+    rows = list(pairs)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        click.echo(f"{name:{width}}  {text}")
+
+
+def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write rows in columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def state(sight: Sight) -> str:
+    """The state of a record: in progress, completed, or unreadable."""
+    match sight.record:
+        case InProgress():
+            return "in progress"
+        case Answered():
+            return "completed"
+    return "unreadable"
+
+
+def age(sight: Sight) -> float | None:
+    """Seconds since the run began or answered; None where nobody can know."""
+    match sight.record:
+        case InProgress(started=since) | Answered(time=since):
+            return max(0.0, time.time() - since)
+    return None
+
+
+def is_older(sight: Sight, seconds: float | None) -> bool:
+    """Say whether a record is older; every one is older than None, and one without an age none."""
+    return seconds is None or (age(sight) or 0) > seconds
+
+
+def owner(record: InProgress) -> str:
+    """Who runs the view."""
+    return f"{printable(record.host)}, process {record.pid}"
+
+
+def lease(sight: Sight) -> str:
+    """How the lease stands."""
+    if sight.lease is None:
+        return "-"
+    left = sight.lease / 1000
+    return f"lapsed {span(-left)} ago" if sight.lapsed else f"{span(left)} left"
+
+
+def waiters(sight: Sight) -> str:
+    """How many processes wait."""
+    return "unknown" if sight.waiters is None else counted(sight.waiters, "process", "es")
+
+
+def as_dict(sight: Sight) -> dict[str, Any]:
+    """A record for programs: times in seconds, null where something does not apply."""
+    running = sight.record if isinstance(sight.record, InProgress) else None
+    answered = sight.record if isinstance(sight.record, Answered) else None
+    return {
+        "storage_key": sight.key,
+        "state": state(sight),
+        "attempt": sight.record and sight.record.attempt,
+        "age": age(sight),
+        "host": running and running.host,
+        "pid": running and running.pid,
+        "lease_left": None if sight.lease is None else sight.lease / 1000,
+        "lapsed": sight.lapsed,
+        "waiters": sight.waiters,
+        "status": answered and answered.code,
+        "time_left": sight.life / 1000,
+        "octets": sight.octets,
+    }

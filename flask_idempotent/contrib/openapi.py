@@ -1,0 +1,175 @@
+"""OpenAPI: writes into an API's description what the protected operations promise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app
+
+from flask_idempotent import problems
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.policy import Policy, Route, policy_of
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+_MEDIA_TYPE = "application/problem+json"
+#: No effect that must not be repeated (RFC 9110, 9.2.1): a key there changes nothing for most.
+_SAFE = frozenset({"GET"})
+
+_REPLAYED = {
+    "description": "Marks the stored response of an earlier request with the same key.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
+_RETRY_AFTER = {
+    "description": "Seconds after which another try makes sense.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+
+
+def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str, Any]:
+    """Add keys, replays and problems to the protected operations of an OpenAPI document.
+
+    Each gets the header parameter of the key, the header of replays in its successful responses,
+    and the problems it may answer with. What the document says already stays.
+
+    :param document: an OpenAPI 3 document, which is left as it is.
+    :param app: the application that it describes; None for the current one.
+    :returns: the new document.
+    :raises SettingsError: when the document is of another version.
+    """
+    if not str(document.get("openapi", "")).startswith("3."):
+        found = document.get("openapi", document.get("swagger", "none"))
+        raise SettingsError(f"describe() takes an OpenAPI 3 document, not version {found}")
+    app = app or current_app._get_current_object()  # type: ignore[attr-defined]
+    described: dict[str, Any] = _copy(document)
+    policy = policy_of(app)
+    for route in policy.routes:
+        for operation in _operations(described, route):
+            _add_parameter(operation, route, policy)
+            _add_replay_header(operation, described, policy)
+            _add_problems(operation, described, route, policy)
+    return described
+
+
+def _copy(value: Any) -> Any:
+    # Not deepcopy: two operations may share one object, and only one of them be protected. Names
+    # become text, as some tools write a status as a number.
+    if isinstance(value, Mapping):
+        return {str(name): _copy(part) for name, part in value.items()}
+    return [_copy(part) for part in value] if isinstance(value, list) else value
+
+
+def _operations(document: dict[str, Any], route: Route) -> Iterator[dict[str, Any]]:
+    # <int:number> is {number} in OpenAPI.
+    path = re.sub(r"<(?:[^<>]*:)?([^<>:]+)>", r"{\1}", route.path)
+    found = document.get("paths", {}).get(path, {})
+    for method in route.methods:
+        if method.lower() in found and (route.required or method not in _SAFE):
+            yield found[method.lower()]
+
+
+def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> None:
+    name, parameters = policy.headers[0], operation.setdefault("parameters", [])
+    if route.key == "custom" or any(
+        known.get("name", "").lower() == name.lower() for known in parameters
+    ):
+        return
+    form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict else "as it is, or quoted"
+    parameters.append(
+        {
+            "name": name,
+            "in": "header",
+            "required": route.required,
+            "description": "A new random key for each operation, the same with every retry: "
+            f"1 to {policy.max_length} characters, {form}. Its response is kept for "
+            f"{route.window:g} seconds.",
+            "schema": {"type": "string", "minLength": 1},
+        }
+    )
+
+
+def _add_replay_header(operation: dict[str, Any], document: dict[str, Any], policy: Policy) -> None:
+    responses = operation.setdefault("responses", {})
+    for status, response in responses.items():
+        if status.startswith(("2", "3")):
+            responses[status] = own = _own(response, document)
+            header = _component(document, "headers", "IdempotentReplayed", _REPLAYED)
+            own.setdefault("headers", {}).setdefault(policy.replay_header, header)
+
+
+def _add_problems(
+    operation: dict[str, Any], document: dict[str, Any], route: Route, policy: Policy
+) -> None:
+    base = policy.problem_base
+    for code, kinds in groupby(_problems_of(route), lambda kind: kind.code):
+        response = _own(operation["responses"].get(str(code), {}), document)
+        operation["responses"][str(code)] = response
+        content = response.setdefault("content", {})
+        if _MEDIA_TYPE not in content:
+            schema = _component(document, "schemas", "IdempotencyProblem", _schema(document, base))
+            content[_MEDIA_TYPE] = {"schema": schema}
+            _add_meanings(response, list(kinds), base)
+
+
+def _problems_of(route: Route) -> Iterator[type[problems.Problem]]:
+    for kind in problems.ALL:  # By their status.
+        if kind is problems.KeyMissing and not route.required:
+            continue
+        if kind is problems.OutcomeUnknown and route.after_crash == "rerun":
+            continue
+        yield kind
+
+
+def _add_meanings(
+    response: dict[str, Any], kinds: Iterable[type[problems.Problem]], base: str
+) -> None:
+    meanings = " ".join(f"`{base}{kind.slug}`: {kind.__doc__}" for kind in kinds)
+    said = response.get("description", "").rstrip(".")
+    response["description"] = f"{said}. Or: {meanings}" if said else meanings
+    if any(kind.retryable for kind in kinds):
+        response.setdefault("headers", {}).setdefault("Retry-After", _copy(_RETRY_AFTER))
+
+
+def _own(response: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    # What operations share is not to be changed for all of them.
+    prefix, _, name = response.get("$ref", "").rpartition("/")
+    if prefix != "#/components/responses":
+        return response
+    shared: dict[str, Any] = _copy(document["components"]["responses"][name])
+    return shared
+
+
+def _component(
+    document: dict[str, Any], kind: str, name: str, value: dict[str, Any]
+) -> dict[str, str]:
+    document.setdefault("components", {}).setdefault(kind, {}).setdefault(name, _copy(value))
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _schema(document: dict[str, Any], base: str) -> dict[str, Any]:
+    text = {"type": "string"}
+    # How a value may be null came with JSON Schema to OpenAPI 3.1.
+    old = document["openapi"].startswith("3.0")
+    nullable = {**text, "nullable": True} if old else {"type": ["string", "null"]}
+    properties: dict[str, dict[str, Any]] = {
+        "type": {**text, "enum": [base + kind.slug for kind in problems.ALL]},
+        "title": text,
+        "status": {"type": "integer"},
+        "detail": text,
+        "instance": {**text, "format": "uri"},
+        "retryable": {
+            "type": "boolean",
+            "description": "Whether the same request may succeed after Retry-After.",
+        },
+        "idempotency_key": {**nullable, "description": "The key that was sent, if readable."},
+    }
+    return {
+        "type": "object",
+        "description": "Why a request with an idempotency key was not served (RFC 9457).",
+        "required": list(properties),
+        "properties": properties,
+    }

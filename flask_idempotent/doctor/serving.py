@@ -1,0 +1,108 @@
+"""Checks of how the application is served: the kind of store, processes and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
+from flask_idempotent.doctor.routes import Routes, listed, named
+from flask_idempotent.settings import Settings
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from flask_idempotent.doctor.gunicorn import Gunicorn
+
+#: Seconds; a shorter lease may end while the store is silent for as long as it may be.
+_SHORTEST_LEASE = 3
+#: gunicorn's workers whose views must give way to each other.
+_GREENLETS = ("gevent", "eventlet")
+
+
+def examine(
+    app: Flask, store: Store, general: Settings, routes: Routes, gunicorn: Gunicorn | None
+) -> Iterator[Finding]:
+    """Check what depends on the way that the application is run."""
+    yield from kind_of_store(app, store, general, gunicorn)
+    yield from leases(routes)
+    if gunicorn is None:
+        yield note(
+            "gunicorn",
+            "Nothing here tells of gunicorn: no GUNICORN_CMD_ARGS, WEB_CONCURRENCY or "
+            "gunicorn.conf.py. Its --timeout was not compared.",
+            "Keep IDEMPOTENT_TIMEOUT below the --timeout of sync workers.",
+        )
+    else:
+        yield from timeouts(routes, gunicorn)
+
+
+def kind_of_store(
+    app: Flask, store: Store, general: Settings, gunicorn: Gunicorn | None
+) -> Iterator[Finding]:
+    if isinstance(store, MemoryStore):
+        text = "memory:// keeps records in each process alone"
+        mend = "Set REDIS_URL to a server that all processes share."
+        if gunicorn is not None and gunicorn.workers > 1:
+            yield error(
+                "store",
+                f"{text}, and gunicorn has {gunicorn.workers} workers: a retry that reaches "
+                "another worker runs again.",
+                mend,
+            )
+        elif app.testing:
+            yield note("store", f"{text}, which is right for tests.")
+        else:
+            yield warning("store", f"{text}: a retry in another process runs again.", mend)
+    elif general.redis_url.startswith("embedded:"):
+        yield (note if app.debug or app.testing else warning)(
+            "store",
+            "embedded:// keeps records until the last process of the application ends, on this "
+            "machine: right for development.",
+            "For production, set REDIS_URL to a server.",
+        )
+
+
+def leases(routes: Routes) -> Iterator[Finding]:
+    short = [named(route) for route in routes if route.settings.lease < _SHORTEST_LEASE]
+    if short:
+        yield warning(
+            "lease",
+            f"The lease is below {_SHORTEST_LEASE} s, and the store may be silent for almost a "
+            f"second: a view may run twice at the same time. {listed(short, routes)}",
+            f"Set a lease of {_SHORTEST_LEASE} s or more.",
+        )
+
+
+def timeouts(routes: Routes, gunicorn: Gunicorn) -> Iterator[Finding]:
+    where = " and ".join(gunicorn.sources)
+    worker = f"{gunicorn.worker_class} workers, timeout {gunicorn.timeout} s ({where})"
+    if not gunicorn.timeout:
+        yield ok("gunicorn", f"{worker}: no worker is killed.")
+        return
+    greenlets = gunicorn.worker_class.startswith(_GREENLETS)
+    waiting, lapsing = [], []
+    for route in routes:
+        if gunicorn.worker_class == "sync" and route.settings.timeout >= gunicorn.timeout:
+            waiting.append(named(route))
+        if greenlets and route.settings.lease <= gunicorn.timeout:
+            lapsing.append(named(route))
+    if waiting:
+        yield warning(
+            "gunicorn",
+            f"{worker}: a duplicate that waits for longer than that is killed with its worker. "
+            f"{listed(waiting, routes)}",
+            f"Set IDEMPOTENT_TIMEOUT below {gunicorn.timeout}, or raise gunicorn's --timeout.",
+        )
+    if lapsing:
+        yield warning(
+            "gunicorn",
+            f"{worker}: a view that computes without giving way cannot renew its lease, which "
+            "ends before gunicorn kills the worker, so the view may run twice at the same time. "
+            f"{listed(lapsing, routes)}",
+            f"Set IDEMPOTENT_LEASE above {gunicorn.timeout}, or lower gunicorn's --timeout.",
+        )
+    if not waiting and not lapsing:
+        yield ok("gunicorn", f"{worker}: it fits the settings.")

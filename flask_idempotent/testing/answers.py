@@ -1,0 +1,57 @@
+"""Answers: what a client got, and what the library told of it meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flask_idempotent import signals
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.test import TestResponse
+
+    from flask_idempotent.testing.calls import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one request.
+
+    :param response: what the client got.
+    :param told: the data of the signals that it caused, by their names.
+    """
+
+    response: TestResponse
+    told: dict[str, dict[str, Any]]
+
+
+class Listener:
+    """Sends requests and hears what is told of each, in the thread that sends it."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def send(self, call: Call) -> Answer:
+        """Send a request and listen meanwhile."""
+        told = self._here.told = {}
+        return Answer(call.send(), told)
+
+    @contextmanager
+    def listening(self, app: Flask) -> Iterator[None]:
+        """Hear an application. Once for all threads: connecting is not for several at once."""
+        with ExitStack() as stack:
+            for signal in signals.ALL:
+                stack.enter_context(signal.connected_to(self._receiver(signal.name), app))
+            yield
+
+    def _receiver(self, name: str) -> Callable[..., None]:
+        def receive(sender: object, **data: Any) -> None:
+            # A thread that sends nothing is one of the library's own.
+            if hasattr(self._here, "told"):
+                self._here.told[name] = data
+
+        return receive

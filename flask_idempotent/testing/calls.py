@@ -1,0 +1,99 @@
+"""Calls: what a client would send, noted once and sent as often as needed, from any thread.
+
+A test client cannot be shared by threads, its cookies change with each answer, and files that it
+uploads are read up after one request. A retry repeats the octets of the first.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from werkzeug.http import parse_options_header
+from werkzeug.test import TestResponse, run_wsgi_app
+from werkzeug.wrappers import Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask.testing import FlaskClient
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it goes over the wire.
+
+    :param client: the client that made it.
+    :param environ: its WSGI environment.
+    :param body: its octets.
+    """
+
+    client: FlaskClient
+    environ: WSGIEnvironment
+    body: bytes
+
+    def with_header(self, name: str, value: str) -> Call:
+        """The same with a header more, or another value of it."""
+        variable = "HTTP_" + name.upper().replace("-", "_")
+        return replace(self, environ={**self.environ, variable: value})
+
+    def with_other_body(self) -> Call:
+        """The same with a body that means the same to a view, or nearly so."""
+        body = _altered(self.body, self.environ.get("CONTENT_TYPE", ""))
+        return replace(self, environ={**self.environ, "CONTENT_LENGTH": str(len(body))}, body=body)
+
+    def send(self) -> TestResponse:
+        """Send it and read the whole answer."""
+        environ = {**self.environ, "wsgi.input": io.BytesIO(self.body)}
+        app = self.client.application
+        parts = run_wsgi_app(app, environ, buffered=True)
+        response = self.client.response_wrapper(*parts, request=Request(environ))
+        response.json_module = app.json  # type: ignore[assignment]
+        return response
+
+
+def _altered(body: bytes, content_type: str) -> bytes:
+    mimetype, options = parse_options_header(content_type)
+    if mimetype == "application/x-www-form-urlencoded":
+        return body + b"&changed=1"
+    if mimetype == "multipart/form-data" and "boundary" in options:
+        part = '--{}\r\nContent-Disposition: form-data; name="changed"\r\n\r\n1\r\n'
+        return part.format(options["boundary"]).encode() + body.removeprefix(b"\r\n")
+    # JSON may end in a space, as most formats may.
+    return body + b" "
+
+
+def note(client: FlaskClient, method: str, path: str, request: dict[str, Any]) -> Call:
+    """Let a client make a request, but do not send it.
+
+    :param request: keywords of the client's ``open``.
+    """
+    noted: list[Call] = []
+
+    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # A client in a with block leaves its contexts there, werkzeug the client's request.
+        clean = {k: v for k, v in environ.items() if not k.startswith(("werkzeug.", "flask."))}
+        noted.append(Call(client, clean, environ["wsgi.input"].read()))
+        start_response("204 NO CONTENT", [])
+        return []
+
+    with _instead_of(client.application, wsgi_app):
+        client.open(path, method=method, **request).close()
+    return noted[0]
+
+
+@contextmanager
+def _instead_of(app: Flask, wsgi_app: WSGIApplication) -> Iterator[None]:
+    # Where a middleware was put around the application, wsgi_app is an attribute of its own.
+    own: dict[str, Callable[..., Any]] = app.__dict__
+    former = own.get("wsgi_app")
+    own["wsgi_app"] = wsgi_app
+    try:
+        yield
+    finally:
+        del own["wsgi_app"]
+        if former is not None:
+            own["wsgi_app"] = former

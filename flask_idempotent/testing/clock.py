@@ -1,0 +1,27 @@
+"""The clock of a test's store: it stands still until it is moved."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class Clock:
+    """Tells when leases and records end, and moves only when told."""
+
+    def __init__(self) -> None:
+        self._milliseconds = 0
+
+    def __call__(self) -> float:
+        # Half a millisecond more, so that no rounding makes it one less.
+        return (self._milliseconds + 0.5) / 1000
+
+    def move(self, by: float | timedelta) -> None:
+        """Let time pass for the store: leases lapse and responses expire, and nobody waits.
+
+        :param by: seconds or a timedelta.
+        :raises ValueError: when it is below 0.
+        """
+        seconds = by.total_seconds() if isinstance(by, timedelta) else by
+        if seconds < 0:
+            raise ValueError(f"a clock moves forward: give 0 seconds or more, not {seconds:g}")
+        self._milliseconds += round(seconds * 1000)

@@ -1,0 +1,54 @@
+"""Comparison: whether a replay is equal to the first answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask_idempotent.responses import kept_headers
+from flask_idempotent.testing.faults import Fault
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+    from flask_idempotent.settings import Settings
+
+#: Octets that are shown of two bodies, on either side of where they begin to differ.
+_SHOWN = 30
+
+
+def difference(first: Response, other: Response, settings: Settings) -> Fault | None:
+    """Compare status, headers and body; of the headers, those that a replay repeats."""
+    if first.status != other.status:
+        return Fault(
+            f"the first answer is {first.status}, its replay {other.status}",
+            "An after_request function or an error handler changes it. Give a replay the same "
+            "status: it has the header " + settings.replay_header + ".",
+        )
+    for name in _names(first, settings) + _names(other, settings):
+        before, after = first.headers.getlist(name), other.headers.getlist(name)
+        if before != after:
+            return Fault(
+                f"the header {name} is {before} in the first answer and {after} in its replay",
+                "An after_request function, or a decorator above @idempotent, makes it for each "
+                f"answer. Set it in the view; or, if it may differ, use drop_headers=({name!r},).",
+            )
+    if first.get_data() != other.get_data():
+        return Fault(
+            f"the body of the first answer has {_around(first, other)}",
+            "An after_request function, or a decorator above @idempotent, makes it for each "
+            "answer. What belongs to the response is made in the view or below @idempotent.",
+        )
+    return None
+
+
+def _names(response: Response, settings: Settings) -> list[str]:
+    # Vary tells who looked at the session, which a replay does not.
+    return [name for name, _ in kept_headers(response, settings) if name.lower() != "vary"]
+
+
+def _around(first: Response, other: Response) -> str:
+    one, two = first.get_data(), other.get_data()
+    pairs = enumerate(zip(one, two, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
+    part = slice(max(0, place - _SHOWN), place + _SHOWN)
+    return f"{one[part]!r} at octet {place}, its replay {two[part]!r}"

@@ -1,0 +1,33 @@
+"""The store of a test: in memory, with owners that die when told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask_idempotent.records import Completed
+from flask_idempotent.stores.base import Completion
+from flask_idempotent.stores.memory import MemoryStore
+
+
+class MortalStore(MemoryStore):
+    """Keeps records in this process, and hears nothing of owners that are to be dead."""
+
+    _dying = False
+
+    @contextmanager
+    def crash(self) -> Iterator[None]:
+        """Let no owner finish: its claim stays until its lease ends."""
+        self._dying = True
+        try:
+            yield
+        finally:
+            self._dying = False
+
+    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+        if self._dying:
+            return Completion.STORED
+        return super().complete(key, record, expire=expire)
+
+    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+        return self._dying or super().release(key, owner, expire=expire)

@@ -1,0 +1,93 @@
+"""Views: what a call reaches, and why its key may never be looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
+
+from flask_idempotent.marks import EXEMPT, own_overrides
+from flask_idempotent.settings import UNTRACKED_METHODS, Settings
+from flask_idempotent.state import NO_OVERRIDES, State, state_of
+from flask_idempotent.testing.faults import Fault
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from flask_idempotent.testing.calls import Call
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The view that a call reaches.
+
+    :param name: its module and name, and its endpoint; empty where there is none.
+    :param settings: the settings that it runs with.
+    :param fault: why its key is never looked at, where that shows without a request.
+    """
+
+    name: str
+    settings: Settings
+    fault: Fault | None = None
+
+
+def view_of(app: Flask, call: Call, method: str) -> View:
+    """Find the view of a call."""
+    state = state_of(app)
+    adapter = app.create_url_adapter(app.request_class(dict(call.environ)))
+    assert adapter is not None, "a request always has one"
+    try:
+        rule, _ = adapter.match(return_rule=True)
+    except HTTPException as error:
+        return View("", state.settings(), _unrouted(error, method))
+    view = app.view_functions[rule.endpoint]
+    own = own_overrides(view, method)
+    settings = state.settings(NO_OVERRIDES if own is None or own is EXEMPT else own)
+    fault = _unprotected(state, own, settings, method)
+    return View(f"{_name(view)}, endpoint {rule.endpoint!r}", settings, fault)
+
+
+def _name(view: Any) -> str:
+    view = getattr(view, "view_class", view)
+    # A functools.partial has no name.
+    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
+
+
+def _unrouted(error: HTTPException, method: str) -> Fault:
+    if isinstance(error, RequestRedirect):
+        return Fault(
+            f"it is redirected to {error.new_url} before any view sees it",
+            "Name the path that the route has, mostly with a slash at its end.",
+        )
+    if isinstance(error, MethodNotAllowed):
+        taken = ", ".join(sorted(error.valid_methods or ()))
+        return Fault(f"the path takes {taken}, not {method}", "Name a method that it takes.")
+    return Fault(f"no view answers it: {error.code} {error.name}", "Name the path of a route.")
+
+
+def _unprotected(state: State, own: Any, settings: Settings, method: str) -> Fault | None:
+    if own is EXEMPT:
+        return Fault(
+            "the view is exempt, so every retry runs it again",
+            "Take @idempotent.exempt off the view.",
+        )
+    if own is None and not state.app_wide:
+        return Fault(
+            "the view is not protected, so every retry runs it again",
+            "Put @idempotent on the view, below @app.route and below what checks who is asking; "
+            "or protect the whole application with Idempotent(app).",
+        )
+    if method in UNTRACKED_METHODS:
+        return Fault(
+            f"{method} is never tracked, as it has no effect that must not be repeated",
+            "Send a method that changes something.",
+        )
+    if not settings.tracks(method):
+        tracked = ", ".join(sorted(settings.methods or ()))
+        return Fault(
+            f"the method is not tracked, only {tracked}, so every retry runs the view again",
+            f"Add {method} to methods= or IDEMPOTENT_METHODS.",
+        )
+    return None

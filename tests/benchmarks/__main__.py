@@ -1,0 +1,87 @@
+"""Runs the benchmarks, prints what they found, and writes it down."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.benchmarks import (
+    commands,
+    cost,
+    growth,
+    layers,
+    load,
+    memory,
+    start,
+    waking,
+)
+from tests.benchmarks.bench import FULL, Bench, Findings
+from tests.benchmarks.charts import charts
+from tests.benchmarks.contestants import PEER
+from tests.benchmarks.machine import facts
+from tests.benchmarks.report import Run, as_json, as_markdown, as_text, filled
+from tests.servers import Server, redis_binary, valkey_binary
+from tests.serving import ROOT
+
+MEASURES: dict[str, Callable[[Bench], Findings]] = {
+    "cost": cost.measure,
+    "commands": commands.measure,
+    "memory": memory.measure,
+    "waking": waking.measure,
+    "records": growth.records,
+    "claims": growth.claims,
+    "waiters": growth.waiters,
+    "load": load.measure,
+    "start": start.measure,
+    "layers": layers.measure,
+}
+
+_BINARIES = {"valkey": valkey_binary, "redis": redis_binary}
+
+
+def run(bench: Bench, names: Iterable[str] = MEASURES) -> Run:
+    """Measure; each measure begins with an empty server."""
+    findings = {}
+    for name in names:
+        began = time.monotonic()
+        bench.server.client.flushall()
+        findings[name] = MEASURES[name](bench)
+        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
+    return Run(facts(bench.server), findings)
+
+
+def _write(run: Run, docs: Path) -> None:
+    for name, chart in charts(run.findings, PEER).items():
+        (docs / "_static" / f"{name}.svg").write_text(chart)
+    page = docs / "performance.md"
+    page.write_text(filled(page.read_text(), as_markdown(run)))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=MEASURES, metavar="NAME",
+                        help=f"some of {', '.join(MEASURES)}; then nothing is written")  # fmt: skip
+    parser.add_argument("--server", choices=_BINARIES, default="valkey")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        binary = _BINARIES[arguments.server]()
+        server = Server(binary, Path(folder)).start()
+        try:
+            found = run(Bench(server, binary, FULL, PEER), arguments.only or MEASURES)
+        finally:
+            server.stop()
+    print(as_text(found))
+    if not arguments.only:
+        build = ROOT / "build"
+        build.mkdir(exist_ok=True)
+        (build / "bench.json").write_text(as_json(found))
+        _write(found, ROOT / "docs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What every measure is given, and what it finds."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from tests.benchmarks.lanes import Lane, lanes
+from tests.benchmarks.series import Series
+from tests.servers import Server
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    :param rounds: how often everyone has a turn.
+    :param calls: requests in one turn.
+    :param records: how many records the memory is measured over.
+    :param waiters: how many requests wait in a small group.
+    :param crowd: how many wait in a large one.
+    :param wakes: how often a small group is woken; a large one a third as often.
+    :param live: how many records a server holds, in turn.
+    :param held: how many claims a process holds, in turn.
+    :param seconds: how long a server is under load in one turn.
+    :param loads: how many turns it has.
+    :param starts: how often a process is started.
+    :param samples: requests of each kind under the profiler.
+    :param settle: seconds that waiters are given to fall asleep after their last look.
+    :param apart: whether each contestant has a process of its own.
+    """
+
+    rounds: int = 60
+    calls: int = 100
+    records: int = 10_000
+    waiters: int = 32
+    crowd: int = 1_000
+    wakes: int = 9
+    live: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    held: tuple[int, ...] = (1, 100, 10_000)
+    seconds: float = 2
+    loads: int = 3
+    starts: int = 9
+    samples: int = 10_000
+    settle: float = 0.15
+    apart: bool = True
+
+
+FULL = Size()
+TINY = Size(
+    rounds=2, calls=2, records=10, waiters=2, crowd=4, wakes=1, live=(10, 20), held=(1, 2),
+    seconds=0.05, loads=1, starts=1, samples=50, settle=0.01, apart=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run.
+
+    :param server: an empty server for records.
+    :param binary: the program that it runs.
+    :param size: how much is measured.
+    :param peer: the library to compare with.
+    """
+
+    server: Server
+    binary: str
+    size: Size
+    peer: str
+
+    def lanes(self, *names: str) -> AbstractContextManager[dict[str, Lane]]:
+        """Start contestants whose records live on the server."""
+        return lanes(self.server.url, *names, apart=self.size.apart)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What must be true of a figure.
+
+    :param name: what is measured.
+    :param value: what was found.
+    :param limit: what it must not be above.
+    :param unit: of both.
+    :param aim: what would be better still.
+    """
+
+    name: str
+    value: float
+    limit: float
+    unit: str = "×"
+    aim: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one measure found.
+
+    :param title: what was measured.
+    :param series: the figures.
+    :param targets: what must be true of them.
+    """
+
+    title: str
+    series: list[Series]
+    targets: list[Target] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Series:
+        return next(series for series in self.series if series.name == name)

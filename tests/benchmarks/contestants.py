@@ -1,0 +1,194 @@
+"""The contestants: one application, bare and behind each library.
+
+Each library is set up as its own documentation begins.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, request
+
+#: Octets of the view's JSON.
+BODY_SIZE = 300
+
+#: The body of every request.
+PAYLOAD = json.dumps({"item": "a small good house", "amount": 1200}).encode()
+_FILLER = "x" * (BODY_SIZE - len('{"amount":1200,"note":""}\n'))
+
+#: The kinds of requests that are compared.
+KINDS = ("no key", "first", "replay")
+#: Where an application keeps its ``Hold``.
+HOLD = "bench"
+
+#: A status line, headers and the body.
+Answer = tuple[str, dict[str, str], bytes]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An application in this process.
+
+    :param name: what the tables call it.
+    :param app: the WSGI application.
+    """
+
+    name: str
+    app: Flask
+
+    def answer(self, environ: dict[str, Any]) -> Answer:
+        """Serve one request as a WSGI server does."""
+        said: list[Any] = []
+        body: Iterable[bytes] = self.app(
+            environ, lambda *status_and_headers: said.append(status_and_headers)
+        )
+        try:
+            octets = b"".join(body)
+        finally:
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+        return said[0][0], dict(said[0][1]), octets
+
+    def close(self) -> None:
+        """Give connections and threads back."""
+        state = self.app.extensions.get("idempotent")
+        if state is not None:
+            state.engine.close()
+
+
+def order() -> tuple[dict[str, Any], int]:
+    """The view that every contestant serves."""
+    return {"amount": request.get_json()["amount"], "note": _FILLER}, 201
+
+
+class Hold:
+    """A view that runs until it is let go, and notes when it ended."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.ended: dict[str, float] = {}
+
+    def __call__(self) -> tuple[dict[str, Any], int]:
+        key = request.headers["Idempotency-Key"]
+        self.begun.release()
+        assert self.go_on.wait(60), "nobody let the view go"
+        answer = order()
+        self.ended[key] = time.perf_counter()
+        return answer
+
+
+def _bare(url: str) -> Flask:
+    app = Flask("bench")
+    app.config["REDIS_URL"] = url
+    app.add_url_rule("/orders", "order", order, methods=["POST"])
+    app.add_url_rule("/held", "held", lambda: app.extensions[HOLD](), methods=["POST"])
+    return app
+
+
+# Each imports its library by itself: importing one may cost the others' requests something.
+
+
+def _app_wide(url: str) -> Flask:
+    from flask_idempotent import Idempotent
+
+    app = _bare(url)
+    Idempotent(app)
+    return app
+
+
+def _decorated(url: str) -> Flask:
+    from flask_idempotent import idempotent
+
+    app = _bare(url)
+    app.view_functions["order"] = idempotent(order)
+    return app
+
+
+def _idemkit(url: str) -> Flask:
+    from idemkit import HttpConfig, RedisBackend, WSGIIdempotencyMiddleware
+
+    app = _bare(url)
+    app.wsgi_app = WSGIIdempotencyMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app,
+        backend=RedisBackend.from_url(url),
+        config=HttpConfig(scope_mode="single_tenant"),
+    )
+    return app
+
+
+BARE, OURS, DECORATED, PEER, STAND_IN = "bare", "ours", "decorated", "idemkit", "stand-in"
+
+_MAKERS = {
+    BARE: _bare,
+    OURS: _app_wide,
+    DECORATED: _decorated,
+    PEER: _idemkit,
+    # Takes the peer's place where that is not installed.
+    STAND_IN: _app_wide,
+}
+
+
+def make(name: str, url: str = "") -> Flask:
+    """Make a contestant's application; gunicorn calls this too.
+
+    :param url: where records live; taken from the environment's REDIS_URL when empty.
+    """
+    return _MAKERS[name](url or os.environ["REDIS_URL"])
+
+
+def environ(key: str | None = None, path: str = "/orders") -> dict[str, Any]:
+    """A request of its own, as a WSGI server describes it.
+
+    :param key: its idempotency key; None for a request without.
+    """
+    made: dict[str, Any] = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*",
+        "HTTP_USER_AGENT": "bench",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(PAYLOAD)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(PAYLOAD),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    if key is not None:
+        made["HTTP_IDEMPOTENCY_KEY"] = key
+    return made
+
+
+def fresh_key() -> str:
+    """A key as clients make it."""
+    return str(uuid.uuid4())
+
+
+def environs(kind: str, number: int) -> list[dict[str, Any]]:
+    """Make requests of a kind; of replays, whichever is served first is none yet."""
+    if kind == "no key":
+        return [environ() for _ in range(number)]
+    if kind == "first":
+        return [environ(fresh_key()) for _ in range(number)]
+    key = fresh_key()
+    return [environ(key) for _ in range(number)]

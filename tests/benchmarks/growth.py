@@ -1,0 +1,167 @@
+"""Whether a request costs more when much is stored, and when much is going on."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.keys import storage_key
+from flask_idempotent.records import FINGERPRINT_SIZE
+from flask_idempotent.stores.urls import open_store
+from tests.benchmarks.bench import Bench, Findings, Target
+from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
+from tests.benchmarks.lanes import Lane, lanes
+from tests.benchmarks.series import Series, in_turns, median_time
+from tests.benchmarks.waking import let_wait, wake
+from tests.servers import Server
+
+_BATCH = 1_000
+_LIMIT = 1.05
+
+#: Copies a record under other names, inside the server, to last for an hour.
+_COPY = """
+local record = redis.call('GET', KEYS[1])
+for _, name in ipairs(ARGV) do
+  redis.call('SET', name, record, 'EX', 3600)
+end
+"""
+
+
+def _serve(contestant: Contestant, keys: list[str]) -> float:
+    return median_time(contestant.answer, map(environ, keys))
+
+
+# Records on a server.
+
+
+def _names(keys: Iterable[str]) -> list[str]:
+    return [storage_key("IDEMPOTENT_", "bench", None, key) for key in keys]
+
+
+class _Store:
+    """A server with so many live records, which the keys ``0``, ``1`` and so on replay."""
+
+    def __init__(self, server: Server, lane: Lane, live: int) -> None:
+        self._server = server
+        self._lane = lane
+        self._live = live
+        server.client.flushall()
+        lane.run(_serve, ["0"])
+        for start in range(0, live, _BATCH):
+            numbers = range(start, min(start + _BATCH, live))
+            server.client.eval(_COPY, 1, *_names(["0"]), *_names(map(str, numbers)))
+        assert server.client.dbsize() == live, "records have other names"
+
+    def first(self, calls: int) -> float:
+        keys = [fresh_key() for _ in range(calls)]
+        time = self._lane.run(_serve, keys)
+        self._server.client.unlink(*_names(keys))
+        return time
+
+    def replay(self, calls: int) -> float:
+        keys = [str(random.randrange(self._live)) for _ in range(calls)]
+        return self._lane.run(_serve, keys)
+
+
+@contextmanager
+def _filled(bench: Bench, live: int) -> Iterator[_Store]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(bench.binary, Path(folder)).start()
+        try:
+            with lanes(server.url, OURS, apart=bench.size.apart) as made:
+                yield _Store(server, made[OURS], live)
+        finally:
+            server.stop()
+
+
+def records(bench: Bench) -> Findings:
+    """Servers with few and many live records, all running at once."""
+    size = bench.size
+    with ExitStack() as stack:
+        turns: dict[tuple[str, int], Callable[[], float]] = {}
+        for live in size.live:
+            store = stack.enter_context(_filled(bench, live))
+            turns["first", live] = partial(store.first, size.calls)
+            turns["replay", live] = partial(store.replay, size.calls)
+        found = in_turns(turns, size.rounds // 2)
+    return _findings("Cost by the live records on the server", "records", found)
+
+
+# Claims that a process holds.
+
+
+def _order() -> Order:
+    return Order(fresh_key(), "key", bytes(FINGERPRINT_SIZE), 0, 3600, 3600, takeover=True)
+
+
+def _begun(engine: Engine, order: Order) -> Claim:
+    claim = engine.begin(order)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def _runs(engine: Engine, calls: int) -> float:
+    def run(order: Order) -> None:
+        engine.release(_begun(engine, order), "failed")
+
+    return median_time(run, (_order() for _ in range(calls)))
+
+
+def claims(bench: Bench) -> Findings:
+    """Engines that hold few and many claims, in one process."""
+    size = bench.size
+    engines = {held: Engine(open_store(bench.server.url, "bench"), "bench") for held in size.held}
+    try:
+        for held, engine in engines.items():
+            for _ in range(held):
+                _begun(engine, _order())
+        turns = {
+            ("claim and release", held): partial(_runs, engine, size.calls)
+            for held, engine in engines.items()
+        }
+        found = in_turns(turns, size.rounds // 2)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return _findings("Cost by the claims that a process holds", "claims held", found)
+
+
+# Requests that wait in a process.
+
+
+def _firsts(lane: Lane, calls: int) -> float:
+    return lane.run(_serve, [fresh_key() for _ in range(calls)])
+
+
+def waiters(bench: Bench) -> Findings:
+    """Processes in which few and many requests wait for one key."""
+    size = bench.size
+    with ExitStack() as stack:
+        turns = {}
+        for number in (1, size.crowd):
+            lane = stack.enter_context(bench.lanes(OURS))[OURS]
+            let_wait(lane, bench, 1, number)
+            stack.callback(lane.run, wake)
+            turns["first", number] = partial(_firsts, lane, size.calls)
+        found = in_turns(turns, size.rounds // 2)
+    return _findings("Cost by the requests that wait in a process", "waiters", found)
+
+
+def _findings(title: str, what: str, found: dict[tuple[str, int], list[float]]) -> Findings:
+    series = {
+        (act, number): Series(f"{act}, {number:,} {what}", "µs", tuple(values))
+        for (act, number), values in found.items()
+    }
+    findings = Findings(title, list(series.values()))
+    for act in dict.fromkeys(act for act, _ in series):
+        numbers = [number for name, number in series if name == act]
+        value = series[act, numbers[-1]].over(series[act, numbers[0]])
+        name = f"{act}: {numbers[-1]:,} {what} over {numbers[0]:,}"
+        findings.targets.append(Target(name, value, _LIMIT))
+    return findings

@@ -1,0 +1,118 @@
+"""Requests a second behind gunicorn, with fresh keys and with replays."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+
+from flask import Flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.benchmarks.bench import Bench, Findings
+from tests.benchmarks.contestants import BARE, OURS, PAYLOAD, Contestant, fresh_key, make
+from tests.benchmarks.series import Series, in_turns
+from tests.serving import connected, serving
+
+WORKERS = 2
+_CONNECTIONS = 16
+_SCRIPT = Path(__file__).with_name("load.lua")
+#: What the generators are told: no keys, fresh ones, or one for all requests.
+_KINDS = {"no key": "none", "first": "fresh", "replay": None}
+
+
+def _headers(mode: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    if mode != "none":
+        headers["Idempotency-Key"] = fresh_key() if mode == "fresh" else mode
+    return headers
+
+
+def _post(connection: HTTPConnection, mode: str) -> None:
+    connection.request("POST", "/orders", PAYLOAD, _headers(mode))
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 201, response.status
+
+
+def _with_wrk(wrk: str, port: int, mode: str, seconds: float) -> float:
+    """Requests a second, by wrk."""
+    size = ["--threads", "1", "--connections", str(_CONNECTIONS), "--duration", f"{seconds:.0f}s"]
+    what = ["--script", str(_SCRIPT), f"http://127.0.0.1:{port}", "--", mode, fresh_key()]
+    output = subprocess.run([wrk, *size, *what], capture_output=True, text=True, check=True).stdout
+    requests, microseconds, failed = map(int, output.rpartition("result ")[2].split())
+    assert not failed, output
+    return requests / microseconds * 1e6
+
+
+def _with_threads(port: int, mode: str, seconds: float) -> float:
+    """Requests a second, by threads of this process: slower, for machines without wrk."""
+    until = time.monotonic() + seconds
+
+    def ask(_: int) -> int:
+        count = 0
+        with connected(port) as connection:
+            while time.monotonic() < until:
+                _post(connection, mode)
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        return sum(pool.map(ask, range(_CONNECTIONS))) / seconds
+
+
+def generator() -> str:
+    """What makes the load."""
+    return "wrk" if shutil.which("wrk") else "threads of Python"
+
+
+@contextmanager
+def _in_this_process(app: Flask) -> Iterator[int]:
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        Contestant("", app).close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+def _served(bench: Bench, name: str, folder: Path) -> AbstractContextManager[int]:
+    if not bench.size.apart:
+        return _in_this_process(make(name, bench.server.url))
+    app = f"tests.benchmarks.contestants:make({name!r})"
+    environment = {"REDIS_URL": bench.server.url, "WEB_CONCURRENCY": str(WORKERS)}
+    return serving("gunicorn", app, folder, **environment)
+
+
+def measure(bench: Bench) -> Findings:
+    """All servers running at once, one under load at a time."""
+    wrk = shutil.which("wrk") if bench.size.apart else None
+    load = partial(_with_wrk, wrk) if wrk else _with_threads
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        turns = {}
+        for name in (BARE, OURS, bench.peer):
+            port = stack.enter_context(_served(bench, name, folder))
+            for kind in ("no key",) if name == BARE else _KINDS:
+                mode = _KINDS[kind] or fresh_key()
+                turns[f"{name}, {kind}"] = partial(load, port, mode, bench.size.seconds)
+        found = in_turns(turns, bench.size.loads)
+    title = f"Requests a second behind gunicorn with {WORKERS} workers, by {generator()}"
+    return Findings(title, [Series(name, "/s", tuple(v)) for name, v in found.items()])

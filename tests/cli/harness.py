@@ -1,0 +1,58 @@
+"""What the command line's tests share: running a command, and records to look at."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+from click.testing import CliRunner, Result
+from flask import Flask
+
+from flask_idempotent.cli import commands
+from flask_idempotent.keys import storage_key
+from flask_idempotent.state import state_of
+from flask_idempotent.stores.base import Store
+from tests.stores.harness import HOUR, answer, running
+
+#: click 8.2 keeps stdout and stderr apart by itself.
+_APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
+def run(app: Flask, *arguments: str, text: str | None = None) -> Result:
+    """Run a command; ``text`` is what is typed."""
+    return app.test_cli_runner(**_APART).invoke(commands, arguments, input=text)
+
+
+def document(app: Flask, *arguments: str) -> Any:
+    """Run a command with ``--json`` and read what it writes to stdout."""
+    result = run(app, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def store_of(app: Flask) -> Store:
+    return state_of(app).engine.store
+
+
+def name(key: str = "k", scope: str | bytes | None = None) -> str:
+    return storage_key("IDEMPOTENT_", "tests", scope, key)
+
+
+def claim(app: Flask, key: str = "k", scope: str | None = None, owner: str = "ada") -> str:
+    """Put a claim in progress into the store; its record's name."""
+    record = running(owner)
+    store_of(app).claim(name(key, scope), record, lease=HOUR, expire=2 * HOUR, takeover=True)
+    return name(key, scope)
+
+
+def complete(app: Flask, key: str = "k", scope: str | None = None) -> str:
+    """Put a completed record into the store; its name."""
+    store_of(app).complete(name(key, scope), answer(), expire=HOUR)
+    return name(key, scope)
+
+
+def damage(app: Flask, key: str = "k") -> str:
+    """Put a record into the store that cannot be read; its name."""
+    store_of(app)._client.execute("SET", name(key), b"damaged", "PX", HOUR)  # type: ignore[attr-defined]
+    return name(key)

@@ -1,0 +1,140 @@
+"""The commands that look: show, list, stats."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from flask_idempotent.records import Completed
+from flask_idempotent.stores.base import Sight
+from tests.cli.harness import claim, complete, damage, document, name, run, store_of
+from tests.stores.harness import HOUR, answer, lapse
+
+
+class TestShow:
+    def test_in_progress(self, app: Flask) -> None:
+        """A claim is shown with owner, age, lease, waiters and time left."""
+        with store_of(app).listen(claim(app), 5):
+            shown = run(app, "show", "k").stdout
+            found = document(app, "show", "k")
+        assert "State     in progress, attempt 1\n" in shown
+        assert "Owner     here, process 7\n" in shown
+        assert "Waiters   1 process\n" in shown
+        assert (found["host"], found["pid"], found["waiters"]) == ("here", 7, 1)
+        assert 3500 < found["lease_left"] < 3600 < found["time_left"]
+        assert (found["status"], found["headers"], found["lapsed"]) == (None, None, False)
+
+    def test_lapsed(self, app: Flask) -> None:
+        """Of a claim whose owner died it is said what follows."""
+        lapse(store_of(app), claim(app))
+        shown = run(app, "show", "k").stdout
+        assert "ago: its owner died or stands still." in shown
+        assert document(app, "show", "k")["lapsed"] is True
+
+    def test_completed(self, app: Flask) -> None:
+        """A response is shown with status, headers in their order and size, without its body."""
+        complete(app)
+        shown = run(app, "show", "k").stdout
+        assert "Status    201\nHeader    Link: a\nHeader    Link: b\nBody      5 octets\n" in shown
+        assert "hello" not in shown
+        found = document(app, "show", "k")
+        assert (found["status"], found["headers"]) == (201, [["Link", "a"], ["Link", "b"]])
+        assert (found["body_kept"], found["body_octets"], found["waiters"]) == (True, 5, 0)
+
+    def test_response_that_was_not_kept(self, app: Flask) -> None:
+        """A marker is told from an empty body."""
+        store_of(app).complete(name(), answer(body=None), expire=HOUR)
+        assert (
+            'Body      not kept: a retry gets 409 "response-not-kept"'
+            in run(app, "show", "k").stdout
+        )
+        assert document(app, "show", "k")["body_kept"] is False
+
+    def test_control_characters(self, app: Flask) -> None:
+        """What a view put into a header cannot command the operator's terminal."""
+        record = answer()
+        headers = (("X", "\x1b[2J\ud800"),)
+        store_of(app).complete(
+            name(), Completed(record.owner, record.fingerprint, 1, 200, headers, b""), expire=HOUR
+        )
+        assert "Header    X: \\x1b[2J\\ud800\n" in run(app, "show", "k").stdout
+
+    def test_unreadable(self, app: Flask) -> None:
+        """A record that cannot be read is shown as one, be it damaged at its ends or between."""
+        found = damage(app)
+        assert "State     unreadable: requests" in run(app, "show", "k").stdout
+        complete(app, "other")
+        store_of(app)._client.execute("SETRANGE", name("other"), 55, b"\xc1")  # type: ignore[attr-defined]
+        assert document(app, "show", "other")["state"] == "unreadable"
+        assert document(app, "show", "--storage-key", found)["age"] is None
+
+    def test_gone_meanwhile(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A record that ends between two looks is none."""
+        complete(app)
+        monkeypatch.setattr(type(store_of(app)), "read", lambda *_: None)
+        assert run(app, "show", "k").exit_code == 1
+
+
+class TestList:
+    def test_oldest_first(self, app: Flask) -> None:
+        """Every record has a row, the oldest first, and other keys of the server have none."""
+        store_of(app)._client.execute("SET", "sessions:1", "x")  # type: ignore[attr-defined]
+        post = [claim(app, "a"), complete(app, "b")]
+        head, *rows = run(app, "list").stdout.splitlines()
+        assert head.split()[:3] == ["RECORD", "STATE", "AGE"]
+        # The harness's claim began before its answer.
+        assert [row.split()[0] for row in rows] == post
+        assert "in progress" in rows[0]
+        assert rows[1].endswith("status 201")
+
+    def test_filters(self, app: Flask) -> None:
+        """--in-progress and --older leave out the rest."""
+        damage(app, "broken")
+        complete(app, "b")
+        assert [r["state"] for r in document(app, "list", "--older", "2h")] == ["completed"]
+        assert document(app, "list", "--in-progress") == []
+        found = claim(app, "a")
+        assert [r["storage_key"] for r in document(app, "list", "--in-progress")] == [found]
+        assert document(app, "list", "--in-progress", "--older", "90000d") == []
+
+    def test_nothing(self, app: Flask) -> None:
+        """An empty list says so to people, and is an empty array to programs."""
+        assert run(app, "list").stdout == "There are no such records.\n"
+        assert document(app, "list") == []
+
+    def test_unknown_waiters(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the server does not tell who waits, that is said."""
+        claim(app)
+        store = store_of(app)
+        monkeypatch.setattr(
+            type(store), "_with_waiters", lambda _, sights: [unknown(sight) for sight in sights]
+        )
+        assert "unknown" in run(app, "list").stdout
+
+
+def unknown(sight: Sight) -> Sight:
+    return Sight(sight.key, sight.record, sight.life, sight.octets, sight.lease, None)
+
+
+class TestStats:
+    def test_counts(self, app: Flask) -> None:
+        """Records are counted by state, with their octets and the age of the oldest."""
+        lapse(store_of(app), claim(app, "a"))
+        complete(app, "b")
+        damage(app, "c")
+        with store_of(app).listen(claim(app, "d"), 5):
+            found = document(app, "stats")
+        assert found.pop("octets") > 100
+        assert found.pop("oldest_in_progress") > found.pop("oldest_completed")
+        assert found == {
+            "records": 4, "in_progress": 2, "lapsed": 1, "waited_for": 1, "completed": 1,
+            "unreadable": 1,
+        }  # fmt: skip
+
+    def test_for_people(self, app: Flask) -> None:
+        """The same in words."""
+        complete(app)
+        lines = run(app, "stats").stdout.splitlines()
+        assert lines[0].startswith("Records       1, ")
+        assert lines[4].startswith("Completed     1, the oldest ")
+        assert document(app, "stats")["oldest_in_progress"] is None

@@ -1,0 +1,100 @@
+"""Finding a record by the client's key, or by the record's name."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from flask_idempotent.state import EXTENSION
+from tests.cli.harness import complete, document, name, run
+from tests.web import post
+
+
+class TestKey:
+    def test_anonymous(self, app: Flask) -> None:
+        """Without more said, a key is looked for in the anonymous scope, quoted or not."""
+        post(app, "order-1", "/orders")
+        assert document(app, "show", "order-1")["storage_key"] == name("order-1")
+        assert document(app, "show", '"order-1"')["status"] == 201
+
+    def test_authorization(self, app: Flask) -> None:
+        """The header's owner is found; the header is asked for, never an argument."""
+        sent = "Bearer sécret".encode().decode("latin-1")  # As servers hand octets over.
+        post(app, "k", "/orders", headers={"Authorization": sent})
+        assert run(app, "show", "k").exit_code == 1
+        found = run(app, "show", "k", "--authorization", text="Bearer sécret\n")
+        assert "completed" in found.stdout
+        assert "cret" not in found.output
+
+    def test_authorization_on_a_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal the header is typed without being shown."""
+        post(app, "k", "/orders", headers={"Authorization": "Bearer secret"})
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        found = run(app, "show", "k", "--authorization", text="Bearer secret\n")
+        assert "completed" in found.stdout
+        assert "secret" not in found.output
+
+    def test_signed_in_user(self, app: Flask) -> None:
+        """Flask-Login's user of the default scope is found by the id in the session."""
+        client = app.test_client()
+        with client.session_transaction() as session:
+            session["_user_id"] = "7"
+        client.post("/orders", headers={"Idempotency-Key": "k"})
+        assert document(app, "show", "k", "--user", "7")["status"] == 201
+        missing = run(app, "show", "k", "--user", "8")
+        assert (missing.exit_code, missing.stdout) == (1, "")
+        assert "no record of the key 'k' in this scope" in missing.stderr
+
+    def test_scope_function(self, app: Flask) -> None:
+        """Of a view with a scope function, the scope's own value is given, text or octets."""
+        post(app, "k", "/tenants", headers={"X-Tenant": "acme"})
+        found = document(app, "show", "k", "--path", "/tenants", "--scope", "acme")
+        assert found["storage_key"] == name("k", b"acme")
+
+    def test_hint_where_nothing_is_found(self, app: Flask) -> None:
+        """Who finds nothing is told whose keys were looked at, and how to say another's."""
+        assert "add --authorization, --user" in run(app, "show", "k").stderr
+        assert "--scope VALUE" in run(app, "show", "k", "--path", "/tenants").stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["--scope", "acme"], "--scope is for views with a scope function"),
+            (["--path", "/tenants", "--user", "7"], "--user and --authorization are for the"),
+            (["--storage-key", "--user", "7"], "leave out whose key it is"),
+            (["--path", "/none"], "POST /none leads to no view: Not Found"),
+            (["--path", "/orders", "--method", "put"], "leads to no view: Method Not Allowed"),
+            (["--path", "/free"], "POST /free is not protected"),
+        ],
+    )
+    def test_options_that_do_not_fit(
+        self, app: Flask, arguments: list[str], complaint: str
+    ) -> None:
+        """Options that make no sense for the view are a usage error that says why."""
+        result = run(app, "show", "k", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert complaint in result.stderr
+
+    def test_key_that_no_client_can_send(self, app: Flask) -> None:
+        """A quoted key must be one that a header may have."""
+        result = run(app, "show", '"open')
+        assert result.exit_code == 2
+        assert "no valid String" in result.stderr
+
+
+class TestName:
+    def test_of_a_log_line(self, app: Flask) -> None:
+        """A record is found by its name, with the application's prefix."""
+        found = complete(app)
+        assert document(app, "show", "--storage-key", found)["storage_key"] == found
+        missing = run(app, "show", "--storage-key", name("other"))
+        assert missing.exit_code == 1
+        assert name("other") in missing.stderr
+
+    @pytest.mark.parametrize("text", ["k", "sessions:1", "OTHER_{" + "a" * 27 + "}"])
+    def test_other_names(self, app: Flask, text: str) -> None:
+        """Nothing but a record's name is taken, so that nothing else on the server is touched."""
+        app.extensions[EXTENSION].engine.store._client.execute("SET", text, "precious")
+        result = run(app, "release", "--storage-key", text, "--yes", "--even", "unreadable")
+        assert result.exit_code == 2
+        assert "is no record's name" in result.stderr

@@ -1,0 +1,89 @@
+"""The doctor's checks of how an application is served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_idempotent.doctor import serving
+from flask_idempotent.doctor.findings import Finding
+from flask_idempotent.doctor.gunicorn import Gunicorn
+from flask_idempotent.policy import protected_routes
+from flask_idempotent.state import state_of
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.urls import open_store
+from tests.conftest import MakeApp
+
+REDIS = open_store("redis://", "tests")
+
+
+def examined(
+    app: Flask, store: Store = REDIS, gunicorn: Gunicorn | None = None
+) -> dict[str, Finding]:
+    routes = list(protected_routes(app))
+    found = serving.examine(app, store, state_of(app).settings(), routes, gunicorn)
+    return {finding.check: finding for finding in found}
+
+
+def shop(make_app: MakeApp, config: dict[str, Any] | None = None, **overrides: Any) -> Flask:
+    app = make_app(config=config, methods=["POST"], **overrides)
+    app.add_url_rule("/orders", view_func=lambda: "", endpoint="orders", methods=["POST"])
+    return app
+
+
+class TestStore:
+    @pytest.mark.parametrize(
+        ("testing", "workers", "level"),
+        [(True, 1, "note"), (False, 1, "warning"), (True, 2, "error")],
+    )
+    def test_memory(self, make_app: MakeApp, testing: bool, workers: int, level: str) -> None:
+        """memory:// is right for tests, doubtful elsewhere, and wrong with several workers."""
+        app = shop(make_app, {"TESTING": testing})
+        found = examined(app, MemoryStore(), Gunicorn(("WEB_CONCURRENCY",), workers=workers))
+        assert found["store"].level == level
+
+    @pytest.mark.parametrize(("testing", "level"), [(True, "note"), (False, "warning")])
+    def test_embedded(self, make_app: MakeApp, testing: bool, level: str) -> None:
+        """embedded:// forgets, which is right for development alone."""
+        app = shop(make_app, {"TESTING": testing, "REDIS_URL": "embedded://"})
+        assert examined(app)["store"].level == level
+
+    def test_server(self, make_app: MakeApp) -> None:
+        """Of a server nothing is said here."""
+        assert "store" not in examined(shop(make_app, {"REDIS_URL": "redis://"}))
+
+
+class TestTimes:
+    def test_short_lease(self, make_app: MakeApp) -> None:
+        """A lease that may end while the store is silent is a warning that names the routes."""
+        app = shop(make_app, lease=1)
+        assert examined(app)["lease"].level == "warning"
+        assert "every protected route" in examined(app)["lease"].text
+        assert "lease" not in examined(shop(make_app))
+
+    def test_unknown(self, make_app: MakeApp) -> None:
+        """Where gunicorn is not known, what was not compared is said."""
+        assert examined(shop(make_app))["gunicorn"].level == "note"
+
+    @pytest.mark.parametrize(
+        ("worker", "timeout", "level", "mend"),
+        [
+            ("sync", 30, "warning", "Set IDEMPOTENT_TIMEOUT below 30"),
+            ("sync", 90, "ok", ""),
+            ("sync", 0, "ok", ""),
+            ("gthread", 30, "ok", ""),
+            ("gevent", 30, "warning", "Set IDEMPOTENT_LEASE above 30"),
+            ("gevent", 20, "ok", ""),
+        ],
+    )
+    def test_gunicorn(
+        self, make_app: MakeApp, worker: str, timeout: int, level: str, mend: str
+    ) -> None:
+        """A waiter outlives no sync worker, and a busy greenlet's lease no gevent worker."""
+        gunicorn = Gunicorn(("gunicorn.conf.py",), timeout, 1, worker)
+        finding = examined(shop(make_app), gunicorn=gunicorn)["gunicorn"]
+        assert (finding.level, finding.mend[: len(mend)]) == (level, mend)
+        assert f"timeout {timeout} s (gunicorn.conf.py)" in finding.text

@@ -1,0 +1,176 @@
+"""The doctor's checks of the views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.views import MethodView
+from flask_login import LoginManager, login_required
+
+from flask_idempotent import idempotent
+from flask_idempotent.doctor import diagnose, views
+from flask_idempotent.doctor.findings import Finding
+from flask_idempotent.policy import protected_routes
+from tests.conftest import MakeApp
+
+View = Callable[..., Any]
+
+
+def roles_required(role: str) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def checked(*args: Any) -> Any:
+            return view(*args)
+
+        return checked
+
+    return decorate
+
+
+def timed(view: View) -> View:
+    @wraps(view)
+    def measured(*args: Any) -> Any:
+        return view(*args)
+
+    return measured
+
+
+def plain() -> str:
+    return ""
+
+
+def examined(app: Flask) -> dict[str, Finding]:
+    return {finding.check: finding for finding in views.examine(app, list(protected_routes(app)))}
+
+
+def add(app: Flask, path: str, view: View) -> None:
+    app.add_url_rule(path, view_func=view, endpoint=path, methods=["POST"])
+
+
+class TestRoutes:
+    def test_none(self, make_app: MakeApp) -> None:
+        """An application without a protected route has forgotten something."""
+        assert list(examined(make_app(wide=False))) == ["routes"]
+
+    def test_required(self, make_app: MakeApp) -> None:
+        """Routes that change something and run without a key are named, the first five."""
+        app = make_app(wide=False)
+        add(app, "/0", idempotent(required=True)(plain))
+        assert examined(app)["required"].level == "ok"
+        for number in range(1, 8):
+            add(app, f"/{number}", idempotent(plain))
+        app.add_url_rule("/read", view_func=idempotent(plain), endpoint="read")
+        found = examined(app)["required"]
+        assert found.level == "note"
+        assert "It is so for POST /1, POST /2, POST /3, POST /4, POST /5 and 2 more." in found.text
+
+
+class TestScope:
+    def test_nobody_is_known(self, make_app: MakeApp) -> None:
+        """The default scope without Flask-Login is a note: who else may be meant is not known."""
+        app = make_app(wide=False)
+        add(app, "/", idempotent(plain))
+        assert examined(app)["scope"].level == "note"
+        LoginManager(app)
+        assert examined(app)["scope"].level == "ok"
+
+    def test_scope_function(self, make_app: MakeApp) -> None:
+        """A scope function on every route leaves no question."""
+        app = make_app(wide=False)
+        add(app, "/", idempotent(scope=lambda request: "one")(plain))
+        assert examined(app)["scope"].level == "ok"
+
+
+class TestOrder:
+    @pytest.mark.parametrize(
+        "view",
+        [
+            idempotent(login_required(plain)),
+            idempotent(timed(roles_required("admin")(plain))),
+            timed(idempotent(login_required(plain))),
+            login_required(plain),
+        ],
+        ids=["login", "between", "around", "app-wide"],
+    )
+    def test_guard_behind(self, make_app: MakeApp, view: View) -> None:
+        """A decorator that lets callers in stands behind the check: it is named."""
+        app = make_app()
+        add(app, "/orders", view)
+        found = examined(app)["order"]
+        assert found.level == "warning"
+        assert "Put @idempotent below that decorator." in found.mend
+
+    def test_names(self, make_app: MakeApp) -> None:
+        """The route and the decorator are named."""
+        app = make_app(wide=False)
+        add(app, "/orders", idempotent(roles_required("admin")(plain)))
+        assert "It is so for POST /orders (@roles_required)." in examined(app)["order"].text
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            login_required(idempotent(plain)),
+            login_required(idempotent(timed(plain))),
+            roles_required("admin")(timed(idempotent(plain))),
+            idempotent.exempt(login_required(plain)),
+        ],
+        ids=["login", "with-others", "around-others", "exempt"],
+    )
+    def test_guard_before(self, make_app: MakeApp, view: View) -> None:
+        """A decorator that lets callers in stands before the check: nothing is wrong."""
+        app = make_app()
+        add(app, "/orders", view)
+        assert examined(app)["order"].level == "ok"
+
+    def test_class_based_views(self, make_app: MakeApp) -> None:
+        """Of a class, its decorators and those of its methods are looked at."""
+
+        class Wrong(MethodView):
+            decorators = [idempotent]  # noqa: RUF012
+
+            @login_required
+            def post(self) -> str:
+                return ""
+
+        class Right(MethodView):
+            decorators = [login_required]  # noqa: RUF012
+
+            @idempotent
+            def post(self) -> str:
+                return ""
+
+        app = make_app(wide=False)
+        app.add_url_rule("/wrong", view_func=Wrong.as_view("wrong"))
+        app.add_url_rule("/right", view_func=Right.as_view("right"))
+        found = examined(app)["order"]
+        assert "POST /wrong (@login_required)" in found.text
+        assert "/right" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("name", "guards"),
+    [
+        ("login_required", True), ("fresh_login_required", True), ("jwt_required", True),
+        ("roles_accepted", True), ("requires_auth", True), ("require_api_key", True),
+        ("permission_required", True), ("timed", False), ("require_json", False),
+        ("user_timezone", False), ("cached", False),
+    ],
+)  # fmt: skip
+def test_guards_are_known_by_name(name: str, guards: bool) -> None:
+    """A decorator is taken for a guard when its name says who may come in."""
+    assert (views._GUARD.fullmatch(name) is not None) is guards
+
+
+def test_diagnose(make_app: MakeApp, tmp_path: Any) -> None:
+    """Every check has its say."""
+    app = make_app()
+    add(app, "/", plain)
+    found = diagnose(app, {"WEB_CONCURRENCY": "2"}, tmp_path)
+    assert [(f.check, f.level.value) for f in found] == [
+        ("store", "error"), ("gunicorn", "warning"), ("required", "note"), ("scope", "note"),
+        ("order", "ok"),
+    ]  # fmt: skip

@@ -8,10 +8,8 @@ IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
 	"$$python" -c '$(IS_SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
 
-# Most tests run on every core; those that measure time under crowds and crashes have the machine
-# to themselves.
-SIDE_BY_SIDE := -m 'not chaos' -n auto --maxprocesses 8 --dist loadfile
-ALONE := -m chaos
+# Files of tests run side by side, one on each core; each starts servers of its own.
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
 
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 
@@ -28,8 +26,7 @@ demo: $(or $(wildcard .venv/dev.stamp),.venv/demo.stamp) ## Run the example shop
 
 .PHONY: test
 test: .venv/dev.stamp ## Run the tests and measure their coverage
-	.venv/bin/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report= --cov-fail-under=0
-	.venv/bin/python -m pytest $(ALONE) --cov --cov-append
+	.venv/bin/python -m pytest $(SIDE_BY_SIDE) --cov
 
 .PHONY: chaos
 chaos: .venv/dev.stamp ## Kill, stop and cut off for about twenty minutes, and count violations
@@ -68,12 +65,10 @@ test-all: $(SUPPORTED:%=test-%) test-min ## Run the tests on every supported Pyt
 .PHONY: $(SUPPORTED:%=test-%)
 $(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
 	.venv-$*/bin/python -m pytest $(SIDE_BY_SIDE)
-	.venv-$*/bin/python -m pytest $(ALONE)
 
 .PHONY: test-min
 test-min: .venv-min/min.stamp ## Run the tests on the oldest supported dependencies
 	.venv-min/bin/python -m pytest $(SIDE_BY_SIDE)
-	.venv-min/bin/python -m pytest $(ALONE)
 
 .PHONY: package
 package: .venv/dev.stamp ## Build the distributions and try the wheel in an empty environment

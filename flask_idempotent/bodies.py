@@ -205,27 +205,50 @@ def _check_what_was_read(request: Request) -> None:
 
 
 def _read(request: Request) -> IO[bytes]:
-    stream = request.stream
-    # The view's own access must find the buffer, not the spent stream.
-    del request.__dict__["stream"]
     announced = get_content_length(request.environ)
-    # An announced length was checked when the stream was made.
-    limit = request.max_content_length if announced is None else announced
-    size = 0
-    small = announced is not None and announced <= SPOOL_SIZE
-    buffer: IO[bytes] = io.BytesIO() if small else _Buffer(max_size=SPOOL_SIZE)
-    try:
-        for piece in read_pieces(stream):
-            size += len(piece)
-            buffer.write(piece)
-            if size == limit:
-                # Read in pieces, Werkzeug's stream refuses even this size; read at once, it cuts a
-                # longer one without a word.
-                if announced is None and any(read_pieces(request.environ["wsgi.input"])):
-                    raise RequestEntityTooLarge
-                break
-        if announced is not None and size < announced:
+    if announced is None:
+        buffer = _spooled(_unannounced(request))
+    elif announced > SPOOL_SIZE:
+        buffer = _spooled(_announced(request, announced))
+    else:
+        buffer = io.BytesIO(b"".join(_announced(request, announced)))
+    # The view's own access must find the buffer, not the spent stream.
+    request.__dict__.pop("stream", None)
+    return buffer
+
+
+def _announced(request: Request, left: int) -> Iterator[bytes]:
+    limit = request.max_content_length
+    if limit is not None and left > limit:
+        raise RequestEntityTooLarge
+    # Werkzeug's stream around it takes longer for a small body than all the rest here.
+    stream = request.environ["wsgi.input"]
+    while left:
+        piece = _piece(stream, min(left, PIECE_SIZE))
+        if not piece:
             raise ClientDisconnected
+        left -= len(piece)
+        yield piece
+
+
+def _unannounced(request: Request) -> Iterator[bytes]:
+    limit, size = request.max_content_length, 0
+    for piece in read_pieces(request.stream):
+        size += len(piece)
+        yield piece
+        if size == limit:
+            # Read in pieces, Werkzeug's stream refuses even this size; read at once, it cuts a
+            # longer one without a word.
+            if any(read_pieces(request.environ["wsgi.input"])):
+                raise RequestEntityTooLarge
+            return
+
+
+def _spooled(pieces: Iterator[bytes]) -> IO[bytes]:
+    buffer = _Buffer(max_size=SPOOL_SIZE)
+    try:
+        for piece in pieces:
+            buffer.write(piece)
     except BaseException:
         buffer.close()
         raise
@@ -237,13 +260,14 @@ def read_pieces(stream: IO[bytes]) -> Iterator[bytes]:
 
     :raises ClientDisconnected: when the client went away, whatever the server calls it.
     """
-    while True:
-        try:
-            piece = stream.read(PIECE_SIZE)
-        except HTTPException:
-            raise
-        except Exception as error:
-            raise ClientDisconnected from error
-        if not piece:
-            return
+    while piece := _piece(stream, PIECE_SIZE):
         yield piece
+
+
+def _piece(stream: IO[bytes], size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except HTTPException:
+        raise
+    except Exception as error:
+        raise ClientDisconnected from error

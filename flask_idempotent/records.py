@@ -199,10 +199,14 @@ def _response(
     payload: bytes,
 ) -> tuple[int | str, tuple[tuple[str, str], ...], bytes | None, float]:
     status, flat, body, time = _unpack(payload)
-    _require(_is_status(status) and type(time) is float)
-    _require(body is None or type(body) is bytes)
-    _require(type(flat) is list and len(flat) % 2 == 0)
-    _require({str}.issuperset(map(type, flat)))
+    _require(
+        _is_status(status)
+        and type(time) is float
+        and (body is None or type(body) is bytes)
+        and type(flat) is list
+        and len(flat) % 2 == 0
+        and {str}.issuperset(map(type, flat))
+    )
     return status, tuple(zip(flat[::2], flat[1::2], strict=True)), body, time
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import HTTP_STATUS_CODES, parse_list_header
+from werkzeug.http import HTTP_STATUS_CODES
 
 from flask_idempotent.settings import NEVER_KEPT
 
@@ -58,8 +58,9 @@ def status_of(response: Response) -> int | str:
 
 def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The headers that a replay repeats, in their order."""
-    named = parse_list_header(",".join(response.headers.getlist("Connection")))
-    never = NEVER_KEPT | {name.lower() for name in named}
+    # Tokens alone, so that a comma always parts two of them (RFC 9110, 7.6.1).
+    named = ",".join(response.headers.getlist("Connection")).split(",")
+    never = NEVER_KEPT.union(name.strip().lower() for name in named)
 
     def keeps(name: str) -> bool:
         if name in never:

@@ -161,6 +161,7 @@ class TestKeptHeaders:
             pytest.param(["X-Hop"], id="R1-one"),
             pytest.param(["close, x-hop"], id="R1-list"),
             pytest.param(["close", "X-HOP , Other"], id="R1-two-headers"),
+            pytest.param(["x-hop", '"'], id="R1-beside-what-is-no-token"),
         ],
     )
     def test_connection_names_headers(self, connection: list[str]) -> None:

@@ -175,7 +175,7 @@ class Client:
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
         replies = self._exchange([("EVALSHA", script.digest, 1, *call) for call in calls])
-        if any(isinstance(reply, NoScriptError) for reply in replies):
+        if NoScriptError in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
             replies = self._exchange([("EVAL", script.source, 1, *call) for call in calls])
         return _translated(replies)

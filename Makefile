@@ -10,6 +10,8 @@ PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
 
 # Files of tests run side by side, one on each core; each starts servers of its own.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
+# Crowds, crashes, browsers and the pages' examples are tried by `make test`, on the newest one.
+ON_EVERY_PYTHON := tests --ignore=tests/chaos --ignore=tests/examples
 
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 
@@ -64,11 +66,11 @@ test-all: $(SUPPORTED:%=test-%) test-min ## Run the tests on every supported Pyt
 
 .PHONY: $(SUPPORTED:%=test-%)
 $(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
-	.venv-$*/bin/python -m pytest $(SIDE_BY_SIDE)
+	.venv-$*/bin/python -m pytest $(SIDE_BY_SIDE) $(ON_EVERY_PYTHON)
 
 .PHONY: test-min
 test-min: .venv-min/min.stamp ## Run the tests on the oldest supported dependencies
-	.venv-min/bin/python -m pytest $(SIDE_BY_SIDE)
+	.venv-min/bin/python -m pytest $(SIDE_BY_SIDE) $(ON_EVERY_PYTHON)
 
 .PHONY: package
 package: .venv/dev.stamp ## Build the distributions and try the wheel in an empty environment

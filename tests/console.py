@@ -109,7 +109,13 @@ class Console:
     def _end_server(self) -> None:
         if self._server is not None and self._server.poll() is None:
             os.killpg(self._server.pid, signal.SIGINT)
-            self._server.wait(20)
+            try:
+                self._server.wait(5)
+            except subprocess.TimeoutExpired:
+                # Between its fork and its signal handlers a worker of gunicorn does not hear that
+                # it is to end; gunicorn would give it 30 seconds.
+                os.killpg(self._server.pid, signal.SIGKILL)
+                self._server.wait()
 
     def close(self) -> None:
         self._end_server()

@@ -19,6 +19,8 @@ START_SECONDS = 30
 
 COMMANDS = {
     "gunicorn": ["-m", "gunicorn", "--worker-class", "gthread", "--threads", "4",
+                 # A worker may not hear that it is to end between its fork and its handlers.
+                 "--graceful-timeout", "3",
                  "--bind", "127.0.0.1:{port}", "{app}"],
     "waitress": ["-m", "waitress", "--threads", "4", "--listen", "127.0.0.1:{port}", "{app}"],
     "dev": ["-m", "flask", "--app", "{app}", "run", "--port", "{port}"],

@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.examples import workers
 from tests.servers import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "docs" / "examples" / "shop"
 START_SECONDS = 30
+WORKERS = 2
 
 
 class Answer:
@@ -78,8 +81,9 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
     commands = {
         "dev": [sys.executable, str(SHOP / "app.py"), "--port", str(port)],
         "gunicorn": [
-            sys.executable, "-m", "gunicorn", "--chdir", str(SHOP), "app:app", "--workers", "2",
-            "--threads", "4", "--bind", f"127.0.0.1:{port}",
+            sys.executable, "-m", "gunicorn", "--chdir", str(SHOP), "app:app",
+            "--config", workers.__file__, "--workers", str(WORKERS), "--threads", "4",
+            "--bind", f"127.0.0.1:{port}",
             # Between its fork and its signal handlers a worker does not hear that it is to end;
             # then gunicorn ends it by force, after this time instead of its 30 seconds.
             "--graceful-timeout", "3",
@@ -99,11 +103,18 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
         start_new_session=True,
     )
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(line)
+
+    reader = threading.Thread(target=read)
     reader.start()
     base = f"http://127.0.0.1:{port}"
     try:
         _until_it_answers(base, process, lines)
+        if kind == "gunicorn":
+            until(lambda: sum(workers.READY in line for line in lines) == WORKERS, START_SECONDS)
         yield Shop(base, process)
     finally:
         process.send_signal(signal.SIGINT)

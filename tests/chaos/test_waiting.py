@@ -69,37 +69,42 @@ class TestWakeUp:
     def test_subscriber_is_killed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
         """A subscriber that is killed again and again costs no waiter more than the poll."""
 
-        def kill() -> None:
-            clean_valkey.client.client_kill_filter(_type="pubsub")
+        killed: list[int] = []
 
-        self._wake_up(clean_valkey, make_door, clean_valkey.url, repeated(kill, 0.03))
+        def kill() -> None:
+            if count := clean_valkey.client.client_kill_filter(_type="pubsub"):
+                killed.append(count)
+
+        with repeated(kill, 0.03):
+            self._wake_up(clean_valkey, make_door, clean_valkey.url, broken=lambda: bool(killed))
 
     def test_subscriber_is_deaf(self, clean_valkey: Server, make_door: MakeDoor) -> None:
         """A connection that stands and delivers no message costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.message_faults.append(Fault(b"$7\r\nmessage\r\n", "swallow", times=1 << 30))
-            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
-            assert proxy.happened
+            channels = clean_valkey.client.pubsub_channels
+            self._wake_up(clean_valkey, make_door, proxy.url, broken=lambda: len(channels()) == 4)
+            until(lambda: proxy.happened)
 
     def test_subscriber_is_refused(self, clean_valkey: Server, make_door: MakeDoor) -> None:
         """A subscription that never stands costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "cut before", times=1 << 30))
-            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
-            assert len(proxy.happened) > 1
+            self._wake_up(
+                clean_valkey, make_door, proxy.url, broken=lambda: len(proxy.happened) > 1
+            )
 
     def test_subscriber_is_never_confirmed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
         """A subscription that is taken without a word costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "swallow", times=1 << 30))
-            self._wake_up(clean_valkey, make_door, proxy.url, ExitStack())
-            assert proxy.happened
+            self._wake_up(clean_valkey, make_door, proxy.url, broken=lambda: bool(proxy.happened))
 
     def _wake_up(
-        self, server: Server, make_door: MakeDoor, url: str, trouble: Any, keys: int = 4
+        self, server: Server, make_door: MakeDoor, url: str, broken: Callable[[], bool]
     ) -> None:
         ended: dict[str, float] = {}
-        gates = {f"key-{number}": Gate() for number in range(keys)}
+        gates = {f"key-{number}": Gate() for number in range(4)}
 
         def view() -> bytes:
             key = request.headers["Idempotency-Key"]
@@ -107,13 +112,13 @@ class TestWakeUp:
             return key.encode()
 
         owner, other = make_door(server.url, view), make_door(url, view)
-        with trouble, ThreadPoolExecutor(keys * 4) as pool:
+        with ThreadPoolExecutor(4 * len(gates)) as pool:
             owners = {key: pool.submit(timed, owner, key) for key in gates}
             for gate in gates.values():
                 gate.reached()
 
             waiters = [(key, pool.submit(timed, other, key)) for key in gates for _ in range(3)]
-            until(lambda: other.engine._waiters == len(waiters))
+            until(lambda: other.engine._waiters == len(waiters) and broken())
             for key, gate in gates.items():
                 gate.open()
                 assert owners[key].result().body == key.encode()

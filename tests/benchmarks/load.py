@@ -24,6 +24,8 @@ from tests.serving import connected, serving
 
 WORKERS = 2
 _CONNECTIONS = 16
+#: What one worker takes at most; else one may have them all, and the other nothing to do.
+_OF_ONE_WORKER = 12
 _SCRIPT = Path(__file__).with_name("load.lua")
 #: What the generators are told: no keys, fresh ones, or one for all requests.
 _KINDS = {"no key": "none", "first": "fresh", "replay": None}
@@ -97,7 +99,11 @@ def _served(bench: Bench, name: str, folder: Path) -> AbstractContextManager[int
     if not bench.size.apart:
         return _in_this_process(make(name, bench.server.url))
     app = f"tests.benchmarks.contestants:make({name!r})"
-    environment = {"REDIS_URL": bench.server.url, "WEB_CONCURRENCY": str(WORKERS)}
+    environment = {
+        "REDIS_URL": bench.server.url,
+        "WEB_CONCURRENCY": str(WORKERS),
+        "GUNICORN_CMD_ARGS": f"--worker-connections {_OF_ONE_WORKER}",
+    }
     return serving("gunicorn", app, folder, **environment)
 
 

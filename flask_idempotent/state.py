@@ -73,7 +73,8 @@ class State(ProcessBound):
 
     def prepare(self, app: Flask, **_: object) -> None:
         """Note, from the first request on, what is read of a body before the view's turn comes."""
-        request_started.disconnect(self.prepare, app)
+        # Not for this sender alone: blinker would go on looking for receivers at every request.
+        request_started.disconnect(self.prepare)
         # From now on Flask takes no more such functions; most applications have none.
         again, self.prepared = self.prepared, True
         if again or not app.before_request_funcs:

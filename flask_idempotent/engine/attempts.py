@@ -121,7 +121,10 @@ class Attempt:
                     return outcome
                 patience = until - time.monotonic()
                 if patience > 0:
-                    pause = _until_the_next_look(patience, outcome.left, failure is not None)
+                    if bell.leads or failure is not None:
+                        pause = _until_the_next_look(patience, outcome.left, failure is not None)
+                    else:
+                        pause = _until_the_last_look(patience)
                     completed = bell.wait(pause)
                     if completed is not None:
                         return self._judge(completed)
@@ -148,6 +151,10 @@ def _until_the_next_look(patience: float, left: float, failed: bool) -> float:
         # It is not asked more often for a lease that may be over; and it may have fallen silent,
         # so that the last look must begin in time.
         return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience
-    # It may fall silent now: the last poll comes so early that it is known before our time is over.
-    poll = min(POLL_EVERY, patience - _REPLY_WITHIN) if patience > POLL_EVERY else patience
-    return min(poll, left)
+    return min(POLL_EVERY, _until_the_last_look(patience), left)
+
+
+def _until_the_last_look(patience: float) -> float:
+    # The store may fall silent: the last look comes so early that it is known before our time is
+    # over.
+    return patience - _REPLY_WITHIN if patience > POLL_EVERY else patience

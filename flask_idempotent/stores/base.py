@@ -7,14 +7,13 @@ that lost a reply sends its command again. Times are milliseconds.
 from __future__ import annotations
 
 import enum
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from flask_idempotent.errors import StoreError
 from flask_idempotent.records import Answered, Completed, InProgress, Record
+from flask_idempotent.stores.bells import Bell
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,57 +96,6 @@ class Sight:
     def lapsed(self) -> bool:
         """Whether it is in progress and its owner died or stands still."""
         return self.lease is not None and self.lease <= 0
-
-
-class News:
-    """A completed record that wakes several waiters; fetched once for all of them.
-
-    :param fetch: gets the record, or None when there is none to be had.
-    """
-
-    def __init__(self, fetch: Callable[[], Record | None]) -> None:
-        self._fetch = fetch
-        self._lock = threading.Lock()
-        self._fetched = False
-        self._record: Record | None = None
-
-    def record(self) -> Record | None:
-        """The record, or None when it must be asked for with another claim."""
-        if self._fetched:
-            return self._record
-        with self._lock:
-            if not self._fetched:
-                try:
-                    self._record = self._fetch()
-                except StoreError:
-                    self._record = None
-                self._fetched = True
-            return self._record
-
-
-class Bell:
-    """Wakes one waiter."""
-
-    def __init__(self) -> None:
-        self._rung = threading.Event()
-        self._news: News | None = None
-
-    def ring(self, news: News | None = None) -> None:
-        """Wake the waiter, with a completed record or to claim again."""
-        self._news = news
-        self._rung.set()
-
-    def wait(self, seconds: float) -> Completed | None:
-        """Sleep until the bell rings.
-
-        :returns: the completed record; None when the time is over, or to claim again.
-        :raises RecordUnreadable: when the record that came has damaged bytes.
-        """
-        if not self._rung.wait(seconds):
-            return None
-        self._rung.clear()
-        record = self._news.record() if self._news is not None else None
-        return record if isinstance(record, Completed) else None
 
 
 class Store(ABC):

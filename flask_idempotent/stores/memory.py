@@ -14,16 +14,15 @@ from dataclasses import dataclass, replace
 from flask_idempotent.processes import ProcessBound
 from flask_idempotent.records import Completed, InProgress, Record, abridge, encode
 from flask_idempotent.stores.base import (
-    Bell,
     Busy,
     Claimed,
     Completion,
-    News,
     Renewal,
     Reply,
     Sight,
     Store,
 )
+from flask_idempotent.stores.bells import Bell, Bells, News
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class MemoryStore(ProcessBound, Store):
 
     def reset(self) -> None:
         self._lock = threading.Lock()
-        self._bells: dict[str, set[Bell]] = {}
+        self._bells: dict[str, Bells] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
@@ -73,8 +72,9 @@ class MemoryStore(ProcessBound, Store):
         self._sweep_at = max(1024, 2 * len(self._entries))
 
     def _ring(self, key: str, record: Completed | None = None) -> None:
-        for bell in self._bells.get(key, ()):
-            bell.ring(None if record is None else News(lambda: record))
+        bells = self._bells.get(key)
+        if bells is not None:
+            bells.ring(None if record is None else News(lambda: record))
 
     def claim(
         self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
@@ -160,17 +160,16 @@ class MemoryStore(ProcessBound, Store):
 
     @contextmanager
     def listen(self, key: str, seconds: float) -> Iterator[Bell]:
-        bell = Bell()
         with self._lock:
-            self._bells.setdefault(key, set()).add(bell)
+            bells = self._bells.setdefault(key, Bells())
+            bell = bells.join()
         try:
             yield bell
         finally:
             with self._lock:
-                bells = self._bells.get(key, set())
-                bells.discard(bell)
-                if not bells:
-                    self._bells.pop(key, None)
+                bells.leave(bell)
+                if not bells and self._bells.get(key) is bells:
+                    del self._bells[key]
 
     def read(self, key: str) -> Record | None:
         with self._lock:

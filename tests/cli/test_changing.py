@@ -8,6 +8,7 @@ from flask import Flask
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, store_of
 from tests.stores.harness import HOUR, answer, lapse
+from tests.waiting import until
 from tests.web import post
 
 
@@ -27,7 +28,7 @@ class TestRelease:
         lapse(store_of(app), found)
         with store_of(app).listen(found, 5) as bell:
             assert document(app, "release", "k", "--yes") == {"storage_key": found, "was": "lapsed"}
-            assert bell._rung.wait(5)
+            until(lambda: bell.rung)
 
     def test_no(self, app: Flask) -> None:
         """A no, and nobody to ask, change nothing and end with 1; stdout stays empty."""

@@ -10,7 +10,8 @@ from typing import Any
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.records import Completed, InProgress
-from flask_idempotent.stores.base import Bell, Completion, Renewal, Reply
+from flask_idempotent.stores.base import Completion, Renewal, Reply
+from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
 
 KEY = "IDEMPOTENT_{engine}"
@@ -59,6 +60,8 @@ class Shaky(MemoryStore):
         self.before: dict[str, list[Before]] = {}
         self.after: dict[str, list[Before]] = {}
         self.calls: list[str] = []
+        #: The owners that claimed, in their order.
+        self.asked_by: list[bytes] = []
         self.listening = threading.Semaphore(0)
 
     def _around(self, name: str, work: Callable[[], Any]) -> Any:
@@ -71,6 +74,7 @@ class Shaky(MemoryStore):
         return result
 
     def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
+        self.asked_by.append(record.owner)
         result: Reply = self._around(
             "claim", lambda: super(Shaky, self).claim(key, record, **times)
         )

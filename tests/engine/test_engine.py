@@ -257,6 +257,50 @@ class TestWaiting:
         assert isinstance(waiter.result(), Replay)
         assert time.monotonic() - started < module.POLL_EVERY + 0.2
 
+    def test_one_polls_for_all(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Of the waiters for one key in a process one polls, whichever number they are."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        claim = engine.begin(order())
+        waiters = [background(engine.begin, order(timeout=60)) for _ in range(10)]
+        until(lambda: shaky.calls.count("claim") >= 1 + 2 * len(waiters))
+        shaky.asked_by.clear()
+        until(lambda: len(shaky.asked_by) >= 10)
+        assert len(set(shaky.asked_by)) == 1
+        finish(engine, claim)
+        assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
+
+    @pytest.mark.parametrize("left", ["its time is over", "it takes over"])
+    def test_next_one_polls(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+        left: str,
+    ) -> None:
+        """When the one that polled is gone, the next one polls: nobody misses the response."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.05)
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order())
+        first = background(engine.begin, order(timeout=0.3 if left == "its time is over" else 60))
+        assert shaky.listening.acquire(timeout=5)
+        others = [background(engine.begin, order(timeout=60)) for _ in range(3)]
+        until(lambda: engine._waiters == 4)
+        if left == "it takes over":
+            assert isinstance(claim, Claim)
+            engine.release(claim, "failed")
+            claim = first.result()
+        else:
+            assert isinstance(first.result(), Waiting)
+        finish(engine, claim)
+        assert all(isinstance(other.result(), Replay) for other in others)
+
     @pytest.mark.parametrize("limit", [0, 2])
     def test_limit(
         self, shaky: Shaky, background: Callable[..., Future[object]], limit: int

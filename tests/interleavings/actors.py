@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
-from flask_idempotent.stores.base import Bell
+from flask_idempotent.stores.bells import Bell
 from tests.interleavings.explore import Choice
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Listening(Point):
 
     @property
     def rung(self) -> bool:
-        return self.bell._rung.is_set()
+        return self.bell.rung
 
 
 class Resting(Point):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from flask_idempotent.records import InProgress, Record
 from flask_idempotent.stores.base import Renewal
 from tests.interleavings.case import KEY, LEASE
 from tests.stores.harness import NEVER, lapse
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.interleavings.world import World
@@ -33,9 +33,8 @@ class Mirror:
             if after.deadline != deadlines:
                 self._ends, self.lapsed = self._world.time.now + LEASE, False
         if isinstance(before, InProgress) and not isinstance(after, InProgress):
-            give_up = time.monotonic() + 5
-            for bell in self._world.bells:
-                bell._rung.wait(max(0.0, give_up - time.monotonic()))
+            # Each is told, but for those that were before.
+            until(lambda: all(bell.rung for bell in self._world.bells), 5)
 
     def advance(self) -> None:
         record = self._world.record()

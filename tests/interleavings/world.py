@@ -23,7 +23,8 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress, Record
-from flask_idempotent.stores.base import Bell, Store
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.actors import (
     Actor,

@@ -8,12 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import Answered, Completed, InProgress, encode
-from flask_idempotent.stores.base import Bell, Busy, Claimed, Completion, News, Store
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
 from tests.stores.harness import (
     HOUR,
-    NEVER,
     answer,
     expire,
     lapse,
@@ -22,6 +20,7 @@ from tests.stores.harness import (
     running,
     time_left,
 )
+from tests.waiting import until
 
 KEY = "IDEMPOTENT_{contract}"
 
@@ -325,10 +324,8 @@ class TestListen:
         """A release wakes the waiter with nothing: it is to claim again."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
-            ringing = threading.Event()
-            ring, bell.ring = bell.ring, lambda news=None: (ring(news), ringing.set())
             store.release(KEY, owner("ada"), expire=HOUR)
-            assert ringing.wait(5)
+            until(lambda: bell.rung)
             assert bell.wait(0) is None
 
     @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
@@ -344,7 +341,7 @@ class TestListen:
                 claim(store, running("cyd"))
             else:
                 store.release(KEY, owner("bob"), expire=HOUR)
-            assert bell._rung.wait(5)
+            until(lambda: bell.rung)
 
     def test_all_waiters_wake(self, store: Store) -> None:
         """Every waiter on a key hears its completion."""
@@ -389,10 +386,8 @@ class TestKeys:
         """Deleting counts what was there and wakes the waiters."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
-            ringing = threading.Event()
-            ring, bell.ring = bell.ring, lambda news=None: (ring(news), ringing.set())
             assert store.delete([KEY, "IDEMPOTENT_{none}"]) == 1
-            assert ringing.wait(5)
+            until(lambda: bell.rung)
         assert store.read(KEY) is None
 
     def test_delete_nothing(self, store: Store) -> None:
@@ -467,40 +462,3 @@ class TestInspect:
         if facts:
             assert (facts["transport"], facts["save"], facts["role"]) == ("loopback", "", "master")
             assert facts["maxmemory_policy"] == "noeviction"
-
-
-class TestNews:
-    def test_fetched_once(self) -> None:
-        """A large record is read once, however many waiters ask."""
-        reads: list[int] = []
-
-        def fetch() -> Completed:
-            reads.append(1)
-            return answer()
-
-        news = News(fetch)
-        with ThreadPoolExecutor(8) as pool:
-            records = list(pool.map(lambda _: news.record(), range(8)))
-        assert records == [answer()] * 8
-        assert len(reads) == 1
-
-    def test_failing_store_means_claim_again(self) -> None:
-        """Where the record cannot be read, the waiter claims again, which tells the truth."""
-
-        def fetch() -> Completed:
-            raise StoreUnavailable("down")
-
-        assert News(fetch).record() is None
-
-
-class TestBell:
-    def test_record_in_progress_means_claim_again(self) -> None:
-        """A record that is in progress again by the time it is read is no answer."""
-        bell = Bell()
-        bell.ring(News(lambda: running()))
-        assert bell.wait(0) is None
-
-    def test_silence(self) -> None:
-        """A bell that does not ring lets the time pass."""
-        assert Bell().wait(0) is None
-        assert NEVER > HOUR

@@ -25,16 +25,15 @@ from flask_idempotent.records import (
     encode,
 )
 from flask_idempotent.stores.base import (
-    Bell,
     Busy,
     Claimed,
     Completion,
-    News,
     Renewal,
     Reply,
     Sight,
     Store,
 )
+from flask_idempotent.stores.bells import Bell, News
 from flask_idempotent.stores.redis.client import Client, Script
 from flask_idempotent.stores.redis.subscriber import Subscriber
 
@@ -100,7 +99,12 @@ class RedisStore(Store):
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         data = encode(record)
         inline = int(len(data) <= INLINE_SIZE)
-        return Completion(self._client.run(self._complete, key, data, expire, self._suffix, inline))
+        code = self._client.run(self._complete, key, data, expire, self._suffix, inline)
+        completion = Completion(code)
+        if completion is Completion.STORED:
+            # Those who wait in this very process need not wait for the message.
+            self._subscriber.tell(key + self._suffix, News(lambda: record))
+        return completion
 
     def release(self, key: str, owner: bytes, *, expire: int) -> bool:
         return bool(self._client.run(self._release, key, owner, expire, self._suffix))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from flask_idempotent.errors import StoreError
 from flask_idempotent.processes import ProcessBound
-from flask_idempotent.stores.base import Bell, News
+from flask_idempotent.stores.bells import Bell, Bells, News
 
 if TYPE_CHECKING:
     from flask_idempotent.stores.redis.client import Feed
@@ -40,14 +40,10 @@ class _Channel:
 
     def __init__(self, read: Read) -> None:
         self.read = read
-        self.bells: set[Bell] = set()
+        self.bells = Bells()
         self.confirmed = threading.Event()
         # Those that may have missed a message, and look again as soon as we hear the channel.
         self.unsure: set[Bell] = set()
-
-    def ring(self, news: News | None = None) -> None:
-        for bell in self.bells:
-            bell.ring(news)
 
 
 class Subscriber(ProcessBound):
@@ -77,8 +73,7 @@ class Subscriber(ProcessBound):
 
         :param read: turns a message into news.
         """
-        bell = Bell()
-        channel = self._join(name, bell, read)
+        channel, bell = self._join(name, read)
         try:
             if not channel.confirmed.wait(seconds):
                 self._doubt(channel, bell)
@@ -86,18 +81,17 @@ class Subscriber(ProcessBound):
         finally:
             self._leave(name, channel, bell)
 
-    def _join(self, name: str, bell: Bell, read: Read) -> _Channel:
+    def _join(self, name: str, read: Read) -> tuple[_Channel, Bell]:
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
                 channel = self._channels[name] = _Channel(read)
                 self._wish("SUBSCRIBE", name)
-            channel.bells.add(bell)
-            return channel
+            return channel, channel.bells.join()
 
     def _leave(self, name: str, channel: _Channel, bell: Bell) -> None:
         with self._lock:
-            channel.bells.discard(bell)
+            channel.bells.leave(bell)
             channel.unsure.discard(bell)
             if not channel.bells and self._channels.get(name) is channel:
                 del self._channels[name]
@@ -143,8 +137,8 @@ class Subscriber(ProcessBound):
             for channel in self._channels.values():
                 if channel.confirmed.is_set():
                     channel.confirmed.clear()
-                    channel.unsure |= channel.bells
-                    channel.ring()
+                    channel.unsure.update(channel.bells)
+                    channel.bells.ring()
             return list(self._channels)
 
     def confirm(self, name: str) -> None:
@@ -163,7 +157,15 @@ class Subscriber(ProcessBound):
             channel = self._channels.get(name)
             # Before its confirmation, a message is for those who left the channel just now.
             if channel is not None and channel.confirmed.is_set():
-                channel.ring(channel.read(data))
+                channel.bells.ring(channel.read(data))
+
+    def tell(self, name: str, news: News) -> None:
+        """Wake the waiters of a channel with what this process has just stored."""
+        if name in self._channels:
+            with self._lock:
+                channel = self._channels.get(name)
+                if channel is not None:
+                    channel.bells.ring(news)
 
     @property
     def closing(self) -> bool:

@@ -14,10 +14,11 @@ from flask_idempotent.stores.base import Busy, Claimed, Completion
 from flask_idempotent.stores.redis import client as redis_client
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
-from tests.stores.harness import HOUR, answer, owner, renewal, running
+from tests.stores.harness import HOUR, answer, lapse, owner, renewal, running
 
 KEY = "IDEMPOTENT_{redis}"
 
@@ -215,29 +216,55 @@ class TestRecords:
 
     def test_databases_do_not_hear_each_other(self, server: Server) -> None:
         """A waiter in one database hears nothing of another, though pub/sub knows no databases."""
-        one = open_store(server.url, "tests")
+        one, again = open_store(server.url, "tests"), open_store(server.url, "tests")
         two = open_store(server.url.replace("/0", "/1"), "tests")
         try:
             with one.listen(KEY, 5) as bell:
                 two.complete(KEY, answer("bob"), expire=HOUR)
-                one.complete(KEY, answer("ada"), expire=HOUR)
+                again.complete(KEY, answer("ada"), expire=HOUR)
                 heard = bell.wait(5)
             assert isinstance(heard, Completed)
             assert heard.owner == owner("ada")
         finally:
             two.delete([KEY])
-            one.close()
-            two.close()
+            for store in (one, again, two):
+                store.close()
 
     def test_large_record_is_read_once(self, redis_store: RedisStore, server: Server) -> None:
         """However many waiters, a large response crosses the wire once for them."""
         claim(redis_store)
+        other = open_store(server.url, "tests")
         with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:
             server.reset_counts()
-            redis_store.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
+            other.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
             assert first.wait(5) == second.wait(5) == answer(body=b"x" * 50_000)
             # One GET inside the completing script, one of the waiters together.
             assert server.counts()["get"] == 2
+        other.close()
+
+    def test_own_waiters_need_no_message(
+        self, redis_store: RedisStore, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Waiters of the process that stored a response get it from there, however large."""
+        monkeypatch.setattr(Subscriber, "deliver", lambda *_: None)
+        claim(redis_store)
+        with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:
+            server.reset_counts()
+            redis_store.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
+            assert first.wait(0) == second.wait(0) == answer(body=b"x" * 50_000)
+            assert server.counts()["get"] == 1
+
+    def test_own_waiters_are_not_told_of_what_is_not_stored(
+        self, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A late response that does not become the key's wakes nobody."""
+        monkeypatch.setattr(Subscriber, "deliver", lambda *_: None)
+        claim(redis_store, "ada")
+        lapse(redis_store, KEY)
+        claim(redis_store, "bob")
+        with redis_store.listen(KEY, 5) as bell:
+            assert redis_store.complete(KEY, answer("ada"), expire=HOUR) is Completion.OFFERED
+            assert not bell.rung
 
 
 class _OldServer(socketserver.StreamRequestHandler):

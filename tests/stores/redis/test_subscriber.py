@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from flask_idempotent.records import decode, encode
-from flask_idempotent.stores.base import News
+from flask_idempotent.stores.bells import News
 from flask_idempotent.stores.redis import subscriber as module
 from flask_idempotent.stores.redis.client import Client, Feed
 from flask_idempotent.stores.redis.subscriber import Subscriber
@@ -102,11 +102,11 @@ class TestInterruptions:
         """A killed connection wakes the waiter to look, and is made again for the next message."""
         with subscriber.listen(NAME, 5, read) as bell:
             clean_valkey.client.client_kill_filter(_type="pubsub")
-            assert bell._rung.wait(5)
+            until(lambda: bell.rung)
             bell.wait(0)
             channel = subscriber._channels[NAME]
             assert channel.confirmed.wait(5)
-            until(lambda: bell._rung.is_set() or not channel.unsure)
+            until(lambda: bell.rung or not channel.unsure)
             bell.wait(0)
             clean_valkey.client.publish(NAME, encode(answer()))
             assert bell.wait(5) == answer()
@@ -172,7 +172,7 @@ class TestInterruptions:
         monkeypatch.setattr(module, "PING_AFTER", 0.1)
         with subscriber.listen(NAME, 5, read) as bell:
             proxy.go_silent()
-            assert bell._rung.wait(5), "the waiter was told that nobody hears for it"
+            until(lambda: bell.rung)  # Nobody hears for it.
             bell.wait(0)
             proxy.speak_again()
             assert subscriber._channels[NAME].confirmed.wait(5)
@@ -208,8 +208,12 @@ class TestInterruptions:
             for _ in range(30):
                 with subscriber.listen(NAME, 5, read) as bell:
                     clean_valkey.client.publish(NAME, encode(answer()))
-                    if bell.wait(5) != answer():
-                        missed.append(number)
+                    until_then = time.monotonic() + 5
+                    # Who is to lead next is woken to look, which is no message.
+                    while bell.wait(until_then - time.monotonic()) != answer():
+                        if time.monotonic() > until_then:
+                            missed.append(number)
+                            break
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(visit, range(8)))

@@ -1,0 +1,144 @@
+"""Bells: waking the requests of this process that wait for a key.
+
+A thousand threads that wake at the same moment all want Python's one lock, and get less done
+than one after the other. So a ring wakes a few, and each of these wakes one more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from flask_idempotent.errors import StoreError
+from flask_idempotent.records import Completed, Record
+
+#: How many of a key's waiters a ring wakes itself.
+_AT_ONCE = 2
+
+
+class News:
+    """A completed record that wakes several waiters; fetched once for all of them.
+
+    :param fetch: gets the record, or None when there is none to be had.
+    """
+
+    def __init__(self, fetch: Callable[[], Record | None]) -> None:
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._fetched = False
+        self._record: Record | None = None
+
+    def record(self) -> Record | None:
+        """The record, or None when it must be asked for with another claim."""
+        if self._fetched:
+            return self._record
+        with self._lock:
+            if not self._fetched:
+                try:
+                    self._record = self._fetch()
+                except StoreError:
+                    self._record = None
+                self._fetched = True
+            return self._record
+
+
+class Bell:
+    """Wakes one waiter.
+
+    :param leads: whether this waiter looks for all who wait here; see ``Bells``.
+    """
+
+    def __init__(self, *, leads: bool = True) -> None:
+        self.leads = leads
+        # Held until the bell rings; an event would take ten times as long.
+        self._silence = threading.Lock()
+        self._silence.acquire()
+        self._news: News | None = None
+        #: Those whom the last ring has not woken yet, and those of whom this one has woken one.
+        self._asleep: deque[Bell] = deque()
+        self._passed_on = self._asleep
+
+    @property
+    def rung(self) -> bool:
+        """Whether it rings, and nobody has heard it yet."""
+        return not self._silence.locked()
+
+    def expect(self, news: News | None, asleep: deque[Bell]) -> None:
+        """Have the waiter, once it wakes, read the news and wake one more."""
+        self._news, self._asleep = news, asleep
+
+    def ring(self, news: News | None = None) -> None:
+        """Wake this waiter alone, with a completed record or to claim again."""
+        self._news = news
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the waiter for what it expects."""
+        with suppress(RuntimeError):  # It rings already.
+            self._silence.release()
+
+    def wait(self, seconds: float) -> Completed | None:
+        """Sleep until the bell rings.
+
+        :returns: the completed record; None when the time is over, or to claim again.
+        :raises RecordUnreadable: when the record that came has damaged bytes.
+        """
+        if not self._silence.acquire(timeout=max(0.0, seconds)):
+            return None
+        self.pass_on()
+        record = self._news.record() if self._news is not None else None
+        return record if isinstance(record, Completed) else None
+
+    def pass_on(self) -> None:
+        """Wake one more, once for each ring."""
+        asleep = self._asleep
+        if asleep is not self._passed_on:
+            self._passed_on = asleep
+            wake_next(asleep)
+
+
+def wake_next(asleep: deque[Bell]) -> None:
+    with suppress(IndexError):
+        asleep.popleft().wake()
+
+
+class Bells:
+    """The waiters of one key in this process, in the order of their coming; used under a lock.
+
+    The first leads: it polls the store, and the others rely on it. When it leaves, whatever its
+    reason, the next one leads, and begins by looking.
+    """
+
+    def __init__(self) -> None:
+        self._bells: dict[Bell, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._bells)
+
+    def __iter__(self) -> Iterator[Bell]:
+        return iter(self._bells)
+
+    def join(self) -> Bell:
+        """Get a bell."""
+        bell = Bell(leads=not self._bells)
+        self._bells[bell] = None
+        return bell
+
+    def leave(self, bell: Bell) -> None:
+        """Give a bell back."""
+        del self._bells[bell]
+        bell.pass_on()
+        following = next(iter(self._bells), None)
+        if bell.leads and following is not None:
+            following.leads = True
+            following.wake()
+
+    def ring(self, news: News | None = None) -> None:
+        """Wake all of them, with a completed record or to claim again."""
+        asleep = deque(self._bells)
+        for bell in self._bells:
+            bell.expect(news, asleep)
+        for _ in range(_AT_ONCE):
+            wake_next(asleep)

@@ -74,6 +74,18 @@ class Script:
         path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
         self.source = path.read_bytes()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        # What is the same in every call is written once.
+        self._known = _framed(["EVALSHA", self.digest, 1])
+        self._unknown = _framed(["EVAL", self.source, 1])
+
+    def packed(self, call: Sequence[Any], *, known: bool = True) -> bytes:
+        """Write a call as the server reads it.
+
+        :param call: the key and the arguments.
+        :param known: whether the server has the script.
+        """
+        head = self._known if known else self._unknown
+        return b"*%d\r\n%b%b" % (3 + len(call), head, _framed(call))
 
 
 class Client:
@@ -103,6 +115,11 @@ class Client:
         self._encrypted = issubclass(pool.connection_class, SSLConnection)
         # redis-py's connections have no type annotations.
         self._connect: Callable[[], Any] = partial(pool.connection_class, **arguments)
+        # Not connected; but an unknown option is noticed here, at the start.
+        driver = getattr(self._connect(), "driver_info", None)
+        if driver is not None:
+            # Else redis-py reads its own version from its package's files for each connection.
+            self._connect = partial(self._connect, driver_info=driver)
         size = min(pool.max_connections, _MAX_CONNECTIONS)
         self._pool = Pool(self._connect, size, POOL_TIMEOUT)
 
@@ -110,10 +127,7 @@ class Client:
     def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
         """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address."""
         try:
-            client = cls(ConnectionPool.from_url(url), prepare)
-            # Not connected; but an unknown option in the address is noticed here, at the start.
-            client._connect()
-            return client
+            return cls(ConnectionPool.from_url(url), prepare)
         except TypeError as error:
             raise SettingsError(f"the store's address has an unknown option: {error}") from None
         except (ValueError, RedisError):
@@ -163,7 +177,7 @@ class Client:
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        return _translated(self._exchange(commands))
+        return _translated(self._exchange(b"".join(map(_packed, commands)), len(commands)))
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
@@ -174,15 +188,15 @@ class Client:
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        replies = self._exchange([("EVALSHA", script.digest, 1, *call) for call in calls])
+        replies = self._exchange(b"".join([script.packed(call) for call in calls]), len(calls))
         if NoScriptError in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
-            replies = self._exchange([("EVAL", script.source, 1, *call) for call in calls])
+            packed = b"".join([script.packed(call, known=False) for call in calls])
+            replies = self._exchange(packed, len(calls))
         return _translated(replies)
 
-    def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _exchange(self, packed: bytes, count: int) -> list[Any]:
         self._prepare()
-        packed = b"".join([_packed(command) for command in commands])
         started = time.monotonic()
         sent = False
         try:
@@ -191,11 +205,11 @@ class Client:
                 connection.connect()
                 sent = True
                 try:
-                    return _round_trip(connection, packed, len(commands))
+                    return _round_trip(connection, packed, count)
                 except _LOST:
                     if time.monotonic() - started > _RESEND_WITHIN:
                         raise
-                    return _round_trip(connection, packed, len(commands))
+                    return _round_trip(connection, packed, count)
             finally:
                 self._pool.give_back(connection)
         except _ERRORS as error:
@@ -247,10 +261,13 @@ class Feed:
 
 
 def _packed(command: Sequence[Any]) -> bytes:
+    return b"*%d\r\n%b" % (len(command), _framed(command))
+
+
+def _framed(parts: Sequence[Any]) -> bytes:
     # A third of redis-py's own time for it.
-    parts = [part if type(part) is bytes else str(part).encode() for part in command]
-    framed = [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
-    return b"*%d\r\n%b" % (len(parts), b"".join(framed))
+    octets = [part if type(part) is bytes else str(part).encode() for part in parts]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in octets])
 
 
 def _round_trip(connection: Any, packed: bytes, count: int) -> list[Any]:

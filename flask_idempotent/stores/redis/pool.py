@@ -19,6 +19,13 @@ class PoolExhausted(Exception):
     """Every connection stayed in use."""
 
 
+#: So many connections are opened as soon as they are wanted. More than this a process hardly keeps
+#: busy where the store is near, and to open one takes longer than to wait for the next to be free.
+_AT_ONCE = 8
+#: Seconds after which one is opened nevertheless: the store is far, or busy.
+_PATIENCE = 0.002
+
+
 class _Waiter:
     """Somebody who waits for a connection."""
 
@@ -57,18 +64,27 @@ class Pool(ProcessBound):
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            if self._made < self._size:
-                connection = self._connect()
-                self._made += 1
-                return connection
+            if self._made < min(_AT_ONCE, self._size):
+                return self._make()
             waiter = _Waiter()
             self._waiters.append(waiter)
+            may_grow = self._made < self._size
+        if may_grow and not waiter.served.wait(_PATIENCE):
+            with self._lock:
+                if waiter.connection is None and self._made < self._size:
+                    self._waiters.remove(waiter)
+                    return self._make()
         waiter.served.wait(self._timeout)
         with self._lock:
             if waiter.connection is None:
                 self._waiters.remove(waiter)
                 raise PoolExhausted(f"all {self._size} connections are in use")
         return waiter.connection
+
+    def _make(self) -> Any:
+        connection = self._connect()
+        self._made += 1
+        return connection
 
     def give_back(self, connection: Any) -> None:
         """Make a connection free for the next command."""

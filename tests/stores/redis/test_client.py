@@ -230,6 +230,14 @@ class TestSecrets:
 
 
 class TestMaking:
+    def test_driver_is_looked_up_once(self) -> None:
+        """What redis-py says of itself to the server is found out once, not for each connection."""
+        client = Client.from_url("redis://localhost")
+        one, other = client._connect(), client._connect()
+        assert one is not other
+        # Releases before 7.2 keep it elsewhere.
+        assert getattr(one, "driver_info", None) is getattr(other, "driver_info", None)
+
     @pytest.mark.parametrize("url", ["redis://:s3/cret@h:1/0", "redis://h:s3cret/0"])
     def test_bad_address(self, url: str) -> None:
         """An address that redis-py cannot use is a settings error that quotes none of it."""

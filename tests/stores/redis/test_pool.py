@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from flask_idempotent.stores.redis import pool as module
 from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
 from tests.waiting import until
 
@@ -40,6 +41,28 @@ class TestPool:
         waiting = background(pool.take)
         pool.give_back(only)
         assert waiting.result(5) is only
+
+    def test_rather_waits_than_opens_many(
+        self, background: Callable[..., Future[object]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Beyond a few, who finds none free waits a moment before another is opened."""
+        monkeypatch.setattr(module, "_PATIENCE", 10.0)
+        pool = Pool(Connection, module._AT_ONCE + 1, 10.0)
+        lent = [pool.take() for _ in range(module._AT_ONCE)]
+        waiting = background(pool.take)
+        until(lambda: pool._waiters)
+        pool.give_back(lent[0])
+        assert waiting.result(5) is lent[0]
+        assert pool._made == module._AT_ONCE
+
+    def test_opens_more_where_none_comes_back(self) -> None:
+        """A store that takes its time gets more connections, up to the limit."""
+        pool = Pool(Connection, module._AT_ONCE + 2, 0.05)
+        lent = {pool.take() for _ in range(module._AT_ONCE + 2)}
+        assert len(lent) == module._AT_ONCE + 2
+        assert not pool._waiters
+        with pytest.raises(PoolExhausted):
+            pool.take()
 
     def test_in_turn(self, background: Callable[..., Future[object]]) -> None:
         """Who waits longest is served first, before anybody who comes now."""

@@ -33,11 +33,6 @@ FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-dat
 Form = tuple["MultiDict[str, str]", "MultiDict[str, FileStorage]"]
 
 
-def is_form(request: Request) -> bool:
-    """Say whether the body is a form that may carry the key."""
-    return request.mimetype in FORM_TYPES
-
-
 #: Where a request's environment holds its watched stream, whoever wraps that.
 _WATCHED = "flask_idempotent.input"
 
@@ -99,6 +94,10 @@ class Body:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._buffer: IO[bytes] | None = None
+        #: Type and subtype in lower case, without parameters.
+        self.mimetype = request.mimetype
+        #: Whether it is a form, which may carry the key.
+        self.is_form = self.mimetype in FORM_TYPES
 
     def buffer(self, problem_base: str) -> None:
         """Read the body whole.
@@ -127,7 +126,7 @@ class Body:
             return True
         if "form" in state:
             # Looking for fields in another type of body leaves its stream unread.
-            return is_form(self._request)
+            return self.is_form
         watched = self._request.environ.get(_WATCHED)
         return "stream" in state and (watched is None or watched.given > 0)
 
@@ -169,7 +168,7 @@ class Body:
         parser.silent = False
         try:
             _, fields, files = parser.parse(
-                self._buffer, request.mimetype, request.content_length, request.mimetype_params
+                self._buffer, self.mimetype, request.content_length, request.mimetype_params
             )
         except ValueError:
             self.malformed = True

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from flask_idempotent.bodies import Body, is_form, read_pieces
+from flask_idempotent.bodies import Body, read_pieces
 from flask_idempotent.keys import framed
 from flask_idempotent.records import FINGERPRINT_SIZE
 
@@ -38,13 +38,13 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
             request.root_path,
             request.path,
             _query(request, settings.field),
-            request.mimetype,
+            body.mimetype,
             request.host if host else None,
         )
     )
-    if is_form(request):
+    if body.is_form:
         _update_form(digest, body, settings)
-    if not is_form(request) or body.malformed:
+    if not body.is_form or body.malformed:
         # The body comes last and alone has no length before it: nothing can follow it.
         for piece in body.pieces():
             digest.update(piece)

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
 from flask_idempotent import problems, signals
-from flask_idempotent.bodies import Body, is_form
+from flask_idempotent.bodies import Body
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
@@ -114,7 +114,7 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         if settings.key is not None:
             key = settings.key(current)
             return None if key is None else check_custom(key, settings)
-        key = find_key(current, settings, _form_keys(settings, current, body))
+        key = find_key(current, settings, _form_keys(settings, body))
         if key is None:
             # As ever, what a key finder finds empty is no key.
             found = (finder(current) for finder in state.key_finders)
@@ -129,8 +129,8 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
     return key
 
 
-def _form_keys(settings: Settings, current: Request, body: Body) -> list[str]:
-    if not is_form(current):
+def _form_keys(settings: Settings, body: Body) -> list[str]:
+    if not body.is_form:
         return []
     body.buffer(settings.problem_base)
     if not body.mentions(settings.field):

@@ -14,7 +14,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from flask_idempotent.bodies import PIECE_SIZE, SPOOL_SIZE, Body, is_form, read_pieces
+from flask_idempotent.bodies import PIECE_SIZE, SPOOL_SIZE, Body, read_pieces
 from flask_idempotent.problems import BodyIncomplete
 from tests.conftest import MakeApp
 
@@ -114,7 +114,7 @@ class TestIsForm:
     )
     def test_by_type(self, content_type: str, form: bool) -> None:
         """A body is a form by its media type, whatever its case and parameters."""
-        assert is_form(announced(b"", CONTENT_TYPE=content_type)) is form
+        assert Body(announced(b"", CONTENT_TYPE=content_type)).is_form is form
 
 
 class TestBuffer:

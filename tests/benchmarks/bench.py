@@ -15,6 +15,8 @@ class Size:
     """How much is measured.
 
     :param rounds: how often everyone has a turn.
+    :param anew: how often everyone is started for these: where the code and data of a process
+        happen to lie makes a difference of some per cent, which is nobody's merit.
     :param calls: requests in one turn.
     :param records: how many records the memory is measured over.
     :param waiters: how many requests wait in a small group.
@@ -31,6 +33,7 @@ class Size:
     """
 
     rounds: int = 60
+    anew: int = 4
     calls: int = 100
     records: int = 10_000
     waiters: int = 32
@@ -48,7 +51,7 @@ class Size:
 
 FULL = Size()
 TINY = Size(
-    rounds=2, calls=2, records=10, waiters=2, crowd=4, wakes=1, live=(10, 20), held=(1, 2),
+    rounds=2, anew=1, calls=2, records=10, waiters=2, crowd=4, wakes=1, live=(10, 20), held=(1, 2),
     seconds=0.05, loads=1, starts=1, samples=50, settle=0.01, apart=False,
 )  # fmt: skip
 

@@ -63,12 +63,24 @@ class Pool(ProcessBound):
                 return connection
             waiter = _Waiter()
             self._waiters.append(waiter)
-        waiter.served.wait(self._timeout)
+        try:
+            waiter.served.wait(self._timeout)
+        except BaseException:
+            self._withdraw(waiter)
+            raise
         with self._lock:
             if waiter.connection is None:
                 self._waiters.remove(waiter)
                 raise PoolExhausted(f"all {self._size} connections are in use")
         return waiter.connection
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        # A signal's handler or gevent interrupted it: its turn is the next one's.
+        with self._lock:
+            if waiter.connection is None:
+                self._waiters.remove(waiter)
+                return
+        self.give_back(waiter.connection)
 
     def give_back(self, connection: Any) -> None:
         """Make a connection free for the next command."""

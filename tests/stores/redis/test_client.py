@@ -274,3 +274,17 @@ class TestInterruption:
         with pytest.raises(SystemExit):
             client.execute("ECHO", "first")
         assert client.execute("ECHO", "second") == b"second"
+
+    def test_greeting_is_nobody_elses(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither is the reply to a greeting that a signal interrupted."""
+
+        def interrupted(connection: object, **options: object) -> object:
+            monkeypatch.undo()
+            raise SystemExit
+
+        monkeypatch.setattr(redis.Connection, "read_response", interrupted)
+        with pytest.raises(SystemExit):
+            client.execute("ECHO", "first")
+        assert client.execute("ECHO", "second") == b"second"

@@ -66,6 +66,30 @@ class TestThread:
         until(lambda: clean_valkey.client.pubsub_channels() == [])
         assert subscriber._channels == {}
 
+    def test_no_more_threads(
+        self,
+        subscriber: Subscriber,
+        clean_valkey: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Where no thread can be had a waiter goes ahead, and the next one's thread is for both."""
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with subscriber.listen(NAME, 0.01, read) as bell:
+            monkeypatch.undo()
+            assert "could not begin: can't start new thread" in caplog.text
+            with subscriber.listen(f"{NAME}0", 5, read):
+                assert threads() == 1
+                assert subscriber._channels[NAME].confirmed.wait(5)
+                until(lambda: not subscriber._channels[NAME].unsure)
+                bell.wait(0)
+                clean_valkey.client.publish(NAME, encode(answer()))
+                assert bell.wait(5) == answer()
+
     def test_close_ends_it(self, subscriber: Subscriber, proxy: Proxy) -> None:
         """Closing ends thread and connection, twice is once, and a later wait starts them again."""
         with subscriber.listen(NAME, 5, read):

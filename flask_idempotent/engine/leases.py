@@ -78,9 +78,14 @@ class Keeper(ProcessBound):
         """Look after a claim until it is removed."""
         self._claims[id(claim)] = claim
         self._used = True
-        if self._asleep or claim.order.lease < self._shortest:
+        if self._asleep or self._thread is None or claim.order.lease < self._shortest:
             self._shortest = min(self._shortest, claim.order.lease)
-            self._rouse()
+            try:
+                self._rouse()
+            except RuntimeError:
+                # The system has no more threads. Nobody uses this claim, so nobody may renew it.
+                self.remove(claim)
+                raise
 
     def remove(self, claim: Claim) -> None:
         """Stop looking after a claim."""
@@ -110,7 +115,11 @@ class Keeper(ProcessBound):
                 self._thread = threading.Thread(
                     target=self._run, name="flask-idempotent-keeper", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    self._thread = None
+                    raise
 
     def _run(self) -> None:
         while not self._closing:

@@ -177,6 +177,23 @@ class TestThread:
         assert names.count("flask-idempotent-keeper") == 1
         engine.close()
 
+    def test_no_more_threads(self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no thread can be had the key is given back, and the next claim has its keeper."""
+        engine = Engine(shaky, None)
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            engine.begin(order(lease=0.06))
+        monkeypatch.undo()
+        assert engine._keeper._claims == {}
+        claim = begin(engine, lease=0.06, timeout=0)
+        assert claim.attempt == 1
+        until(lambda: claim.renewed > claim.sent)
+        engine.close()
+
     def test_sleeps_when_idle_and_wakes(self, shaky: Shaky) -> None:
         """Without claims the keeper sleeps for good; the next claim wakes it."""
         engine = Engine(shaky, None)

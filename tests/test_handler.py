@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
@@ -38,9 +39,11 @@ from werkzeug.test import TestResponse
 from flask_idempotent import current_claim, signals
 from flask_idempotent.engine import attempts as attempts_module
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
+from flask_idempotent.records import Completed
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky, fail
 from tests.servers import free_port
+from tests.waiting import until
 from tests.web import Gate, WayIn, post, problem, recorded
 
 Background = Callable[..., Future[TestResponse]]
@@ -676,6 +679,30 @@ class TestStoreIf:
         assert post(app).text == "run 1"
         assert problem(post(app)) == (409, "response-not-kept")
         assert "the response cannot be stored" in caplog.text
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_broken_response(self, way: WayIn, interrupted: bool) -> None:
+        """A response that fails before it is captured keeps no key stuck; its view runs once."""
+        store, runs = Shaky(), count(1)
+
+        def decide(response: Response) -> bool:
+            if interrupted:
+                raise SystemExit
+            return True
+
+        app = way.app(store=store, timeout=0, store_if=decide)
+
+        @app.post("/")
+        @way
+        def view() -> Response:
+            next(runs)
+            return Response(["\ud800"])  # No UTF-8 says this.
+
+        with pytest.raises(SystemExit) if interrupted else nullcontext():
+            assert post(app).status_code == 500
+        until(lambda: isinstance(store.read(*store.scan("")), Completed))
+        assert problem(post(app)) == (409, "response-not-kept")
+        assert next(runs) == 2
 
 
 class TestScope:

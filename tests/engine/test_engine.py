@@ -17,7 +17,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse, time_left
@@ -468,6 +468,18 @@ class TestComplete:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"late"
 
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_interrupted(self, engine: Engine, shaky: Shaky, moment: str) -> None:
+        """A worker's timeout while a response is being stored leaves it to the background."""
+        claim = engine.begin(order())
+        getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            finish(engine, claim)
+        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine._keeper._claims)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"done"
+
     def test_once(self, engine: Engine, shaky: Shaky) -> None:
         """A claim is settled once: what comes after is nothing."""
         claim = engine.begin(order())
@@ -479,6 +491,23 @@ class TestComplete:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
         assert shaky.calls.count("complete") == 1
+
+    def test_first_answer_stands(self, shaky: Shaky) -> None:
+        """What comes later takes no answer's place, not even one's that is still to be stored."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        finish(engine, claim, b"first")
+        assert isinstance(claim, Claim)
+        engine.complete_later(claim, 500, (), None)
+        with pytest.raises(StoreUnavailable):
+            engine._keeper.work_off()
+        engine._keeper.work_off()
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"first"
+        engine.close()
 
 
 class TestRelease:
@@ -498,6 +527,16 @@ class TestRelease:
         assert isinstance(claim, Claim)
         shaky.before["release"] = [fail(StoreUnavailable("down"))]
         engine.release(claim, "failed")
+        assert engine._keeper._claims == {}
+        until(lambda: shaky.read(KEY) is None)
+
+    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+        """A worker's timeout while a claim is being released leaves it to the background."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        shaky.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            engine.release(claim, "failed")
         assert engine._keeper._claims == {}
         until(lambda: shaky.read(KEY) is None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import threading
 import time
@@ -324,6 +326,43 @@ class TestWaiting:
             engine.begin(order(timeout=0.8))
         assert 0.8 <= time.monotonic() - started < 0.9
         shaky.before.clear()
+
+
+class TestCircumstances:
+    def test_wall_clock_may_leap(
+        self,
+        real_engine: Engine,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Leases, waits and renewals do not care what time people say it is."""
+        days = itertools.cycle([0, 86_400, -86_400])
+        monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
+        claim = real_engine.begin(order(lease=30.0))
+        assert isinstance(claim, Claim)
+        started = time.monotonic()
+        assert isinstance(real_engine.begin(order(timeout=0.3)), Waiting)
+        assert 0.3 <= time.monotonic() - started < 0.6
+        assert claim.renewed == claim.sent
+        waiter = background(real_engine.begin, order())
+        until(lambda: real_engine._waiters == 1)
+        finish(real_engine, claim)
+        assert isinstance(waiter.result(), Replay)
+
+    def test_no_event_loop(
+        self,
+        real_engine: Engine,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody runs, waits or is answered by an event loop, of which gevent may have its own."""
+        monkeypatch.setattr(asyncio, "new_event_loop", fail(RuntimeError("an event loop")))
+        monkeypatch.setattr(asyncio.events, "new_event_loop", fail(RuntimeError("an event loop")))
+        claim = real_engine.begin(order())
+        waiter = background(real_engine.begin, order())
+        until(lambda: real_engine._waiters == 1)
+        finish(real_engine, claim)
+        assert isinstance(waiter.result(), Replay)
 
 
 class TestUnknownClaim:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -175,6 +176,19 @@ class TestLostReplies:
             store.complete(KEY, answer(), expire=HOUR)
             assert bell.wait(5) == answer()
         assert proxy.happened == [action]
+
+
+class TestWaiters:
+    def test_hold_no_connection_of_the_pool(self, clean_valkey: Server) -> None:
+        """However many wait, the one connection of a pool is free for whoever claims."""
+        store = open_store(f"{clean_valkey.url}?max_connections=1", "tests")
+        try:
+            with ExitStack() as stack:
+                for number in range(5):
+                    stack.enter_context(store.listen(f"{KEY}{number}", 5))
+                store.ping()
+        finally:
+            store.close()
 
 
 class TestRecords:

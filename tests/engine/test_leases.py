@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -78,6 +79,35 @@ class TestRenewing:
         engine._keeper.renew_due()
         assert "renew" not in shaky.calls
         engine._keeper.remove(claim)
+
+    def test_released_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+        """A round that began before a release puts nothing back after it."""
+        claim = begin(engine)
+        engine.release(claim, "failed")
+        claim.renewed -= 20
+        engine._keeper.add(claim)
+        engine._keeper.renew_due()
+        assert "renew" not in shaky.calls
+        engine._keeper.remove(claim)
+
+    def test_release_waits_for_a_renewal(
+        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[None]]
+    ) -> None:
+        """A release does not overtake a renewal that is under way, which would put it back."""
+        claim = begin(engine)
+        claim.renewed -= 20
+        releases: list[Future[None]] = []
+
+        def meanwhile() -> None:
+            releases.append(background(engine.release, claim, "failed"))
+            with pytest.raises(TimeoutError):
+                releases[0].result(0.1)
+
+        shaky.before["renew"] = [meanwhile]
+        engine._keeper.renew_due()
+        releases[0].result(5)
+        assert shaky.calls == ["claim", "renew", "release"]
+        assert shaky.read(KEY) is None
 
     def test_lost_lease_is_told_once(
         self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture

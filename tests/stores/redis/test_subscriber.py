@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from flask_idempotent.records import decode, encode
-from flask_idempotent.stores.base import News
+from flask_idempotent.stores.base import Bell, News
 from flask_idempotent.stores.redis import subscriber as module
 from flask_idempotent.stores.redis.client import Client, Feed
 from flask_idempotent.stores.redis.subscriber import Subscriber
@@ -123,14 +123,13 @@ class TestInterruptions:
     def test_killed_connection(
         self, subscriber: Subscriber, clean_valkey: Server, proxy: Proxy
     ) -> None:
-        """A killed connection wakes the waiter to look, and is made again for the next message."""
+        """A killed connection wakes the waiter to look, now and once it is made again."""
+        rung: list[object] = []
         with subscriber.listen(NAME, 5, read) as bell:
+            ring, bell.ring = bell.ring, lambda news=None: (ring(news), rung.append(news))
             clean_valkey.client.client_kill_filter(_type="pubsub")
-            assert bell._rung.wait(5)
-            bell.wait(0)
-            channel = subscriber._channels[NAME]
-            assert channel.confirmed.wait(5)
-            until(lambda: bell._rung.is_set() or not channel.unsure)
+            until(lambda: rung == [None, None])
+            assert subscriber._channels[NAME].confirmed.is_set()
             bell.wait(0)
             clean_valkey.client.publish(NAME, encode(answer()))
             assert bell.wait(5) == answer()
@@ -143,6 +142,30 @@ class TestInterruptions:
             assert not subscriber._channels[NAME].confirmed.is_set()
             assert bell.wait(5) is None
             assert time.monotonic() - started < 2
+
+    def test_message_for_those_before(self, subscriber: Subscriber, proxy: Proxy) -> None:
+        """A message that comes before the subscription stands is for those who have left."""
+        proxy.faults.append(Fault(b"SUBSCRIBE", "swallow"))
+        with subscriber.listen(NAME, 0.01, read) as bell:
+            subscriber.deliver(NAME, encode(answer()))
+            assert not bell._rung.is_set()
+
+    def test_left_and_joined_again(self, subscriber: Subscriber) -> None:
+        """Who joins a channel that was just left waits for its own subscription to stand."""
+
+        class Deaf:
+            def send(self, *command: str) -> None:
+                pass
+
+        subscriber._wish = lambda *_: None  # type: ignore[method-assign]
+        channel = subscriber._join(NAME, Bell(), read)
+        listener = module._Listener(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
+        for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):
+            listener._send(Deaf(), command, NAME)  # type: ignore[arg-type]
+        listener._handle([b"subscribe", NAME.encode(), 1])
+        assert not channel.confirmed.is_set()
+        listener._handle([b"subscribe", NAME.encode(), 1])
+        assert channel.confirmed.is_set()
 
     def test_server_away(
         self, subscriber: Subscriber, clean_valkey: Server, caplog: pytest.LogCaptureFixture

@@ -1023,8 +1023,9 @@ class TestStreaming:
         assert closed == ["closed"]
 
     def test_duplicate_of_a_running_stream(self, way: WayIn) -> None:
-        """Until its stream ends a request is in progress."""
-        app = way.app(timeout=0)
+        """Until its stream ends a request is in progress, and its claim is renewed."""
+        store = Shaky()
+        app = way.app(store=store, timeout=0, lease=0.2)
 
         @app.post("/")
         @way
@@ -1035,6 +1036,7 @@ class TestStreaming:
         answer = post(app, buffered=False)
         chunks = answer.iter_encoded()
         next(chunks)
+        until(lambda: store.calls.count("renew") > 1)
         assert problem(post(app)) == (409, "in-progress")
         assert list(chunks) == [b"two"]
         answer.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -99,6 +100,10 @@ class Keeper(ProcessBound):
         :param key: name of the record that it is about.
         :param give_up: told why, when the store never took it.
         """
+        if sys.is_finalizing():
+            # A destructor at the very end. A thread would not start any more, and its starter hang.
+            give_up("the process ends")
+            return
         # Without a lock: a destructor may interrupt whoever holds it.
         self._tasks.append(_Task(key, run, time.monotonic() + seconds, give_up))
         self._rouse()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,8 @@ from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse
 from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 def begin(engine: Engine, **changes: object) -> Claim:
@@ -256,6 +262,30 @@ class TestThread:
         until(lambda: claim.renewed > claim.sent)
         assert "looking after claims failed" in caplog.text
         engine.close()
+
+    def test_destructor_at_the_very_end(self) -> None:
+        """What is dropped while the interpreter ends is logged as lost, and hangs nobody."""
+        program = """
+            from flask_idempotent.engine.engine import Engine
+            from flask_idempotent.stores.memory import MemoryStore
+            from tests.engine.harness import order
+
+            class Dropped:
+                def __init__(self):
+                    self.itself = self
+                    self.engine = Engine(MemoryStore(), None)
+                    self.claim = self.engine.begin(order())
+
+                def __del__(self):
+                    self.engine.complete_later(self.claim, 200, (), None)
+
+            dropped = Dropped()
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        done = subprocess.run(
+            command, cwd=ROOT, timeout=20, check=True, capture_output=True, text=True
+        )
+        assert f"is lost: record {KEY}: the process ends" in done.stderr
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
     def test_child_begins_anew(self, shaky: Shaky) -> None:

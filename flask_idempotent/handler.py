@@ -227,6 +227,16 @@ class _Keyed:
         except BaseException:
             engine.release(claim, "failed")
             raise
+        try:
+            self._settle(claim, response)
+        except BaseException:
+            # The view has run: its key must neither stay in progress nor be free again.
+            engine.complete_later(claim, 500, (), None)
+            raise
+        return response
+
+    def _settle(self, claim: Claim, response: Response) -> None:
+        engine = self._state.engine
         if is_storable(response, self._settings):
             answer = (claim, status_of(response), kept_headers(response, self._settings))
             watch_body(
@@ -237,7 +247,6 @@ class _Keyed:
             )
         else:
             engine.release(claim, "not-stored")
-        return response
 
     def _complete(
         self,

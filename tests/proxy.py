@@ -49,6 +49,10 @@ class Proxy:
         """From now on pass nothing on, in no direction, and close nothing."""
         self._silent.set()
 
+    @property
+    def is_silent(self) -> bool:
+        return self._silent.is_set()
+
     def speak_again(self) -> None:
         self._silent.clear()
 

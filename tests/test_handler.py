@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from itertools import count
 from typing import Any
 
@@ -38,9 +39,11 @@ from werkzeug.test import TestResponse
 from flask_idempotent import current_claim, signals
 from flask_idempotent.engine import attempts as attempts_module
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
+from flask_idempotent.records import Completed
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky, fail
 from tests.servers import free_port
+from tests.waiting import until
 from tests.web import Gate, WayIn, post, problem, recorded
 
 Background = Callable[..., Future[TestResponse]]
@@ -677,6 +680,30 @@ class TestStoreIf:
         assert problem(post(app)) == (409, "response-not-kept")
         assert "the response cannot be stored" in caplog.text
 
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_broken_response(self, way: WayIn, interrupted: bool) -> None:
+        """A response that fails before it is captured keeps no key stuck; its view runs once."""
+        store, runs = Shaky(), count(1)
+
+        def decide(response: Response) -> bool:
+            if interrupted:
+                raise SystemExit
+            return True
+
+        app = way.app(store=store, timeout=0, store_if=decide)
+
+        @app.post("/")
+        @way
+        def view() -> Response:
+            next(runs)
+            return Response(["\ud800"])  # No UTF-8 says this.
+
+        with pytest.raises(SystemExit) if interrupted else nullcontext():
+            assert post(app).status_code == 500
+        until(lambda: isinstance(store.read(*store.scan("")), Completed))
+        assert problem(post(app)) == (409, "response-not-kept")
+        assert next(runs) == 2
+
 
 class TestScope:
     def test_f6_two_callers(self, way: WayIn) -> None:
@@ -996,8 +1023,9 @@ class TestStreaming:
         assert closed == ["closed"]
 
     def test_duplicate_of_a_running_stream(self, way: WayIn) -> None:
-        """Until its stream ends a request is in progress."""
-        app = way.app(timeout=0)
+        """Until its stream ends a request is in progress, and its claim is renewed."""
+        store = Shaky()
+        app = way.app(store=store, timeout=0, lease=0.2)
 
         @app.post("/")
         @way
@@ -1008,6 +1036,7 @@ class TestStreaming:
         answer = post(app, buffered=False)
         chunks = answer.iter_encoded()
         next(chunks)
+        until(lambda: store.calls.count("renew") > 1)
         assert problem(post(app)) == (409, "in-progress")
         assert list(chunks) == [b"two"]
         answer.close()

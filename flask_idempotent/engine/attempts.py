@@ -63,8 +63,8 @@ class Attempt:
             taken = replace(record, attempt=reply.attempt, deadline=reply.deadline)
             claim = Claim(self._order, taken, sent, time.monotonic())
             if self._still_holds(claim):
-                self._uncertain = False
                 self._engine.keep(claim)
+                self._uncertain = False
                 return claim
 
     def _still_holds(self, claim: Claim) -> bool:

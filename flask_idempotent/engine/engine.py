@@ -101,6 +101,12 @@ class Engine(ProcessBound):
         except StoreError as error:
             self._keeper.tell_failure("complete", error)
             self._store_later(claim, record)
+        except Exception:
+            raise
+        except BaseException:
+            # A worker's timeout, say: the view has answered all the same.
+            self._store_later(claim, record)
+            raise
 
     def complete_later(
         self,
@@ -110,7 +116,7 @@ class Engine(ProcessBound):
         body: bytes | None,
     ) -> None:
         """Do the same without waiting for anything, not even a lock."""
-        if claim.ours:
+        if claim.ours and not claim.answered:
             self._store_later(claim, _answer(claim, status, headers, body))
 
     def _store_later(self, claim: Claim, record: Completed) -> None:
@@ -168,6 +174,9 @@ class Engine(ProcessBound):
         except StoreError as error:
             self._keeper.tell_failure("release", error)
             self.forget(claim.order, claim.record.owner)
+        except BaseException:
+            self.forget(claim.order, claim.record.owner)
+            raise
         signals.tell(
             signals.released,
             self._sender,

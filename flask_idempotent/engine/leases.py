@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -78,9 +79,14 @@ class Keeper(ProcessBound):
         """Look after a claim until it is removed."""
         self._claims[id(claim)] = claim
         self._used = True
-        if self._asleep or claim.order.lease < self._shortest:
+        if self._asleep or self._thread is None or claim.order.lease < self._shortest:
             self._shortest = min(self._shortest, claim.order.lease)
-            self._rouse()
+            try:
+                self._rouse()
+            except RuntimeError:
+                # The system has no more threads. Nobody uses this claim, so nobody may renew it.
+                self.remove(claim)
+                raise
 
     def remove(self, claim: Claim) -> None:
         """Stop looking after a claim."""
@@ -94,6 +100,10 @@ class Keeper(ProcessBound):
         :param key: name of the record that it is about.
         :param give_up: told why, when the store never took it.
         """
+        if sys.is_finalizing():
+            # A destructor at the very end. A thread would not start any more, and its starter hang.
+            give_up("the process ends")
+            return
         # Without a lock: a destructor may interrupt whoever holds it.
         self._tasks.append(_Task(key, run, time.monotonic() + seconds, give_up))
         self._rouse()
@@ -110,7 +120,11 @@ class Keeper(ProcessBound):
                 self._thread = threading.Thread(
                     target=self._run, name="flask-idempotent-keeper", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    self._thread = None
+                    raise
 
     def _run(self) -> None:
         while not self._closing:

@@ -22,6 +22,8 @@ from flask_idempotent import Idempotent
 
 CONNECTION = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
 LEASE = 1.2
+#: What a program ends with that this machine disturbed.
+DISTURBED = 75
 #: A view that takes so many milliseconds is renewed, or else overtaken.
 LONG = int(LEASE * 1300)
 
@@ -220,10 +222,14 @@ if os.environ.get("USED"):
 
 if __name__ == "__main__":
     from tests.chaos import forking
-    from tests.chaos.stalls import Heart, beats, living
+    from tests.chaos.stalls import Disturbed, Heart, beats, living
 
     Heart(beats.append)
-    with living(LEASE, spare=LEASE / 2):
-        getattr(forking, sys.argv[1])(*sys.argv[2:])
+    try:
+        with living(LEASE, spare=LEASE / 2):
+            getattr(forking, sys.argv[1])(*sys.argv[2:])
+    except Disturbed as disturbed:
+        print(disturbed, file=sys.stderr)
+        sys.exit(DISTURBED)
     names = [t.name for t in threading.enumerate() if "subscriber" in t.name]
     assert len(names) <= 1, names

@@ -78,9 +78,13 @@ def standstills(beats: list[Late], lease: float, spare: float) -> list[Late]:
     return [window for window in windows if overlap(beats, *window) > spare]
 
 
+class Disturbed(Exception):
+    """This machine stood still, so that what failed proves nothing."""
+
+
 @contextmanager
 def living(lease: float, spare: float) -> Iterator[None]:
-    """Let assertions fail only while no owner of this process can look dead.
+    """Call a failure a disturbance where an owner of this process may have looked dead.
 
     :param spare: seconds of a lease that its owner need not have.
     """
@@ -92,4 +96,14 @@ def living(lease: float, spare: float) -> Iterator[None]:
         until(lambda: beats[-1][1] > now)
         if not standstills([late for late in beats if late[1] > since], lease, spare):
             raise
-        print(f"\nthis machine stood still, and so: {error}")
+        raise Disturbed(f"this machine stood still, and so: {error}") from error
+
+
+def undisturbed(work: Callable[[], None], tries: int = 3) -> None:
+    """Do something again where it was disturbed; the last time that is a failure as well."""
+    for number in range(1, tries):
+        try:
+            return work()
+        except Disturbed as disturbed:
+            print(f"\ntry {number}: {disturbed}")
+    return work()

@@ -22,6 +22,7 @@ from tests.chaos.truth import (
     lease_lost_told,
     one_answer,
     one_replay,
+    own_clients_answered,
     ran_once,
     ran_once_and_for_each_hit,
     runs_hit,
@@ -235,6 +236,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
         truth = Truth(tmp_path, LEASE)
         row = storm.row(f"SIGSTOP and SIGCONT, {kind}", truth, len(served.strikes))
         one_replay(row, truth, storm.swarm.answers + storm.later)
+        own_clients_answered(row, truth, storm.swarm.answers)
         ran_once_and_for_each_hit(row, truth, served.strikes)
         overtaken = lease_lost_told(row, truth, storm.later)
         late_owners_overwrote_nothing(row, truth, served.strikes, storm.later)

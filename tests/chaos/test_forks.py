@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -19,9 +20,9 @@ import pytest
 import redis
 
 from tests.chaos.doors import tally
-from tests.chaos.forking import LEASE, LONG
+from tests.chaos.forking import DISTURBED, LEASE, LONG
 from tests.chaos.harness import ROOT, sized
-from tests.chaos.stalls import in_time, living
+from tests.chaos.stalls import Disturbed, in_time, living, undisturbed
 from tests.servers import Server, free_port, valkey_binary
 from tests.waiting import until
 
@@ -69,6 +70,8 @@ def _program(*arguments: str, patched: bool = False) -> Play:
             until(lambda: os.waitid(os.P_PID, pid, options), 40)
             result = os.waitid(os.P_PID, pid, options)
             assert result is not None
+            if result.si_status == DISTURBED:
+                raise Disturbed((folder / "output").read_text())
             assert result.si_status == 0
 
     return play
@@ -196,7 +199,9 @@ def played(
     with closing(server.start().client), ThreadPoolExecutor(sized(2, 7)) as pool:
         try:
             yield {
-                name: pool.submit(counted, play, folders[name], f"{address}/{number}")
+                name: pool.submit(
+                    undisturbed, partial(counted, play, folders[name], f"{address}/{number}")
+                )
                 for number, (name, play) in enumerate(PLAYS.items())
                 if name in names
             }
@@ -207,6 +212,8 @@ def played(
 
 def counted(play: Play, folder: Path, url: str) -> None:
     """Play, on a machine on which the living look alive, and count what happened."""
+    with redis.Redis.from_url(url) as notes:
+        notes.flushdb()
     with living(LEASE, spare=LEASE / 2):
         play(folder, url)
     with redis.Redis.from_url(url) as notes:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +17,7 @@ from flask_idempotent.stores.redis.client import Script
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import DOORS, Door, GatedRuns, Runs, Timed, lost_leases, tally, timed
 from tests.chaos.harness import sized
-from tests.chaos.stalls import in_time, living
+from tests.chaos.stalls import in_time, living, undisturbed
 from tests.proxy import Action, Fault, Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -164,6 +165,8 @@ SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
 }
 Case = tuple[str, str, str]
 CASES: list[Case] = [(door, step, way) for door in DOORS for step in STEPS for way in WAYS]
+#: Tells the keys of a case that is played again apart.
+_plays = count(1)
 ROW = f"lost replies: {len(CASES)} cases"
 
 
@@ -181,8 +184,9 @@ def play(server: Server, case: Case) -> None:
         settings = {"lease": lease, "timeout": 8.0}
         near = DOORS[name](f"{proxy.url}?socket_timeout={patience}", runs, **settings)
         far = DOORS[name](server.url, runs, **settings)
+        key = "-".join((*case, str(next(_plays)))).replace(" ", ".").replace(",", ".")
         for door in (near, far):
-            door.key = "-".join(case).replace(" ", ".").replace(",", ".")
+            door.key = key
             stack.callback(door.engine.close)
         told = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
@@ -204,7 +208,7 @@ def plays(valkey: Server) -> dict[Case, Future[None]]:
     for step in ("claim", "complete", "release", "renew"):
         valkey.client.script_load(Script(step).source)
     with ThreadPoolExecutor(sized(6, 32)) as pool:
-        return {case: pool.submit(play, valkey, case) for case in CASES}
+        return {case: pool.submit(undisturbed, partial(play, valkey, case)) for case in CASES}
 
 
 @pytest.mark.timeout(180)

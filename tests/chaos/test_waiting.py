@@ -13,6 +13,8 @@ import pytest
 from flask import request
 
 from flask_idempotent.engine.attempts import POLL_EVERY
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import AppDoor, Failed, Runs, late, timed
 from tests.chaos.harness import sized
 from tests.chaos.stalls import in_time
@@ -85,6 +87,23 @@ class TestWakeUp:
             channels = clean_valkey.client.pubsub_channels
             self._wake_up(clean_valkey, make_door, proxy.url, broken=lambda: len(channels()) == 4)
             until(lambda: proxy.happened)
+
+    def test_subscriber_is_half_open(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+        """A connection whose packets are lost costs no waiter more than the poll."""
+        with closing(Proxy(clean_valkey.port)) as proxy, closing(Client.from_url(proxy.url)) as ear:
+
+            def make_hearing(url: str, view: Any) -> AppDoor:
+                door = make_door(url, view)
+                assert isinstance(door.engine.store, RedisStore)
+                door.engine.store._subscriber._connect = ear.subscription
+                return door
+
+            def silenced() -> bool:
+                if len(clean_valkey.client.pubsub_channels()) == 4:
+                    proxy.go_silent()
+                return proxy.is_silent
+
+            self._wake_up(clean_valkey, make_hearing, clean_valkey.url, broken=silenced)
 
     def test_subscriber_is_refused(self, clean_valkey: Server, make_door: MakeDoor) -> None:
         """A subscription that never stands costs no waiter more than the poll."""

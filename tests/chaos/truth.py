@@ -259,6 +259,13 @@ def one_replay(row: Row, truth: Truth, answers: list[Answer]) -> None:
     row.require(len(runs) == len(set(runs)), "a run's own answer was sent to two clients")
 
 
+def own_clients_answered(row: Row, truth: Truth, answers: list[Answer]) -> None:
+    """Every run that began, a late one too, answered the client that began it."""
+    own = {answer.headers.get("x-run") for answer in answers if not answer.replayed}
+    for run in chain.from_iterable(truth.runs.values()):
+        row.require(run.run in own, f"{run.key}: the own client of {run} did not get its answer")
+
+
 def _of_a_run(row: Row, truth: Truth, answers: list[Answer]) -> None:
     for answer in answers:
         runs = [run.run for run in truth.runs[answer.key]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import threading
 import time
@@ -17,7 +19,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse, time_left
@@ -370,6 +372,43 @@ class TestWaiting:
         shaky.before.clear()
 
 
+class TestCircumstances:
+    def test_wall_clock_may_leap(
+        self,
+        real_engine: Engine,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Leases, waits and renewals do not care what time people say it is."""
+        days = itertools.cycle([0, 86_400, -86_400])
+        monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
+        claim = real_engine.begin(order(lease=30.0))
+        assert isinstance(claim, Claim)
+        started = time.monotonic()
+        assert isinstance(real_engine.begin(order(timeout=0.3)), Waiting)
+        assert 0.3 <= time.monotonic() - started < 0.6
+        assert claim.renewed == claim.sent
+        waiter = background(real_engine.begin, order())
+        until(lambda: real_engine._waiters == 1)
+        finish(real_engine, claim)
+        assert isinstance(waiter.result(), Replay)
+
+    def test_no_event_loop(
+        self,
+        real_engine: Engine,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody runs, waits or is answered by an event loop, of which gevent may have its own."""
+        monkeypatch.setattr(asyncio, "new_event_loop", fail(RuntimeError("an event loop")))
+        monkeypatch.setattr(asyncio.events, "new_event_loop", fail(RuntimeError("an event loop")))
+        claim = real_engine.begin(order())
+        waiter = background(real_engine.begin, order())
+        until(lambda: real_engine._waiters == 1)
+        finish(real_engine, claim)
+        assert isinstance(waiter.result(), Replay)
+
+
 class TestUnknownClaim:
     def test_is_given_back(self, engine: Engine, shaky: Shaky) -> None:
         """A claim whose reply never came is released, so that nobody blocks the retry."""
@@ -512,6 +551,18 @@ class TestComplete:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"late"
 
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_interrupted(self, engine: Engine, shaky: Shaky, moment: str) -> None:
+        """A worker's timeout while a response is being stored leaves it to the background."""
+        claim = engine.begin(order())
+        getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            finish(engine, claim)
+        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine._keeper._claims)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"done"
+
     def test_once(self, engine: Engine, shaky: Shaky) -> None:
         """A claim is settled once: what comes after is nothing."""
         claim = engine.begin(order())
@@ -523,6 +574,23 @@ class TestComplete:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
         assert shaky.calls.count("complete") == 1
+
+    def test_first_answer_stands(self, shaky: Shaky) -> None:
+        """What comes later takes no answer's place, not even one's that is still to be stored."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        finish(engine, claim, b"first")
+        assert isinstance(claim, Claim)
+        engine.complete_later(claim, 500, (), None)
+        with pytest.raises(StoreUnavailable):
+            engine._keeper.work_off()
+        engine._keeper.work_off()
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"first"
+        engine.close()
 
 
 class TestRelease:
@@ -542,6 +610,16 @@ class TestRelease:
         assert isinstance(claim, Claim)
         shaky.before["release"] = [fail(StoreUnavailable("down"))]
         engine.release(claim, "failed")
+        assert engine._keeper._claims == {}
+        until(lambda: shaky.read(KEY) is None)
+
+    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+        """A worker's timeout while a claim is being released leaves it to the background."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        shaky.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            engine.release(claim, "failed")
         assert engine._keeper._claims == {}
         until(lambda: shaky.read(KEY) is None)
 

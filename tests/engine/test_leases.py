@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +25,8 @@ from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse
 from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 def begin(engine: Engine, **changes: object) -> Claim:
@@ -78,6 +85,35 @@ class TestRenewing:
         engine._keeper.renew_due()
         assert "renew" not in shaky.calls
         engine._keeper.remove(claim)
+
+    def test_released_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+        """A round that began before a release puts nothing back after it."""
+        claim = begin(engine)
+        engine.release(claim, "failed")
+        claim.renewed -= 20
+        engine._keeper.add(claim)
+        engine._keeper.renew_due()
+        assert "renew" not in shaky.calls
+        engine._keeper.remove(claim)
+
+    def test_release_waits_for_a_renewal(
+        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[None]]
+    ) -> None:
+        """A release does not overtake a renewal that is under way, which would put it back."""
+        claim = begin(engine)
+        claim.renewed -= 20
+        releases: list[Future[None]] = []
+
+        def meanwhile() -> None:
+            releases.append(background(engine.release, claim, "failed"))
+            with pytest.raises(TimeoutError):
+                releases[0].result(0.1)
+
+        shaky.before["renew"] = [meanwhile]
+        engine._keeper.renew_due()
+        releases[0].result(5)
+        assert shaky.calls == ["claim", "renew", "release"]
+        assert shaky.read(KEY) is None
 
     def test_lost_lease_is_told_once(
         self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
@@ -177,6 +213,23 @@ class TestThread:
         assert names.count("flask-idempotent-keeper") == 1
         engine.close()
 
+    def test_no_more_threads(self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where no thread can be had the key is given back, and the next claim has its keeper."""
+        engine = Engine(shaky, None)
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            engine.begin(order(lease=0.06))
+        monkeypatch.undo()
+        assert engine._keeper._claims == {}
+        claim = begin(engine, lease=0.06, timeout=0)
+        assert claim.attempt == 1
+        until(lambda: claim.renewed > claim.sent)
+        engine.close()
+
     def test_sleeps_when_idle_and_wakes(self, shaky: Shaky) -> None:
         """Without claims the keeper sleeps for good; the next claim wakes it."""
         engine = Engine(shaky, None)
@@ -209,6 +262,30 @@ class TestThread:
         until(lambda: claim.renewed > claim.sent)
         assert "looking after claims failed" in caplog.text
         engine.close()
+
+    def test_destructor_at_the_very_end(self) -> None:
+        """What is dropped while the interpreter ends is logged as lost, and hangs nobody."""
+        program = """
+            from flask_idempotent.engine.engine import Engine
+            from flask_idempotent.stores.memory import MemoryStore
+            from tests.engine.harness import order
+
+            class Dropped:
+                def __init__(self):
+                    self.itself = self
+                    self.engine = Engine(MemoryStore(), None)
+                    self.claim = self.engine.begin(order())
+
+                def __del__(self):
+                    self.engine.complete_later(self.claim, 200, (), None)
+
+            dropped = Dropped()
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        done = subprocess.run(
+            command, cwd=ROOT, timeout=20, check=True, capture_output=True, text=True
+        )
+        assert f"is lost: record {KEY}: the process ends" in done.stderr
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
     def test_child_begins_anew(self, shaky: Shaky) -> None:

@@ -92,6 +92,7 @@ class TestClaim:
         record = store.read(KEY)
         assert isinstance(record, InProgress)
         assert (record.owner, record.attempt) == (owner("bob"), 2)
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
     def test_lapsed_claim_is_held(self, store: Store) -> None:
         """Where nobody may take over, a lapsed claim is told as one with no time left."""
@@ -238,6 +239,7 @@ class TestRelease:
         lapse(store, KEY)
         assert claim(store, running("cyd")) == answer("ada")
         assert store.read(KEY) == answer("ada")
+        assert 0 < time_left(store, KEY) <= 2 * HOUR
 
 
 class TestRenew:
@@ -254,11 +256,12 @@ class TestRenew:
         assert time_left(store, KEY) <= HOUR, "kept from now on"
 
     def test_lost_record_is_put_back(self, store: Store) -> None:
-        """A record that the store lost is put back as it was claimed."""
-        (deadline,) = store.renew([renewal(KEY, replace(running(), attempt=3))])
+        """A record that the store lost is put back as it was claimed, for longer than its lease."""
+        lost = replace(renewal(KEY, replace(running(), attempt=3)), expire=2 * HOUR)
+        (deadline,) = store.renew([lost])
         assert deadline
         assert store.read(KEY) == replace(running(), attempt=3, deadline=deadline)
-        assert time_left(store, KEY) > 0
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
     def test_late_command_revives_nothing(self, store: Store) -> None:
         """A renewal that is carried out too late puts nothing back."""

@@ -210,6 +210,10 @@ class Client:
                     if time.monotonic() - started > _RESEND_WITHIN:
                         raise
                     return _round_trip(connection, packed, count)
+            except BaseException:
+                # A greeting that a signal's handler interrupted leaves replies, as a command does.
+                connection.disconnect()
+                raise
             finally:
                 self._pool.give_back(connection)
         except _ERRORS as error:

@@ -69,22 +69,36 @@ class Pool(ProcessBound):
             waiter = _Waiter()
             self._waiters.append(waiter)
             may_grow = self._made < self._size
+        try:
+            return self._served(waiter, may_grow)
+        except BaseException:
+            self._withdraw(waiter)
+            raise
+
+    def _served(self, waiter: _Waiter, may_grow: bool) -> Any:
         if may_grow and not waiter.served.wait(_PATIENCE):
             with self._lock:
                 if waiter.connection is None and self._made < self._size:
+                    connection = self._make()
                     self._waiters.remove(waiter)
-                    return self._make()
-        waiter.served.wait(self._timeout)
-        with self._lock:
-            if waiter.connection is None:
-                self._waiters.remove(waiter)
-                raise PoolExhausted(f"all {self._size} connections are in use")
+                    return connection
+        if not waiter.served.wait(self._timeout):
+            raise PoolExhausted(f"all {self._size} connections are in use")
         return waiter.connection
 
     def _make(self) -> Any:
         connection = self._connect()
         self._made += 1
         return connection
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        # Its time is over, or a signal's handler or gevent interrupted it: its turn is the next
+        # one's, and so is a connection that was given to it just now.
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        if waiter.connection is not None:
+            self.give_back(waiter.connection)
 
     def give_back(self, connection: Any) -> None:
         """Make a connection free for the next command."""

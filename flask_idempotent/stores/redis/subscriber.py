@@ -105,18 +105,30 @@ class Subscriber(ProcessBound):
     def _wish(self, command: str, name: str) -> None:
         self._wishes.append((command, name))
         if self._thread is None:
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            self._wake = ours
-            self._thread = threading.Thread(
-                target=_Listener(self, self._connect, theirs).run,
-                name="flask-idempotent-subscriber",
-                daemon=True,
-            )
-            self._thread.start()
+            try:
+                self._start()
+            except (RuntimeError, OSError) as error:
+                # No more threads or files. Waiters look for themselves; the next wish tries again.
+                logger.warning("listening for completions could not begin: %s", error)
         elif len(self._wishes) == 1:
             self._nudge()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        thread = threading.Thread(
+            target=_Listener(self, self._connect, theirs).run,
+            name="flask-idempotent-subscriber",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            ours.close()
+            theirs.close()
+            raise
+        self._wake, self._thread = ours, thread
 
     def _nudge(self) -> None:
         assert self._wake is not None

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -85,6 +86,20 @@ class TestBounds:
         with pytest.raises(StoreUnavailable):
             client.execute("PING")
         assert time.monotonic() - started < module.REPLY_TIMEOUT
+
+    def test_crowd_before_a_silent_server(self, silent_port: int) -> None:
+        """However many wait for the few connections to a silent server, each is told in time."""
+        options = "socket_timeout=0.3&max_connections=1"
+        client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0?{options}")
+
+        def ask(_: int) -> float:
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                client.execute("PING")
+            return time.monotonic() - started
+
+        with ThreadPoolExecutor(10) as pool:
+            assert max(pool.map(ask, range(10))) < 2
 
     def test_full_pool_blocks(self, client: Client) -> None:
         """More threads than connections wait their turn; none fails."""
@@ -279,6 +294,20 @@ class TestInterruption:
 
         proxy.faults.append(Fault(b"first", "delay", 0.05))
         monkeypatch.setattr(module, "_reply", interrupted)
+        with pytest.raises(SystemExit):
+            client.execute("ECHO", "first")
+        assert client.execute("ECHO", "second") == b"second"
+
+    def test_greeting_is_nobody_elses(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither is the reply to a greeting that a signal interrupted."""
+
+        def interrupted(connection: object, **options: object) -> object:
+            monkeypatch.undo()
+            raise SystemExit
+
+        monkeypatch.setattr(redis.Connection, "read_response", interrupted)
         with pytest.raises(SystemExit):
             client.execute("ECHO", "first")
         assert client.execute("ECHO", "second") == b"second"

@@ -88,6 +88,25 @@ class TestPool:
         pool.give_back(lent[0])
         assert pool.take() is lent[0]
 
+    @pytest.mark.parametrize("served", [False, True])
+    def test_interrupted(self, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who is interrupted while it waits takes no connection along, not even one just given."""
+        pool = Pool(Connection, 1, 0.05)
+        only = pool.take()
+
+        def interrupt(event: threading.Event, seconds: float) -> bool:
+            if served:
+                pool.give_back(only)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(threading.Event, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.take()
+        monkeypatch.undo()
+        if not served:
+            pool.give_back(only)
+        assert pool.take() is only
+
     def test_failed_making_takes_no_place(self) -> None:
         """A connection that cannot be made leaves its place to the next."""
         outcomes = iter([OSError("no"), OSError("no"), None])

@@ -66,6 +66,30 @@ class TestThread:
         until(lambda: clean_valkey.client.pubsub_channels() == [])
         assert subscriber._channels == {}
 
+    def test_no_more_threads(
+        self,
+        subscriber: Subscriber,
+        clean_valkey: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Where no thread can be had a waiter goes ahead, and the next one's thread is for both."""
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with subscriber.listen(NAME, 0.01, read) as bell:
+            monkeypatch.undo()
+            assert "could not begin: can't start new thread" in caplog.text
+            with subscriber.listen(f"{NAME}0", 5, read):
+                assert threads() == 1
+                assert subscriber._channels[NAME].confirmed.wait(5)
+                until(lambda: not subscriber._channels[NAME].unsure)
+                bell.wait(0)
+                clean_valkey.client.publish(NAME, encode(answer()))
+                assert bell.wait(5) == answer()
+
     def test_close_ends_it(self, subscriber: Subscriber, proxy: Proxy) -> None:
         """Closing ends thread and connection, twice is once, and a later wait starts them again."""
         with subscriber.listen(NAME, 5, read):
@@ -99,14 +123,16 @@ class TestInterruptions:
     def test_killed_connection(
         self, subscriber: Subscriber, clean_valkey: Server, proxy: Proxy
     ) -> None:
-        """A killed connection wakes the waiter to look, and is made again for the next message."""
+        """A killed connection wakes the waiter to look, now and once it is made again."""
+        rung: list[object] = []
         with subscriber.listen(NAME, 5, read) as bell:
+            # All are rung for when the connection is lost, and this one once it is made again.
+            expect, ring = bell.expect, bell.ring
+            bell.expect = lambda news, asleep: (expect(news, asleep), rung.append(news))
+            bell.ring = lambda news=None: (ring(news), rung.append(news))
             clean_valkey.client.client_kill_filter(_type="pubsub")
-            until(lambda: bell.rung)
-            bell.wait(0)
-            channel = subscriber._channels[NAME]
-            assert channel.confirmed.wait(5)
-            until(lambda: bell.rung or not channel.unsure)
+            until(lambda: rung == [None, None])
+            assert subscriber._channels[NAME].confirmed.is_set()
             bell.wait(0)
             clean_valkey.client.publish(NAME, encode(answer()))
             assert bell.wait(5) == answer()
@@ -119,6 +145,30 @@ class TestInterruptions:
             assert not subscriber._channels[NAME].confirmed.is_set()
             assert bell.wait(5) is None
             assert time.monotonic() - started < 2
+
+    def test_message_for_those_before(self, subscriber: Subscriber, proxy: Proxy) -> None:
+        """A message that comes before the subscription stands is for those who have left."""
+        proxy.faults.append(Fault(b"SUBSCRIBE", "swallow"))
+        with subscriber.listen(NAME, 0.01, read) as bell:
+            subscriber.deliver(NAME, encode(answer()))
+            assert not bell.rung
+
+    def test_left_and_joined_again(self, subscriber: Subscriber) -> None:
+        """Who joins a channel that was just left waits for its own subscription to stand."""
+
+        class Deaf:
+            def send(self, *command: str) -> None:
+                pass
+
+        subscriber._wish = lambda *_: None  # type: ignore[method-assign]
+        channel, _ = subscriber._join(NAME, read)
+        listener = module._Listener(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
+        for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):
+            listener._send(Deaf(), command, NAME)  # type: ignore[arg-type]
+        listener._handle([b"subscribe", NAME.encode(), 1])
+        assert not channel.confirmed.is_set()
+        listener._handle([b"subscribe", NAME.encode(), 1])
+        assert channel.confirmed.is_set()
 
     def test_server_away(
         self, subscriber: Subscriber, clean_valkey: Server, caplog: pytest.LogCaptureFixture

@@ -21,6 +21,8 @@ def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
 
     The application is what the fixture ``app`` gives, or else that of the client.
     """
+    from flask import Flask
+
     from flask_idempotent.testing import Idempotency
 
     with Idempotency() as found:
@@ -30,5 +32,7 @@ def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
             if error.argname != "app":
                 raise
         else:
-            found.use(app)
+            # Other things have that name too, such as another framework's application.
+            if isinstance(app, Flask):
+                found.use(app)
         yield found

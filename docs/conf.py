@@ -2,6 +2,8 @@
 
 from importlib import metadata
 
+from docutils import nodes
+
 project = "Flask-Idempotent"
 author = "The Flask-Idempotent developers"
 copyright = f"2026 {author}"
@@ -28,3 +30,18 @@ autodoc_typehints_description_target = "documented"
 # as the build needs no network.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!flask_idempotent\b).*")]
+
+
+def setup(app):
+    app.connect("doctree-read", label_cells)
+
+
+def label_cells(app, doctree):
+    """Let each cell of a stacked table say its column, for screens without room for the head."""
+    for box in doctree.findall(nodes.container):
+        if "stacked" not in box["classes"]:
+            continue
+        heads = [entry.astext() for head in box.findall(nodes.thead) for entry in head[0]]
+        for row in next(iter(box.findall(nodes.tbody))):
+            for head, entry in list(zip(heads, row, strict=True))[1:]:
+                entry[0].insert(0, nodes.inline("", f"{head}: ", classes=["label"]))

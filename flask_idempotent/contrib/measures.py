@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
 _ROUTE = ("app", "method", "route")
+#: What a store is asked to do.
+OPERATIONS = ("claim", "complete", "release", "renew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,15 @@ HISTOGRAMS = (
 class Measures(Listener, ABC):
     """Turns the signals of an application into numbers."""
 
+    def begin(self, app: Flask) -> None:
+        """Start what counts faults at nothing: a count that begins with 1 shows no increase."""
+        self.count("leases_lost", 0, app=app.name)
+        for operation in OPERATIONS:
+            self.count("store_failures", 0, app=app.name, operation=operation)
+
     @abstractmethod
-    def count(self, name: str, **labels: str) -> None:
-        """Add one to a counter."""
+    def count(self, name: str, by: int = 1, /, **labels: str) -> None:
+        """Add to a counter."""
 
     @abstractmethod
     def observe(self, name: str, seconds: float, **labels: str) -> None:
@@ -89,8 +97,7 @@ class Measures(Listener, ABC):
 
     def claimed(self, app: Flask, attempt: int, **_: Any) -> None:
         self.count("requests", **_place(app), outcome="claimed")
-        if attempt > 1:
-            self.count("takeovers", **_place(app))
+        self.count("takeovers", int(attempt > 1), **_place(app))
 
     def replayed(self, app: Flask, age: float, **_: Any) -> None:
         self.count("requests", **_place(app), outcome="replayed")

@@ -48,8 +48,10 @@ def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str,
     described: dict[str, Any] = _copy(document)
     policy = policy_of(app)
     for route in policy.routes:
-        for operation in _operations(described, route):
-            _add_parameter(operation, route, policy)
+        for path, operation in _operations(described, route):
+            known = [*path.get("parameters", ()), *operation.get("parameters", ())]
+            if route.key != "custom" and not _has_header(known, policy.headers[0], described):
+                _add_parameter(operation, route, policy)
             _add_replay_header(operation, described, policy)
             _add_problems(operation, described, route, policy)
     return described
@@ -63,25 +65,27 @@ def _copy(value: Any) -> Any:
     return [_copy(part) for part in value] if isinstance(value, list) else value
 
 
-def _operations(document: dict[str, Any], route: Route) -> Iterator[dict[str, Any]]:
+def _operations(
+    document: dict[str, Any], route: Route
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     # <int:number> is {number} in OpenAPI.
     path = re.sub(r"<(?:[^<>]*:)?([^<>:]+)>", r"{\1}", route.path)
     found = document.get("paths", {}).get(path, {})
     for method in route.methods:
         if method.lower() in found and (route.required or method not in _SAFE):
-            yield found[method.lower()]
+            yield found, found[method.lower()]
+
+
+def _has_header(known: list[dict[str, Any]], name: str, document: dict[str, Any]) -> bool:
+    found = (_own(parameter, document, "parameters") for parameter in known)
+    return any(parameter.get("name", "").lower() == name.lower() for parameter in found)
 
 
 def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> None:
-    name, parameters = policy.headers[0], operation.setdefault("parameters", [])
-    if route.key == "custom" or any(
-        known.get("name", "").lower() == name.lower() for known in parameters
-    ):
-        return
     form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict else "as it is, or quoted"
-    parameters.append(
+    operation.setdefault("parameters", []).append(
         {
-            "name": name,
+            "name": policy.headers[0],
             "in": "header",
             "required": route.required,
             "description": "A new random key for each operation, the same with every retry: "
@@ -96,7 +100,7 @@ def _add_replay_header(operation: dict[str, Any], document: dict[str, Any], poli
     responses = operation.setdefault("responses", {})
     for status, response in responses.items():
         if status.startswith(("2", "3")):
-            responses[status] = own = _own(response, document)
+            responses[status] = own = _own(response, document, "responses")
             header = _component(document, "headers", "IdempotentReplayed", _REPLAYED)
             own.setdefault("headers", {}).setdefault(policy.replay_header, header)
 
@@ -106,7 +110,7 @@ def _add_problems(
 ) -> None:
     base = policy.problem_base
     for code, kinds in groupby(_problems_of(route), lambda kind: kind.code):
-        response = _own(operation["responses"].get(str(code), {}), document)
+        response = _own(operation["responses"].get(str(code), {}), document, "responses")
         operation["responses"][str(code)] = response
         content = response.setdefault("content", {})
         if _MEDIA_TYPE not in content:
@@ -134,12 +138,12 @@ def _add_meanings(
         response.setdefault("headers", {}).setdefault("Retry-After", _copy(_RETRY_AFTER))
 
 
-def _own(response: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+def _own(part: dict[str, Any], document: dict[str, Any], kind: str) -> dict[str, Any]:
     # What operations share is not to be changed for all of them.
-    prefix, _, name = response.get("$ref", "").rpartition("/")
-    if prefix != "#/components/responses":
-        return response
-    shared: dict[str, Any] = _copy(document["components"]["responses"][name])
+    prefix, _, name = part.get("$ref", "").rpartition("/")
+    if prefix != f"#/components/{kind}":
+        return part
+    shared: dict[str, Any] = _copy(document.get("components", {}).get(kind, {}).get(name, part))
     return shared
 
 

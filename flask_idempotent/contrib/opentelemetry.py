@@ -42,8 +42,8 @@ class _Meter(Measures):
         }
         super().__init__(app, "flask_idempotent.contrib.opentelemetry")
 
-    def count(self, name: str, **labels: str) -> None:
-        self._counters[name].add(1, _attributes(labels))
+    def count(self, name: str, by: int = 1, /, **labels: str) -> None:
+        self._counters[name].add(by, _attributes(labels))
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         self._histograms[name].record(seconds, _attributes(labels))
@@ -113,5 +113,5 @@ def instrument(app: Flask, *, meter_provider: MeterProvider | None = None) -> No
     :param meter_provider: where the metrics go; None for the global one.
     :raises SettingsError: on a second call for one application.
     """
-    _Meter(app, meter_provider)
+    _Meter(app, meter_provider).begin(app)
     _Tracer(app)

@@ -65,8 +65,8 @@ class _Instrument(Measures):
         self._metrics = _metrics(registry)
         super().__init__(app, "flask_idempotent.contrib.prometheus")
 
-    def count(self, name: str, **labels: str) -> None:
-        self._metrics.counters[name].labels(**labels).inc()
+    def count(self, name: str, by: int = 1, /, **labels: str) -> None:
+        self._metrics.counters[name].labels(**labels).inc(by)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         self._metrics.histograms[name].labels(**labels).observe(seconds)
@@ -79,4 +79,4 @@ def instrument(app: Flask, *, registry: CollectorRegistry = prometheus_client.RE
     :param registry: where the metrics are registered.
     :raises SettingsError: on a second call for one application.
     """
-    _Instrument(app, registry)
+    _Instrument(app, registry).begin(app)

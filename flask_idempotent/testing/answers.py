@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask_idempotent import signals
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from flask_idempotent.testing.calls import Call
+
+#: What no reader of a page sees as text, and marks that are none.
+_NO_TEXT: Final = re.compile(r"<(title|style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+#: Characters that are shown of an answer.
+_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,19 @@ class Answer:
 
     response: TestResponse
     told: dict[str, dict[str, Any]]
+
+    @property
+    def shown(self) -> str:
+        """What it says, in few words; of a redirect, where it leads."""
+        if self.response.location is not None:
+            return f"go to {self.response.location}"
+        body = self.response.get_data().decode(errors="replace")
+        return textwrap.shorten(html.unescape(_NO_TEXT.sub(" ", body)), _SHOWN, placeholder=" ...")
+
+    @property
+    def cookies(self) -> set[str]:
+        """The names of the cookies that it sets."""
+        return {value.partition("=")[0] for value in self.response.headers.getlist("Set-Cookie")}
 
 
 class Listener:

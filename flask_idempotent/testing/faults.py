@@ -23,10 +23,12 @@ class Fault:
 
     :param what: goes on after "POST /orders: ".
     :param mend: whole sentences.
+    :param shown: what was answered instead; empty where that says nothing more.
     """
 
     what: str
     mend: str
+    shown: str = ""
 
     def error(self, request: str, view: str) -> NotIdempotent:
         """The error that shows it.
@@ -38,6 +40,8 @@ class Fault:
             f"{request}: {self.what}.", len("flask_idempotent.testing.NotIdempotent: ")
         )
         rest = [f"The view: {view}"] if view else []
+        if self.shown:
+            rest.append(_wrapped(f"The answer: {self.shown}"))
         rest.append(_wrapped(f"How to mend it: {self.mend}"))
         return NotIdempotent("\n".join([first, *rest]))
 

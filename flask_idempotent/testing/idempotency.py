@@ -78,6 +78,7 @@ class Idempotency:
         path: str,
         *,
         changed: Mapping[str, Any] | bool = True,
+        cookies: bool = True,
         racers: int = 8,
         crash: bool = True,
         with_key: Callable[[str], Mapping[str, Any]] | None = None,
@@ -91,6 +92,8 @@ class Idempotency:
         :param client: ``app.test_client()``, logged in where that is needed.
         :param changed: keywords that make it another request, which must be refused under the
             same key; True for a body that differs a little, False to leave the check out.
+        :param cookies: whether it is a fault that the first answer sets a cookie, as no replay
+            repeats it.
         :param racers: how many threads send it at once; below 2 leaves the check out.
         :param crash: whether to let an owner die after its view, and send the request again.
         :param with_key: given a key, returns the keywords of the request that carry it; None for
@@ -107,7 +110,7 @@ class Idempotency:
         self.use(app)
         try:
             trial = Trial(client, method, path, request, with_key)
-            first = trial.repeat(changed)
+            first = trial.repeat(changed, cookies)
             if racers > 1:
                 trial.race(racers)
             if crash:
@@ -124,6 +127,7 @@ def assert_idempotent(
     path: str,
     *,
     changed: Mapping[str, Any] | bool = True,
+    cookies: bool = True,
     racers: int = 8,
     crash: bool = True,
     with_key: Callable[[str], Mapping[str, Any]] | None = None,
@@ -137,6 +141,7 @@ def assert_idempotent(
             method,
             path,
             changed=changed,
+            cookies=cookies,
             racers=racers,
             crash=crash,
             with_key=with_key,

@@ -71,18 +71,22 @@ class Trial:
         if fault is not None:
             raise fault.error(f"{self._method} {self._path}", self._view.name)
 
-    def repeat(self, changed: Mapping[str, Any] | bool) -> TestResponse:
+    def repeat(self, changed: Mapping[str, Any] | bool, cookies: bool) -> TestResponse:
         """Send a request, the same again, and another with the same key.
 
         :param changed: what makes it another: keywords; True for a body that differs a little;
             False to send no other.
+        :param cookies: whether a replay must set the cookies of the first answer.
         :returns: the first answer.
         """
         key = _new_key()
         call = self._call(key)
         first = self._send(call)
         self._check(verdicts.of_first(first, key, self._view))
-        self._check(verdicts.of_replay(self._send(call), first, self._view))
+        replay = self._send(call)
+        self._check(verdicts.of_replay(replay, first, self._view))
+        if cookies:
+            self._check(verdicts.of_cookies(replay, first))
         if changed is not False:
             other = self._other(call, key, changed)
             self._check(verdicts.of_reuse(self._send(other), self._view))

@@ -17,7 +17,7 @@ _WITH_KEY = "with_key=lambda key: {'headers': {'X-Order': key}}"
 
 def of_first(answer: Answer, key: str, view: View) -> Fault | None:
     """The view ran under the key that was sent, and its response is kept."""
-    told, status = answer.told, answer.response.status
+    told = answer.told
     claimed = told.get("claimed")
     if claimed is None:
         return _of_unclaimed(answer, view)
@@ -27,7 +27,7 @@ def of_first(answer: Answer, key: str, view: View) -> Fault | None:
             f"Say where the view's key goes: {_WITH_KEY}.",
         )
     if "released" in told:
-        return _of_released(told["released"]["reason"], status, view)
+        return _of_released(answer)
     if "completed" not in told:
         return Fault(
             "its response was not stored when the request had ended",
@@ -62,6 +62,7 @@ def _of_unclaimed(answer: Answer, view: View) -> Fault:
         f"it was answered {answer.response.status} before its key was looked at",
         "A before_request function, or a decorator above @idempotent, answered. Give the client "
         "what that asks for: a login, a token, a valid body.",
+        answer.shown,
     )
 
 
@@ -73,9 +74,10 @@ def _of_problem(rejected: dict[str, Any], which: str) -> Fault:
     )
 
 
-def _of_released(reason: str, status: str, view: View) -> Fault:
+def _of_released(answer: Answer) -> Fault:
+    status = answer.response.status
     what = f"its answer {status} is not stored, so every retry runs the view again"
-    if reason == "failed":
+    if answer.told["released"]["reason"] == "failed":
         return Fault(what, "An exception left the view. Set app.testing = True to see it.")
     if status.startswith(("206", "304")):
         return Fault(what, "Parts of a response and 304 are never stored. Ask for the whole.")
@@ -83,6 +85,7 @@ def _of_released(reason: str, status: str, view: View) -> Fault:
         what,
         "Make the view succeed with this request; or let store_if= keep such an answer. Unless "
         "it says otherwise, 408, 425, 429 and everything from 500 is left for a retry to mend.",
+        answer.shown,
     )
 
 
@@ -104,6 +107,7 @@ def of_replay(answer: Answer, first: Answer, view: View) -> Fault | None:
             "A before_request function, or a decorator above @idempotent, let the first request "
             "pass and not the second. What counts requests, or what may be used once, must "
             "allow for retries, or stand below @idempotent.",
+            answer.shown,
         )
     if answer.response.headers.get(view.settings.replay_header) != "true":
         return Fault(
@@ -112,6 +116,19 @@ def of_replay(answer: Answer, first: Answer, view: View) -> Fault | None:
             "a response of its own. Let the header pass.",
         )
     return difference(first.response, answer.response, view.settings)
+
+
+def of_cookies(answer: Answer, first: Answer) -> Fault | None:
+    """A retry sets the cookies that the first answer set."""
+    lost = first.cookies - answer.cookies
+    if not lost:
+        return None
+    return Fault(
+        f"the first answer sets the cookie {', '.join(sorted(lost))}, and its replay does not",
+        "A client that lost the first answer never gets it, nor what the view wrote to the "
+        "session. Keep that elsewhere, as in the database; or exempt a view that logs in or out. "
+        "Where it does no harm, as with flash(), cookies=False leaves this check out.",
+    )
 
 
 def _of_second_run(claimed: dict[str, Any], first: dict[str, Any]) -> Fault:
@@ -171,6 +188,7 @@ def of_reuse(answer: Answer, view: View) -> Fault | None:
             f"a changed request was answered {answer.response.status} before its key was looked at",
             "Say what may change so that the view's own checks still pass: "
             "changed={'json': {...}}.",
+            answer.shown,
         )
     return Fault("a changed request with the same key got the first one's answer", _unseen(view))
 

@@ -45,7 +45,7 @@ def view_of(app: Flask, call: Call, method: str) -> View:
     view = app.view_functions[rule.endpoint]
     own = own_overrides(view, method)
     settings = state.settings(NO_OVERRIDES if own is None or own is EXEMPT else own)
-    fault = _unprotected(state, own, settings, method)
+    fault = _unprotected(state, view, own, settings, method)
     return View(f"{_name(view)}, endpoint {rule.endpoint!r}", settings, fault)
 
 
@@ -67,7 +67,15 @@ def _unrouted(error: HTTPException, method: str) -> Fault:
     return Fault(f"no view answers it: {error.code} {error.name}", "Name the path of a route.")
 
 
-def _unprotected(state: State, own: Any, settings: Settings, method: str) -> Fault | None:
+def _how_to_protect(view: Any) -> str:
+    if hasattr(view, "view_class"):
+        return "Give the class decorators = [idempotent]"
+    return "Put @idempotent on the view, below @app.route and below what checks who is asking"
+
+
+def _unprotected(
+    state: State, view: Any, own: Any, settings: Settings, method: str
+) -> Fault | None:
     if own is EXEMPT:
         return Fault(
             "the view is exempt, so every retry runs it again",
@@ -76,8 +84,7 @@ def _unprotected(state: State, own: Any, settings: Settings, method: str) -> Fau
     if own is None and not state.app_wide:
         return Fault(
             "the view is not protected, so every retry runs it again",
-            "Put @idempotent on the view, below @app.route and below what checks who is asking; "
-            "or protect the whole application with Idempotent(app).",
+            f"{_how_to_protect(view)}; or protect the whole application with Idempotent(app).",
         )
     if method in UNTRACKED_METHODS:
         return Fault(

@@ -24,8 +24,8 @@ class Notes(Measures):
         super().__init__(app, "notes")
         self.notes: list[tuple[Any, ...]] = []
 
-    def count(self, name: str, **labels: str) -> None:
-        self.notes.append((name, labels))
+    def count(self, name: str, by: int = 1, /, **labels: str) -> None:
+        self.notes.extend([(name, labels)] * by or [(name, "from nothing", labels)])
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         self.notes.append((name, seconds, labels))
@@ -39,7 +39,10 @@ def _app() -> Flask:
 
 
 SIGNALS: list[tuple[Any, dict[str, Any], list[tuple[Any, ...]]]] = [
-    (signals.claimed, {**KEYS, "attempt": 1, "owner": "o"}, [("requests", {"outcome": "claimed"})]),
+    (
+        signals.claimed, {**KEYS, "attempt": 1, "owner": "o"},
+        [("requests", {"outcome": "claimed"}), ("takeovers", "from nothing", {})],
+    ),
     (
         signals.claimed, {**KEYS, "attempt": 2, "owner": "o"},
         [("requests", {"outcome": "claimed"}), ("takeovers", {})],
@@ -100,6 +103,18 @@ class TestMeasures:
         assert notes.notes == [
             ("leases_lost", {"app": "shop"}),
             ("store_failures", {"app": "shop", "operation": "renew"}),
+        ]
+
+    def test_faults_begin_at_nothing(self, app: Flask) -> None:
+        """What counts faults is there before the first, or no increase would show that."""
+        notes = Notes(app)
+        notes.begin(app)
+        assert notes.notes == [
+            ("leases_lost", "from nothing", {"app": "shop"}),
+            *(
+                ("store_failures", "from nothing", {"app": "shop", "operation": operation})
+                for operation in ("claim", "complete", "release", "renew")
+            ),
         ]
 
     @pytest.mark.parametrize(("signal", "data", "expected"), SIGNALS)

@@ -150,6 +150,29 @@ class TestDescribe:
         assert list(found["responses"]["422"]["content"]) == ["application/json", PROBLEM]
         assert found["responses"]["503"] == {"description": "Our own", "content": {PROBLEM: {}}}
 
+    @pytest.mark.parametrize("where", ["the operation", "the path"])
+    def test_a_shared_parameter_stays(self, app: Flask, where: str) -> None:
+        """A header that operations share, or that a path has for all of its own, stays alone."""
+        own = {"in": "header", "name": "Idempotency-Key", "schema": {"type": "string"}}
+        before = document()
+        before["components"] = {"parameters": {"Key": own}}
+        path = before["paths"]["/orders"]
+        place = path["post"] if where == "the operation" else path
+        place["parameters"] = [{"$ref": "#/components/parameters/Key"}]
+        after = described(shop(app), before)
+        assert after["components"]["parameters"] == {"Key": own}
+        found = [*after["paths"]["/orders"].get("parameters", ()),
+                 *operation(after).get("parameters", ())]  # fmt: skip
+        assert found == [{"$ref": "#/components/parameters/Key"}]
+
+    def test_a_reference_to_nothing(self, app: Flask) -> None:
+        """What a document refers to and lacks is its author's affair, and stays as it is."""
+        lost = {"$ref": "#/components/parameters/Lost"}
+        before = document(post={"parameters": [lost], "responses": {}})
+        found = operation(describe(before, shop(app)))["parameters"]
+        assert found[0] == lost
+        assert header({"parameters": found[1:]})["name"] == "Idempotency-Key"
+
     def test_twice(self, app: Flask) -> None:
         """What is described already is not described again."""
         once = described(shop(app))
@@ -173,7 +196,7 @@ class TestDescribe:
     def test_key_of_its_own(self, app: Flask) -> None:
         """Where a function finds the key, no header is promised."""
         found = operation(described(shop(app, key=lambda request: "k")))
-        assert found["parameters"] == []
+        assert "parameters" not in found
         assert "422" in found["responses"]
 
     def test_path_parameters(self, app: Flask) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from flask_idempotent import SettingsError
+from flask_idempotent import SettingsError, problems
+from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS, OPERATIONS
 from flask_idempotent.contrib.prometheus import instrument
 from flask_idempotent.testing import Idempotency
 from tests.conftest import MakeApp
@@ -66,6 +67,8 @@ class TestInstrument:
         for outcome in "claimed", "replayed", "key-reused":
             assert value(registry, "requests_total", **ROUTE, outcome=outcome) == 1
         assert value(registry, "claims_total", **ROUTE, end="completed") == 1
+        assert value(registry, "takeovers_total", **ROUTE) == 0
+        assert value(registry, "leases_lost_total", app="tests") == 0
         assert value(registry, "store_seconds_count", **ROUTE) == 1
         assert value(registry, "replay_age_seconds_count", **ROUTE) == 1
 
@@ -114,36 +117,68 @@ class TestInstrument:
             assert f"flask_idempotent_requests_total{{{labels}}} 2.0" in done.stdout
 
 
+def queries() -> list[str]:
+    """Everything that the dashboard asks Prometheus, for its panels and its variables."""
+    board = json.loads(DASHBOARD.read_text())
+    shown = [t["expr"] for panel in board["panels"] for t in panel.get("targets", ())]
+    chosen = [v["query"] for v in board["templating"]["list"] if v["type"] == "query"]
+    return [*shown, *(query if isinstance(query, str) else query["query"] for query in chosen)]
+
+
+def labels_of() -> dict[str, set[str]]:
+    """The labels of each name that a query may ask for."""
+    counted = {f"{c.name}_total": set(c.labels) for c in COUNTERS}
+    timed = {
+        f"{h.name}_{part}": {*h.labels, *(("le",) if part == "bucket" else ())}
+        for h in HISTOGRAMS
+        for part in ("bucket", "count", "sum")
+    }
+    return counted | timed
+
+
+#: What a label may be, where that is known beforehand.
+VALUES = {
+    "outcome": {"claimed", "replayed", *(kind.slug for kind in problems.ALL)},
+    "end": {"completed", "not-kept", "failed", "not-stored"},
+    "operation": set(OPERATIONS),
+}
+
+
 class TestDashboard:
-    def test_asks_for_what_exists(self, make_app: MakeApp, registry: CollectorRegistry) -> None:
-        """Each query of the Grafana dashboard names metrics and labels that exist."""
-        instrument(make_app(), registry=registry)
-        # What a metric is called in a query is what its samples are called.
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
-        known = {
-            metric.name + suffix
+    @pytest.mark.parametrize("query", queries())
+    def test_asks_for_what_exists(self, query: str) -> None:
+        """Each query of the Grafana dashboard names metrics, and labels and values of theirs."""
+        known = labels_of()
+        names = re.findall(r"flask_idempotent_(\w+)", query)
+        assert names
+        labels = set.intersection(*(known[name] for name in names))
+        compared = re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"', query)
+        listed = re.findall(r"by \(([^)]*)\)", query) + re.findall(r", (\w+)\)$", query)
+        assert {name.strip() for names in listed for name in names.split(",")} <= labels
+        assert {name for name, _ in compared} <= labels
+        for name, text in compared:
+            assert text.startswith("$") or set(text.split("|")) <= VALUES[name]
+
+    def test_names_are_those_of_the_samples(
+        self, make_app: MakeApp, registry: CollectorRegistry
+    ) -> None:
+        """The names and labels that queries are compared with are those that a scrape sees."""
+        app = make_app()
+        app.add_url_rule("/orders/<name>", view_func=lambda name: "ran", methods=["POST"])
+        instrument(app, registry=registry)
+        for _ in "12":
+            post(app, path="/orders/mug")
+        found = {
+            sample.name.removeprefix("flask_idempotent_"): set(sample.labels)
             for metric in registry.collect()
-            for suffix in suffixes[metric.type]
+            for sample in metric.samples
+            if not sample.name.endswith("_created")
         }
-        labels = {"app", "method", "route", "outcome", "end", "operation", "le"}
-        queries = [
-            target["expr"]
-            for panel in json.loads(DASHBOARD.read_text())["panels"]
-            for target in panel.get("targets", ())
-        ]
-        assert queries
-        for query in queries:
-            named = set(re.findall(r"flask_idempotent_\w+", query))
-            assert named
-            assert named <= known
-            listed = re.findall(r"by \(([^)]*)\)", query) + re.findall(
-                r"(\w+)(?:=~|!~|!=|=)\"", query
-            )
-            assert {name.strip() for names in listed for name in names.split(",")} <= labels
+        assert len(found) >= 9
+        known = labels_of()
+        assert all(known[name] == labels for name, labels in found.items())
 
     def test_shows_every_metric(self) -> None:
         """No metric is left out of the dashboard."""
-        from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS
-
         text = DASHBOARD.read_text()
         assert all(f"flask_idempotent_{m.name}" in text for m in (*COUNTERS, *HISTOGRAMS))

@@ -156,3 +156,20 @@ class TestBrowser:
         assert send("teapot", key="mine") == (201, {"order": 2}, False)
         assert send("lamp", key="mine")[0] == 422
         assert road.orders == ["teapot", "teapot"]
+
+    def test_a_caller_gives_up(self, browser: webdriver.Chrome, shop: tuple[Shop, str]) -> None:
+        """A page may abort its call, which is then not tried again."""
+        road, base = shop
+        browser.get(f"{base}/")
+        call = """
+            const done = arguments[arguments.length - 1];
+            const { sendOnce } = await import("/with_fetch.js");
+            const begun = performance.now();
+            const failed = await sendOnce("/orders", { signal: AbortSignal.abort() })
+                .then(() => "answered", (error) => error.name);
+            done([failed, performance.now() - begun]);
+        """
+        failed, milliseconds = browser.execute_async_script(call)
+        assert failed == "AbortError"
+        assert milliseconds < 400  # The first pause.
+        assert road.seen == []

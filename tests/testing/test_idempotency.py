@@ -74,6 +74,14 @@ class TestPlugin:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
+    def test_another_kind_of_app(self, pytester: pytest.Pytester) -> None:
+        """Where the fixture ``app`` is no Flask application, the client's is used."""
+        suite = SUITE.replace("return app\n", "return [app]\n")
+        suite = suite.replace("(app.", "(app[0].").replace(" app.ext", " app[0].ext")
+        pytester.makepyfile(suite)
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+        result.assert_outcomes(passed=2, failed=1)
+
     def test_uses_the_app_fixture(self, app: Flask, idempotency: Idempotency) -> None:
         """The application of the fixture ``app`` works without a server at once."""
         assert [post(app) for _ in "12"] == [(201, {"run": 1})] * 2

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from flask import Flask, Request, Response, request, session
+from flask import Flask, Request, Response, redirect, request, session
 from flask.views import MethodView
 
 from flask_idempotent import Idempotent, current_claim, idempotent
@@ -104,6 +104,21 @@ class TestSafe:
         app.register_error_handler(422, lambda error: ("This was sent before.", 400))
         check(app)
 
+    def test_cookies_that_do_no_harm(self) -> None:
+        """With ``cookies=False`` a view may set cookies that its replay does not."""
+        check(remembering(), cookies=False)
+
+    def test_cookies_of_every_answer(self) -> None:
+        """A cookie that each answer sets, a replay too, is no fault."""
+        app = app_with()
+
+        @app.after_request
+        def remember(response: Response) -> Response:
+            response.set_cookie("seen", "yes")
+            return response
+
+        check(app)
+
     def test_what_a_session_adds(self) -> None:
         """``Vary: Cookie`` of a view that looks at the session is no difference."""
         check(app_with(lambda: session.get("name", "nobody")))
@@ -150,6 +165,31 @@ def changing(name: str) -> Flask:
             response.response = [b"another"]
         return response
 
+    return app
+
+
+def remembering() -> Flask:
+    """An application that counts a visitor's orders in the session."""
+
+    def view() -> dict[str, int]:
+        session["orders"] = session.get("orders", 0) + 1
+        return {"orders": session["orders"]}
+
+    return app_with(view)
+
+
+def of_a_class() -> Flask:
+    app = bare()
+    app.add_url_rule("/orders", view_func=type("Orders", (MethodView,), {
+        "post": lambda self: "ran",
+    }).as_view("orders"))  # fmt: skip
+    return app
+
+
+def asking(answer: Any) -> Flask:
+    """An application that asks every visitor for something first."""
+    app = app_with()
+    app.before_request(lambda: answer)
     return app
 
 
@@ -219,6 +259,13 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     "unprotected": (
         lambda: Flask("shop"), {"path": "/static/a", "method": "GET"},
         "the view is not protected", "Put @idempotent on the view",
+    ),
+    "class unprotected": (
+        of_a_class, {}, "the view is not protected", "Give the class decorators = [idempotent]",
+    ),
+    "cookie": (
+        remembering, {}, "the first answer sets the cookie session, and its replay does not",
+        "cookies=False leaves this check out",
     ),
     "exempt": (exempt, {}, "the view is exempt", "Take @idempotent.exempt off"),
     "untracked": (
@@ -379,6 +426,27 @@ class TestFaults:
         assert text.startswith(f"{options.get('method', 'POST')} {options.get('path', '/orders')}:")
         assert what in text
         assert mend in text.partition("How to mend it: ")[2]
+
+    @pytest.mark.parametrize(
+        ("answer", "shown"),
+        [
+            (redirect("/login?next=/orders"), "go to /login?next=/orders"),
+            (
+                "<title>Oops</title><style>p { color: red }</style><p>The CSRF token&#39;s gone.",
+                "The CSRF token's gone.",
+            ),
+            (b"\xff" * 9, "\ufffd" * 9),
+            ("word " * 99, " ..."),
+        ],
+    )
+    def test_shows_the_answer(self, answer: Any, shown: str) -> None:
+        """What answered before the view is shown as a reader of the page sees it, in short."""
+        with pytest.raises(NotIdempotent) as caught:
+            check(asking(answer))
+        text = re.sub(r"\s+", " ", str(caught.value))
+        said = text.partition("The answer: ")[2].partition(" How to mend it:")[0]
+        assert said.endswith(shown)
+        assert len(said) <= 200
 
     def test_names_the_view(self) -> None:
         """The message names the function and its endpoint."""

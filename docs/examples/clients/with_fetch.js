@@ -16,15 +16,16 @@ export async function sendOnce(
   for (let number = 1; ; number++) {
     let pause = 200 * 2 ** number;
     try {
-      // Longer than a duplicate waits there.
-      const signal = AbortSignal.timeout(65_000);
+      // Longer than a duplicate waits there; or until the caller gives up.
+      const patience = AbortSignal.timeout(65_000);
+      const signal = AbortSignal.any([patience, options.signal ?? patience]);
       const response = await fetch(url, { method: "POST", ...options, headers, signal });
       if (number === tries || !maySucceedLater(response)) return response;
       pause = 1000 * Number(response.headers.get("Retry-After")) || pause;
     } catch (error) {
       // A broken connection says nothing of what happened; the key makes it safe to
       // try again.
-      if (number === tries) throw error;
+      if (number === tries || options.signal?.aborted) throw error;
     }
     // Pages that failed together do not all come back together.
     await new Promise((resolve) => setTimeout(resolve, pause + 200 * Math.random()));

@@ -43,6 +43,10 @@ def watch(every: float, patience: float | None, as_json: bool) -> None:
         return
 
 
+#: Seconds that lie between two looks at least.
+_SHORTEST = 0.01
+
+
 @dataclass(slots=True)
 class Watcher:
     """Follows a store until its time is over.
@@ -56,7 +60,7 @@ class Watcher:
     every: float
     until: float
     _began: bool = False
-    _failure: str = ""
+    _away: bool = False
 
     def lines(self) -> Iterator[Line]:
         """What happens; a store that dies later than at the start is waited for.
@@ -70,16 +74,24 @@ class Watcher:
             except StoreError as error:
                 if not self._began:
                     raise
-                self._tell(f"The store failed: {error}. Events are missed until it is back.")
+                self._tell_failure(error)
             pause = min(max(self.every, 0.1), self.until - time.monotonic())
             if pause <= 0:
                 return
             time.sleep(pause)
 
-    def _tell(self, failure: str) -> None:
-        if self._failure != failure:
-            click.echo(failure or "The store is back.", err=True)
-        self._failure = failure
+    def _tell_failure(self, error: StoreError) -> None:
+        if not self._away:
+            reason = str(error).rstrip(".")
+            click.echo(
+                f"The store failed: {reason}. Until it is back, events are missed.", err=True
+            )
+        self._away = True
+
+    def _tell_return(self) -> None:
+        if self._away:
+            click.echo("The store is back.", err=True)
+        self._away = False
 
     def _follow(self) -> Iterator[Line]:
         lookout = self.lookout
@@ -87,14 +99,16 @@ class Watcher:
             # Only now, so that nothing falls between the look and the first event.
             yield from lookout.begin()
             self._began = True
-            self._tell("")
+            self._tell_return()
             look_at = time.monotonic() + self.every
             while (now := time.monotonic()) < self.until:
                 for event in hear(min(look_at, self.until) - now):
                     yield from lookout.hear(event)
-                if time.monotonic() >= look_at:
+                if (began := time.monotonic()) >= look_at:
                     yield from lookout.look()
-                    look_at = time.monotonic() + self.every
+                    # However short the time, the server is not to be kept busy.
+                    took = time.monotonic() - began
+                    look_at = time.monotonic() + max(self.every, took, _SHORTEST)
 
 
 def _write(line: Line, as_json: bool) -> None:

@@ -134,7 +134,7 @@ class TestFollowing:
         claim(app, "c")
         assert next(lines).event == "claimed"
         told = capsys.readouterr().err
-        assert re.fullmatch(r"The store failed: .*\nThe store is back\.\n", told)
+        assert re.fullmatch(r"The store failed: .*[^.]\. Until .*\nThe store is back\.\n", told)
 
     def test_store_that_stays_away(
         self, app: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -11,6 +11,7 @@ import selectors
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 #: What follows the name of the waiters' channel in that of the events.
 MARK = "!"
 _CONFIRMED_WITHIN = 2.0
+_AT_ONCE = 500
 
 
 class Hearing:
@@ -39,6 +41,7 @@ class Hearing:
         self._feed = feed
         self._suffix = suffix.encode()
         self._heard, self._asked = time.monotonic(), False
+        self._more = False
         feed.send("PSUBSCRIBE", pattern)
         if not self._arrived(_CONFIRMED_WITHIN):
             raise StoreUnavailable("it does not confirm that events are listened to")
@@ -52,15 +55,20 @@ class Hearing:
             if events or left <= 0:
                 return events
 
-    def _arrived(self, seconds: float) -> list[object]:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._feed.fileno(), selectors.EVENT_READ)
-            ready = selector.select(max(0.0, min(seconds, PING_AFTER)))
-        if not ready:
+    def _arrived(self, seconds: float) -> Sequence[object]:
+        if not self._more and not self._ready(seconds):
             self._expect_life()
             return []
         self._heard, self._asked = time.monotonic(), False
-        return list(self._feed.messages())
+        # They may come faster than they are read, and whoever listens has other things to do.
+        messages = list(islice(self._feed.messages(), _AT_ONCE))
+        self._more = len(messages) == _AT_ONCE
+        return messages
+
+    def _ready(self, seconds: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._feed.fileno(), selectors.EVENT_READ)
+            return bool(selector.select(max(0.0, min(seconds, PING_AFTER))))
 
     def _expect_life(self) -> None:
         # A connection that is half open never says so by itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,6 +17,7 @@ from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
 from tests.stores.harness import HOUR, answer, owner, running
+from tests.waiting import until
 
 KEY = "IDEMPOTENT_{messages}"
 
@@ -101,6 +102,19 @@ class TestScripts:
 
 
 class TestHearing:
+    def test_flood(self, server: Server, store: RedisStore) -> None:
+        """However many events there are, each is heard, and no wait takes all of them."""
+        with store.events("IDEMPOTENT_") as hear:
+            pipeline = server.client.pipeline(transaction=False)
+            for number in range(1200):
+                pipeline.publish(f"{KEY}{number}@0!", "released 0 ")
+            pipeline.execute()
+            batches: list[Sequence[Event]] = []
+            until(lambda: batches.append(hear(1)) or sum(map(len, batches)) == 1200)
+        assert max(map(len, batches)) <= 500
+        heard = [event for batch in batches for event in batch]
+        assert [event.key for event in heard] == [f"{KEY}{number}" for number in range(1200)]
+
     def test_dead_server(self, proxy: Proxy) -> None:
         """Where the connection breaks, whoever listens is told."""
         store = open_store(proxy.url, "tests")

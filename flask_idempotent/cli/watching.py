@@ -43,8 +43,8 @@ def watch(every: float, patience: float | None, as_json: bool) -> None:
         return
 
 
-#: Seconds that lie between two looks at least.
-_SHORTEST = 0.01
+#: Seconds that lie between two looks at least, and between two tries to reach the store again.
+_SHORTEST, _PAUSE = 0.01, 0.5
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Watcher:
                 if not self._began:
                     raise
                 self._tell_failure(error)
-            pause = min(max(self.every, 0.1), self.until - time.monotonic())
+            pause = min(_PAUSE, self.until - time.monotonic())
             if pause <= 0:
                 return
             time.sleep(pause)

@@ -56,7 +56,7 @@ class Commands(click.Group):
 
 
 def _help(error: StoreError) -> str:
-    if "NOPERM" in str(error) or "no permissions" in str(error):
+    if "no permissions" in str(error).lower():
         return "\nThe command line page lists the permissions that an operator needs."
     return ""
 

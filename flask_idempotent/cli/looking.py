@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,12 @@ import click
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli import words
-from flask_idempotent.cli.group import Refused, as_json, progress, this_prefix, this_store
+from flask_idempotent.cli.group import Refused, as_json, progress, this_app, this_prefix, this_store
 from flask_idempotent.cli.naming import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import Answered, Completed, InProgress
 from flask_idempotent.stores.base import Sight, Store
+from flask_idempotent.tallies import hit_rate, tallies_of
 
 
 @click.command()
@@ -140,10 +141,10 @@ def _row(sight: Sight) -> tuple[str, ...]:
 @as_json
 @with_appcontext
 def stats(as_json: bool) -> None:
-    """Count records by state."""
+    """Count records by state, and requests where they are counted."""
     store = this_store()
     with progress(store.inspect(set(store.scan(this_prefix()))), "Counting") as sights:
-        found = _counted(sights)
+        found = _counted(sights) | _requests()
     if as_json:
         words.write_json(found)
     else:
@@ -167,6 +168,14 @@ def _counted(sights: Iterable[Sight]) -> dict[str, Any]:
     return found
 
 
+def _requests() -> dict[str, Any]:
+    tallies = list(tallies_of(this_app()))
+    counted = [requests for tally in tallies if (requests := tally.requests()) is not None]
+    if not counted:
+        return {"requests": None, "hit_rate": None}
+    return {"requests": counted[0], "hit_rate": hit_rate(counted[0])}
+
+
 def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     def aged(state: str) -> str:
         oldest = found[f"oldest_{state}"]
@@ -178,9 +187,24 @@ def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  waited for", str(found["waited_for"])
     yield "Completed", aged("completed")
     yield "Unreadable", str(found["unreadable"])
+    if found["requests"] is None:
+        yield "Hit rate", _NOT_COUNTED
+        return
+    yield "Requests", _outcomes(found["requests"])
+    rate = found["hit_rate"]
+    yield "Hit rate", "-" if rate is None else f"{rate:.1%}: replayed, of claimed and replayed"
+
+
+def _outcomes(requests: Mapping[str, int]) -> str:
+    listed = [f"{requests[outcome]} {outcome}" for outcome in sorted(requests)]
+    return ", ".join([f"{sum(requests.values())} counted", *listed])
 
 
 _COLUMNS = ("RECORD", "STATE", "AGE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER")
+_NOT_COUNTED = (
+    "not known here: instrument the application for Prometheus, and set PROMETHEUS_MULTIPROC_DIR "
+    "for the server and for this command"
+)
 _NOT_KEPT = 'not kept: a retry gets 409 "response-not-kept"'
 _LAPSED = (
     ': its owner died or stands still. With on_crash="rerun" the next request runs; with '

@@ -122,11 +122,13 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
     state = state_of(app)
     if path is None:
         return state.settings()
-    builder = EnvironBuilder(app, path, method=method)
     try:
+        builder = EnvironBuilder(app, path, method=method)
         adapter = app.create_url_adapter(app.request_class(builder.get_environ()))
         assert adapter is not None, "there is a request"
         rule, _ = adapter.match(return_rule=True)
+    except ValueError:
+        raise click.BadParameter(f"{path!r} is no path.", param_hint="--path") from None
     except HTTPException as refusal:
         raise click.BadParameter(
             f"{method} {path} leads to no view: {refusal.name}.", param_hint="--path"

@@ -1,25 +1,20 @@
-"""The command ``watch``: what happens to records, as far as the store shows it.
-
-Replays and refusals change no record, so no store can show them: signals and metrics do.
-"""
+"""The command ``watch``: what happens to records, as it happens."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli import words
 from flask_idempotent.cli.group import as_json, this_prefix, this_store
+from flask_idempotent.cli.lookout import Line, Lookout
 from flask_idempotent.errors import StoreError
-from flask_idempotent.records import Answered, InProgress
-from flask_idempotent.stores.base import Sight, Store
-
-Event = tuple[str, Sight]
 
 
 @click.command()
@@ -28,112 +23,156 @@ Event = tuple[str, Sight]
     type=words.duration,
     default="1s",
     show_default=True,
-    help="Time from one look to the next.",
+    help="Time from one look at what is in progress to the next.",
 )
 @click.option("--for", "patience", type=words.duration, help="End after this time.")
 @as_json
 @with_appcontext
 def watch(every: float, patience: float | None, as_json: bool) -> None:
-    """Write a line for each change of a record.
+    """Write a line for whatever happens to a record.
 
-    Claims, waiters, take-overs, completions and releases change a record; replays and refusals
-    do not, and are not seen. What comes and goes between two looks is not seen either.
+    First what is in progress; then each claim, duplicate, replay, reuse and response as it
+    happens, and whatever else a look at what is in progress shows.
     """
-    lookout = Lookout(this_store(), this_prefix())
-    until = None if patience is None else time.monotonic() + patience
+    until = float("inf") if patience is None else time.monotonic() + patience
+    watcher = Watcher(Lookout(this_store(), this_prefix()), every, until)
     try:
-        while True:
-            began = time.monotonic()
-            _look(lookout, as_json)
-            now = time.monotonic()
-            # A look at a large server takes its time; it is not to be kept busy.
-            pause = max(every, now - began)
-            if until is not None and now + pause > until:
-                return
-            time.sleep(pause)
+        for line in watcher.lines():
+            _write(line, as_json)
     except KeyboardInterrupt:
         return
 
 
-def _look(lookout: Lookout, as_json: bool) -> None:
-    try:
-        for event, sight in lookout.look():
-            _write(event, sight, as_json)
-    except StoreError as error:
-        # It may be back at the next look, which is what a watcher waits for.
-        click.echo(f"the store failed: {error}", err=True)
-
-
-def _write(event: str, sight: Sight, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"time": time.time(), "event": event, **words.as_dict(sight)}))
-    else:
-        clock = time.strftime("%H:%M:%S")
-        click.echo(f"{clock}  {event:11}  {sight.key}  {_details(event, sight)}".rstrip())
-
-
-def _details(event: str, sight: Sight) -> str:
-    match sight.record:
-        case Answered() as record:
-            return f"status {record.code}"
-        case InProgress() as record:
-            if event == "waited for":
-                return f"by {words.waiters(sight)}"
-            since = f", began {words.span(words.age(sight) or 0)} ago"
-            return f"{words.owner(record)}, attempt {record.attempt}{since}"
-    return ""
+#: Seconds that lie between two looks at least, and between two tries to reach the store again.
+_SHORTEST, _PAUSE = 0.01, 0.5
 
 
 @dataclass(slots=True)
-class Lookout:
-    """Tells what has changed from one look to the next.
+class Watcher:
+    """Follows a store until its time is over.
 
-    :param store: the store.
-    :param prefix: what the names of its records begin with.
+    :param lookout: knows what has been told.
+    :param every: seconds from one look to the next.
+    :param until: when to end, on the monotonic clock.
     """
 
-    store: Store
-    prefix: str
-    _seen: dict[str, tuple[Sight, float]] = field(default_factory=dict)
-    _first: bool = True
+    lookout: Lookout
+    every: float
+    until: float
+    _began: bool = False
+    _away: bool = False
 
-    def look(self) -> Iterator[Event]:
-        """Look once; the first look tells what is in progress."""
-        names = set(self.store.scan(self.prefix))
-        now = time.monotonic()
-        for name in self._seen.keys() - names:
-            sight, _ = self._seen.pop(name)
-            if isinstance(sight.record, InProgress):
-                yield "released", sight
-        for sight in self.store.inspect([name for name in names if not self._settled(name, now)]):
-            before = self._seen.get(sight.key)
-            self._seen[sight.key] = sight, now
-            yield from ((event, sight) for event in self._events(before and before[0], sight))
-        self._first = False
+    def lines(self) -> Iterator[Line]:
+        """What happens; a store that dies later than at the start is waited for.
 
-    def _settled(self, name: str, now: float) -> bool:
-        # A completed record stays as it is until its life is over.
-        sight, at = self._seen.get(name, (None, 0.0))
-        if sight is None or not isinstance(sight.record, Answered):
-            return False
-        return now < at + sight.life / 1000
+        :raises StoreError: when the store does not do what it is asked at the start.
+        """
+        while True:
+            try:
+                yield from self._follow()
+                return
+            except StoreError as error:
+                if not self._began:
+                    raise
+                self._tell_failure(error)
+            pause = min(_PAUSE, self.until - time.monotonic())
+            if pause <= 0:
+                return
+            time.sleep(pause)
 
-    def _events(self, before: Sight | None, now: Sight) -> Iterator[str]:
-        old, new = None if before is None else before.record, now.record
-        if isinstance(new, Answered):
-            if not self._first and old != new:
-                yield "completed"
-        elif isinstance(new, InProgress):
-            yield from self._claims(old, new)
-            if now.waiters and now.waiters != (before.waiters if before else 0):
-                yield "waited for"
-            if now.lapsed and not (before and before.lapsed):
-                yield "lapsed"
-        elif before is None or old is not None:
-            yield "unreadable"
+    def _tell_failure(self, error: StoreError) -> None:
+        if not self._away:
+            reason = str(error).rstrip(".")
+            click.echo(
+                f"The store failed: {reason}. Until it is back, events are missed.", err=True
+            )
+        self._away = True
 
-    def _claims(self, old: InProgress | Answered | None, new: InProgress) -> Iterator[str]:
-        if not isinstance(old, InProgress):
-            yield "in progress" if self._first else "claimed"
-        elif old.owner != new.owner:
-            yield "taken over" if new.attempt > old.attempt else "claimed"
+    def _tell_return(self) -> None:
+        if self._away:
+            click.echo("The store is back.", err=True)
+        self._away = False
+
+    def _follow(self) -> Iterator[Line]:
+        lookout = self.lookout
+        with lookout.store.events(lookout.prefix) as hear:
+            # Only now, so that nothing falls between the look and the first event.
+            yield from lookout.begin()
+            self._began = True
+            self._tell_return()
+            look_at = time.monotonic() + self.every
+            while (now := time.monotonic()) < self.until:
+                for event in hear(min(look_at, self.until) - now):
+                    yield from lookout.hear(event)
+                if (began := time.monotonic()) >= look_at:
+                    yield from lookout.look()
+                    # However short the time, the server is not to be kept busy.
+                    took = time.monotonic() - began
+                    look_at = time.monotonic() + max(self.every, took, _SHORTEST)
+
+
+def _write(line: Line, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_dict(line)))
+    else:
+        clock = time.strftime("%H:%M:%S")
+        click.echo(f"{clock}  {line.event:11}  {line.key}  {', '.join(_details(line))}".rstrip())
+
+
+def _as_dict(line: Line) -> dict[str, Any]:
+    by, answer = line.by, line.answer
+    known = answer or by
+    return {
+        "time": time.time(),
+        "event": line.event,
+        "storage_key": line.key,
+        "attempt": known and known.attempt,
+        "host": by and by.host,
+        "pid": by and by.pid,
+        "age": _age(line),
+        "status": answer and answer.code,
+        "woken": line.woken,
+        "waiters": line.waiters,
+    }
+
+
+def _details(line: Line) -> Iterator[str]:
+    by, answer = line.by, line.answer
+    if answer is not None:
+        yield f"status {answer.code}"
+    if by is not None:
+        yield words.owner(by) + _ASKS.get(line.event, "")
+    known = answer or by
+    if known is not None and known.attempt > 1:
+        yield f"attempt {known.attempt}"
+    age = _age(line)
+    if age is not None and line.event in _WHEN:
+        yield _WHEN[line.event].format(words.span(age))
+    if line.woken:
+        yield f"{words.counted(line.woken, 'process', 'es')} woken"
+    if line.waiters:
+        yield f"{words.counted(line.waiters, 'process', 'es')} waiting"
+
+
+def _age(line: Line) -> float | None:
+    """Seconds since the run began, or since a replayed response was stored."""
+    since = None if line.by is None else line.by.started
+    if line.event == "replayed" and line.answer is not None:
+        since = line.answer.time
+    return None if since is None else max(0.0, time.time() - since)
+
+
+_ASKS = {
+    "busy": " has a duplicate: it waits, or gets 409",
+    "unknown": " has a duplicate: it gets 409, as the owner died",
+    "reused": " has another request with this key: it gets 422",
+    "unreadable": " has a request with this key: it gets 503",
+}
+_WHEN = {
+    "in progress": "began {} ago",
+    "lapsed": "began {} ago",
+    "gone": "began {} ago",
+    "completed": "after {}",
+    "released": "after {}",
+    "replayed": "stored {} ago",
+}

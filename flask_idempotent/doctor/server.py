@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
-from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
+from flask_idempotent.doctor.findings import Finding, Level, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError, StoreTooOld
 from flask_idempotent.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
@@ -40,7 +40,10 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
         )
         return
     yield from _told(store)
-    yield from probe(store, prefix)
+    found = list(probe(store, prefix))
+    yield from found
+    if any(finding.level is Level.OK for finding in found):
+        yield from watching(store, prefix)
 
 
 def latency(store: Store) -> Finding:
@@ -200,15 +203,18 @@ FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 
 
 def probe(store: Store, prefix: str) -> Iterator[Finding]:
-    """Claim a key of its own, complete it, and hear of it; it is gone after seconds."""
-    key = storage_key(prefix, "flask-idempotent doctor", None, secrets.token_hex())
-    record = InProgress(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
+    """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
+    key, record = _own(prefix)
     answer = Completed(record.owner, record.fingerprint, 1, 204)
+    times = {"lease": _PROBE_LEASE, "expire": _PROBE_LIFE}
     try:
-        store.claim(key, record, lease=_PROBE_LEASE, expire=_PROBE_LIFE, takeover=True)
+        store.claim(key, record, takeover=True, **times)
         with store.listen(key, _HEARD_WITHIN) as bell:
-            store.complete(key, answer, expire=_PROBE_LIFE)
-            heard = bell.wait(_HEARD_WITHIN) is not None
+            # Of a response its own process is told without a message.
+            store.release(key, record.owner, expire=_PROBE_LIFE)
+            heard = bell.heard(_HEARD_WITHIN)
+        store.claim(key, record, takeover=True, **times)
+        store.complete(key, answer, expire=_PROBE_LIFE)
         with suppress(StoreError):
             store.delete([key])  # An application's own user may lack the permission.
     except StoreTooOld:
@@ -230,6 +236,40 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
             "response up to a second late.",
             f"Allow the user the channels: &{prefix}* and +subscribe +unsubscribe +publish.",
         )
+
+
+def watching(store: Store, prefix: str) -> Iterator[Finding]:
+    """Listen as ``watch`` does, and claim a key and release it meanwhile."""
+    key, record = _own(prefix)
+    try:
+        with store.events(prefix) as hear:
+            store.claim(key, record, lease=_PROBE_LEASE, expire=_PROBE_LIFE, takeover=True)
+            store.release(key, record.owner, expire=_PROBE_LIFE)
+            until = time.monotonic() + _HEARD_WITHIN
+            heard = False
+            while not heard and (left := until - time.monotonic()) > 0:
+                heard = key in [event.key for event in hear(left)]
+    except StoreError as failure:
+        yield note(
+            "watch",
+            f"The user may not watch: {_said(failure)}. Requests do not need it.",
+            "The command line page lists the permissions that an operator needs.",
+        )
+        return
+    if heard:
+        yield ok("watch", "A claim was seen as it happened.")
+    else:
+        yield note(
+            "watch",
+            "The server does not tell of what this user does, so flask idempotent watch cannot "
+            "show it.",
+            f"Allow the user the channels: &{prefix}*.",
+        )
+
+
+def _own(prefix: str) -> tuple[str, InProgress]:
+    key = storage_key(prefix, "flask-idempotent doctor", None, secrets.token_hex())
+    return key, InProgress(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
 
 
 def _said(failure: Exception) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from flask_idempotent.records import Answered, Completed, InProgress, Record
 from flask_idempotent.stores.bells import Bell
+from flask_idempotent.stores.events import Hear
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,14 @@ class Store(ABC):
 
         The bell hears everything from the moment that the context is entered, or, where the store
         does not answer within ``seconds``, what it happens to hear.
+        """
+
+    @abstractmethod
+    def events(self, prefix: str) -> AbstractContextManager[Hear]:
+        """Hear what happens to the records whose key begins with a prefix.
+
+        It hears everything from the moment that the context is entered. Waiting raises
+        ``StoreError`` when the store is away; what happens until it is entered again is not heard.
         """
 
     @abstractmethod

@@ -79,15 +79,21 @@ class Bell:
         with suppress(RuntimeError):  # It rings already.
             self._silence.release()
 
+    def heard(self, seconds: float) -> bool:
+        """Sleep until the bell rings, and say whether it did."""
+        if not self._silence.acquire(timeout=max(0.0, seconds)):
+            return False
+        self.pass_on()
+        return True
+
     def wait(self, seconds: float) -> Completed | None:
         """Sleep until the bell rings.
 
         :returns: the completed record; None when the time is over, or to claim again.
         :raises RecordUnreadable: when the record that came has damaged bytes.
         """
-        if not self._silence.acquire(timeout=max(0.0, seconds)):
+        if not self.heard(seconds):
             return None
-        self.pass_on()
         record = self._news.record() if self._news is not None else None
         return record if isinstance(record, Completed) else None
 

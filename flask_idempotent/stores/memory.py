@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from flask_idempotent.processes import ProcessBound
-from flask_idempotent.records import Completed, InProgress, Record, abridge, encode
+from flask_idempotent.records import Answered, Completed, InProgress, Record, abridge, encode
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
@@ -23,6 +23,7 @@ from flask_idempotent.stores.base import (
     Store,
 )
 from flask_idempotent.stores.bells import Bell, Bells, News
+from flask_idempotent.stores.events import Audience, Event, Hear, Kind
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class MemoryStore(ProcessBound, Store):
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._bells: dict[str, Bells] = {}
+        self._audience = Audience()
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
@@ -71,10 +73,21 @@ class MemoryStore(ProcessBound, Store):
         self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
         self._sweep_at = max(1024, 2 * len(self._entries))
 
-    def _ring(self, key: str, record: Completed | None = None) -> None:
+    def _ring(self, key: str, record: Completed | None = None) -> int:
         bells = self._bells.get(key)
         if bells is not None:
             bells.ring(None if record is None else News(lambda: record))
+        return self._waiting(key)
+
+    def _waiting(self, key: str) -> int:
+        return int(key in self._bells)  # All of them are in this one process.
+
+    def _tell(self, key: str, kind: Kind, record: Record | None = None, woken: int = 0) -> None:
+        if isinstance(record, Completed):
+            answer = Answered(record.attempt, record.status, record.time)
+            self._audience.tell(Event(key, kind, answer=answer, woken=woken))
+        else:
+            self._audience.tell(Event(key, kind, by=record, woken=woken))
 
     def claim(
         self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
@@ -82,18 +95,29 @@ class MemoryStore(ProcessBound, Store):
         with self._lock:
             entry = self._live(key)
             if entry is None:
-                return self._take(key, replace(record, attempt=1), lease, expire)
+                return self._run(key, replace(record, attempt=1), lease, expire)
             old = entry.record
+            same = old.fingerprint == record.fingerprint
             if isinstance(old, Completed):
+                told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
+                self._tell(key, *told)
                 return old
             if old.owner == record.owner:
                 return self._take(key, old, lease, expire, entry.offer)
             left = old.deadline - self._now()
-            if left > 0 or not takeover or old.fingerprint != record.fingerprint:
+            if left > 0 or not takeover or not same:
+                running = Kind.BUSY if left > 0 else Kind.UNKNOWN
+                self._tell(key, running if same else Kind.REUSED, record)
                 return Busy(old.fingerprint, left)
             if entry.offer is not None:
-                return self._answer(key, entry.offer, expire)
-            return self._take(key, replace(record, attempt=old.attempt + 1), lease, expire)
+                self._answer(key, entry.offer, expire)
+                self._tell(key, Kind.REPLAYED, entry.offer)
+                return entry.offer
+            return self._run(key, replace(record, attempt=old.attempt + 1), lease, expire)
+
+    def _run(self, key: str, record: InProgress, lease: int, expire: int) -> Claimed:
+        self._tell(key, Kind.CLAIMED if record.attempt == 1 else Kind.TAKEN_OVER, record)
+        return self._take(key, record, lease, expire)
 
     def _take(
         self,
@@ -108,10 +132,9 @@ class MemoryStore(ProcessBound, Store):
         self._entries[key].offer = offer
         return Claimed(record.attempt, deadline)
 
-    def _answer(self, key: str, record: Completed, expire: int) -> Completed:
+    def _answer(self, key: str, record: Completed, expire: int) -> None:
         self._put(key, record, expire)
-        self._ring(key, record)
-        return record
+        self._tell(key, Kind.COMPLETED, record, self._ring(key, record))
 
     def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
         with self._lock:
@@ -139,7 +162,9 @@ class MemoryStore(ProcessBound, Store):
                 if not ours and old.fingerprint != record.fingerprint:
                     return Completion.REFUSED
                 if not ours:
-                    entry.offer = entry.offer or record
+                    if entry.offer is None:
+                        entry.offer = record
+                        self._tell(key, Kind.OFFERED, record)
                     return Completion.OFFERED
             self._answer(key, record, expire)
             return Completion.STORED
@@ -151,11 +176,11 @@ class MemoryStore(ProcessBound, Store):
                 return False
             if entry.record.owner != owner:
                 return False
+            del self._entries[key]
+            self._tell(key, Kind.RELEASED, woken=self._ring(key, entry.offer))
             if entry.offer is not None:
-                self._answer(key, entry.offer, expire)
-            else:
-                del self._entries[key]
-                self._ring(key)
+                self._put(key, entry.offer, expire)
+                self._tell(key, Kind.COMPLETED, entry.offer)
             return True
 
     @contextmanager
@@ -170,6 +195,9 @@ class MemoryStore(ProcessBound, Store):
                 bells.leave(bell)
                 if not bells and self._bells.get(key) is bells:
                     del self._bells[key]
+
+    def events(self, prefix: str) -> AbstractContextManager[Hear]:
+        return self._audience.attend(prefix)
 
     def read(self, key: str) -> Record | None:
         with self._lock:
@@ -196,8 +224,7 @@ class MemoryStore(ProcessBound, Store):
         now, record = self._now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
         lease = record.deadline - now if isinstance(record, InProgress) else None
-        waiters = int(key in self._bells)  # All of them are in this one process.
-        return Sight(key, abridge(record), entry.dies - now, octets, lease, waiters)
+        return Sight(key, abridge(record), entry.dies - now, octets, lease, self._waiting(key))
 
     def delete(self, keys: Iterable[str]) -> int:
         count = 0
@@ -207,6 +234,7 @@ class MemoryStore(ProcessBound, Store):
                 count += self._live(key) is not None
                 self._entries.pop(key, None)
                 self._ring(key)
+                self._tell(key, Kind.DELETED)
         return count
 
     def ping(self) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from flask import Flask
 
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Sight
+from flask_idempotent.tallies import Tally
 from tests.cli.harness import claim, complete, damage, document, name, run, store_of
+from tests.servers import Server
 from tests.stores.harness import HOUR, answer, lapse
 
 
@@ -128,7 +136,7 @@ class TestStats:
         assert found.pop("oldest_in_progress") > found.pop("oldest_completed")
         assert found == {
             "records": 4, "in_progress": 2, "lapsed": 1, "waited_for": 1, "completed": 1,
-            "unreadable": 1,
+            "unreadable": 1, "requests": None, "hit_rate": None,
         }  # fmt: skip
 
     def test_for_people(self, app: Flask) -> None:
@@ -138,3 +146,63 @@ class TestStats:
         assert lines[0].startswith("Records       1, ")
         assert lines[4].startswith("Completed     1, the oldest ")
         assert document(app, "stats")["oldest_in_progress"] is None
+        assert lines[6].startswith("Hit rate      not known here: ")
+
+    def test_requests(self, app: Flask) -> None:
+        """Where something counts for all processes, requests are told by outcome."""
+        app.extensions["counts"] = counts = Counts()
+        assert document(app, "stats")["requests"] is None
+        counts.found = {"replayed": 1, "claimed": 3, "key-reused": 2}
+        found = document(app, "stats")
+        assert (found["requests"], found["hit_rate"]) == (counts.found, 0.25)
+        assert run(app, "stats").stdout.splitlines()[6:] == [
+            "Requests      6 counted, 3 claimed, 2 key-reused, 1 replayed",
+            "Hit rate      25.0%: replayed, of claimed and replayed",
+        ]
+        counts.found = {}
+        assert run(app, "stats").stdout.splitlines()[6:] == [
+            "Requests      0 counted", "Hit rate      -",
+        ]  # fmt: skip
+
+    def test_several_processes(self, clean_valkey: Server, tmp_path: Path) -> None:
+        """The requests of a server's processes are read from what Prometheus keeps of each."""
+        (tmp_path / "app.py").write_text(COUNTED.format(url=clean_valkey.url))
+        (tmp_path / "metrics").mkdir()
+        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+        for _ in "12":
+            subprocess.run([sys.executable, "-c", SERVE], cwd=tmp_path, env=environment, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "app", "idempotent", "stats", "--json"],
+            cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        found = json.loads(done.stdout)
+        assert found["requests"] == {"claimed": 1, "replayed": 3, "key-reused": 2}
+        assert found["hit_rate"] == 0.75
+
+
+class Counts(Tally):
+    found: dict[str, int] | None = None
+
+    def requests(self) -> dict[str, int] | None:
+        return self.found
+
+
+COUNTED = """
+from flask import Flask
+from flask_idempotent import Idempotent
+from flask_idempotent.contrib import prometheus
+
+app, other = Flask("shop"), Flask("other")
+for one in (app, other):
+    one.config["REDIS_URL"] = {url!r}
+    Idempotent(one)
+    prometheus.instrument(one)
+    one.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
+"""
+
+SERVE = """
+from app import app, other
+
+for one, body in (app, b"1"), (app, b"1"), (app, b"2"), (other, b"1"):
+    one.test_client().post("/", headers={"Idempotency-Key": "k"}, data=body)
+"""

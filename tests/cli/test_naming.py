@@ -62,6 +62,7 @@ class TestKey:
             (["--scope", "acme"], "--scope is for views with a scope function"),
             (["--path", "/tenants", "--user", "7"], "--user and --authorization are for the"),
             (["--storage-key", "--user", "7"], "leave out whose key it is"),
+            (["--path", "http://[::"], "'http://[::' is no path"),
             (["--path", "/none"], "POST /none leads to no view: Not Found"),
             (["--path", "/orders", "--method", "put"], "leads to no view: Method Not Allowed"),
             (["--path", "/free"], "POST /free is not protected"),

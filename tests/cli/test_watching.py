@@ -1,117 +1,193 @@
-"""The command watch, and what it makes of one look after another."""
+"""The command watch: lines as things happen, on a store that may go away and come back."""
 
 from __future__ import annotations
 
 import json
-import time
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from flask_idempotent.cli.watching import Lookout
+from flask_idempotent.cli.lookout import Line, Lookout
+from flask_idempotent.cli.watching import Watcher
 from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, name, run, store_of
-from tests.stores.harness import HOUR, answer, expire, lapse, owner
+from tests.conftest import MakeApp
+from tests.proxy import Proxy
+from tests.servers import Server, free_port
+from tests.stores.harness import HOUR, answer, lapse, owner, running
+from tests.web import post
+
+APP = """
+from flask import Flask
+from flask_idempotent import Idempotent
+
+app = Flask("tests")
+app.config["REDIS_URL"] = {url!r}
+Idempotent(app)
+"""
 
 
-@pytest.fixture
-def lookout(app: Flask) -> Lookout:
-    return Lookout(store_of(app), "IDEMPOTENT_")
+def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: object) -> list[str]:
+    """What ``watch`` prints while these calls are made; each is made when nothing more is heard."""
+    calls = iter(steps)
+
+    def look(lookout: Lookout) -> Iterator[Line]:
+        call = next(calls, None)
+        if call is None:
+            raise KeyboardInterrupt
+        call()  # type: ignore[operator]
+        return iter(())
+
+    monkeypatch.setattr(Lookout, "look", look)
+    result = run(app, "watch", "--every", "10ms")
+    assert result.exit_code == 0, result.output
+    return [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
 
 
-def events(lookout: Lookout) -> list[str]:
-    return [event for event, _ in lookout.look()]
+class TestLines:
+    def test_requests(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run, its replay and a reuse are told, each with what there is to know."""
+        found = name("a")
+        lines = printed(
+            app,
+            monkeypatch,
+            lambda: post(app, "a", "/orders"),
+            lambda: post(app, "a", "/orders"),
+            lambda: post(app, "a", "/orders", data=b"other"),
+        )
+        shown = [
+            rf"claimed      {found}  \S+, process \d+",
+            rf"completed    {found}  status 201, \S+, process \d+, after 0\.\d s",
+            rf"replayed     {found}  status 201, stored 0\.\d s ago",
+            rf"reused       {found}  \S+, process \d+ has another request .* it gets 422",
+        ]
+        assert all(map(re.fullmatch, shown, lines)), lines
+        assert len(lines) == len(shown)
 
-
-class TestLookout:
-    def test_life_of_a_key(self, app: Flask, lookout: Lookout) -> None:
-        """A claim, a waiter, a lapse, a take-over and a response are told once each."""
-        assert events(lookout) == []
-        found = claim(app)
-        assert (events(lookout), events(lookout)) == (["claimed"], [])
-        with store_of(app).listen(found, 5):
-            assert (events(lookout), events(lookout)) == (["waited for"], [])
-        lapse(store_of(app), found)
-        assert (events(lookout), events(lookout)) == (["lapsed"], [])
-        claim(app, owner="bob")
-        assert events(lookout) == ["taken over"]
-        store_of(app).complete(found, answer("bob"), expire=HOUR)
-        assert (events(lookout), events(lookout)) == (["completed"], [])
-        expire(store_of(app), found)
-        assert events(lookout) == []
-
-    def test_first_look(self, app: Flask, lookout: Lookout) -> None:
-        """At first what is in progress is told, stuck or not, and what is over is not."""
+    def test_operators(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What an operator releases and purges is told too."""
         lapse(store_of(app), claim(app, "a"))
         complete(app, "b")
-        assert events(lookout) == ["in progress", "lapsed"]
+        lines = printed(
+            app,
+            monkeypatch,
+            lambda: store_of(app).release(name("a"), owner("ada"), expire=HOUR),
+            lambda: store_of(app).delete([name("b")]),
+        )
+        assert [line.split("  ")[0] for line in lines] == [
+            "in progress", "lapsed", "released", "deleted",
+        ]  # fmt: skip
 
-    def test_released_and_claimed(self, app: Flask, lookout: Lookout) -> None:
-        """A claim that goes is released; one with another owner in its place is a claim."""
+    def test_woken(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Waiters that are woken ask no more, so their number is told with the response."""
         found = claim(app)
-        events(lookout)
-        store_of(app).release(found, owner("ada"), expire=HOUR)
-        assert events(lookout) == ["released"]
+        with store_of(app).listen(found, 5):
+            first, last = printed(
+                app, monkeypatch, lambda: store_of(app).complete(found, answer(), expire=HOUR)
+            )
+        assert first.endswith(" ago, 1 process waiting")
+        assert last.endswith(", 1 process woken")
+
+    def test_first_look(self, app: Flask) -> None:
+        """At first what is in progress is told, and what is over is not."""
         claim(app)
-        events(lookout)
-        store_of(app).release(found, owner("ada"), expire=HOUR)
-        claim(app, owner="bob")
-        assert events(lookout) == ["claimed"]
+        complete(app, "other")
+        (line,) = run(app, "watch", "--for", "0").stdout.splitlines()
+        assert re.fullmatch(rf"\S+  in progress  {name()}  here, process 7, began .* ago", line)
 
-    def test_key_that_is_new_again(self, app: Flask, lookout: Lookout) -> None:
-        """A completed record is looked at again when its life is over."""
-        found = complete(app)
-        store_of(app)._client.execute("PEXPIRE", found, 1)  # type: ignore[attr-defined]
-        events(lookout)
-        time.sleep(0.002)
-        claim(app)
-        assert events(lookout) == ["claimed"]
+    def test_attempt(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run after a crash says which it is."""
+        lapse(store_of(app), claim(app, owner="ada"))
+        *_, line = printed(app, monkeypatch, lambda: claim(app, owner="bob"))
+        assert re.fullmatch(r"taken over .*process 7, attempt 2", line)
 
-    def test_unreadable(self, app: Flask, lookout: Lookout) -> None:
-        """A record that cannot be read is told once."""
-        damage(app)
-        assert (events(lookout), events(lookout)) == (["unreadable"], [])
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-class TestWatch:
-    def test_lines(self, app: Flask) -> None:
-        """Each event is a line: time, event, record, and what there is to know."""
-        with store_of(app).listen(claim(app), 5):
-            lines = run(app, "watch", "--for", "0").stdout.splitlines()
-        assert [line.split("  ")[1] for line in lines] == ["in progress", "waited for"]
-        assert "here, process 7, attempt 1, began " in lines[0]
-        assert lines[1].endswith("by 1 process")
-
-    def test_json_lines(self, app: Flask) -> None:
-        """For programs each event is a JSON document on a line of its own."""
+    def test_json(self, app: Flask) -> None:
+        """For programs each line is a JSON document."""
         damage(app)
         (line,) = run(app, "watch", "--for", "0", "--json").stdout.splitlines()
         found = json.loads(line)
         assert (found["event"], found["storage_key"]) == ("unreadable", name())
+        assert (found["status"], found["woken"], found["age"]) == (None, None, None)
 
-    def test_goes_on_without_the_store(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """While the store is away a watcher is told so and goes on; Ctrl-C is a good end."""
-        looks = iter([StoreUnavailable("away"), KeyboardInterrupt()])
 
-        def look(_: Lookout) -> None:
-            raise next(looks)
+class TestFollowing:
+    def test_store_that_comes_back(
+        self, proxy: Proxy, make_app: MakeApp, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A store that dies is told once, waited for, and what is in progress then is told."""
+        app = make_app(config={"REDIS_URL": proxy.url})
+        claim(app, "a")
+        lines = Watcher(Lookout(store_of(app), "IDEMPOTENT_"), 0.01, float("inf")).lines()
+        assert next(lines).event == "in progress"
+        proxy.cut_all()
+        record = running("bob")
+        store_of(app).claim(name("b"), record, lease=HOUR, expire=HOUR, takeover=True)
+        line = next(lines)
+        assert (line.event, line.key) == ("in progress", name("b"))
+        claim(app, "c")
+        assert next(lines).event == "claimed"
+        told = capsys.readouterr().err
+        assert re.fullmatch(r"The store failed: .*[^.]\. Until .*\nThe store is back\.\n", told)
 
-        monkeypatch.setattr(Lookout, "look", look)
-        result = run(app, "watch", "--every", "1ms")
-        assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "the store failed: away\n"
+    def test_store_that_stays_away(
+        self, app: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """However often a store fails, it is told once; --for ends the waiting too."""
+        watcher = Watcher(Lookout(store_of(app), "IDEMPOTENT_"), 0.01, 0.0)
+        assert list(watcher.lines()) == []
 
-    def test_response_has_its_status(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A completion is told with its status."""
-        pauses = iter([lambda: complete(app)])
+        def events(*_: object) -> object:
+            raise StoreUnavailable("away")
 
-        def sleep(_: float) -> None:
-            next(pauses, interrupt)()
+        monkeypatch.setattr(RedisStore, "events", events)
+        monkeypatch.setattr("time.sleep", lambda _: next(pauses))
+        pauses = iter([None, None])
+        watcher.until = float("inf")
+        with pytest.raises(RuntimeError):  # The pauses are used up.
+            list(watcher.lines())
+        assert capsys.readouterr().err.count("The store failed: away") == 1
+        watcher.until = 0.0
+        assert list(watcher.lines()) == []
 
-        monkeypatch.setattr("time.sleep", sleep)
-        lines = run(app, "watch").stdout.splitlines()
-        assert lines[0].endswith("status 201")
+    def test_no_store(self, make_app: MakeApp) -> None:
+        """A store that is away from the start ends the command with 3, as it does any other."""
+        app = make_app(config={"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"})
+        result = run(app, "watch")
+        assert (result.exit_code, result.stdout) == (3, "")
+
+    def test_missing_permission(self, clean_valkey: Server, make_app: MakeApp) -> None:
+        """A user who may not listen is told where the permissions are."""
+        clean_valkey.client.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all")
+        try:
+            url = f"redis://deaf:pw@127.0.0.1:{clean_valkey.port}/0"
+            result = run(make_app(config={"REDIS_URL": url}), "watch")
+        finally:
+            clean_valkey.client.execute_command("ACL", "DELUSER", "deaf")
+        assert result.exit_code == 3
+        assert "lists the permissions that an operator needs" in result.stderr
+
+
+class TestProcess:
+    def test_interrupt(self, clean_valkey: Server, tmp_path: Path, app: Flask) -> None:
+        """Each line is written at once, and Ctrl-C is a good end."""
+        (tmp_path / "app.py").write_text(APP.format(url=clean_valkey.url))
+        claim(app, "a")
+        with subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "app", "idempotent", "watch"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as watching:  # fmt: skip
+            assert watching.stdout is not None
+            assert "in progress" in watching.stdout.readline()
+            claim(app, "b")
+            assert f"claimed      {name('b')}" in watching.stdout.readline()
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(10) == 0
+            assert watching.stderr is not None
+            assert watching.stderr.read() == ""

@@ -10,6 +10,7 @@ import pytest
 
 from flask_idempotent.records import Answered, Completed, InProgress, encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
+from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
     HOUR,
     answer,
@@ -376,6 +377,118 @@ class TestListen:
                 store.complete(KEY, answer(body=b"%d" % number), expire=HOUR)
                 assert bell.wait(5) == answer(body=b"%d" % number)
             store.delete([KEY])
+
+
+def heard(hear: Hear, last: Event) -> list[Event]:
+    """What has happened, up to and with the last that is expected."""
+    events: list[Event] = []
+    until(lambda: events.extend(hear(1)) or last in events)
+    return events
+
+
+class TestEvents:
+    def test_life_of_a_key(self, store: Store) -> None:
+        """Claims, duplicates, reuses, responses and replays are told as they happen."""
+        ada, bob, two = running("ada"), running("bob"), running("cyd", "two")
+        given = Answered(1, 201, 2.5)
+        with store.events("IDEMPOTENT_") as hear:
+            for record in (ada, bob, two):
+                claim(store, record)
+            store.complete(KEY, answer(), expire=HOUR)
+            for record in (two, bob):
+                claim(store, record)
+            assert heard(hear, Event(KEY, Kind.REPLAYED, answer=given)) == [
+                Event(KEY, Kind.CLAIMED, by=ada),
+                Event(KEY, Kind.BUSY, by=bob),
+                Event(KEY, Kind.REUSED, by=two),
+                Event(KEY, Kind.COMPLETED, answer=given),
+                Event(KEY, Kind.REUSED, by=two),
+                Event(KEY, Kind.REPLAYED, answer=given),
+            ]
+
+    def test_dead_owner(self, store: Store) -> None:
+        """A claim that nobody may take over is told as unknown, and a take-over as one."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        bob = running("bob")
+        with store.events("IDEMPOTENT_") as hear:
+            claim(store, running("cyd", "two"))
+            claim(store, bob, takeover=False)
+            claim(store, bob)
+            store.release(KEY, bob.owner, expire=HOUR)
+            assert heard(hear, Event(KEY, Kind.RELEASED)) == [
+                Event(KEY, Kind.REUSED, by=running("cyd", "two")),
+                Event(KEY, Kind.UNKNOWN, by=bob),
+                Event(KEY, Kind.TAKEN_OVER, by=replace(bob, attempt=2)),
+                Event(KEY, Kind.RELEASED),
+            ]
+
+    @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
+    def test_late_owner(self, store: Store, step: str) -> None:
+        """A late owner's response is told when it is offered, once, and when it is stored."""
+        claim(store, running("bob"))
+        given = Answered(1, 201, 2.5)
+        stored = Event(KEY, Kind.COMPLETED, answer=given)
+        with store.events("IDEMPOTENT_") as hear:
+            for name in ("ada", "ada", "cyd"):
+                store.complete(KEY, answer(name), expire=HOUR)
+            if step == "another claims":
+                lapse(store, KEY)
+                claim(store, running("dan"))
+                after = [stored, Event(KEY, Kind.REPLAYED, answer=given)]
+            else:
+                store.release(KEY, owner("bob"), expire=HOUR)
+                after = [Event(KEY, Kind.RELEASED), stored]
+            offered = Event(KEY, Kind.OFFERED, answer=given)
+            assert heard(hear, after[-1]) == [offered, *after]
+
+    def test_sent_twice(self, store: Store) -> None:
+        """A command that arrives twice tells nothing new."""
+        with store.events("IDEMPOTENT_") as hear:
+            for _ in "12":
+                claim(store, running())
+            for _ in "12":
+                store.renew([renewal(KEY, running())])
+            for _ in "12":
+                store.complete(KEY, answer(), expire=HOUR)
+                store.release(KEY, owner("ada"), expire=HOUR)
+            store.delete([KEY])
+            kinds = [event.kind for event in heard(hear, Event(KEY, Kind.DELETED))]
+        assert kinds == [Kind.CLAIMED, Kind.COMPLETED, Kind.DELETED]
+
+    @pytest.mark.parametrize("end", ["completed", "released"])
+    def test_woken(self, store: Store, end: str) -> None:
+        """How many processes were waiting is told with what wakes them."""
+        claim(store, running())
+        with store.events("IDEMPOTENT_") as hear, store.listen(KEY, 5), store.listen(KEY, 5):
+            if end == "completed":
+                store.complete(KEY, answer(), expire=HOUR)
+            else:
+                store.release(KEY, owner("ada"), expire=HOUR)
+            (event,) = hear(5)
+        assert (event.kind, event.woken) == (end, 1)
+
+    def test_large_response(self, store: Store) -> None:
+        """Of a large response as much is told as of a small one."""
+        with store.events("IDEMPOTENT_") as hear:
+            store.complete(KEY, answer(body=b"x" * 100_000), expire=HOUR)
+            (event,) = hear(5)
+        assert event.answer == Answered(1, 201, 2.5)
+
+    @pytest.mark.parametrize("prefix", ["I*_", "I[a]?_", "shop:{a}_"])
+    def test_other_prefixes_are_silent(self, store: Store, prefix: str) -> None:
+        """Only the records of a prefix are heard of, taken literally."""
+        with store.events(prefix) as hear:
+            for key in ("IX_{1}", "Iab_{2}", "shop:a_{3}", prefix + "{4}"):
+                claim(store, running(), key=key)
+            (event,) = hear(5)
+        assert event.key == prefix + "{4}"
+
+    def test_silence(self, store: Store) -> None:
+        """Where nothing happens the time passes, and others may listen before and after."""
+        for _ in "12":
+            with store.events("IDEMPOTENT_") as hear, store.events("OTHER_") as other:
+                assert (hear(0), other(0.001)) == ([], [])
 
 
 class TestKeys:

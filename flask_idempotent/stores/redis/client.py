@@ -253,7 +253,7 @@ class Feed:
         return int(self._connection._sock.fileno())
 
     def send(self, *command: str) -> None:
-        """Send SUBSCRIBE, UNSUBSCRIBE or PING; what it answers comes with ``messages``."""
+        """Send a command of pub/sub, or PING; what it answers comes with ``messages``."""
         with _translation():
             self._connection.send_command(*command, check_health=False)
 

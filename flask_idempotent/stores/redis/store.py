@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -34,7 +34,9 @@ from flask_idempotent.stores.base import (
     Store,
 )
 from flask_idempotent.stores.bells import Bell, News
+from flask_idempotent.stores.events import Hear
 from flask_idempotent.stores.redis.client import Client, Script
+from flask_idempotent.stores.redis.messages import MARK, Hearing
 from flask_idempotent.stores.redis.subscriber import Subscriber
 
 #: A larger record does not travel in the message that wakes waiters; they read it once.
@@ -120,12 +122,18 @@ class RedisStore(Store):
             return News(lambda: self.read(key))
         return News(lambda: decode(data))
 
+    @contextmanager
+    def events(self, prefix: str) -> Iterator[Hear]:
+        suffix = self._suffix + MARK
+        with self._client.subscription() as feed:
+            yield Hearing(feed, f"{_escaped(prefix)}*{suffix}", suffix).hear
+
     def read(self, key: str) -> Record | None:
         data = self._client.execute("GET", key)
         return None if data is None else decode(data)
 
     def scan(self, prefix: str) -> Iterator[str]:
-        pattern = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
+        pattern = _escaped(prefix) + "*"
         cursor: Any = b"0"
         while True:
             cursor, keys = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
@@ -155,8 +163,9 @@ class RedisStore(Store):
         return sum(map(self._delete, _batches(keys)))
 
     def _delete(self, names: Sequence[str]) -> int:
-        messages = [("PUBLISH", name + self._suffix, b"") for name in names]
-        count, *_ = self._client.execute_many([("UNLINK", *names), *messages])
+        waking = [("PUBLISH", name + self._suffix, b"") for name in names]
+        telling = [("PUBLISH", name + self._suffix + MARK, b"deleted 0 ") for name in names]
+        count, *_ = self._client.execute_many([("UNLINK", *names), *waking, *telling])
         if isinstance(count, StoreError):
             raise count
         return int(count)
@@ -179,6 +188,10 @@ class RedisStore(Store):
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
+
+
+def _escaped(prefix: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -8,9 +8,17 @@
 --
 -- A message that may not be sent makes waiters slower, never a stored response a failure: pcall.
 --
+-- Tells whoever watches, on the channel's name with a '!': completed and how many processes were
+-- woken, or offered; with the ends of the response's record.
+--
 -- Returns 1  stored, now or before
 --         2  another run is in progress; the response waits in its record (a late owner's offer)
 --         3  something else stands: another's response, another payload, an unreadable record
+local function tell(what)
+  local ends = string.sub(ARGV[1], 1, 128) .. string.sub(ARGV[1], -9)
+  redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)
+end
+
 local old = redis.call('GET', KEYS[1])
 if old then
   if #old < 50 or string.byte(old, 1) ~= 1 then
@@ -27,10 +35,12 @@ if old then
     if struct.unpack('>I4', string.sub(old, 15, 18)) == 0 then
       redis.call('APPEND', KEYS[1], ARGV[1])
       redis.call('SETRANGE', KEYS[1], 14, struct.pack('>I4', #old))
+      tell('offered 0')
     end
     return 2
   end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], ARGV[4] == '1' and ARGV[1] or 'read')
+local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], ARGV[4] == '1' and ARGV[1] or 'read')
+tell('completed ' .. (tonumber(woken) or 0))
 return 1

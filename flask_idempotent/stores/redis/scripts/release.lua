@@ -8,17 +8,26 @@
 -- Returns 1  released
 --         0  nothing of ours to release
 --
--- The empty message tells waiters to claim again.
+-- The empty message tells waiters to claim again. Whoever watches hears released and how many
+-- processes were woken, on the channel's name with a '!', and of a late owner's response completed
+-- with the ends of its record.
 local head = redis.call('GETRANGE', KEYS[1], 0, 33)
 if #head < 34 or string.byte(head, 1) ~= 1 or string.sub(head, 2, 2) ~= 'p'
     or string.sub(head, 19, 34) ~= ARGV[1] then
   return 0
 end
 local offer = struct.unpack('>I4', string.sub(head, 15, 18))
-if offer > 0 then
-  redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], offer, -1), 'PX', ARGV[2])
+local answered = offer > 0 and redis.call('GETRANGE', KEYS[1], offer, -1)
+if answered then
+  redis.call('SET', KEYS[1], answered, 'PX', ARGV[2])
 else
   redis.call('DEL', KEYS[1])
 end
-redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], '')
+local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], '')
+local channel = KEYS[1] .. ARGV[3] .. '!'
+redis.pcall('PUBLISH', channel, 'released ' .. (tonumber(woken) or 0) .. ' ')
+if answered then
+  local ends = string.sub(answered, 1, 128) .. string.sub(answered, -9)
+  redis.pcall('PUBLISH', channel, 'completed 0 ' .. ends)
+end
 return 1

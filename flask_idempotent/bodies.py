@@ -139,9 +139,11 @@ class Body:
         """The octets of a body that is no form, a piece at a time."""
         if self._buffer is None:
             yield getattr(self._request, "_cached_data", b"")
-            return
-        yield from read_pieces(self._buffer)
-        self._rewind()
+        elif isinstance(self._buffer, io.BytesIO):
+            yield self._buffer.getvalue()
+        else:
+            yield from read_pieces(self._buffer)
+            self._rewind()
 
     def mentions(self, field: str) -> bool:
         """Say whether a form's octets may hold this field; quick, sometimes a false yes."""
@@ -210,17 +212,34 @@ def _read(request: Request) -> IO[bytes]:
     elif announced > SPOOL_SIZE:
         buffer = _spooled(_announced(request, announced))
     else:
-        buffer = io.BytesIO(b"".join(_announced(request, announced)))
+        buffer = io.BytesIO(_small(request, announced))
     # The view's own access must find the buffer, not the spent stream.
     request.__dict__.pop("stream", None)
     return buffer
 
 
-def _announced(request: Request, left: int) -> Iterator[bytes]:
-    limit = request.max_content_length
-    if limit is not None and left > limit:
-        raise RequestEntityTooLarge
+def _small(request: Request, size: int) -> bytes:
+    _check_announced(request, size)
+    if not size:
+        return b""
     # Werkzeug's stream around it takes longer for a small body than all the rest here.
+    whole = _piece(request.environ["wsgi.input"], size)
+    # A server may give less at once than there is.
+    return whole if len(whole) == size else whole + b"".join(_rest(request, size - len(whole)))
+
+
+def _announced(request: Request, size: int) -> Iterator[bytes]:
+    _check_announced(request, size)
+    yield from _rest(request, size)
+
+
+def _check_announced(request: Request, size: int) -> None:
+    limit = request.max_content_length
+    if limit is not None and size > limit:
+        raise RequestEntityTooLarge
+
+
+def _rest(request: Request, left: int) -> Iterator[bytes]:
     stream = request.environ["wsgi.input"]
     while left:
         piece = _piece(stream, min(left, PIECE_SIZE))

@@ -60,6 +60,12 @@ class InProgress:
     pid: int = 0
     started: float = 0.0
 
+    def granted(self, attempt: int, deadline: int) -> InProgress:
+        """The same as the store has it once the key is ours."""
+        return InProgress(
+            self.owner, self.fingerprint, attempt, deadline, self.host, self.pid, self.started
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:

@@ -58,9 +58,11 @@ def status_of(response: Response) -> int | str:
 
 def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str], ...]:
     """The headers that a replay repeats, in their order."""
-    # Tokens alone, so that a comma always parts two of them (RFC 9110, 7.6.1).
-    named = ",".join(response.headers.getlist("Connection")).split(",")
-    never = NEVER_KEPT.union(name.strip().lower() for name in named)
+    never = NEVER_KEPT
+    if connection := response.headers.getlist("Connection"):
+        # Tokens alone, so that a comma always parts two of them (RFC 9110, 7.6.1).
+        named = ",".join(connection).split(",")
+        never = never.union(name.strip().lower() for name in named)
 
     def keeps(name: str) -> bool:
         if name in never:
@@ -160,13 +162,13 @@ class Tee(Iterator[bytes]):
 
 def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
     """Make the stored response again, marked as a replay."""
-    headers = Headers(completed.headers)
-    typed = "Content-Type" in headers
+    body = completed.body or b""
+    headers = list(completed.headers)
     if completed.code != 204:
-        headers.add("Content-Length", str(len(completed.body or b"")))
-    headers.add(settings.replay_header, "true")
-    response = response_class([completed.body or b""], completed.status, headers)
-    if not typed:
-        # The constructor has added what the first response did not have.
+        headers.append(("Content-Length", str(len(body))))
+    headers.append((settings.replay_header, "true"))
+    response = response_class([body], completed.status, Headers(headers))
+    if len(response.headers) > len(headers):
+        # The constructor has added a type, which the first response did not have.
         response.headers.remove("Content-Type")
     return response

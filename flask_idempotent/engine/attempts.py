@@ -60,7 +60,7 @@ class Attempt:
             reply = self._ask(record)
             if not isinstance(reply, Claimed):
                 return self._judge(reply)
-            taken = replace(record, attempt=reply.attempt, deadline=reply.deadline)
+            taken = record.granted(reply.attempt, reply.deadline)
             claim = Claim(self._order, taken, sent, time.monotonic())
             if self._still_holds(claim):
                 self._engine.keep(claim)

@@ -181,14 +181,23 @@ class Client:
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
-        return _or_raise(self.run_many(script, [(key, *arguments)])[0])
+        call = (key, *arguments)
+        replies = self._exchange(script.packed(call), 1)
+        if isinstance(replies[0], RedisError):
+            replies = self._seen_to(script, [call], replies)
+        return _or_raise(replies[0])
 
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a script once for each key and its arguments, in one round trip.
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        replies = self._exchange(b"".join([script.packed(call) for call in calls]), len(calls))
+        replies = self._exchange(b"".join(map(script.packed, calls)), len(calls))
+        return self._seen_to(script, calls, replies)
+
+    def _seen_to(
+        self, script: Script, calls: Sequence[tuple[Any, ...]], replies: list[Any]
+    ) -> list[Any]:
         if NoScriptError in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
             packed = b"".join([script.packed(call, known=False) for call in calls])
@@ -270,7 +279,7 @@ def _packed(command: Sequence[Any]) -> bytes:
 
 def _framed(parts: Sequence[Any]) -> bytes:
     # A third of redis-py's own time for it.
-    octets = [part if type(part) is bytes else str(part).encode() for part in parts]
+    octets = (part if type(part) is bytes else str(part).encode() for part in parts)
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in octets])
 
 

@@ -216,6 +216,7 @@ class _Keyed:
             settings.expire,
             settings.lease,
             settings.on_crash == "rerun",
+            settings.compress,
         )
 
     def _run_claimed(self, claim: Claim) -> Response:

@@ -16,13 +16,15 @@ offset length meaning
 50            msgpack: ``[host, pid, started]`` or ``[status, headers, body, time]``
 ====== ====== ====================================================================
 
-A completed record whose body is nil is the marker of a response that was not kept.
+The body is octets, or ``[codec, octets]`` where it is kept compressed; nil is the marker of a
+response that was not kept.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -31,6 +33,11 @@ from flask_idempotent.errors import RecordUnreadable
 
 VERSION = 1
 OWNER_SIZE = FINGERPRINT_SIZE = 16
+
+#: The one codec that is known (RFC 1950).
+_ZLIB = "zlib"
+#: More than the fastest costs several times as much, for a few per cent.
+_ZLIB_LEVEL = 1
 
 _IN_PROGRESS = b"p"
 _COMPLETED = b"c"
@@ -78,6 +85,7 @@ class Completed:
     :param headers: names and values in their order, repetitions included.
     :param body: the octets, or None for a response that was not kept.
     :param time: wall clock of the answer, seconds since 1970; for people, never compared.
+    :param compress: whether the body is to be kept compressed, where that makes it smaller.
     """
 
     owner: bytes
@@ -87,6 +95,7 @@ class Completed:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     time: float = 0.0
+    compress: bool = field(default=False, compare=False)
 
     @property
     def code(self) -> int:
@@ -135,7 +144,8 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     else:
         state, deadline = _COMPLETED, 0
         headers = [part for pair in record.headers for part in pair]
-        payload = [record.status, headers, record.body, record.time]
+        body = _compressed(record.body) if record.compress and record.body else record.body
+        payload = [record.status, headers, body, record.time]
     header = _HEADER.pack(
         VERSION, state, deadline, record.attempt, offer, record.owner, record.fingerprint
     )
@@ -159,9 +169,29 @@ def decode(data: bytes) -> Record:
             return InProgress(owner, fingerprint, attempt, int(deadline), *_origin(payload))
         if state == _COMPLETED:
             return Completed(owner, fingerprint, attempt, *_response(payload))
-    except (struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+    except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     raise RecordUnreadable(f"record state {state!r} is unknown")
+
+
+_DAMAGE = (
+    struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException, zlib.error
+)  # fmt: skip
+
+
+def _compressed(body: bytes) -> bytes | tuple[str, bytes]:
+    smaller = zlib.compress(body, _ZLIB_LEVEL)
+    return (_ZLIB, smaller) if len(smaller) < len(body) else body
+
+
+def _body(kept: Any) -> bytes | None:
+    if type(kept) is list:
+        codec, octets = kept
+        if codec != _ZLIB:
+            raise ValueError(f"the codec {codec!r} is unknown")
+        return zlib.decompress(octets)
+    _require(kept is None or type(kept) is bytes)
+    return kept  # type: ignore[no-any-return]
 
 
 def decode_ends(head: bytes, tail: bytes) -> InProgress | Answered:
@@ -204,16 +234,15 @@ def _origin(payload: bytes) -> tuple[str, int, float]:
 def _response(
     payload: bytes,
 ) -> tuple[int | str, tuple[tuple[str, str], ...], bytes | None, float]:
-    status, flat, body, time = _unpack(payload)
+    status, flat, kept, time = _unpack(payload)
     _require(
         _is_status(status)
         and type(time) is float
-        and (body is None or type(body) is bytes)
         and type(flat) is list
         and len(flat) % 2 == 0
         and {str}.issuperset(map(type, flat))
     )
-    return status, tuple(zip(flat[::2], flat[1::2], strict=True)), body, time
+    return status, tuple(zip(flat[::2], flat[1::2], strict=True)), _body(kept), time
 
 
 def _unpack(payload: bytes) -> Any:

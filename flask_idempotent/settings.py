@@ -42,6 +42,7 @@ class Overrides(TypedDict, total=False):
     ignore_fields: Collection[str]
     store_if: Callable[[Response], bool]
     max_body: int
+    compress: int | None
     drop_headers: Collection[str]
     keep_headers: Collection[str]
     on_store_error: Literal["reject", "run"]
@@ -71,6 +72,7 @@ class Settings:
     ignore_fields: frozenset[str]
     store_if: Callable[[Response], bool]
     max_body: int
+    compress: int | None
     drop_headers: frozenset[str]
     keep_headers: frozenset[str]
     replay_header: str
@@ -277,6 +279,7 @@ OPTIONS = (
     Option("ignore_fields", "IDEMPOTENT_IGNORE_FIELDS", (), _name_set),
     Option("store_if", "IDEMPOTENT_STORE_IF", storable, _store_if),
     Option("max_body", "IDEMPOTENT_MAX_BODY", 1024 * 1024, _integer(0)),
+    Option("compress", "IDEMPOTENT_COMPRESS", None, _integer(0, optional=True)),
     Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _header_set),
     Option("keep_headers", "IDEMPOTENT_KEEP_HEADERS", (), _keep_headers),
     Option("replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", _token),

@@ -1091,6 +1091,24 @@ class TestStreaming:
         assert "Retry-After" not in answer.headers
         assert next(runs) == 2
 
+    @pytest.mark.parametrize("compress", [None, 1000, 1001])
+    def test_compressed(self, way: WayIn, compress: int | None) -> None:
+        """From ``compress`` octets on a body is kept compressed; its replay is the same."""
+        app = way.app(compress=compress)
+
+        @app.post("/")
+        @way
+        def view() -> str:
+            return "x" * 1000
+
+        first, again = post(app), post(app)
+        assert first.data == again.data == b"x" * 1000
+        assert again.headers["Content-Length"] == "1000"
+        assert again.headers["Idempotent-Replayed"] == "true"
+        store = app.extensions["idempotent"].engine.store
+        (sight,) = store.inspect(store.scan("IDEMPOTENT_"))
+        assert (sight.octets < 500) is (compress == 1000)
+
     @pytest.mark.parametrize("streamed", [False, True])
     def test_exactly_max_body_is_kept(self, way: WayIn, streamed: bool) -> None:
         """``max_body`` octets are kept."""

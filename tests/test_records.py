@@ -57,8 +57,9 @@ COMPLETED_RECORDS = st.builds(
     ATTEMPTS,
     STATUSES,
     st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
-    st.none() | st.binary(max_size=100),
+    st.none() | st.binary(max_size=100) | st.sampled_from([b"{}" * 500, b"\0" * 10_000]),
     TIMES,
+    st.booleans(),
 )
 RECORDS = RUNNING_RECORDS | COMPLETED_RECORDS
 
@@ -155,6 +156,41 @@ class TestLayout:
 
 def ends(data: bytes) -> InProgress | Answered:
     return decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:])
+
+
+class TestCompression:
+    TEXT = b'{"order": 1, "state": "open"}' * 1000
+
+    def completed(self, body: bytes | None, *, compress: bool = True) -> Completed:
+        return Completed(OWNER, FINGERPRINT, 1, 201, (), body, 2.5, compress)
+
+    def test_text(self) -> None:
+        """Text is kept in a fraction of its size, with the name of the codec, and comes back."""
+        data = encode(self.completed(self.TEXT))
+        assert len(data) < len(self.TEXT) / 10
+        assert b"zlib" in data[HEADER_SIZE : HEADER_SIZE + 20]
+        assert decode(data) == self.completed(self.TEXT)
+
+    @pytest.mark.parametrize("body", [None, b"", b"ab", bytes(range(256))])
+    def test_nothing_to_gain(self, body: bytes | None) -> None:
+        """What would not be smaller is kept as it is."""
+        record = self.completed(body)
+        assert encode(record) == encode(self.completed(body, compress=False))
+        assert decode(encode(record)) == record
+
+    def test_ends(self) -> None:
+        """The ends of a compressed record tell what those of any other tell."""
+        data = encode(self.completed(self.TEXT))
+        assert decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:]) == Answered(1, 201, 2.5)
+
+    @pytest.mark.parametrize(
+        "kept", [["zstd", b""], ["zlib", b"no stream"], ["zlib", "text"], ["zlib"], [], "text"]
+    )
+    def test_unreadable(self, kept: object) -> None:
+        """An unknown codec and damaged octets are told as unreadable."""
+        payload = msgpack.packb([201, [], kept, 2.5])
+        with pytest.raises(RecordUnreadable):
+            decode(header() + payload)
 
 
 class TestEnds:

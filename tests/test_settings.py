@@ -81,6 +81,7 @@ TABLE: list[Row] = [
     ),
     same("store_if", storable, first, second, third),
     same("max_body", 1024 * 1024, 0, 1, 2),
+    same("compress", None, 0, 1, 2),
     (
         "drop_headers",
         frozenset(),
@@ -199,6 +200,7 @@ WRONG: dict[str, list[object]] = {
     "ignore_fields": NAMES,
     "store_if": [None, False, True, 200],
     "max_body": [None, -1, True, 1.5, "1 MiB"],
+    "compress": [-1, True, 1.5, "4 KiB"],
     "drop_headers": HEADER_NAMES,
     "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
@@ -288,7 +290,7 @@ class TestChecks:
 
     def test_nothing_near(self) -> None:
         """Where no known name is near, all are named."""
-        with pytest.raises(SettingsError, match=r"Known are: drop_headers, expire, .*timeout\."):
+        with pytest.raises(SettingsError, match=r"Known are: compress, drop_headers, .*timeout\."):
             check_overrides({"zzz": 5})
 
     def test_right_keywords_pass(self) -> None:

@@ -26,6 +26,7 @@ class Order:
     :param expire: seconds to keep the response.
     :param lease: seconds that a claim outlives its owner.
     :param takeover: whether to run again after an owner died.
+    :param compress: octets from which a body is kept compressed; None for never.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Order:
     expire: float
     lease: float
     takeover: bool
+    compress: int | None = None
 
     @property
     def lifetime(self) -> int:

@@ -209,10 +209,12 @@ class Engine(ProcessBound):
 def _answer(
     claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
 ) -> Completed:
-    record = claim.record
+    record, limit = claim.record, claim.order.compress
+    compress = limit is not None and body is not None and len(body) >= limit
     return Completed(
-        record.owner, record.fingerprint, record.attempt, status, headers, body, time.time()
-    )
+        record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),
+        compress,
+    )  # fmt: skip
 
 
 def _close(keeper: Keeper, store: Store) -> None:

@@ -67,11 +67,13 @@ class Bell:
 
     def expect(self, news: News | None, asleep: deque[Bell]) -> None:
         """Have the waiter, once it wakes, read the news and wake one more."""
-        self._news, self._asleep = news, asleep
+        # A record that it has not heard of yet stands: two ways may lead to it.
+        self._news = self._news or news
+        self._asleep = asleep
 
     def ring(self, news: News | None = None) -> None:
         """Wake this waiter alone, with a completed record or to claim again."""
-        self._news = news
+        self._news = self._news or news
         self.wake()
 
     def wake(self) -> None:
@@ -94,7 +96,8 @@ class Bell:
         """
         if not self.heard(seconds):
             return None
-        record = self._news.record() if self._news is not None else None
+        news, self._news = self._news, None
+        record = news.record() if news is not None else None
         return record if isinstance(record, Completed) else None
 
     def pass_on(self) -> None:

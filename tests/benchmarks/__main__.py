@@ -31,6 +31,7 @@ MEASURES: dict[str, Callable[[Bench], Findings]] = {
     "cost": cost.measure,
     "commands": commands.measure,
     "memory": memory.measure,
+    "compression": memory.compression,
     "waking": waking.measure,
     "records": growth.records,
     "claims": growth.claims,

@@ -19,6 +19,7 @@ class Size:
         happen to lie makes a difference of some per cent, which is nobody's merit.
     :param calls: requests in one turn.
     :param records: how many records the memory is measured over.
+    :param bodies: KiB of the bodies whose compression is measured.
     :param waiters: how many requests wait in a small group.
     :param crowd: how many wait in a large one.
     :param wakes: how often a small group is woken; a large one a third as often.
@@ -36,6 +37,7 @@ class Size:
     anew: int = 4
     calls: int = 100
     records: int = 10_000
+    bodies: tuple[int, ...] = (1, 4, 16, 64, 256)
     waiters: int = 32
     crowd: int = 1_000
     wakes: int = 9
@@ -51,8 +53,8 @@ class Size:
 
 FULL = Size()
 TINY = Size(
-    rounds=2, anew=1, calls=2, records=10, waiters=2, crowd=4, wakes=1, live=(10, 20), held=(1, 2),
-    seconds=0.05, loads=1, starts=1, samples=50, settle=0.01, apart=False,
+    rounds=2, anew=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1, live=(10, 20),
+    held=(1, 2), seconds=0.05, loads=1, starts=1, samples=50, settle=0.01, apart=False,
 )  # fmt: skip
 
 

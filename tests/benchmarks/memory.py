@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import random
 import statistics
+from functools import partial
 
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, decode, encode
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BODY_SIZE, OURS, Contestant, environ, fresh_key
-from tests.benchmarks.series import Series
+from tests.benchmarks.series import Series, median_time
 from tests.servers import Server
 
 _BATCH = 1_000
@@ -46,3 +50,51 @@ def measure(bench: Bench) -> Findings:
     value = findings[f"{OURS}, {_RECORD}"].median
     findings.targets.append(Target(_RECORD, value, BODY_SIZE + _BESIDE, "bytes"))
     return findings
+
+
+# Compression of larger bodies.
+
+_KIB = 1024
+
+
+def _document(octets: int) -> bytes:
+    """A list of orders as JSON, of about this size."""
+    dice = random.Random(octets)
+    orders: list[dict[str, object]] = []
+    while len(json.dumps(orders)) < octets:
+        for _ in range(1 + octets // 4096):
+            orders.append(
+                {
+                    "id": dice.randrange(10**9),
+                    "customer": f"{dice.randrange(16**12):012x}",
+                    "price": dice.randrange(10**5) / 100,
+                    "state": dice.choice(["open", "paid", "sent"]),
+                    "created": f"2026-11-26T12:{dice.randrange(60):02d}:00Z",
+                }
+            )
+    return json.dumps(orders).encode()
+
+
+def compression(bench: Bench) -> Findings:
+    """What a body of JSON takes, and how long it takes to keep and to replay it."""
+    findings = Findings("Bodies that are kept compressed", [])
+    for kib in bench.size.bodies:
+        body = _document(kib * _KIB)
+        for name, compress in (("as it is", False), ("compressed", True)):
+            plain = bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE)
+            record = Completed(*plain, 1, 200, (), body, 0.0, compress)
+            data = encode(record)
+            figures = {
+                "size": (len(data) / _KIB, "KiB"),
+                "to keep": (_time(partial(encode, record), bench.size.calls), "µs"),
+                "to replay": (_time(partial(decode, data), bench.size.calls), "µs"),
+            }
+            findings.series.extend(
+                Series(f"{name}, {kib} KiB of JSON, {what}", unit, (value,))
+                for what, (value, unit) in figures.items()
+            )
+    return findings
+
+
+def _time(act: partial[object], calls: int) -> float:
+    return median_time(lambda _: act(), range(calls))

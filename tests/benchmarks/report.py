@@ -99,7 +99,8 @@ def as_json(run: Run) -> str:
 
 #: What the page shows as it was found.
 _TABLES = (
-    "cost", "commands", "waking", "records", "claims", "waiters", "memory", "load", "start"
+    "cost", "commands", "waking", "records", "claims", "waiters", "memory", "compression", "load",
+    "start",
 )  # fmt: skip
 #: Profiled code that takes less than this, in every kind of request, is summed up.
 _LITTLE = 1.0

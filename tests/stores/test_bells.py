@@ -54,10 +54,11 @@ class TestBell:
         assert Bell().wait(seconds) is None
 
     def test_rings_before_it_is_waited_for(self) -> None:
-        """A ring is kept for the next wait, the last news with it, and heard once."""
+        """A ring is kept for the next wait, the record with it, and heard once."""
         bell = Bell()
         bell.ring()
         bell.ring(News(answer))
+        bell.ring()
         assert bell.rung
         assert bell.wait(5) == answer()
         assert not bell.rung
@@ -111,6 +112,14 @@ class TestRing:
         bells.ring()
         all_of_them[0].wait(0)
         bells.ring(News(answer))
+        assert [bell.wait(0) for bell in all_of_them] == [answer()] * 10
+
+    def test_known_record_stands(self) -> None:
+        """Who is to be told of a record need not fetch it when a second ring comes."""
+        bells = Bells()
+        all_of_them = joined(bells, 10)
+        bells.ring(News(answer))
+        bells.ring(News(lambda: pytest.fail("it was fetched")))
         assert [bell.wait(0) for bell in all_of_them] == [answer()] * 10
 
     def test_threads(self) -> None:

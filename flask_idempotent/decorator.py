@@ -63,6 +63,7 @@ class _Decorator:
 
 def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
     is_async = iscoroutinefunction(view)
+    name = id(overrides)
 
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
@@ -76,7 +77,8 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
         raw = routed is protected or (
             state.app_wide and own_overrides(routed, current.method) is None
         )
-        settings = state.settings(overrides)
+        # Every request comes by here, with a key or without, so even a call is spared.
+        settings = state.resolved.get(name) or state.settings(overrides)
         return handle(state, settings, current, function, args, kwargs, raw)
 
     mark(protected, overrides)

@@ -63,8 +63,8 @@ class State(ProcessBound):
         self._given = store
         self._engine: Engine | None = None
         self.prepared = False
-        self._settings: dict[int, Settings] = {}
-        # The settings of a view live as long as its keywords, whose identity is their key.
+        #: The settings of views by the identity of their keywords, which live as long.
+        self.resolved: dict[int, Settings] = {}
         self._views: list[Mapping[str, Any]] = []
         super().__init__()
 
@@ -97,12 +97,12 @@ class State(ProcessBound):
 
         :param view: keywords of the view's decorator.
         """
-        found = self._settings.get(id(view))
+        found = self.resolved.get(id(view))
         if found is None:
             layers = (view, self.hooks.overrides, self._overrides)
             found = resolve(self.app.config, *layers)
             self._views.append(view)
-            self._settings[id(view)] = found
+            self.resolved[id(view)] = found
         return found
 
     @property

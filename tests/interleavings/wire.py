@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
-from flask_idempotent.stores.bells import Bell
+from flask_idempotent.stores.bells import Bell, Bells
 from tests.interleavings.actors import Listening, Sending
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Wire:
         self._world = world
         self._process = process
         self._store = world.store
+        self._bells = Bells()
 
     def claim(
         self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
@@ -75,11 +76,15 @@ class Wire:
         self._world.pause(Sending("listen"))
         # The subscription is confirmed in real time.
         with self._store.listen(key, max(seconds, 5.0)) as bell:
+            # The store is every process's here, but in each process one waiter leads.
+            bell.leads = False
+            own = self._bells.join()
             self._world.bells.append(bell)
             try:
-                yield WireBell(self._world, bell)
+                yield WireBell(self._world, bell, own)
             finally:
                 self._world.bells.remove(bell)
+                self._bells.leave(own)
 
     def __getattr__(self, name: str) -> Any:
         # What operators ask of a store is no step.
@@ -90,15 +95,28 @@ class Wire:
 
 
 class WireBell(Bell):
-    def __init__(self, world: World, bell: Bell) -> None:
+    """A waiter's bell.
+
+    :param bell: what the store rings.
+    :param own: what its process rings, when it is to lead.
+    """
+
+    def __init__(self, world: World, bell: Bell, own: Bell) -> None:
         self._world = world
         self._bell = bell
+        self._own = own
 
     @property
     def leads(self) -> bool:  # type: ignore[override]
-        return self._bell.leads
+        return self._own.leads
+
+    @property
+    def rung(self) -> bool:
+        return self._bell.rung or self._own.rung
 
     def wait(self, seconds: float) -> Completed | None:
         until = self._world.time.now + seconds
-        step = self._world.pause(Listening(self._bell, until))
-        return self._bell.wait(0) if step == "rung" else None
+        if self._world.pause(Listening(self, until)) != "rung":
+            return None
+        self._own.heard(0)
+        return self._bell.wait(0)

@@ -300,17 +300,17 @@ class _Keyed:
             signals.tell(signals.waited, self._app, **names, seconds=seconds)
 
     def _tell_replayed(self, completed: Completed, waited: float) -> None:
-        age = max(0.0, time.time() - completed.time)
+        age, status = max(0.0, time.time() - completed.time), completed.code
         logger.info(
             "replay: key %s…, record %s, status %d, stored %.1f s ago, waited %.3f s",
-            shortened(self._key), self._name, completed.code, age, waited,
+            shortened(self._key), self._name, status, age, waited,
         )  # fmt: skip
         signals.tell(
             signals.replayed,
             self._app,
             key=self._key,
             storage_key=self._name,
-            status=completed.code,
+            status=status,
             waited=waited,
             age=age,
         )

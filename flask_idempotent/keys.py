@@ -57,7 +57,7 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
     try:
         for source, key in _sources(request, settings, fields):
             found[source] = key
-            if len(set(found.values())) > 1:
+            if len(found) > 1 and len(set(found.values())) > 1:
                 raise UnusableKey(
                     f"The request carries different keys in {' and '.join(found)}. "
                     "Send one key, or the same key everywhere."
@@ -75,12 +75,12 @@ def _sources(
         if value is not None:
             strict = settings.strict_keys and name.lower() == _STRICT_HEADER
             yield f"the header {name}", parse_header(value, settings.key_max_length, strict=strict)
-    # Not request.args, which fails on octets that are no UTF-8.
-    query = request.query_string.decode("latin-1")
-    pairs = parse_qsl(query, True) if query else ()
-    arguments = [value for name, value in pairs if name == settings.field]
-    for number, value in enumerate(arguments):
-        yield _place("the query", number), parse_bare(value, settings.key_max_length)
+    if request.query_string:
+        # Not request.args, which fails on octets that are no UTF-8.
+        pairs = parse_qsl(request.query_string.decode("latin-1"), True)
+        arguments = [value for name, value in pairs if name == settings.field]
+        for number, value in enumerate(arguments):
+            yield _place("the query", number), parse_bare(value, settings.key_max_length)
     for number, value in enumerate(fields):
         yield _place("the form", number), parse_bare(value, settings.key_max_length)
 
@@ -166,10 +166,14 @@ def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> s
 
 def framed(*parts: str | bytes | None) -> bytes:
     """Join parts, each behind its length, so that no two lists of parts look alike."""
-    octets = [
-        part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts
-    ]
-    return b"".join([b"-" if part is None else b"%d:%b" % (len(part), part) for part in octets])
+    return b"".join(map(_frame, parts))
+
+
+def _frame(part: str | bytes | None) -> bytes:
+    if part is None:
+        return b"-"
+    octets = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+    return b"%d:%b" % (len(octets), octets)
 
 
 def shortened(key: str | None) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from functools import partial
 
-from tests.benchmarks.bench import Bench, Findings, Target
+from tests.benchmarks.bench import Bench, Findings, Size, Target
 from tests.benchmarks.contestants import BARE, DECORATED, KINDS, OURS, Contestant, environs
+from tests.benchmarks.lanes import Lane
 from tests.benchmarks.series import Series, in_turns, median_time
 
 
@@ -16,40 +18,48 @@ def _time(contestant: Contestant, kind: str, calls: int) -> float:
     return median_time(contestant.answer, requests)
 
 
+#: The values of one contestant in each round, by its name.
+Rounds = dict[str, list[float]]
+
+
 def measure(bench: Bench) -> Findings:
-    """Each kind of request of each contestant."""
-    found: dict[str, list[float]] = defaultdict(list)
+    """Each kind of request of each contestant, and beside it bare Flask without a key."""
+    found: dict[str, Rounds] = {kind: defaultdict(list) for kind in KINDS}
     for _ in range(bench.size.anew):
-        for name, values in _once(bench).items():
-            found[name] += values
-    series = {name: Series(name, "µs", tuple(values)) for name, values in found.items()}
-    return Findings("Cost of a request", list(series.values()), _targets(series, bench.peer))
+        with bench.lanes(BARE, OURS, DECORATED, bench.peer) as made:
+            for kind, rounds in found.items():
+                for name, values in _in_turns(made, kind, bench.size).items():
+                    rounds[name] += values
+    series = {
+        kind: {name: Series(f"{name}, {kind}", "µs", tuple(v)) for name, v in rounds.items()}
+        for kind, rounds in found.items()
+    }
+    shown = [one for kind in KINDS for name, one in series[kind].items() if _is_shown(name, kind)]
+    return Findings("Cost of a request", shown, list(_targets(series, bench.peer)))
 
 
-def _once(bench: Bench) -> dict[str, list[float]]:
-    size = bench.size
-    with bench.lanes(BARE, OURS, DECORATED, bench.peer) as made:
-        turns = {
-            f"{name}, {kind}": partial(lane.run, _time, kind, size.calls)
-            for name, lane in made.items()
-            for kind in (KINDS if name != BARE else KINDS[:1])
-        }
-        return in_turns(turns, size.rounds // size.anew)
+def _in_turns(made: Mapping[str, Lane], kind: str, size: Size) -> Rounds:
+    # Those that are compared come one after the other, and soon: a machine changes its pace.
+    turns = {
+        name: partial(lane.run, _time, kind if _is_shown(name, kind) else KINDS[0], size.calls)
+        for name, lane in made.items()
+    }
+    return in_turns(turns, size.rounds // size.anew)
 
 
-def _targets(series: dict[str, Series], peer: str) -> list[Target]:
-    bare = series[f"{BARE}, no key"]
-    targets = [
-        Target(
-            f"{name}, no key: time over bare Flask's", series[f"{name}, no key"].over(bare), 1.03
-        )
-        for name in (OURS, DECORATED)
-    ]
+def _is_shown(name: str, kind: str) -> bool:
+    return name != BARE or kind == KINDS[0]
+
+
+def _targets(series: Mapping[str, Mapping[str, Series]], peer: str) -> Iterator[Target]:
+    no_key, first, replay = (series[kind] for kind in KINDS)
     for name in (OURS, DECORATED):
-        first = series[f"{name}, first"].minus(bare).over(series[f"{peer}, first"].minus(bare))
-        targets.append(
-            Target(f"{name}, first: cost beyond bare, over {peer}'s", first, 0.5, aim=0.3)
+        yield Target(
+            f"{name}, no key: time over bare Flask's", no_key[name].over(no_key[BARE]), 1.03
         )
-        replay = series[f"{name}, replay"].over(series[f"{peer}, replay"])
-        targets.append(Target(f"{name}, replay: time over {peer}'s", replay, 0.6, aim=0.45))
-    return targets
+    for name in (OURS, DECORATED):
+        bare = first[BARE]
+        beyond = first[name].minus(bare).over(first[peer].minus(bare))
+        yield Target(f"{name}, first: cost beyond bare, over {peer}'s", beyond, 0.5, aim=0.3)
+        over = replay[name].over(replay[peer])
+        yield Target(f"{name}, replay: time over {peer}'s", over, 0.6, aim=0.45)

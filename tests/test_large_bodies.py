@@ -1,6 +1,6 @@
 """Large bodies, both ways, through real web servers.
 
-A form has 60 MB; ``LARGE_BODY_MB=200`` in the environment makes it 200.
+A form has 40 MB; ``LARGE_BODY_MB=200`` in the environment makes it 200.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.servers import Server
 from tests.serving import connected, serving
 
 MB = 1_000_000
-FORM_SIZE = int(os.environ.get("LARGE_BODY_MB", "60")) * MB
+FORM_SIZE = int(os.environ.get("LARGE_BODY_MB", "40")) * MB
 OCTETS_SIZE = 20 * MB
 ALLOWED_GROWTH = 20 * MB
 

@@ -27,7 +27,7 @@ from tests.servers import Server
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; so many are drawn.
 LARGE = 600
-SAMPLE = 100
+SAMPLE = 60
 #: In the full form so many are drawn of a case that is too large for all.
 FULL_SAMPLE = 5_000
 REAL_SAMPLE = 500 if FULL else 10

@@ -209,34 +209,26 @@ def _read(request: Request) -> IO[bytes]:
     announced = get_content_length(request.environ)
     if announced is None:
         buffer = _spooled(_unannounced(request))
-    elif announced > SPOOL_SIZE:
-        buffer = _spooled(_announced(request, announced))
     else:
-        buffer = io.BytesIO(_small(request, announced))
+        limit = request.max_content_length
+        if limit is not None and announced > limit:
+            raise RequestEntityTooLarge
+        if announced > SPOOL_SIZE:
+            buffer = _spooled(_rest(request, announced))
+        else:
+            buffer = io.BytesIO(_small(request, announced))
     # The view's own access must find the buffer, not the spent stream.
     request.__dict__.pop("stream", None)
     return buffer
 
 
 def _small(request: Request, size: int) -> bytes:
-    _check_announced(request, size)
     if not size:
         return b""
     # Werkzeug's stream around it takes longer for a small body than all the rest here.
     whole = _piece(request.environ["wsgi.input"], size)
     # A server may give less at once than there is.
     return whole if len(whole) == size else whole + b"".join(_rest(request, size - len(whole)))
-
-
-def _announced(request: Request, size: int) -> Iterator[bytes]:
-    _check_announced(request, size)
-    yield from _rest(request, size)
-
-
-def _check_announced(request: Request, size: int) -> None:
-    limit = request.max_content_length
-    if limit is not None and size > limit:
-        raise RequestEntityTooLarge
 
 
 def _rest(request: Request, left: int) -> Iterator[bytes]:

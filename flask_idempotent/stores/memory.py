@@ -83,11 +83,11 @@ class MemoryStore(ProcessBound, Store):
         return int(key in self._bells)  # All of them are in this one process.
 
     def _tell(self, key: str, kind: Kind, record: Record | None = None, woken: int = 0) -> None:
-        if isinstance(record, Completed):
-            answer = Answered(record.attempt, record.status, record.time)
-            self._audience.tell(Event(key, kind, answer=answer, woken=woken))
+        told = None if record is None else abridge(record)
+        if isinstance(told, Answered):
+            self._audience.tell(Event(key, kind, answer=told, woken=woken))
         else:
-            self._audience.tell(Event(key, kind, by=record, woken=woken))
+            self._audience.tell(Event(key, kind, by=told, woken=woken))
 
     def claim(
         self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool

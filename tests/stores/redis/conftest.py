@@ -1,13 +1,27 @@
-"""The wall clock of these tests stands still."""
+"""What these tests share: a store on each real server, and a wall clock that stands still."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
+
+from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.urls import open_store
+from tests.servers import Server
 
 
 @pytest.fixture(autouse=True)
 def _wall_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """No deadline looks at the wall clock, which people and their machines put right."""
     monkeypatch.setattr(time, "time", lambda: 1e9)
+
+
+@pytest.fixture
+def redis_store(server: Server) -> Iterator[RedisStore]:
+    """A store on each real server in turn, empty."""
+    store = open_store(server.url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -23,11 +23,8 @@ KEY = "IDEMPOTENT_{messages}"
 
 
 @pytest.fixture(name="store")
-def _store(server: Server) -> Iterator[RedisStore]:
-    store = open_store(server.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+def _store(redis_store: RedisStore) -> RedisStore:
+    return redis_store
 
 
 def claim(store: RedisStore, name: str = "ada") -> object:

@@ -25,14 +25,6 @@ from tests.waiting import until
 KEY = "IDEMPOTENT_{redis}"
 
 
-@pytest.fixture
-def redis_store(server: Server) -> Iterator[RedisStore]:
-    store = open_store(server.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
-
-
 def claim(store: RedisStore, name: str = "ada") -> object:
     return store.claim(KEY, running(name), lease=HOUR, expire=HOUR, takeover=True)
 

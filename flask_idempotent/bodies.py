@@ -94,8 +94,11 @@ class Body:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._buffer: IO[bytes] | None = None
-        #: Type and subtype in lower case, without parameters.
-        self.mimetype = request.mimetype
+        #: Type and subtype in lower case. Werkzeug's property parses the parameters too, which
+        #: none but forms have a use for.
+        self.mimetype = (
+            request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip(" \t").lower()
+        )
         #: Whether it is a form, which may carry the key.
         self.is_form = self.mimetype in FORM_TYPES
 
@@ -111,13 +114,12 @@ class Body:
             if self._already_read():
                 _check_what_was_read(self._request)
                 return
-            self._buffer = _read(self._request)
+            self._buffer = self._request.environ["wsgi.input"] = _read(self._request)
         except ClientDisconnected:
             raise BodyIncomplete(
                 "The request's body ended before its announced end. Send the request again.",
                 base=problem_base,
             ) from None
-        self._rewind()
 
     def _already_read(self) -> bool:
         # By a before_request function: CSRF protection parses forms, signature checks read data.
@@ -259,6 +261,7 @@ def _spooled(pieces: Iterator[bytes]) -> IO[bytes]:
     try:
         for piece in pieces:
             buffer.write(piece)
+        buffer.seek(0)
     except BaseException:
         buffer.close()
         raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from flask_idempotent.bodies import Body, read_pieces
-from flask_idempotent.keys import framed
+from flask_idempotent.packing import pack
 from flask_idempotent.records import FINGERPRINT_SIZE
 
 if TYPE_CHECKING:
@@ -26,22 +26,19 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
     :param body: the request's body, read.
     :param host: whether the application serves different things on different hosts.
     """
-    digest = _digest()
     if settings.fingerprint is False:
-        return digest.digest()
+        return _digest().digest()
     if settings.fingerprint is not None:
-        digest.update(framed(_custom(settings.fingerprint(request))))
-        return digest.digest()
-    digest.update(
-        framed(
-            request.method,
-            request.root_path,
-            request.path,
-            _query(request, settings.field),
-            body.mimetype,
-            request.host if host else None,
-        )
+        return _digest(pack(_custom(settings.fingerprint(request)))).digest()
+    head = (
+        request.method,
+        request.root_path,
+        request.path,
+        _query(request, settings.field),
+        body.mimetype,
+        request.host if host else None,
     )
+    digest = _digest(pack(head))
     if body.is_form:
         _update_form(digest, body, settings)
     if not body.is_form or body.malformed:
@@ -51,8 +48,8 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
     return digest.digest()
 
 
-def _digest() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=FINGERPRINT_SIZE)
+def _digest(octets: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(octets, digest_size=FINGERPRINT_SIZE)
 
 
 def _custom(value: object) -> str | bytes:
@@ -79,11 +76,11 @@ def _update_form(digest: hashlib.blake2b, body: Body, settings: Settings) -> Non
     with body.form() as (fields, files):
         for name, value in fields.items(multi=True):
             if name not in ignored:
-                digest.update(framed("field", name, value))
+                digest.update(pack(("field", name, value)))
         for name, file in files.items(multi=True):
             if name not in ignored:
                 parts = (file.filename, file.content_type, _content(file))
-                digest.update(framed("file", name, *parts))
+                digest.update(pack(("file", name, *parts)))
 
 
 def _content(file: FileStorage) -> bytes:

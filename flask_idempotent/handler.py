@@ -208,16 +208,8 @@ class _Keyed:
         )
         url_map = self._app.url_map
         host = url_map.host_matching or self._app.subdomain_matching
-        return Order(
-            self._name,
-            self._key,
-            fingerprint(self._request, body, settings, host=host),
-            settings.timeout,
-            settings.expire,
-            settings.lease,
-            settings.on_crash == "rerun",
-            settings.compress,
-        )
+        digest = fingerprint(self._request, body, settings, host=host)
+        return Order(self._name, self._key, digest, settings.terms)
 
     def _run_claimed(self, claim: Claim) -> Response:
         engine = self._state.engine
@@ -300,6 +292,8 @@ class _Keyed:
             signals.tell(signals.waited, self._app, **names, seconds=seconds)
 
     def _tell_replayed(self, completed: Completed, waited: float) -> None:
+        if not (signals.replayed.receivers or logger.isEnabledFor(logging.INFO)):
+            return
         age, status = max(0.0, time.time() - completed.time), completed.code
         logger.info(
             "replay: key %s…, record %s, status %d, stored %.1f s ago, waited %.3f s",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import http_sf
 
+from flask_idempotent.packing import pack
 from flask_idempotent.problems import KeyInvalid
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Visible ASCII without the double quote, comma, semicolon and backslash.
 _BARE_KEY = re.compile(r"[!#-+\--:<-\[\]-~]+")
-_STRICT_HEADER = "idempotency-key"
+_STRICT_HEADER = "HTTP_IDEMPOTENCY_KEY"
 
 _HELP = (
     "Send 1 to {length} visible ASCII characters without quotes, commas, semicolons and "
@@ -53,28 +53,31 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
     :returns: the key, or None where the request has none.
     :raises KeyInvalid: when a value cannot be used, or two sources disagree.
     """
-    found: dict[str, str] = {}
+    found: str | None = None
+    sources: list[str] = []
     try:
         for source, key in _sources(request, settings, fields):
-            found[source] = key
-            if len(found) > 1 and len(set(found.values())) > 1:
+            sources.append(source)
+            if found is not None and key != found:
                 raise UnusableKey(
-                    f"The request carries different keys in {' and '.join(found)}. "
+                    f"The request carries different keys in {' and '.join(sources)}. "
                     "Send one key, or the same key everywhere."
                 )
+            found = key
     except UnusableKey as error:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
-    return next(iter(found.values()), None)
+    return found
 
 
 def _sources(
     request: Request, settings: Settings, fields: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    for name, variable in zip(settings.headers, settings.variables, strict=True):
+    for variable in settings.variables:
         value = request.environ.get(variable)
         if value is not None:
-            strict = settings.strict_keys and name.lower() == _STRICT_HEADER
-            yield f"the header {name}", parse_header(value, settings.key_max_length, strict=strict)
+            strict = settings.strict_keys and variable == _STRICT_HEADER
+            key = parse_header(value, settings.key_max_length, strict=strict)
+            yield settings.variables[variable], key
     if request.query_string:
         # Not request.args, which fails on octets that are no UTF-8.
         pairs = parse_qsl(request.query_string.decode("latin-1"), True)
@@ -105,8 +108,8 @@ def parse_bare(value: str, max_length: int) -> str:
 
     :raises UnusableKey: saying what is wrong.
     """
-    _checked(value, max_length)
-    if not _BARE_KEY.fullmatch(value):
+    if _BARE_KEY.fullmatch(value) is None or len(value) > max_length:
+        _checked(value, max_length)
         raise UnusableKey(
             "The idempotency key has characters that are not allowed. "
             + _HELP.format(length=max_length)
@@ -160,20 +163,11 @@ def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> s
 
     The braces are a hash tag: what is added later lands on the same slot of a cluster.
     """
-    digest = hashlib.blake2b(framed(app, scope, key), digest_size=20).digest()
-    return f"{prefix}{{{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}}}"
-
-
-def framed(*parts: str | bytes | None) -> bytes:
-    """Join parts, each behind its length, so that no two lists of parts look alike."""
-    return b"".join(map(_frame, parts))
-
-
-def _frame(part: str | bytes | None) -> bytes:
-    if part is None:
-        return b"-"
-    octets = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-    return b"%d:%b" % (len(octets), octets)
+    if isinstance(scope, str):
+        # Whoever names a record on the command line can only write text.
+        scope = scope.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(pack((app, scope, key)), digest_size=16)
+    return f"{prefix}{{{digest.hexdigest()}}}"
 
 
 def shortened(key: str | None) -> str:

@@ -24,12 +24,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field
-from typing import Any
-
-import msgpack
+from typing import Any, NamedTuple
 
 from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.packing import DAMAGE, pack, unpack, unpack_first
 
 VERSION = 1
 OWNER_SIZE = FINGERPRINT_SIZE = 16
@@ -46,8 +44,7 @@ _HEADER = struct.Struct(f">BcdII{OWNER_SIZE}s{FINGERPRINT_SIZE}s")
 HEADER_SIZE = _HEADER.size
 
 
-@dataclass(frozen=True, slots=True)
-class InProgress:
+class InProgress(NamedTuple):
     """A key whose view is running, or whose owner died.
 
     :param owner: random token of the run.
@@ -74,8 +71,7 @@ class InProgress:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """A key whose view has answered.
 
     :param owner: token of the run that answered.
@@ -95,7 +91,7 @@ class Completed:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     time: float = 0.0
-    compress: bool = field(default=False, compare=False)
+    compress: bool = False
 
     @property
     def code(self) -> int:
@@ -106,8 +102,7 @@ class Completed:
 Record = InProgress | Completed
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A completed record without its headers and body, as lists of records have it.
 
     :param attempt: which run answered.
@@ -149,8 +144,7 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     header = _HEADER.pack(
         VERSION, state, deadline, record.attempt, offer, record.owner, record.fingerprint
     )
-    # A header may hold what is no text, which must not cost a view its response.
-    return header + bytes(msgpack.packb(payload, unicode_errors="surrogatepass"))
+    return header + pack(payload)
 
 
 def decode(data: bytes) -> Record:
@@ -174,9 +168,7 @@ def decode(data: bytes) -> Record:
     raise RecordUnreadable(f"record state {state!r} is unknown")
 
 
-_DAMAGE = (
-    struct.error, ValueError, TypeError, OverflowError, msgpack.UnpackException, zlib.error
-)  # fmt: skip
+_DAMAGE = (*DAMAGE, struct.error, OverflowError, zlib.error)
 
 
 def _compressed(body: bytes) -> bytes | tuple[str, bytes]:
@@ -184,14 +176,14 @@ def _compressed(body: bytes) -> bytes | tuple[str, bytes]:
     return (_ZLIB, smaller) if len(smaller) < len(body) else body
 
 
-def _body(kept: Any) -> bytes | None:
-    if type(kept) is list:
-        codec, octets = kept
-        if codec != _ZLIB:
-            raise ValueError(f"the codec {codec!r} is unknown")
-        return zlib.decompress(octets)
-    _require(kept is None or type(kept) is bytes)
-    return kept  # type: ignore[no-any-return]
+def _uncompressed(kept: Any) -> bytes | None:
+    if kept is None:
+        return None
+    _require(type(kept) is list)
+    codec, octets = kept
+    if codec != _ZLIB:
+        raise ValueError(f"the codec {codec!r} is unknown")
+    return zlib.decompress(octets)
 
 
 def decode_ends(head: bytes, tail: bytes) -> InProgress | Answered:
@@ -207,12 +199,9 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Answered:
         return record
     try:
         _, _, _, attempt, *_ = _HEADER.unpack_from(head)
-        start = msgpack.Unpacker(unicode_errors="surrogatepass")
-        start.feed(head[HEADER_SIZE:])
-        start.read_array_header()
-        status, time = start.unpack(), _unpack(tail)
+        status, time = unpack_first(head[HEADER_SIZE:]), unpack(tail)
         _require(_is_status(status) and type(time) is float)
-    except (struct.error, ValueError, TypeError, msgpack.UnpackException) as error:
+    except (*DAMAGE, struct.error) as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     return Answered(attempt, status, time)
 
@@ -226,7 +215,7 @@ def abridge(record: Record) -> InProgress | Answered:
 
 def _origin(payload: bytes) -> tuple[str, int, float]:
     # A claim's reply carries the header alone.
-    host, pid, started = _unpack(payload) if payload else ("", 0, 0.0)
+    host, pid, started = unpack(payload) if payload else ("", 0, 0.0)
     _require(type(host) is str and type(pid) is int and type(started) is float)
     return host, pid, started
 
@@ -234,24 +223,24 @@ def _origin(payload: bytes) -> tuple[str, int, float]:
 def _response(
     payload: bytes,
 ) -> tuple[int | str, tuple[tuple[str, str], ...], bytes | None, float]:
-    status, flat, kept, time = _unpack(payload)
+    status, flat, kept, time = unpack(payload)
     _require(
         _is_status(status)
         and type(time) is float
         and type(flat) is list
-        and len(flat) % 2 == 0
-        and {str}.issuperset(map(type, flat))
+        and _TEXTS.issuperset(map(type, flat))
     )
-    return status, tuple(zip(flat[::2], flat[1::2], strict=True)), _body(kept), time
+    parts = iter(flat)
+    headers = tuple(zip(parts, parts, strict=True))
+    return status, headers, kept if type(kept) is bytes else _uncompressed(kept), time
 
 
-def _unpack(payload: bytes) -> Any:
-    return msgpack.unpackb(payload, unicode_errors="surrogatepass")
+_TEXTS = frozenset({str})
 
 
 def _is_status(status: object) -> bool:
     # Werkzeug takes any number from a view, and 0 where it gave a phrase alone.
-    if isinstance(status, str):
+    if type(status) is str:
         code = status.partition(" ")[0]
         return code.isascii() and code.isdecimal()
     return type(status) is int

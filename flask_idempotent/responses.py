@@ -163,12 +163,16 @@ class Tee(Iterator[bytes]):
 def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
     """Make the stored response again, marked as a replay."""
     body = completed.body or b""
-    headers = list(completed.headers)
+    headers = Headers()
+    # One by one, which takes half of the time of the constructor.
+    for name, value in completed.headers:
+        headers.add(name, value)
     if completed.code != 204:
-        headers.append(("Content-Length", str(len(body))))
-    headers.append((settings.replay_header, "true"))
-    response = response_class([body], completed.status, Headers(headers))
-    if len(response.headers) > len(headers):
+        headers.add("Content-Length", str(len(body)))
+    headers.add(settings.replay_header, "true")
+    number = len(headers)
+    response = response_class([body], completed.status, headers)
+    if len(response.headers) > number:
         # The constructor has added a type, which the first response did not have.
         response.headers.remove("Content-Type")
     return response

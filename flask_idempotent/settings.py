@@ -49,6 +49,34 @@ class Overrides(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings that the engine keeps to.
+
+    :param timeout: seconds to wait for another's response.
+    :param expire: seconds to keep the response.
+    :param lease: seconds that a claim outlives its owner.
+    :param takeover: whether to run again after an owner died.
+    :param compress: octets from which a body is kept compressed; None for never.
+    """
+
+    timeout: float
+    expire: float
+    lease: float
+    takeover: bool
+    compress: int | None = None
+    #: The same in milliseconds, as the store wants them.
+    expire_ms: int = dataclasses.field(init=False)
+    lease_ms: int = dataclasses.field(init=False)
+    #: How long a record in progress is kept: never less than its lease.
+    lifetime_ms: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expire_ms", milliseconds(self.expire))
+        object.__setattr__(self, "lease_ms", milliseconds(self.lease))
+        object.__setattr__(self, "lifetime_ms", max(self.expire_ms, self.lease_ms))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings that one request uses, checked and in their final form.
 
@@ -80,14 +108,21 @@ class Settings:
     max_waiters: int | None
     problem_base: str
     prefix: str
-    #: The names of ``headers`` in a WSGI environment.
-    variables: tuple[str, ...] = dataclasses.field(init=False)
+    #: What of this the engine needs.
+    terms: Terms = dataclasses.field(init=False)
+    #: The names of ``headers`` in a WSGI environment, and what people call them.
+    variables: dict[str, str] = dataclasses.field(init=False)
     #: Whether even a request whose usual places have no key must be looked at.
     looks_further: bool = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        names = tuple("HTTP_" + name.upper().replace("-", "_") for name in self.headers)
-        object.__setattr__(self, "variables", names)
+        takeover = self.on_crash == "rerun"
+        terms = Terms(self.timeout, self.expire, self.lease, takeover, self.compress)
+        object.__setattr__(self, "terms", terms)
+        variables = {
+            "HTTP_" + name.upper().replace("-", "_"): f"the header {name}" for name in self.headers
+        }
+        object.__setattr__(self, "variables", variables)
         object.__setattr__(self, "looks_further", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:

@@ -92,7 +92,7 @@ class TestRoundTrip:
     @given(COMPLETED_RECORDS)
     def test_r1_completed(self, record: Completed) -> None:
         """A completed record is read as it was written, each header in its place."""
-        assert decode(encode(record)) == record
+        assert decode(encode(record)) == record._replace(compress=False)
 
     @given(COMPLETED_RECORDS)
     def test_text_and_octets_stay_apart(self, record: Completed) -> None:
@@ -108,7 +108,7 @@ class TestRoundTrip:
         offer = len(encode(record))
         data = encode(record, offer=offer) + encode(late)
         assert decode(data) == record
-        assert decode(data[offer:]) == late
+        assert decode(data[offer:]) == late._replace(compress=False)
 
     def test_header_that_is_no_text(self) -> None:
         """A header with half a surrogate pair, which Python allows, costs nobody the response."""
@@ -169,14 +169,14 @@ class TestCompression:
         data = encode(self.completed(self.TEXT))
         assert len(data) < len(self.TEXT) / 10
         assert b"zlib" in data[HEADER_SIZE : HEADER_SIZE + 20]
-        assert decode(data) == self.completed(self.TEXT)
+        assert decode(data) == self.completed(self.TEXT, compress=False)
 
     @pytest.mark.parametrize("body", [None, b"", b"ab", bytes(range(256))])
     def test_nothing_to_gain(self, body: bytes | None) -> None:
         """What would not be smaller is kept as it is."""
-        record = self.completed(body)
-        assert encode(record) == encode(self.completed(body, compress=False))
-        assert decode(encode(record)) == record
+        as_it_is = self.completed(body, compress=False)
+        assert encode(self.completed(body)) == encode(as_it_is)
+        assert decode(encode(as_it_is)) == as_it_is
 
     def test_ends(self) -> None:
         """The ends of a compressed record tell what those of any other tell."""

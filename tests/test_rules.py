@@ -142,7 +142,7 @@ TRAPS = {
     ],
     "a key in lower case": ["test_keys.py::test_case_matters"],
     "a raw key in the store": ["test_keys.py::test_k8_clients_octets_never_reach_the_store"],
-    "fields are hashed without separators": ["test_keys.py::test_f7_lists_never_collide"],
+    "fields are hashed without separators": ["test_packing.py::test_f7_lists_never_collide"],
     "all request headers are in the fingerprint": ["test_fingerprints.py::test_f1_no_other_header"],
     "a time of 0 is taken for none": [
         "test_rules.py::test_timeout_of_nothing_wins",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
 from flask_idempotent.errors import StoreError, StoreUnavailable
 from flask_idempotent.records import OWNER_SIZE, Completed, InProgress
-from flask_idempotent.settings import milliseconds
 from flask_idempotent.stores.base import Busy, Claimed, Reply
 
 if TYPE_CHECKING:
@@ -74,20 +72,20 @@ class Attempt:
                 return True
             if not self._engine.is_held(claim):
                 return False
-        if time.monotonic() - claim.renewed >= self._order.lease:
+        if time.monotonic() - claim.renewed >= self._order.terms.lease:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
     def _ask(self, record: InProgress) -> Reply:
-        order = self._order
+        order, terms = self._order, self._order.terms
         before, self._uncertain = self._uncertain, True
         try:
             reply = self._engine.store.claim(
                 order.key,
                 record,
-                lease=milliseconds(order.lease),
-                expire=order.lifetime,
-                takeover=order.takeover,
+                lease=terms.lease_ms,
+                expire=terms.lifetime_ms,
+                takeover=terms.takeover,
             )
         except StoreError as error:
             self._uncertain = before or error.sent
@@ -101,7 +99,7 @@ class Attempt:
             return Mismatch()
         if isinstance(reply, Completed):
             return Replay(reply, self._waited())
-        if reply.left <= 0 and not self._order.takeover:
+        if reply.left <= 0 and not self._order.terms.takeover:
             return Unknown()
         return Waiting(max(0.001, reply.left / 1000), self._waited())
 
@@ -111,8 +109,9 @@ class Attempt:
     def wait(self, outcome: Outcome) -> Outcome:
         """Wait until the other is done, gives up or dies, or until the time is over."""
         self._began_waiting = time.monotonic()
-        until = self._began_waiting + self._order.timeout
-        listening = min(_LISTEN_WITHIN, self._order.timeout)
+        timeout = self._order.terms.timeout
+        until = self._began_waiting + timeout
+        listening = min(_LISTEN_WITHIN, timeout)
         with self._engine.store.listen(self._order.key, listening) as bell:
             while True:
                 # This look, once the subscription stands, closes the gap before it.
@@ -131,7 +130,7 @@ class Attempt:
                 if time.monotonic() >= until:
                     if failure is not None:
                         raise failure
-                    return replace(outcome, waited=self._waited())
+                    return outcome._replace(waited=self._waited())
 
     def _look(self, outcome: Outcome) -> tuple[Outcome, StoreError | None]:
         try:

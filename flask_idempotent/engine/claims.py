@@ -6,42 +6,29 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flask_idempotent.records import InProgress
-from flask_idempotent.settings import milliseconds
+from flask_idempotent.settings import Terms, milliseconds
 from flask_idempotent.stores.base import Renewal
 
 #: A renewal that a stopped server carries out later than this must not revive a record.
 _RENEWAL_VALID = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a request asks of the engine.
 
     :param key: name of the record in the store.
     :param client_key: the client's own key, for signals and logs.
     :param fingerprint: digest of the request.
-    :param timeout: seconds to wait for another's response.
-    :param expire: seconds to keep the response.
-    :param lease: seconds that a claim outlives its owner.
-    :param takeover: whether to run again after an owner died.
-    :param compress: octets from which a body is kept compressed; None for never.
+    :param terms: the settings of its view.
     """
 
     key: str
     client_key: str
     fingerprint: bytes
-    timeout: float
-    expire: float
-    lease: float
-    takeover: bool
-    compress: int | None = None
-
-    @property
-    def lifetime(self) -> int:
-        """Milliseconds that a record in progress is kept: never less than its lease."""
-        return milliseconds(max(self.expire, self.lease))
+    terms: Terms
 
 
 @dataclass(eq=False, slots=True)
@@ -94,15 +81,16 @@ class Claim:
 
     def is_due(self, now: float) -> bool:
         """Say whether a third of the lease is over."""
-        return now - self.renewed > self.order.lease / 3
+        return now - self.renewed > self.order.terms.lease / 3
 
     def renewal(self) -> Renewal:
         """What to ask of the store to keep this claim."""
+        terms = self.order.terms
         passed = time.monotonic() - self.received + _RENEWAL_VALID
         return Renewal(
             self.order.key,
             self.record,
-            milliseconds(self.order.lease),
-            self.order.lifetime,
-            self.record.deadline - milliseconds(self.order.lease) + milliseconds(passed),
+            terms.lease_ms,
+            terms.lifetime_ms,
+            self.record.deadline - terms.lease_ms + milliseconds(passed),
         )

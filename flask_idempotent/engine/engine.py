@@ -17,7 +17,6 @@ from flask_idempotent.engine.outcomes import Outcome, Waiting
 from flask_idempotent.errors import StoreError
 from flask_idempotent.processes import ProcessBound, notice_changes
 from flask_idempotent.records import Completed
-from flask_idempotent.settings import milliseconds
 from flask_idempotent.stores.base import Completion, Store
 
 logger = logging.getLogger("flask_idempotent")
@@ -62,7 +61,7 @@ class Engine(ProcessBound):
         attempt = Attempt(self, order)
         try:
             outcome = attempt.claim()
-            if isinstance(outcome, Waiting) and order.timeout > 0 and self._enter():
+            if isinstance(outcome, Waiting) and order.terms.timeout > 0 and self._enter():
                 try:
                     outcome = attempt.wait(outcome)
                 finally:
@@ -123,7 +122,7 @@ class Engine(ProcessBound):
         self._keeper.retry(
             claim.order.key,
             lambda: self._store(claim, record),
-            claim.order.expire,
+            claim.order.terms.expire,
             lambda reason: self._lose_response(claim, reason),
         )
 
@@ -132,9 +131,10 @@ class Engine(ProcessBound):
             if claim.settled:
                 return
             claim.answered = True
-            expire = milliseconds(claim.order.expire)
             began = time.monotonic()
-            completion = self.store.complete(claim.order.key, record, expire=expire)
+            completion = self.store.complete(
+                claim.order.key, record, expire=claim.order.terms.expire_ms
+            )
             seconds = time.monotonic() - began
             claim.settled = True
         self._keeper.remove(claim)
@@ -186,14 +186,14 @@ class Engine(ProcessBound):
         )
 
     def _give_back(self, order: Order, owner: bytes) -> None:
-        self.store.release(order.key, owner, expire=milliseconds(order.expire))
+        self.store.release(order.key, owner, expire=order.terms.expire_ms)
 
     def forget(self, order: Order, owner: bytes) -> None:
         """Release, in the background, a claim that the store may have noted without our knowing."""
         self._keeper.retry(
             order.key,
             lambda: self._give_back(order, owner),
-            order.expire,
+            order.terms.expire,
             lambda _: None,
         )
 
@@ -209,7 +209,7 @@ class Engine(ProcessBound):
 def _answer(
     claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
 ) -> Completed:
-    record, limit = claim.record, claim.order.compress
+    record, limit = claim.record, claim.order.terms.compress
     compress = limit is not None and body is not None and len(body) >= limit
     return Completed(
         record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),

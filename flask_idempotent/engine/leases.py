@@ -79,8 +79,8 @@ class Keeper(ProcessBound):
         """Look after a claim until it is removed."""
         self._claims[id(claim)] = claim
         self._used = True
-        if self._asleep or self._thread is None or claim.order.lease < self._shortest:
-            self._shortest = min(self._shortest, claim.order.lease)
+        if self._asleep or self._thread is None or claim.order.terms.lease < self._shortest:
+            self._shortest = min(self._shortest, claim.order.terms.lease)
             try:
                 self._rouse()
             except RuntimeError:

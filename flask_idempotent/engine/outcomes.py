@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.records import Completed
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """The key's response.
 
     :param completed: the stored response.
@@ -21,8 +20,7 @@ class Replay:
     waited: float
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """Another request with this key is running, and this one waits no longer.
 
     :param left: seconds that the other's lease still has.

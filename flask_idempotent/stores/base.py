@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask_idempotent.records import Answered, Completed, InProgress, Record
 from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.events import Hear
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """The key is ours.
 
     :param attempt: 1 on a first run, higher after a take-over.
@@ -29,8 +29,7 @@ class Claimed:
     deadline: int
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """The key is another's and its view has not answered.
 
     :param fingerprint: digest of the other's request.

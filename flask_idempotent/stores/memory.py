@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flask_idempotent.processes import ProcessBound
 from flask_idempotent.records import Answered, Completed, InProgress, Record, abridge, encode
@@ -95,7 +95,7 @@ class MemoryStore(ProcessBound, Store):
         with self._lock:
             entry = self._live(key)
             if entry is None:
-                return self._run(key, replace(record, attempt=1), lease, expire)
+                return self._run(key, record._replace(attempt=1), lease, expire)
             old = entry.record
             same = old.fingerprint == record.fingerprint
             if isinstance(old, Completed):
@@ -113,7 +113,7 @@ class MemoryStore(ProcessBound, Store):
                 self._answer(key, entry.offer, expire)
                 self._tell(key, Kind.REPLAYED, entry.offer)
                 return entry.offer
-            return self._run(key, replace(record, attempt=old.attempt + 1), lease, expire)
+            return self._run(key, record._replace(attempt=old.attempt + 1), lease, expire)
 
     def _run(self, key: str, record: InProgress, lease: int, expire: int) -> Claimed:
         self._tell(key, Kind.CLAIMED if record.attempt == 1 else Kind.TAKEN_OVER, record)
@@ -128,7 +128,7 @@ class MemoryStore(ProcessBound, Store):
         offer: Completed | None = None,
     ) -> Claimed:
         deadline = self._now() + lease
-        self._put(key, replace(record, deadline=deadline), expire)
+        self._put(key, record._replace(deadline=deadline), expire)
         self._entries[key].offer = offer
         return Claimed(record.attempt, deadline)
 

@@ -13,6 +13,7 @@ from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE
+from flask_idempotent.settings import Terms
 from flask_idempotent.stores.urls import open_store
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
@@ -97,8 +98,11 @@ def records(bench: Bench) -> Findings:
 # Claims that a process holds.
 
 
+_TERMS = Terms(timeout=0, expire=3600, lease=3600, takeover=True)
+
+
 def _order() -> Order:
-    return Order(fresh_key(), "key", bytes(FINGERPRINT_SIZE), 0, 3600, 3600, takeover=True)
+    return Order(fresh_key(), "key", bytes(FINGERPRINT_SIZE), _TERMS)
 
 
 def _begun(engine: Engine, order: Order) -> Claim:

@@ -10,6 +10,7 @@ from typing import Any
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import Completion, Renewal, Reply
 from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
@@ -17,17 +18,12 @@ from flask_idempotent.stores.memory import MemoryStore
 KEY = "IDEMPOTENT_{engine}"
 
 
-def order(payload: str = "one", **changes: Any) -> Order:
-    values: dict[str, Any] = {
-        "key": KEY,
-        "client_key": "client-key",
-        "fingerprint": payload.encode().ljust(16, b"-"),
-        "timeout": 5.0,
-        "expire": 240.0,
-        "lease": 30.0,
-        "takeover": True,
-    }
-    return Order(**(values | changes))
+def order(
+    payload: str = "one", *, key: str = KEY, client_key: str = "client-key", **changes: Any
+) -> Order:
+    terms: dict[str, Any] = {"timeout": 5.0, "expire": 240.0, "lease": 30.0, "takeover": True}
+    fingerprint = payload.encode().ljust(16, b"-")
+    return Order(key, client_key, fingerprint, Terms(**(terms | changes)))
 
 
 def finish(engine: Engine, claim: object, body: bytes | None = b"done") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flask_idempotent.engine.claims import Order
+from flask_idempotent.settings import Terms
 
 KEY = "IDEMPOTENT_{interleavings}"
 #: Milliseconds that a record is kept.
@@ -45,7 +46,8 @@ class Request:
     @property
     def order(self) -> Order:
         fingerprint = self.payload.encode().ljust(16, b"-")
-        return Order(KEY, "key", fingerprint, self.timeout, LIFETIME / 1000, LEASE, self.takeover)
+        terms = Terms(self.timeout, LIFETIME / 1000, LEASE, self.takeover)
+        return Order(KEY, "key", fingerprint, terms)
 
 
 @dataclass(frozen=True, slots=True)

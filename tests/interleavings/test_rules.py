@@ -27,7 +27,7 @@ class Impatient(MemoryStore):
     def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
         entry = self._live(key)
         if entry is not None and isinstance(entry.record, InProgress):
-            entry.record = replace(entry.record, deadline=0)
+            entry.record = entry.record._replace(deadline=0)
         return super().claim(key, record, **times)
 
 
@@ -37,7 +37,7 @@ class Undiscerning(MemoryStore):
     def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
         entry = self._live(key)
         if entry is not None and isinstance(entry.record, InProgress):
-            entry.record = replace(entry.record, fingerprint=record.fingerprint)
+            entry.record = entry.record._replace(fingerprint=record.fingerprint)
         return super().claim(key, record, **times)
 
 

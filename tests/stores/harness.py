@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Renewal, Store
@@ -41,7 +40,7 @@ def lapse(store: Store, key: str) -> None:
     if isinstance(store, MemoryStore):
         entry = store._entries[key]
         assert isinstance(entry.record, InProgress)
-        entry.record = replace(entry.record, deadline=0)
+        entry.record = entry.record._replace(deadline=0)
         return
     assert isinstance(store, RedisStore)
     store._client.execute("SETRANGE", key, 2, struct.pack(">d", 0))

@@ -39,7 +39,7 @@ class TestClaim:
         assert isinstance(reply, Claimed)
         assert reply.attempt == 1
         record = store.read(KEY)
-        assert record == replace(running(), deadline=reply.deadline)
+        assert record == running()._replace(deadline=reply.deadline)
 
     def test_record_outlives_its_lease(self, store: Store) -> None:
         """The record is kept for expire, not for the lease, so a crash is seen as a crash."""
@@ -258,10 +258,10 @@ class TestRenew:
 
     def test_lost_record_is_put_back(self, store: Store) -> None:
         """A record that the store lost is put back as it was claimed, for longer than its lease."""
-        lost = replace(renewal(KEY, replace(running(), attempt=3)), expire=2 * HOUR)
+        lost = replace(renewal(KEY, running()._replace(attempt=3)), expire=2 * HOUR)
         (deadline,) = store.renew([lost])
         assert deadline
-        assert store.read(KEY) == replace(running(), attempt=3, deadline=deadline)
+        assert store.read(KEY) == running()._replace(attempt=3, deadline=deadline)
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
     def test_late_command_revives_nothing(self, store: Store) -> None:
@@ -419,7 +419,7 @@ class TestEvents:
             assert heard(hear, Event(KEY, Kind.RELEASED)) == [
                 Event(KEY, Kind.REUSED, by=running("cyd", "two")),
                 Event(KEY, Kind.UNKNOWN, by=bob),
-                Event(KEY, Kind.TAKEN_OVER, by=replace(bob, attempt=2)),
+                Event(KEY, Kind.TAKEN_OVER, by=bob._replace(attempt=2)),
                 Event(KEY, Kind.RELEASED),
             ]
 
@@ -537,7 +537,7 @@ class TestInspect:
         assert isinstance(reply, Claimed)
         with store.listen(KEY, 5):
             (sight,) = store.inspect([KEY])
-        assert sight.record == replace(running(), deadline=reply.deadline)
+        assert sight.record == running()._replace(deadline=reply.deadline)
         assert sight.lease is not None
         assert 0 < sight.lease <= HOUR < sight.life <= 2 * HOUR
         assert (sight.octets, sight.waiters, sight.lapsed) == (len(encode(running())), 1, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
         else:
             assert isinstance(reply, Claimed)
             assert reply.attempt == known.record.attempt + 1
-            self.model[key] = Known(replace(record, attempt=reply.attempt))
+            self.model[key] = Known(record._replace(attempt=reply.attempt))
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES)
     def complete(self, key: str, name: str, payload: str, body: bytes | None) -> None:
@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
             known = copy.copy(self.model.get(key))
             record = self.store.read(key)
             if isinstance(record, InProgress):
-                record = replace(record, deadline=0)
+                record = record._replace(deadline=0)
             assert record == (None if known is None else known.record)
             if known is not None:
                 assert 0 < time_left(self.store, key) <= HOUR, "no record without an end"

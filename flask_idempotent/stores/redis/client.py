@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,8 @@ class Script:
         :param known: whether the server has the script.
         """
         head = self._known if known else self._unknown
-        return b"*%d\r\n%b%b" % (3 + len(call), head, _framed(call))
+        # Only the key and what comes next change with every call.
+        return b"*%d\r\n%b%b%b" % (3 + len(call), head, _framed(call[:2]), _framed_terms(call[2:]))
 
 
 class Client:
@@ -278,9 +279,12 @@ def _packed(command: Sequence[Any]) -> bytes:
 
 
 def _framed(parts: Sequence[Any]) -> bytes:
-    # A third of redis-py's own time for it.
-    octets = (part if type(part) is bytes else str(part).encode() for part in parts)
+    # A fraction of redis-py's own time for it.
+    octets = [part if type(part) is bytes else str(part).encode() for part in parts]
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in octets])
+
+
+_framed_terms = lru_cache(typed=True)(_framed)
 
 
 def _round_trip(connection: Any, packed: bytes, count: int) -> list[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -96,7 +95,7 @@ def read_event(key: str, data: bytes) -> Event | None:
     if isinstance(record, InProgress):
         if kind is Kind.CLAIMED and record.attempt > 1:
             kind = Kind.TAKEN_OVER
-        return Event(key, kind, by=replace(record, deadline=0), woken=woken)
+        return Event(key, kind, by=record._replace(deadline=0), woken=woken)
     return Event(key, kind, answer=record, woken=woken)
 
 

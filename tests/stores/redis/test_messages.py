@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -163,6 +162,6 @@ class TestReadEvent:
 
     def test_long_status_line(self) -> None:
         """A status line that does not fit into the message is left out."""
-        data = encode(replace(answer(), status="299 " + "so so " * 50))
+        data = encode(answer()._replace(status="299 " + "so so " * 50))
         event = read_event(KEY, b"completed 2 " + data[:128] + data[-9:])
         assert event == Event(KEY, Kind.COMPLETED, woken=2)

@@ -1,0 +1,50 @@
+"""Packing: values as msgpack, which puts a type and a length before each, and back.
+
+Text that is no Unicode, as headers and keys may hold it, is packed as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import msgpack
+
+_AS_IT_IS: Final = "surrogatepass"
+
+#: What reading damaged octets raises.
+DAMAGE = (ValueError, TypeError, msgpack.UnpackException)
+
+
+class _Packing(threading.local):
+    """A packer for each thread: to make one takes longer than to use it."""
+
+    def __init__(self) -> None:
+        self.packer = msgpack.Packer(unicode_errors=_AS_IT_IS)
+
+
+_packing = _Packing()
+
+
+def pack(value: Any) -> bytes:
+    """Turn a value into octets; no two values look alike."""
+    return _packing.packer.pack(value)
+
+
+def unpack(octets: bytes) -> Any:
+    """Turn octets back into a value.
+
+    :raises DAMAGE: when they are none.
+    """
+    return msgpack.unpackb(octets, unicode_errors=_AS_IT_IS)
+
+
+def unpack_first(octets: bytes) -> Any:
+    """Read the first item of an array whose end is not there.
+
+    :raises DAMAGE: when it is no array or ends too soon.
+    """
+    unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS)
+    unpacker.feed(octets)
+    unpacker.read_array_header()
+    return unpacker.unpack()

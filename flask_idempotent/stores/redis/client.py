@@ -37,6 +37,7 @@ from redis.retry import Retry
 
 from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
+from flask_idempotent.stores.redis.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,7 @@ class Client:
             self._connect = partial(self._connect, driver_info=driver)
         size = min(pool.max_connections, _MAX_CONNECTIONS)
         self._pool = Pool(self._connect, size, POOL_TIMEOUT)
+        self._vigil = Vigil()
 
     @classmethod
     def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
@@ -215,11 +217,11 @@ class Client:
                 connection.connect()
                 sent = True
                 try:
-                    return _round_trip(connection, packed, count)
+                    return self._round_trip(connection, packed, count)
                 except _LOST:
                     if time.monotonic() - started > _RESEND_WITHIN:
                         raise
-                    return _round_trip(connection, packed, count)
+                    return self._round_trip(connection, packed, count)
             except BaseException:
                 # A greeting that a signal's handler interrupted leaves replies, as a command does.
                 connection.disconnect()
@@ -228,6 +230,17 @@ class Client:
                 self._pool.give_back(connection)
         except _ERRORS as error:
             raise StoreUnavailable(_message(error), sent=sent) from error
+
+    def _round_trip(self, connection: Any, packed: bytes, count: int) -> list[Any]:
+        try:
+            connection.send_packed_command((packed,), check_health=False)
+            if self._pool.lent == 1:
+                self._vigil.keep(connection)
+            return [_reply(connection) for _ in range(count)]
+        except BaseException:
+            # The handler of a signal may raise before the reply is read, which is nobody else's.
+            connection.disconnect()
+            raise
 
     @contextmanager
     def subscription(self) -> Iterator[Feed]:
@@ -285,16 +298,6 @@ def _framed(parts: Sequence[Any]) -> bytes:
 
 
 _framed_terms = lru_cache(typed=True)(_framed)
-
-
-def _round_trip(connection: Any, packed: bytes, count: int) -> list[Any]:
-    try:
-        connection.send_packed_command((packed,), check_health=False)
-        return [_reply(connection) for _ in range(count)]
-    except BaseException:
-        # The handler of a signal may raise before the reply is read, which is nobody else's.
-        connection.disconnect()
-        raise
 
 
 def _reply(connection: Any) -> Any:

@@ -100,6 +100,11 @@ class Pool(ProcessBound):
         if waiter.connection is not None:
             self.give_back(waiter.connection)
 
+    @property
+    def lent(self) -> int:
+        """How many connections are in use, at a glance: others may take and give back meanwhile."""
+        return self._made - len(self._idle)
+
     def give_back(self, connection: Any) -> None:
         """Make a connection free for the next command."""
         with self._lock:

@@ -16,8 +16,10 @@ import redis.exceptions
 from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client, Script
+from flask_idempotent.stores.redis.vigil import Vigil
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -281,19 +283,46 @@ class TestMaking:
             Client.from_redis(given)
 
 
+class TestVigil:
+    def test_one_at_a_time(
+        self, proxy: Proxy, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A thread stays awake for its reply only while no other waits for one."""
+        kept: list[object] = []
+        monkeypatch.setattr(client._vigil, "keep", kept.append)
+        proxy.faults.append(Fault(b"slow", "delay", 0.3))
+        slow = threading.Thread(target=client.execute, args=("ECHO", "slow"))
+        slow.start()
+        until(lambda: kept, 5)
+        assert client.execute("ECHO", "quick") == b"quick"
+        assert slow.is_alive()
+        slow.join()
+        assert len(kept) == 1
+        client.execute("ECHO", "alone")
+        assert len(kept) == 2
+
+
 class TestInterruption:
+    @pytest.mark.parametrize(
+        "place",
+        [pytest.param((module, "_reply"), id="asleep"), pytest.param((Vigil, "keep"), id="awake")],
+    )
     def test_reply_is_nobody_elses(
-        self, client: Client, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        proxy: Proxy,
+        monkeypatch: pytest.MonkeyPatch,
+        place: tuple[object, str],
     ) -> None:
         """The reply to a command that a signal interrupted is not taken for the next one's."""
         client.execute("PING")
 
-        def interrupted(connection: object) -> object:
+        def interrupted(*_: object) -> object:
             monkeypatch.undo()
             raise SystemExit
 
         proxy.faults.append(Fault(b"first", "delay", 0.05))
-        monkeypatch.setattr(module, "_reply", interrupted)
+        monkeypatch.setattr(*place, interrupted)
         with pytest.raises(SystemExit):
             client.execute("ECHO", "first")
         assert client.execute("ECHO", "second") == b"second"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar, Unpack, overload
 from weakref import WeakSet
@@ -13,6 +13,7 @@ from flask.globals import request_ctx
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
+from flask_idempotent.keys import may_matter
 from flask_idempotent.marks import EXEMPT, layers_of, mark, own_overrides
 from flask_idempotent.settings import Overrides, check_overrides
 from flask_idempotent.state import EXTENSION, state_of
@@ -61,6 +62,11 @@ class _Decorator:
         return view
 
 
+#: Where a request's environment holds the keywords of its first call. What a nested one returns is
+#: the caller's to use.
+_OUTERMOST = "flask_idempotent.outermost"
+
+
 def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
     is_async = iscoroutinefunction(view)
     name = id(overrides)
@@ -71,15 +77,24 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
         app, current = context.app, context.request
         state = app.extensions.get(EXTENSION) or state_of(app)
         function = app.ensure_sync(view) if is_async else view
-        rule = current.url_rule
-        routed = None if rule is None else app.view_functions.get(rule.endpoint)
-        # Under the extension a view without a decorator of its own is the outermost call.
-        raw = routed is protected or (
-            state.app_wide and own_overrides(routed, current.method) is None
-        )
         # Every request comes by here, with a key or without, so even a call is spared.
         settings = state.resolved.get(name) or state.settings(overrides)
-        return handle(state, settings, current, function, args, kwargs, raw)
+        # The keywords are a dictionary of this call alone.
+        nested = current.environ.setdefault(_OUTERMOST, kwargs) is not kwargs
+        if state.key_finders or may_matter(current.environ, settings):
+            answer = handle(state, settings, current, partial(function, *args, **kwargs))
+        else:
+            answer = function(*args, **kwargs)
+        rule = current.url_rule
+        routed = None if rule is None else app.view_functions.get(rule.endpoint)
+        if nested or routed is protected:
+            return answer
+        # Under the extension a view without a decorator of its own is the outermost call.
+        if state.app_wide and own_overrides(routed, current.method) is None:
+            return answer
+        # Without a key too: else a decorator above, such as a schema that leaves out what a client
+        # must not see, would get the view's value from requests without a key alone.
+        return app.make_response(answer)
 
     mark(protected, overrides)
     _unseen.add(protected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, TypeVar, Unpack
 
 from flask import Blueprint, Flask, Request, request, request_started
@@ -126,7 +127,7 @@ def _wrap_dispatching(app: Flask, state: State) -> None:
             return dispatch(*args)
         if own_overrides(app.view_functions[rule.endpoint], current.method) is not None:
             return dispatch(*args)
-        return handle(state, settings, current, dispatch, args, {}, True)
+        return handle(state, settings, current, partial(dispatch, *args))
 
     app.dispatch_request = dispatch_once  # type: ignore[method-assign]
 

@@ -24,7 +24,7 @@ from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.fingerprints import fingerprint
-from flask_idempotent.keys import check_custom, find_key, may_matter, shortened, storage_key
+from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
 from flask_idempotent.responses import (
     is_storable,
     kept_headers,
@@ -49,8 +49,6 @@ Run = Callable[[], "ResponseReturnValue"]
 
 #: Where a request's environment holds its claim; a nested call finds it and claims nothing.
 _CLAIM = "flask_idempotent.claim"
-#: Where it holds the first call's keywords; what a nested call returns is the caller's to use.
-_OUTERMOST = "flask_idempotent.outermost"
 
 
 def _current_claim() -> Claim | None:
@@ -63,39 +61,14 @@ def _current_claim() -> Claim | None:
 current_claim: Any = LocalProxy(_current_claim)
 
 
-def handle(
-    state: State,
-    settings: Settings,
-    current: Request,
-    view: Callable[..., ResponseReturnValue],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    raw: bool,
-) -> ResponseReturnValue:
+def handle(state: State, settings: Settings, current: Request, run: Run) -> ResponseReturnValue:
     """Serve a request: run its view, or answer what is known of its key.
 
     :param settings: the settings of the view.
     :param current: the request.
-    :param view: the view, or what runs it.
-    :param args: its arguments.
-    :param kwargs: its keywords, a dictionary of this call alone.
-    :param raw: whether who called this can do with what the view returned: Flask itself can, or
-        another view; a decorator above always gets a response.
+    :param run: runs the view.
     :raises Problem: when the request cannot be served.
     """
-    environ = current.environ
-    nested = environ.setdefault(_OUTERMOST, kwargs) is not kwargs
-    # First of all what most requests need: those without a key are to cost next to nothing.
-    if state.key_finders or may_matter(environ, settings):
-        answer = _answer(state, settings, current, partial(view, *args, **kwargs))
-    else:
-        answer = view(*args, **kwargs)
-    # Without a key too: else a decorator above, such as a schema that leaves out what a client
-    # must not see, would get the view's value from requests without a key alone.
-    return answer if raw or nested else state.app.make_response(answer)
-
-
-def _answer(state: State, settings: Settings, current: Request, run: Run) -> ResponseReturnValue:
     if not settings.tracks(current.method) or _CLAIM in current.environ:
         return run()
     body = Body(current)

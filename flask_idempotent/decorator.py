@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar, Unpack, overload
 from weakref import WeakSet
 
-from flask import Flask, request_started
+from flask import Flask, current_app, request_started
 from flask.globals import request_ctx
 
 from flask_idempotent.errors import SettingsError
@@ -62,32 +62,37 @@ class _Decorator:
         return view
 
 
-#: Where a request's environment holds the keywords of its first call. What a nested one returns is
-#: the caller's to use.
-_OUTERMOST = "flask_idempotent.outermost"
+#: Where a request's environment says that a decorated function was called.
+_CALLED = "flask_idempotent.called"
 
 
 def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
-    is_async = iscoroutinefunction(view)
+    function = _as_function(view) if iscoroutinefunction(view) else view
     name = id(overrides)
 
+    # Every request comes by here, with a key or without: even a call counts.
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
         context = request_ctx._get_current_object()  # type: ignore[attr-defined]
         app, current = context.app, context.request
-        state = app.extensions.get(EXTENSION) or state_of(app)
-        function = app.ensure_sync(view) if is_async else view
-        # Every request comes by here, with a key or without, so even a call is spared.
-        settings = state.resolved.get(name) or state.settings(overrides)
-        # The keywords are a dictionary of this call alone.
-        nested = current.environ.setdefault(_OUTERMOST, kwargs) is not kwargs
-        if state.key_finders or may_matter(current.environ, settings):
+        environ = current.environ
+        try:
+            state = app.extensions[EXTENSION]
+            settings = state.resolved[name]
+        except KeyError:
+            state = state_of(app)
+            settings = state.settings(overrides)
+        rule = current.url_rule
+        routed = rule and app.view_functions.get(rule.endpoint)
+        # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
+        # to use.
+        raw = routed is protected or _CALLED in environ
+        environ[_CALLED] = True
+        if state.key_finders or may_matter(environ, settings):
             answer = handle(state, settings, current, partial(function, *args, **kwargs))
         else:
             answer = function(*args, **kwargs)
-        rule = current.url_rule
-        routed = None if rule is None else app.view_functions.get(rule.endpoint)
-        if nested or routed is protected:
+        if raw:
             return answer
         # Under the extension a view without a decorator of its own is the outermost call.
         if state.app_wide and own_overrides(routed, current.method) is None:
@@ -100,6 +105,10 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
     _unseen.add(protected)
     request_started.connect(_prepare)
     return protected
+
+
+def _as_function(view: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: current_app.ensure_sync(view)(*args, **kwargs)
 
 
 #: Decorated views whose application has not had its first request.

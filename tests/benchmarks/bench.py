@@ -34,7 +34,7 @@ class Size:
     """
 
     rounds: int = 240
-    anew: int = 4
+    anew: int = 6
     calls: int = 25
     records: int = 10_000
     bodies: tuple[int, ...] = (1, 4, 16, 64, 256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any, Final, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 from weakref import WeakSet
 
 from flask import Flask, current_app, request_started
@@ -17,6 +17,9 @@ from flask_idempotent.keys import may_matter
 from flask_idempotent.marks import EXEMPT, layers_of, mark, own_overrides
 from flask_idempotent.settings import Overrides, check_overrides
 from flask_idempotent.state import EXTENSION, state_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -64,6 +67,8 @@ class _Decorator:
 
 #: Where a request's environment says that a decorated function was called.
 _CALLED = "flask_idempotent.called"
+#: Where a decorated function has itself; what another decorator makes of it has that too.
+_ITSELF = "_idempotent_itself"
 
 
 def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
@@ -86,8 +91,7 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
         routed = rule and app.view_functions.get(rule.endpoint)
         # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
         # to use.
-        raw = routed is protected or _CALLED in environ
-        environ[_CALLED] = True
+        raw = routed is protected or _is_nested(environ, routed)
         if state.key_finders or may_matter(environ, settings):
             answer = handle(state, settings, current, partial(function, *args, **kwargs))
         else:
@@ -102,9 +106,17 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
         return app.make_response(answer)
 
     mark(protected, overrides)
+    setattr(protected, _ITSELF, protected)
     _unseen.add(protected)
     request_started.connect(_prepare)
     return protected
+
+
+def _is_nested(environ: WSGIEnvironment, routed: object) -> bool:
+    # Flask has called a decorated function before this one, or somebody has.
+    nested = getattr(routed, _ITSELF, None) is routed or _CALLED in environ
+    environ[_CALLED] = True
+    return nested
 
 
 def _as_function(view: Callable[..., Any]) -> Callable[..., Any]:

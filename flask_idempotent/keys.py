@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -72,12 +73,12 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
 def _sources(
     request: Request, settings: Settings, fields: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
-    for variable in settings.variables:
+    for name, variable in zip(settings.headers, settings.variables, strict=True):
         value = request.environ.get(variable)
         if value is not None:
             strict = settings.strict_keys and variable == _STRICT_HEADER
             key = parse_header(value, settings.key_max_length, strict=strict)
-            yield settings.variables[variable], key
+            yield f"the header {name}", key
     if request.query_string:
         # Not request.args, which fails on octets that are no UTF-8.
         pairs = parse_qsl(request.query_string.decode("latin-1"), True)
@@ -167,7 +168,7 @@ def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> s
         # Whoever names a record on the command line can only write text.
         scope = scope.encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(pack((app, scope, key)), digest_size=16)
-    return f"{prefix}{{{digest.hexdigest()}}}"
+    return f"{prefix}{{{base64.urlsafe_b64encode(digest.digest())[:22].decode()}}}"
 
 
 def shortened(key: str | None) -> str:

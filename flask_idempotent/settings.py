@@ -110,8 +110,8 @@ class Settings:
     prefix: str
     #: What of this the engine needs.
     terms: Terms = dataclasses.field(init=False)
-    #: The names of ``headers`` in a WSGI environment, and what people call them.
-    variables: dict[str, str] = dataclasses.field(init=False)
+    #: The names of ``headers`` in a WSGI environment.
+    variables: tuple[str, ...] = dataclasses.field(init=False)
     #: Whether even a request whose usual places have no key must be looked at.
     looks_further: bool = dataclasses.field(init=False)
 
@@ -119,10 +119,8 @@ class Settings:
         takeover = self.on_crash == "rerun"
         terms = Terms(self.timeout, self.expire, self.lease, takeover, self.compress)
         object.__setattr__(self, "terms", terms)
-        variables = {
-            "HTTP_" + name.upper().replace("-", "_"): f"the header {name}" for name in self.headers
-        }
-        object.__setattr__(self, "variables", variables)
+        names = tuple("HTTP_" + name.upper().replace("-", "_") for name in self.headers)
+        object.__setattr__(self, "variables", names)
         object.__setattr__(self, "looks_further", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:

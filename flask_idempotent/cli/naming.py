@@ -94,9 +94,9 @@ def names_a_record(command: Callable[..., None]) -> Callable[..., None]:
 
 def _by_name(settings: Settings, name: str) -> Named:
     prefix = settings.prefix
-    if not re.fullmatch(re.escape(prefix) + r"\{[0-9a-f]{32}\}", name):
+    if not re.fullmatch(re.escape(prefix) + r"\{[\w-]{22}\}", name, re.ASCII):
         raise click.BadParameter(
-            f"{name!r} is no record's name: it must look like {prefix}{{32 hexadecimal digits}}. "
+            f"{name!r} is no record's name: it must look like {prefix}{{22 letters and digits}}. "
             "Put it in single quotes.",
             param_hint="KEY",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,10 +71,16 @@ class _Store:
         return self._lane.run(_serve, keys)
 
 
+def _usual_build() -> str | None:
+    # The wheel's server has the C library's malloc, whose own growth would be measured: Redis and
+    # Valkey are built with jemalloc.
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
 @contextmanager
 def _filled(bench: Bench, live: int) -> Iterator[_Store]:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(bench.binary, Path(folder)).start()
+        server = Server(_usual_build() or bench.binary, Path(folder)).start()
         try:
             # All in this process: two would differ by more than what is looked for.
             with lanes(server.url, OURS, apart=False) as made:

@@ -37,10 +37,11 @@ class Group(Hold):
     #: Whose answers came when.
     answered: list[tuple[str, float]] = field(default_factory=list)
     complete: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
+    over: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         super().__init__()
+        self.over.acquire()
 
     def begin(self, contestant: Contestant) -> None:
         """Let the views begin."""
@@ -65,7 +66,9 @@ class Group(Hold):
             if len(self.answered) == self.waiters:
                 self.complete.set()
             # A server's threads do not end with a request; their ends would slow the others down.
-            self.over.wait(60)
+            # An event would take as long as a fifth of an answer.
+            with self.over:
+                pass
 
         started = [threading.Thread(target=ask, args=(key,)) for key in keys]
         for thread in started:
@@ -79,7 +82,7 @@ class Group(Hold):
         """
         self.go_on.set()
         assert self.complete.wait(60), "a waiter has no replay"
-        self.over.set()
+        self.over.release()
         for thread in self.threads:
             thread.join(60)
         return [1000 * (moment - self.ended[key]) for key, moment in self.answered]

@@ -25,15 +25,7 @@ local function ends(record)
   return string.sub(record, 1, 128) .. string.sub(record, -9)
 end
 
-local old = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[3])
-if type(old) == 'table' then
-  -- No writes here: what is completed can still be replayed.
-  local refused = old
-  old = redis.call('GET', KEYS[1])
-  if not old or string.sub(old, 2, 2) == 'p' then
-    return refused
-  end
-end
+local old = redis.call('GET', KEYS[1])
 local same = old and string.sub(old, 35, 50) == string.sub(ARGV[1], 35, 50)
 local kind = old and #old >= 50 and string.sub(old, 1, 2)
 if kind == '\1c' then
@@ -52,8 +44,14 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = now + ARGV[2]
+local head = string.sub(ARGV[1], 1, 2) .. struct.pack('>d', deadline)
+local claim = head .. string.sub(ARGV[1], 11)
+-- One in progress is tried as well: where nothing can be written, it cannot be completed.
+local refused = redis.pcall('SET', KEYS[1], claim, 'NX', 'GET', 'PX', ARGV[3])
+if type(refused) == 'table' then
+  return refused
+end
 if not old then
-  redis.call('SETRANGE', KEYS[1], 2, struct.pack('>d', deadline))
   tell('claimed 0', ARGV[1])
   return {1, 1, deadline}
 end
@@ -78,8 +76,7 @@ if offer > 0 then
   tell('replayed 0', ends(answered))
   return {2, answered}
 end
-local head = struct.pack('>dI4', deadline, attempt + 1)
-local taken = string.sub(ARGV[1], 1, 2) .. head .. string.sub(ARGV[1], 15)
+local taken = head .. struct.pack('>I4', attempt + 1) .. string.sub(ARGV[1], 15)
 redis.call('SET', KEYS[1], taken, 'PX', ARGV[3])
 tell('claimed 0', taken)
 return {1, attempt + 1, deadline}

@@ -94,11 +94,10 @@ class Body:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._buffer: IO[bytes] | None = None
-        #: Type and subtype in lower case. Werkzeug's property parses the parameters too, which
-        #: none but forms have a use for.
-        self.mimetype = (
-            request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip(" \t").lower()
-        )
+        # Werkzeug's own property parses the parameters too, for which only forms have a use.
+        content_type = request.environ.get("CONTENT_TYPE", "")
+        #: Type and subtype in lower case, without parameters.
+        self.mimetype = content_type.partition(";")[0].strip(" \t").lower()
         #: Whether it is a form, which may carry the key.
         self.is_form = self.mimetype in FORM_TYPES
 

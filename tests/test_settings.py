@@ -357,6 +357,22 @@ class TestMilliseconds:
         assert result <= seconds * 1000 + 1
 
 
+class TestTerms:
+    @pytest.mark.parametrize(
+        ("expire", "lease", "lifetime"), [(240, 30, 240_000), (1, 30, 30_000), (0.5, 0.0002, 500)]
+    )
+    def test_lifetime(self, expire: float, lease: float, lifetime: int) -> None:
+        """A record in progress is kept as long as its lease lasts, however soon it expires."""
+        terms = resolve({}, {"expire": expire, "lease": lease}).terms
+        assert terms.lifetime_ms == lifetime
+        assert (terms.expire_ms, terms.lease_ms) == (milliseconds(expire), milliseconds(lease))
+
+    @pytest.mark.parametrize(("on_crash", "takeover"), [("rerun", True), ("hold", False)])
+    def test_takeover(self, on_crash: str, takeover: bool) -> None:
+        """Only "rerun" lets another request run after a crash."""
+        assert resolve({}, {"on_crash": on_crash}).terms.takeover is takeover
+
+
 class TestSettings:
     def test_are_frozen(self) -> None:
         """Resolved settings cannot be changed by accident."""

@@ -22,7 +22,7 @@ class Size:
     :param bodies: KiB of the bodies whose compression is measured.
     :param waiters: how many requests wait in a small group.
     :param crowd: how many wait in a large one.
-    :param wakes: how often a small group is woken; a large one a third as often.
+    :param wakes: how often a small group is woken; a large one a seventh as often.
     :param live: how many records a server holds, in turn.
     :param held: how many claims a process holds, in turn.
     :param seconds: how long a server is under load in one turn.
@@ -40,7 +40,7 @@ class Size:
     bodies: tuple[int, ...] = (1, 4, 16, 64, 256)
     waiters: int = 32
     crowd: int = 1_000
-    wakes: int = 9
+    wakes: int = 21
     live: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     held: tuple[int, ...] = (1, 100, 10_000)
     seconds: float = 2

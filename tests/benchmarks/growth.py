@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from flask_idempotent.stores.urls import open_store
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
 from tests.benchmarks.lanes import Lane, lanes
+from tests.benchmarks.machine import usual_build
 from tests.benchmarks.series import Series, in_turns, median_time
 from tests.benchmarks.waking import let_wait, wake
 from tests.servers import Server
@@ -71,16 +71,10 @@ class _Store:
         return self._lane.run(_serve, keys)
 
 
-def _usual_build() -> str | None:
-    # The wheel's server has the C library's malloc, whose own growth would be measured: Redis and
-    # Valkey are built with jemalloc.
-    return shutil.which("redis-server") or shutil.which("valkey-server")
-
-
 @contextmanager
 def _filled(bench: Bench, live: int) -> Iterator[_Store]:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(_usual_build() or bench.binary, Path(folder)).start()
+        server = Server(usual_build() or bench.binary, Path(folder)).start()
         try:
             # All in this process: two would differ by more than what is looked for.
             with lanes(server.url, OURS, apart=False) as made:

@@ -141,7 +141,7 @@ class _Kind:
 
 
 def _kinds(size: Size) -> list[_Kind]:
-    few, rare = size.waiters, max(1, size.wakes // 3)
+    few, rare = size.waiters, max(1, size.wakes // 7)
     return [
         _Kind(f"{few} waiters on one key", 1, few, size.wakes, statistics.median),
         _Kind(f"{few} waiters on {few} keys", few, few, size.wakes, statistics.median),

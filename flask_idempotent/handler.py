@@ -179,8 +179,7 @@ class _Keyed:
         self._name = storage_key(
             settings.prefix, self._app.name, scope_of(self._request, settings), self._key
         )
-        url_map = self._app.url_map
-        host = url_map.host_matching or self._app.subdomain_matching
+        host = self._app.url_map.host_matching or self._app.subdomain_matching
         digest = fingerprint(self._request, body, settings, host=host)
         return Order(self._name, self._key, digest, settings.terms)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -54,39 +54,38 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
     :returns: the key, or None where the request has none.
     :raises KeyInvalid: when a value cannot be used, or two sources disagree.
     """
-    found: str | None = None
-    sources: list[str] = []
     try:
-        for source, key in _sources(request, settings, fields):
-            sources.append(source)
-            if found is not None and key != found:
-                raise UnusableKey(
-                    f"The request carries different keys in {' and '.join(sources)}. "
-                    "Send one key, or the same key everywhere."
-                )
-            found = key
+        found = _sources(request, settings, fields)
+        if len(found) > 1 and len({key for _, key in found}) > 1:
+            places = " and ".join(place for place, _ in found)
+            raise UnusableKey(
+                f"The request carries different keys in {places}. "
+                "Send one key, or the same key everywhere."
+            )
     except UnusableKey as error:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
-    return found
+    return found[0][1] if found else None
 
 
-def _sources(
-    request: Request, settings: Settings, fields: Iterable[str]
-) -> Iterator[tuple[str, str]]:
+def _sources(request: Request, settings: Settings, fields: Iterable[str]) -> list[tuple[str, str]]:
+    found = []
     for name, variable in zip(settings.headers, settings.variables, strict=True):
         value = request.environ.get(variable)
         if value is not None:
             strict = settings.strict_keys and variable == _STRICT_HEADER
             key = parse_header(value, settings.key_max_length, strict=strict)
-            yield f"the header {name}", key
+            found.append((f"the header {name}", key))
     if request.query_string:
         # Not request.args, which fails on octets that are no UTF-8.
         pairs = parse_qsl(request.query_string.decode("latin-1"), True)
         arguments = [value for name, value in pairs if name == settings.field]
         for number, value in enumerate(arguments):
-            yield _place("the query", number), parse_bare(value, settings.key_max_length)
+            key = parse_bare(value, settings.key_max_length)
+            found.append((_place("the query", number), key))
     for number, value in enumerate(fields):
-        yield _place("the form", number), parse_bare(value, settings.key_max_length)
+        key = parse_bare(value, settings.key_max_length)
+        found.append((_place("the form", number), key))
+    return found
 
 
 def _place(source: str, number: int) -> str:

@@ -48,11 +48,7 @@ class Attempt:
         """Ask the store once."""
         while True:
             record = InProgress(
-                self._owner,
-                self._order.fingerprint,
-                host=_HOST,
-                pid=os.getpid(),
-                started=time.time(),
+                self._owner, self._order.fingerprint, 1, 0, _HOST, os.getpid(), time.time()
             )
             sent = time.monotonic()
             reply = self._ask(record)

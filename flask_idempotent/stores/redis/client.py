@@ -82,12 +82,14 @@ class Script:
     def packed(self, call: Sequence[Any], *, known: bool = True) -> bytes:
         """Write a call as the server reads it.
 
-        :param call: the key and the arguments.
+        :param call: the key, octets, and arguments that are mostly the same in every call.
         :param known: whether the server has the script.
         """
         head = self._known if known else self._unknown
-        # Only the key and what comes next change with every call.
-        return b"*%d\r\n%b%b%b" % (3 + len(call), head, _framed(call[:2]), _framed_terms(call[2:]))
+        key, octets = call[0].encode(), call[1]
+        return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+            3 + len(call), head, len(key), key, len(octets), octets, _framed_again(call[2:]),
+        )  # fmt: skip
 
 
 class Client:
@@ -214,7 +216,8 @@ class Client:
         try:
             connection = self._pool.take()
             try:
-                connection.connect()
+                if not connection._sock:
+                    connection.connect()
                 sent = True
                 try:
                     return self._round_trip(connection, packed, count)
@@ -297,7 +300,7 @@ def _framed(parts: Sequence[Any]) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in octets])
 
 
-_framed_terms = lru_cache(typed=True)(_framed)
+_framed_again = lru_cache(typed=True)(_framed)
 
 
 def _reply(connection: Any) -> Any:

@@ -143,7 +143,7 @@ class RedisStore(Store):
 
     def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
         for names in _batches(keys):
-            calls = [(name, HEAD_SIZE, TAIL_SIZE) for name in names]
+            calls = [(name, b"%d" % HEAD_SIZE, TAIL_SIZE) for name in names]
             replies = self._client.run_many(self._inspect, calls)
             found = [_sight(*pair) for pair in zip(names, replies, strict=True)]
             yield from self._with_waiters([sight for sight in found if sight is not None])

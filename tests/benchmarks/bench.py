@@ -33,9 +33,9 @@ class Size:
     :param apart: whether each contestant has a process of its own.
     """
 
-    rounds: int = 240
+    rounds: int = 84
     anew: int = 6
-    calls: int = 25
+    calls: int = 100
     records: int = 10_000
     bodies: tuple[int, ...] = (1, 4, 16, 64, 256)
     waiters: int = 32

@@ -23,6 +23,7 @@ from tests.benchmarks.bench import FULL, Bench, Findings
 from tests.benchmarks.charts import charts
 from tests.benchmarks.contestants import PEER
 from tests.benchmarks.machine import facts
+from tests.benchmarks.processors import keep_on
 from tests.benchmarks.report import Run, as_json, as_markdown, as_text, filled
 from tests.servers import Server, redis_binary, valkey_binary
 from tests.serving import ROOT
@@ -72,6 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         binary = _BINARIES[arguments.server]()
         server = Server(binary, Path(folder)).start()
+        keep_on(-1, server.client.info("server")["process_id"])
         try:
             found = run(Bench(server, binary, FULL, PEER), arguments.only or MEASURES)
         finally:

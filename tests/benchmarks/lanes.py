@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from tests.benchmarks.contestants import BARE, BODY_SIZE, Contestant, environ, fresh_key, make
+from tests.benchmarks.processors import keep_on
 
 T = TypeVar("T")
 
@@ -92,6 +93,7 @@ _contestant: Contestant | None = None
 
 def _enter(name: str, url: str) -> None:
     global _contestant
+    keep_on(0)
     _contestant = Contestant(name, make(name, url))
 
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cached_property
 from typing import Any
 
 from flask import Flask, request
@@ -60,6 +60,11 @@ class Contestant:
                 close()
         return said[0][0], dict(said[0][1]), octets
 
+    @cached_property
+    def beside(self) -> Contestant:
+        """Bare Flask in the same process."""
+        return Contestant(BARE, make(BARE, "redis://nobody"))
+
     def close(self) -> None:
         """Give connections and threads back."""
         state = self.app.extensions.get("idempotent")
@@ -89,7 +94,7 @@ class Hold:
         return answer
 
 
-def _plain(url: str) -> Flask:
+def _bare(url: str) -> Flask:
     app = Flask("bench")
     app.config["REDIS_URL"] = url
     app.add_url_rule("/orders", "order", order, methods=["POST"])
@@ -100,17 +105,10 @@ def _plain(url: str) -> Flask:
 # Each imports its library by itself: importing one may cost the others' requests something.
 
 
-def _bare(url: str) -> Flask:
-    # What a process has imported leaves gaps in its memory, which make each request slower by a per
-    # cent or so, whoever serves it. The question here is what a request pays for.
-    import_module("flask_idempotent.stores.redis.store")
-    return _plain(url)
-
-
 def _app_wide(url: str) -> Flask:
     from flask_idempotent import Idempotent
 
-    app = _plain(url)
+    app = _bare(url)
     Idempotent(app)
     return app
 
@@ -118,7 +116,7 @@ def _app_wide(url: str) -> Flask:
 def _decorated(url: str) -> Flask:
     from flask_idempotent import idempotent
 
-    app = _plain(url)
+    app = _bare(url)
     app.view_functions["order"] = idempotent(order)
     return app
 
@@ -126,7 +124,7 @@ def _decorated(url: str) -> Flask:
 def _idemkit(url: str) -> Flask:
     from idemkit import HttpConfig, RedisBackend, WSGIIdempotencyMiddleware
 
-    app = _plain(url)
+    app = _bare(url)
     app.wsgi_app = WSGIIdempotencyMiddleware(  # type: ignore[method-assign]
         app.wsgi_app,
         backend=RedisBackend.from_url(url),

@@ -18,6 +18,14 @@ def _time(contestant: Contestant, kind: str, calls: int) -> float:
     return median_time(contestant.answer, requests)
 
 
+def _time_beside(contestant: Contestant, calls: int) -> float:
+    return _time(contestant.beside, KINDS[0], calls)
+
+
+def _beside(name: str) -> str:
+    return f"{BARE} beside {name}"
+
+
 #: The values of one contestant in each round, by its name.
 Rounds = dict[str, list[float]]
 
@@ -40,10 +48,12 @@ def measure(bench: Bench) -> Findings:
 
 def _in_turns(made: Mapping[str, Lane], kind: str, size: Size) -> Rounds:
     # Those that are compared come one after the other, and soon: a machine changes its pace.
-    turns = {
-        name: partial(lane.run, _time, kind if _is_shown(name, kind) else KINDS[0], size.calls)
-        for name, lane in made.items()
-    }
+    turns = {}
+    for name, lane in made.items():
+        served = kind if _is_shown(name, kind) else KINDS[0]
+        turns[name] = partial(lane.run, _time, served, size.calls)
+        if kind == KINDS[0] and name in (OURS, DECORATED):
+            turns[_beside(name)] = partial(lane.run, _time_beside, size.calls)
     return in_turns(turns, size.rounds // size.anew)
 
 
@@ -54,9 +64,8 @@ def _is_shown(name: str, kind: str) -> bool:
 def _targets(series: Mapping[str, Mapping[str, Series]], peer: str) -> Iterator[Target]:
     no_key, first, replay = (series[kind] for kind in KINDS)
     for name in (OURS, DECORATED):
-        yield Target(
-            f"{name}, no key: time over bare Flask's", no_key[name].over(no_key[BARE]), 1.03
-        )
+        over = no_key[name].over(no_key[_beside(name)])
+        yield Target(f"{name}, no key: time over bare Flask's", over, 1.03)
     for name in (OURS, DECORATED):
         bare = first[BARE]
         beyond = first[name].minus(bare).over(first[peer].minus(bare))

@@ -14,7 +14,7 @@ from flask_idempotent.handler import handle
 from flask_idempotent.keys import may_matter
 from flask_idempotent.marks import own_overrides
 from flask_idempotent.settings import OPTIONS, Overrides, check_overrides, resolve
-from flask_idempotent.state import APP_WIDE, EXTENSION, Hooks, State
+from flask_idempotent.state import EXTENSION, Hooks, State
 from flask_idempotent.stores.urls import adopt_store, check_url
 from flask_idempotent.templating import hidden_input, new_key
 
@@ -114,13 +114,12 @@ class Idempotent:
 
 
 def _wrap_dispatching(app: Flask, state: State) -> None:
-    dispatch, resolved, key_finders = app.dispatch_request, state.resolved, state.key_finders
+    dispatch = app.dispatch_request
 
-    # Every request comes by here, with a key or without: even a call counts.
     def dispatch_once(*args: Any) -> Any:
         current = request._get_current_object()  # type: ignore[attr-defined]
-        settings = resolved.get(APP_WIDE) or state.settings()
-        if not (key_finders or may_matter(current.environ, settings)):
+        settings = state.settings()
+        if not (state.key_finders or may_matter(current.environ, settings)):
             return dispatch(*args)
         # A routing error, an automatic answer to OPTIONS and a decorated or exempt view see to
         # themselves.

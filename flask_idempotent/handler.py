@@ -264,6 +264,7 @@ class _Keyed:
             signals.tell(signals.waited, self._app, **names, seconds=seconds)
 
     def _tell_replayed(self, completed: Completed, waited: float) -> None:
+        # Mostly nobody listens; to ask takes less than to gather what would be told.
         if not (signals.replayed.receivers or logger.isEnabledFor(logging.INFO)):
             return
         age, status = max(0.0, time.time() - completed.time), completed.code

@@ -56,7 +56,7 @@ def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str
     """
     try:
         found = _sources(request, settings, fields)
-        if len(found) > 1 and len({key for _, key in found}) > 1:
+        if len({key for _, key in found}) > 1:
             places = " and ".join(place for place, _ in found)
             raise UnusableKey(
                 f"The request carries different keys in {places}. "
@@ -108,8 +108,8 @@ def parse_bare(value: str, max_length: int) -> str:
 
     :raises UnusableKey: saying what is wrong.
     """
-    if _BARE_KEY.fullmatch(value) is None or len(value) > max_length:
-        _checked(value, max_length)
+    _checked(value, max_length)
+    if not _BARE_KEY.fullmatch(value):
         raise UnusableKey(
             "The idempotency key has characters that are not allowed. "
             + _HELP.format(length=max_length)

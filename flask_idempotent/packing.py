@@ -27,7 +27,7 @@ _packing = _Packing()
 
 
 def pack(value: Any) -> bytes:
-    """Turn a value into octets; no two values look alike."""
+    """Turn a value into octets; no two values look alike, except for a list and a tuple."""
     return _packing.packer.pack(value)
 
 

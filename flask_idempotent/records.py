@@ -176,9 +176,9 @@ def _compressed(body: bytes) -> bytes | tuple[str, bytes]:
     return (_ZLIB, smaller) if len(smaller) < len(body) else body
 
 
-def _uncompressed(kept: Any) -> bytes | None:
-    if kept is None:
-        return None
+def _body(kept: Any) -> bytes | None:
+    if kept is None or type(kept) is bytes:
+        return kept
     _require(type(kept) is list)
     codec, octets = kept
     if codec != _ZLIB:
@@ -232,7 +232,7 @@ def _response(
     )
     parts = iter(flat)
     headers = tuple(zip(parts, parts, strict=True))
-    return status, headers, kept if type(kept) is bytes else _uncompressed(kept), time
+    return status, headers, _body(kept), time
 
 
 _TEXTS = frozenset({str})

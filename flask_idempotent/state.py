@@ -26,8 +26,6 @@ EXTENSION = "idempotent"
 
 #: The keywords of a view without any.
 NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
-#: Where ``State.resolved`` has the application's own settings.
-APP_WIDE: Final = id(NO_OVERRIDES)
 
 
 @dataclass(slots=True)

@@ -66,7 +66,7 @@ class Group(Hold):
             if len(self.answered) == self.waiters:
                 self.complete.set()
             # A server's threads do not end with a request; their ends would slow the others down.
-            # An event would take as long as a fifth of an answer.
+            # To wait for an event would take the next one's time.
             with self.over:
                 pass
 

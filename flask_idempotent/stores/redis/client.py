@@ -216,7 +216,7 @@ class Client:
         try:
             connection = self._pool.take()
             try:
-                if not connection._sock:
+                if not connection._sock:  # It takes redis-py longer to see that it is open.
                     connection.connect()
                 sent = True
                 try:

@@ -43,8 +43,10 @@ class Vigil:
         if not _is_possible():
             return False
         found = _look(connection._sock)
-        self._rest = self._rest // 2 if found else min(2 * self._rest + 1, _LONGEST_REST)
-        self._resting = 0 if found else self._rest
+        if found:
+            self._rest //= 2
+        else:
+            self._rest = self._resting = min(2 * self._rest + 1, _LONGEST_REST)
         return found
 
 

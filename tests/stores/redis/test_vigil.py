@@ -14,9 +14,11 @@ import pytest
 from flask_idempotent.stores.redis import vigil as module
 from flask_idempotent.stores.redis.vigil import Vigil
 
+Ends = tuple[socket.socket, socket.socket]
+
 
 @pytest.fixture
-def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+def ends() -> Iterator[Ends]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
@@ -64,55 +66,49 @@ class Ticks:
         return self._now
 
 
-def clock(monkeypatch: pytest.MonkeyPatch, ticks: Ticks) -> None:
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=ticks))
+Keep = Callable[..., bool]
+
+
+@pytest.fixture
+def keep(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> Keep:
+    """Keeps a vigil at our end, whose looks take so many seconds."""
+
+    def kept(*seconds: float) -> bool:
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=Ticks(*seconds)))
+        return Vigil().keep(connection(ends[0]))
+
+    return kept
 
 
 class TestLook:
-    def test_something_to_read(
-        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_something_to_read(self, ends: Ends, keep: Keep) -> None:
         """A vigil ends as soon as the reply is there, and leaves it to be read."""
         ours, theirs = ends
         theirs.send(b"+OK")
-        clock(monkeypatch, Ticks(1e-6))
-        assert Vigil().keep(connection(ours)) is True
+        assert keep(1e-6) is True
         assert ours.recv(10) == b"+OK"
 
-    def test_comes_meanwhile(
-        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_comes_meanwhile(self, ends: Ends, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
         """A reply that comes while somebody is awake is noticed."""
-        ours, theirs = ends
+        _, theirs = ends
         monkeypatch.setattr(os, "sched_yield", lambda: theirs.send(b"+"))
-        clock(monkeypatch, Ticks(1e-6, 1e-6))
-        assert Vigil().keep(connection(ours)) is True
+        assert keep(1e-6, 1e-6) is True
 
-    def test_closed(
-        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_closed(self, ends: Ends, keep: Keep) -> None:
         """A connection that the server closed is left to who reads from it."""
-        ours, theirs = ends
+        _, theirs = ends
         theirs.close()
-        clock(monkeypatch, Ticks(1e-6))
-        assert Vigil().keep(connection(ours)) is True
+        assert keep(1e-6) is True
 
-    def test_in_vain(
-        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_in_vain(self, keep: Keep) -> None:
         """Where nothing comes it gives up after a tenth of a millisecond."""
-        ours, _ = ends
-        clock(monkeypatch, Ticks(*[30e-6] * 4))
-        assert Vigil().keep(connection(ours)) is False
+        assert keep(*[30e-6] * 4) is False
 
-    def test_disturbed(
-        self, ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_disturbed(self, ends: Ends, keep: Keep) -> None:
         """It is in vain where others need the processor, even if the reply is there."""
-        ours, theirs = ends
+        _, theirs = ends
         theirs.send(b"+")
-        clock(monkeypatch, Ticks(50e-6))
-        assert Vigil().keep(connection(ours)) is False
+        assert keep(50e-6) is False
 
 
 class TestRest:

@@ -8,13 +8,16 @@ offset length meaning
 ====== ====== ====================================================================
 0      1      version of this layout
 1      1      state: ``p`` in progress, ``c`` completed
-2      8      lease deadline, milliseconds of the store's clock (0 when completed)
+2      8      milliseconds that the record is kept beyond its lease (0 when completed)
 10     4      attempt: 1 on a first run, one more for each take-over
 14     4      where a late owner's response begins in this record, 0 for none
 18     16     owner token
 34     16     fingerprint of the request
 50            msgpack: ``[host, pid, started]`` or ``[status, headers, body, time]``
 ====== ====== ====================================================================
+
+The lease has no time of its own in the record, which a renewal would have to write: it is over
+when the record has no longer to live than it is kept beyond it.
 
 The body is octets, or ``[codec, octets]`` where it is kept compressed; nil is the marker of a
 response that was not kept.
@@ -39,7 +42,7 @@ _ZLIB_LEVEL = 1
 
 _IN_PROGRESS = b"p"
 _COMPLETED = b"c"
-_HEADER = struct.Struct(f">BcdII{OWNER_SIZE}s{FINGERPRINT_SIZE}s")
+_HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}s")
 
 HEADER_SIZE = _HEADER.size
 
@@ -50,7 +53,7 @@ class InProgress(NamedTuple):
     :param owner: random token of the run.
     :param fingerprint: digest of the request.
     :param attempt: 1 on a first run, higher after a take-over.
-    :param deadline: end of the lease in milliseconds of the store's clock.
+    :param grace: milliseconds that the record is kept beyond its lease.
     :param host: name of the machine that runs the view.
     :param pid: process that runs the view.
     :param started: wall clock when the run began, seconds since 1970; for people, never compared.
@@ -59,16 +62,10 @@ class InProgress(NamedTuple):
     owner: bytes
     fingerprint: bytes
     attempt: int = 1
-    deadline: int = 0
+    grace: int = 0
     host: str = ""
     pid: int = 0
     started: float = 0.0
-
-    def granted(self, attempt: int, deadline: int) -> InProgress:
-        """The same as the store has it once the key is ours."""
-        return InProgress(
-            self.owner, self.fingerprint, attempt, deadline, self.host, self.pid, self.started
-        )
 
 
 class Completed(NamedTuple):
@@ -134,15 +131,15 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     :param offer: where a late owner's response begins, see the table above.
     """
     if isinstance(record, InProgress):
-        state, deadline = _IN_PROGRESS, record.deadline
+        state, grace = _IN_PROGRESS, record.grace
         payload: list[Any] = [record.host, record.pid, record.started]
     else:
-        state, deadline = _COMPLETED, 0
+        state, grace = _COMPLETED, 0
         headers = [part for pair in record.headers for part in pair]
         body = _compressed(record.body) if record.compress and record.body else record.body
         payload = [record.status, headers, body, record.time]
     header = _HEADER.pack(
-        VERSION, state, deadline, record.attempt, offer, record.owner, record.fingerprint
+        VERSION, state, grace, record.attempt, offer, record.owner, record.fingerprint
     )
     return header + pack(payload)
 
@@ -153,14 +150,14 @@ def decode(data: bytes) -> Record:
     :raises RecordUnreadable: on an unknown version or damaged bytes.
     """
     try:
-        version, state, deadline, attempt, offer, owner, fingerprint = _HEADER.unpack_from(data)
+        version, state, grace, attempt, offer, owner, fingerprint = _HEADER.unpack_from(data)
         if version != VERSION:
             raise RecordUnreadable(
                 f"record version {version} is unknown, this release reads {VERSION}"
             )
         payload = data[HEADER_SIZE : offer or None]
         if state == _IN_PROGRESS:
-            return InProgress(owner, fingerprint, attempt, int(deadline), *_origin(payload))
+            return InProgress(owner, fingerprint, attempt, grace, *_origin(payload))
         if state == _COMPLETED:
             return Completed(owner, fingerprint, attempt, *_response(payload))
     except _DAMAGE as error:
@@ -168,7 +165,7 @@ def decode(data: bytes) -> Record:
     raise RecordUnreadable(f"record state {state!r} is unknown")
 
 
-_DAMAGE = (*DAMAGE, struct.error, OverflowError, zlib.error)
+_DAMAGE = (*DAMAGE, struct.error, zlib.error)
 
 
 def _compressed(body: bytes) -> bytes | tuple[str, bytes]:

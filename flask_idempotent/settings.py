@@ -66,14 +66,16 @@ class Terms:
     compress: int | None = None
     #: The same in milliseconds, as the store wants them.
     expire_ms: int = dataclasses.field(init=False)
-    lease_ms: int = dataclasses.field(init=False)
     #: How long a record in progress is kept: never less than its lease.
     lifetime_ms: int = dataclasses.field(init=False)
+    #: How long it is kept beyond its lease.
+    grace_ms: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expire_ms", milliseconds(self.expire))
-        object.__setattr__(self, "lease_ms", milliseconds(self.lease))
-        object.__setattr__(self, "lifetime_ms", max(self.expire_ms, self.lease_ms))
+        lease = milliseconds(self.lease)
+        object.__setattr__(self, "lifetime_ms", max(self.expire_ms, lease))
+        object.__setattr__(self, "grace_ms", self.lifetime_ms - lease)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ class Answers:
     def crashed(self, **options: Any) -> Exchange:
         self.send("/held")
         name, completed = self._record()
-        lapsed = InProgress(completed.owner, completed.fingerprint, deadline=1)
+        lapsed = InProgress(completed.owner, completed.fingerprint, grace=1 << 40)
         self._redis.set(name, encode(lapsed), keepttl=True)
         return self.send("/held", **options)
 

@@ -359,13 +359,14 @@ class TestMilliseconds:
 
 class TestTerms:
     @pytest.mark.parametrize(
-        ("expire", "lease", "lifetime"), [(240, 30, 240_000), (1, 30, 30_000), (0.5, 0.0002, 500)]
+        ("expire", "lease", "lifetime", "grace"),
+        [(240, 30, 240_000, 210_000), (1, 30, 30_000, 0), (0.5, 0.0002, 500, 499)],
     )
-    def test_lifetime(self, expire: float, lease: float, lifetime: int) -> None:
+    def test_lifetime(self, expire: float, lease: float, lifetime: int, grace: int) -> None:
         """A record in progress is kept as long as its lease lasts, however soon it expires."""
         terms = resolve({}, {"expire": expire, "lease": lease}).terms
-        assert terms.lifetime_ms == lifetime
-        assert (terms.expire_ms, terms.lease_ms) == (milliseconds(expire), milliseconds(lease))
+        assert (terms.lifetime_ms, terms.grace_ms) == (lifetime, grace)
+        assert terms.expire_ms == milliseconds(expire)
 
     @pytest.mark.parametrize(("on_crash", "takeover"), [("rerun", True), ("hold", False)])
     def test_takeover(self, on_crash: str, takeover: bool) -> None:

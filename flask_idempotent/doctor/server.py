@@ -21,7 +21,7 @@ Facts = Mapping[str, str]
 _LOWEST = {"redis": (7, 0), "valkey": (7, 2)}
 _PINGS = 5
 _SLOW, _VERY_SLOW = 0.005, 0.05
-_PROBE_LEASE, _PROBE_LIFE = 5_000, 10_000
+_PROBE_LIFE = 10_000
 _HEARD_WITHIN = 0.5
 _NEARLY_FULL = 0.9
 
@@ -206,14 +206,13 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
     """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
     key, record = _own(prefix)
     answer = Completed(record.owner, record.fingerprint, 1, 204)
-    times = {"lease": _PROBE_LEASE, "expire": _PROBE_LIFE}
     try:
-        store.claim(key, record, takeover=True, **times)
+        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
         with store.listen(key, _HEARD_WITHIN) as bell:
             # Of a response its own process is told without a message.
             store.release(key, record.owner, expire=_PROBE_LIFE)
             heard = bell.heard(_HEARD_WITHIN)
-        store.claim(key, record, takeover=True, **times)
+        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
         store.complete(key, answer, expire=_PROBE_LIFE)
         with suppress(StoreError):
             store.delete([key])  # An application's own user may lack the permission.
@@ -243,7 +242,7 @@ def watching(store: Store, prefix: str) -> Iterator[Finding]:
     key, record = _own(prefix)
     try:
         with store.events(prefix) as hear:
-            store.claim(key, record, lease=_PROBE_LEASE, expire=_PROBE_LIFE, takeover=True)
+            store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
             store.release(key, record.owner, expire=_PROBE_LIFE)
             until = time.monotonic() + _HEARD_WITHIN
             heard = False

@@ -44,18 +44,23 @@ class Attempt:
         self._owner = os.urandom(OWNER_SIZE)
         self._uncertain = False
 
-    def claim(self) -> Outcome:
-        """Ask the store once."""
+    def claim(self, *, quick: bool = False) -> Outcome:
+        """Ask the store once.
+
+        :param quick: whether another look follows where the key is another's.
+        """
+        grace = self._order.terms.grace_ms
         while True:
             record = InProgress(
-                self._owner, self._order.fingerprint, 1, 0, _HOST, os.getpid(), time.time()
+                self._owner, self._order.fingerprint, 1, grace, _HOST, os.getpid(), time.time()
             )
             sent = time.monotonic()
-            reply = self._ask(record)
+            reply = self._ask(record, quick)
             if not isinstance(reply, Claimed):
                 return self._judge(reply)
-            taken = record.granted(reply.attempt, reply.deadline)
-            claim = Claim(self._order, taken, sent, time.monotonic())
+            if reply.attempt > 1:
+                record = record._replace(attempt=reply.attempt)
+            claim = Claim(self._order, record, sent)
             if self._still_holds(claim):
                 self._engine.keep(claim)
                 self._uncertain = False
@@ -72,16 +77,16 @@ class Attempt:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
-    def _ask(self, record: InProgress) -> Reply:
+    def _ask(self, record: InProgress, quick: bool) -> Reply:
         order, terms = self._order, self._order.terms
         before, self._uncertain = self._uncertain, True
         try:
             reply = self._engine.store.claim(
                 order.key,
                 record,
-                lease=terms.lease_ms,
                 expire=terms.lifetime_ms,
                 takeover=terms.takeover,
+                quick=quick,
             )
         except StoreError as error:
             self._uncertain = before or error.sent
@@ -95,6 +100,8 @@ class Attempt:
             return Mismatch()
         if isinstance(reply, Completed):
             return Replay(reply, self._waited())
+        if reply.left is None:
+            return Waiting(None, self._waited())
         if reply.left <= 0 and not self._order.terms.takeover:
             return Unknown()
         return Waiting(max(0.001, reply.left / 1000), self._waited())
@@ -102,7 +109,7 @@ class Attempt:
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
 
-    def wait(self, outcome: Outcome) -> Outcome:
+    def wait(self) -> Outcome:
         """Wait until the other is done, gives up or dies, or until the time is over."""
         self._began_waiting = time.monotonic()
         timeout = self._order.terms.timeout
@@ -111,13 +118,13 @@ class Attempt:
         with self._engine.store.listen(self._order.key, listening) as bell:
             while True:
                 # This look, once the subscription stands, closes the gap before it.
-                outcome, failure = self._look(outcome)
+                outcome, failure = self._look()
                 if not isinstance(outcome, Waiting):
                     return outcome
                 patience = until - time.monotonic()
                 if patience > 0:
                     if bell.leads or failure is not None:
-                        pause = _until_the_next_look(patience, outcome.left, failure is not None)
+                        pause = _until_the_next_look(patience, outcome.left)
                     else:
                         pause = _until_the_last_look(patience)
                     completed = bell.wait(pause)
@@ -128,12 +135,12 @@ class Attempt:
                         raise failure
                     return outcome._replace(waited=self._waited())
 
-    def _look(self, outcome: Outcome) -> tuple[Outcome, StoreError | None]:
+    def _look(self) -> tuple[Outcome, StoreError | None]:
         try:
             return self.claim(), None
         except StoreError as error:
             # The store may be back before our time is over.
-            return outcome, error
+            return Waiting(None), error
 
     def forget(self) -> None:
         """Give back a claim that the store may have noted without our knowing."""
@@ -141,10 +148,10 @@ class Attempt:
             self._engine.forget(self._order, self._owner)
 
 
-def _until_the_next_look(patience: float, left: float, failed: bool) -> float:
-    if failed:
-        # It is not asked more often for a lease that may be over; and it may have fallen silent,
-        # so that the last look must begin in time.
+def _until_the_next_look(patience: float, left: float | None) -> float:
+    if left is None:
+        # The store failed. It is not asked more often for a lease that may be over; and it may have
+        # fallen silent, so that the last look must begin in time.
         return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience
     return min(POLL_EVERY, _until_the_last_look(patience), left)
 

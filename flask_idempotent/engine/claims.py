@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flask_idempotent.records import InProgress
-from flask_idempotent.settings import Terms, milliseconds
+from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import Renewal
-
-#: A renewal that a stopped server carries out later than this must not revive a record.
-_RENEWAL_VALID = 0.8
 
 
 class Order(NamedTuple):
@@ -38,14 +34,12 @@ class Claim:
     :param order: what was asked.
     :param record: the record as it was claimed.
     :param sent: monotonic time before the claim's command was sent; its age counts from here.
-    :param received: monotonic time when its reply had come.
     :param held: False once the lease is known to be lost.
     """
 
     order: Order
     record: InProgress
     sent: float
-    received: float
     held: bool = True
     #: Held while a command about this claim is under way: none may overtake another. Its kind is
     #: looked up when it is made: gevent may have patched it after this module was imported.
@@ -85,12 +79,4 @@ class Claim:
 
     def renewal(self) -> Renewal:
         """What to ask of the store to keep this claim."""
-        terms = self.order.terms
-        passed = time.monotonic() - self.received + _RENEWAL_VALID
-        return Renewal(
-            self.order.key,
-            self.record,
-            terms.lease_ms,
-            terms.lifetime_ms,
-            self.record.deadline - terms.lease_ms + milliseconds(passed),
-        )
+        return Renewal(self.order.key, self.record, self.order.terms.lifetime_ms)

@@ -60,15 +60,20 @@ class Engine(ProcessBound):
             self._keeper.work_off(order.key)
         attempt = Attempt(self, order)
         try:
-            outcome = attempt.claim()
-            if isinstance(outcome, Waiting) and order.terms.timeout > 0 and self._enter():
-                try:
-                    outcome = attempt.wait(outcome)
-                finally:
-                    self._leave()
+            outcome = attempt.claim(quick=True)
+            if isinstance(outcome, Waiting):
+                outcome = self._wait(attempt, outcome, order.terms.timeout)
         finally:
             attempt.forget()
         return outcome
+
+    def _wait(self, attempt: Attempt, outcome: Waiting, timeout: float) -> Outcome:
+        if timeout > 0 and self._enter():
+            try:
+                return attempt.wait()
+            finally:
+                self._leave()
+        return attempt.claim() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
         with self._counting:

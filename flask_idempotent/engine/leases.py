@@ -24,6 +24,9 @@ from flask_idempotent.stores.base import Store
 
 logger = logging.getLogger("flask_idempotent")
 
+#: A renewal that a stopped server carries out later than after so many milliseconds must not revive
+#: a record.
+_RENEWAL_VALID = 800
 #: Seconds between two tries to bring the store what it did not take.
 RETRY_EVERY = 1.0
 
@@ -173,18 +176,19 @@ class Keeper(ProcessBound):
         :raises StoreError: when the store does not answer.
         """
         with claim.lock:
-            (deadline,) = self._renew([claim])
-        return bool(deadline)
+            (ours,) = self._renew([claim])
+        return bool(ours)
 
-    def _renew(self, claims: list[Claim]) -> list[int | None]:
+    def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()
-        deadlines = self._store.renew([claim.renewal() for claim in claims])
-        for claim, deadline in zip(claims, deadlines, strict=True):
-            if deadline:
+        until = self._store.now() + _RENEWAL_VALID
+        replies = self._store.renew([claim.renewal() for claim in claims], until=until)
+        for claim, ours in zip(claims, replies, strict=True):
+            if ours:
                 claim.renewed = sent
-            elif deadline == 0 and not claim.answered:
+            elif ours is False and not claim.answered:
                 self.lose(claim)
-        return deadlines
+        return replies
 
     def lose(self, claim: Claim) -> None:
         """Note and tell that a claim is another's by now."""

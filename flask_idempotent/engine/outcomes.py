@@ -23,17 +23,17 @@ class Replay(NamedTuple):
 class Waiting(NamedTuple):
     """Another request with this key is running, and this one waits no longer.
 
-    :param left: seconds that the other's lease still has.
+    :param left: seconds that the other's lease still has; None after a quick look.
     :param waited: seconds that this request waited; 0 where it was not to wait.
     """
 
-    left: float
+    left: float | None
     waited: float = 0.0
 
     @property
     def retry_after(self) -> int:
         """Whole seconds after which another try makes sense, at least 1."""
-        return max(1, math.ceil(self.left))
+        return max(1, math.ceil(self.left or 0))
 
 
 class Mismatch:

@@ -22,22 +22,21 @@ class Claimed(NamedTuple):
     """The key is ours.
 
     :param attempt: 1 on a first run, higher after a take-over.
-    :param deadline: end of the lease in milliseconds of the store's clock.
     """
 
     attempt: int
-    deadline: int
 
 
 class Busy(NamedTuple):
     """The key is another's and its view has not answered.
 
     :param fingerprint: digest of the other's request.
-    :param left: milliseconds its lease still has; 0 or less when it has lapsed.
+    :param left: milliseconds its lease still has, 0 or less when it has lapsed; None after a quick
+        look, which does not tell.
     """
 
     fingerprint: bytes
-    left: int
+    left: int | None
 
 
 Reply = Claimed | Busy | Completed
@@ -60,16 +59,12 @@ class Renewal:
 
     :param key: name of the record.
     :param record: the record as it was claimed.
-    :param lease: milliseconds from now.
-    :param expire: milliseconds that the record outlives this call.
-    :param until: until when, on the store's clock, a record that is gone may be put back.
+    :param expire: milliseconds that it is kept from now on.
     """
 
     key: str
     record: InProgress
-    lease: int
     expire: int
-    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +101,28 @@ class Store(ABC):
 
     @abstractmethod
     def claim(
-        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
     ) -> Reply:
         """Claim a key, or tell what is known of it.
 
-        The same owner's token may claim again: its deadline is moved.
+        The same owner's token may claim again: its lease begins anew.
 
-        :param lease: how long the claim outlives its owner.
-        :param expire: how long the record is kept.
+        :param expire: how long the record is kept; its lease is shorter by the record's grace.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
+        :param quick: whether it is enough to know that the key is another's.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
 
     @abstractmethod
-    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
-        """Move the end of leases.
+    def now(self) -> int:
+        """The store's clock, in milliseconds."""
 
-        :returns: for each the new deadline, 0 when the claim is lost, None when that is unknown.
+    @abstractmethod
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        """Begin leases anew, and put back claims that are gone.
+
+        :param until: until when, on the store's clock, a claim that is gone may be put back.
+        :returns: for each whether the claim is still ours, None when that is unknown.
         """
 
     @abstractmethod

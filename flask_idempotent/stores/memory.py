@@ -53,23 +53,23 @@ class MemoryStore(ProcessBound, Store):
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
 
-    def _now(self) -> int:
+    def now(self) -> int:
         return int(self._clock() * 1000)
 
     def _live(self, key: str) -> _Entry | None:
         entry = self._entries.get(key)
-        if entry is not None and entry.dies <= self._now():
+        if entry is not None and entry.dies <= self.now():
             del self._entries[key]
             return None
         return entry
 
     def _put(self, key: str, record: Record, expire: int) -> None:
-        self._entries[key] = _Entry(record, self._now() + expire)
+        self._entries[key] = _Entry(record, self.now() + expire)
         if len(self._entries) >= self._sweep_at:
             self._sweep()
 
     def _sweep(self) -> None:
-        now = self._now()
+        now = self.now()
         self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
         self._sweep_at = max(1024, 2 * len(self._entries))
 
@@ -90,12 +90,12 @@ class MemoryStore(ProcessBound, Store):
             self._audience.tell(Event(key, kind, by=told, woken=woken))
 
     def claim(
-        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
     ) -> Reply:
         with self._lock:
             entry = self._live(key)
             if entry is None:
-                return self._run(key, record._replace(attempt=1), lease, expire)
+                return self._run(key, record._replace(attempt=1), expire)
             old = entry.record
             same = old.fingerprint == record.fingerprint
             if isinstance(old, Completed):
@@ -103,8 +103,12 @@ class MemoryStore(ProcessBound, Store):
                 self._tell(key, *told)
                 return old
             if old.owner == record.owner:
-                return self._take(key, old, lease, expire, entry.offer)
-            left = old.deadline - self._now()
+                return self._take(key, old, expire, entry.offer)
+            if quick:
+                if not same:
+                    self._tell(key, Kind.REUSED, record)
+                return Busy(old.fingerprint, None)
+            left = entry.dies - self.now() - old.grace
             if left > 0 or not takeover or not same:
                 running = Kind.BUSY if left > 0 else Kind.UNKNOWN
                 self._tell(key, running if same else Kind.REUSED, record)
@@ -113,43 +117,39 @@ class MemoryStore(ProcessBound, Store):
                 self._answer(key, entry.offer, expire)
                 self._tell(key, Kind.REPLAYED, entry.offer)
                 return entry.offer
-            return self._run(key, record._replace(attempt=old.attempt + 1), lease, expire)
+            return self._run(key, record._replace(attempt=old.attempt + 1), expire)
 
-    def _run(self, key: str, record: InProgress, lease: int, expire: int) -> Claimed:
+    def _run(self, key: str, record: InProgress, expire: int) -> Claimed:
         self._tell(key, Kind.CLAIMED if record.attempt == 1 else Kind.TAKEN_OVER, record)
-        return self._take(key, record, lease, expire)
+        return self._take(key, record, expire)
 
     def _take(
-        self,
-        key: str,
-        record: InProgress,
-        lease: int,
-        expire: int,
-        offer: Completed | None = None,
+        self, key: str, record: InProgress, expire: int, offer: Completed | None = None
     ) -> Claimed:
-        deadline = self._now() + lease
-        self._put(key, record._replace(deadline=deadline), expire)
+        self._put(key, record, expire)
         self._entries[key].offer = offer
-        return Claimed(record.attempt, deadline)
+        return Claimed(record.attempt)
 
     def _answer(self, key: str, record: Completed, expire: int) -> None:
         self._put(key, record, expire)
         self._tell(key, Kind.COMPLETED, record, self._ring(key, record))
 
-    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         with self._lock:
-            return [self._renew(renewal) for renewal in renewals]
+            return [self._renew(renewal, until) for renewal in renewals]
 
-    def _renew(self, renewal: Renewal) -> int | None:
+    def _renew(self, renewal: Renewal, until: int) -> bool | None:
         entry = self._live(renewal.key)
         if entry is None:
-            if self._now() > renewal.until:
+            if self.now() > until:
                 return None
-            return self._take(renewal.key, renewal.record, renewal.lease, renewal.expire).deadline
+            self._take(renewal.key, renewal.record, renewal.expire)
+            return True
         old = entry.record
         if not isinstance(old, InProgress) or old.owner != renewal.record.owner:
-            return 0
-        return self._take(renewal.key, old, renewal.lease, renewal.expire, entry.offer).deadline
+            return False
+        self._take(renewal.key, old, renewal.expire, entry.offer)
+        return True
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         with self._lock:
@@ -221,10 +221,10 @@ class MemoryStore(ProcessBound, Store):
             return None if entry is None else self._describe(key, entry)
 
     def _describe(self, key: str, entry: _Entry) -> Sight:
-        now, record = self._now(), entry.record
+        life, record = entry.dies - self.now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
-        lease = record.deadline - now if isinstance(record, InProgress) else None
-        return Sight(key, abridge(record), entry.dies - now, octets, lease, self._waiting(key))
+        lease = life - record.grace if isinstance(record, InProgress) else None
+        return Sight(key, abridge(record), life, octets, lease, self._waiting(key))
 
     def delete(self, keys: Iterable[str]) -> int:
         count = 0

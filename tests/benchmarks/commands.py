@@ -66,7 +66,7 @@ def _of_waiters(lane: Lane, bench: Bench, connected: int) -> list[Series]:
         lane.run(wake)
     # The first request's own commands, and leaving the channel, are no part of either.
     found = {
-        "claims": going_to_sleep["EVALSHA"] - 1,
+        "claims": going_to_sleep["SET"] + going_to_sleep["EVALSHA"] - 1,
         "subscriptions": going_to_sleep["SUBSCRIBE"],
         "commands on waking": waking.total() - waking["UNSUBSCRIBE"] - 1,
         "connections that listen": listening,

@@ -20,6 +20,7 @@ from tests.chaos.harness import sized
 from tests.chaos.stalls import in_time, living, undisturbed
 from tests.proxy import Action, Fault, Proxy
 from tests.servers import Server
+from tests.stores.harness import settle
 from tests.waiting import until
 
 pytestmark = pytest.mark.chaos
@@ -54,7 +55,9 @@ WAYS = {
     "reply later than anybody waits": Way("delay", PATIENCE * 1.3),
     "command later than anybody waits": Way("hold", PATIENCE * 1.3),
 }
-STEPS = ("claim", "complete", "release", "renew", "subscribe", "message")
+STEPS = ("claim", "quick claim", "complete", "release", "renew", "subscribe", "message")
+#: What a step's command begins with, where that is no script.
+PLAIN = {"quick claim": b"$3\r\nSET\r\n", "subscribe": b"SUBSCRIBE"}
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Stage:
             fault = Fault(b"$7\r\nmessage\r\n", way.action, way.seconds, way.times)
             self.proxy.message_faults.append(fault)
             return
-        needle = b"SUBSCRIBE" if step == "subscribe" else Script(step).digest.encode()
+        needle = PLAIN.get(step) or Script(step).digest.encode()
         self.proxy.faults.append(Fault(needle, way.action, way.seconds, way.times))
 
 
@@ -157,6 +160,7 @@ def lost_news(stage: Stage, ready: Callable[[], bool]) -> None:
 
 SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
     "claim": (lost_claim, Runs),
+    "quick claim": (lost_claim, Runs),
     "complete": (lost_completion, Runs),
     "release": (lost_release, partial(Runs, failures=1)),
     "renew": (lost_renewal, GatedRuns),
@@ -176,7 +180,8 @@ def play(server: Server, case: Case) -> None:
     scene, make_runs = SCENES[step]
     # While a completion is under way nothing renews: it must fit into the lease.
     silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
-    lease = LONG_LEASE if silent or step not in ("claim", "complete", "release") else LEASE
+    brief = step in ("claim", "quick claim", "complete", "release") and not silent
+    lease = LEASE if brief else LONG_LEASE
     patience = RENEWED_PATIENCE if step == "renew" else PATIENCE
     runs = make_runs()
     with ExitStack() as stack:
@@ -190,6 +195,7 @@ def play(server: Server, case: Case) -> None:
             stack.callback(door.engine.close)
         told = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
+        settle(near.engine.store, watched=step == "claim")
         stage = Stage(near, far, proxy, runs, pool.submit, lease)
         stage.place(step, WAYS[way])
         with living(lease, spare=lease / 4):

@@ -42,7 +42,7 @@ def name(key: str = "k", scope: str | bytes | None = None) -> str:
 def claim(app: Flask, key: str = "k", scope: str | None = None, owner: str = "ada") -> str:
     """Put a claim in progress into the store; its record's name."""
     record = running(owner)
-    store_of(app).claim(name(key, scope), record, lease=HOUR, expire=2 * HOUR, takeover=True)
+    store_of(app).claim(name(key, scope), record, expire=2 * HOUR, takeover=True)
     return name(key, scope)
 
 

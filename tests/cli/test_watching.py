@@ -128,7 +128,7 @@ class TestFollowing:
         assert next(lines).event == "in progress"
         proxy.cut_all()
         record = running("bob")
-        store_of(app).claim(name("b"), record, lease=HOUR, expire=HOUR, takeover=True)
+        store_of(app).claim(name("b"), record, expire=2 * HOUR, takeover=True)
         line = next(lines)
         assert (line.event, line.key) == ("in progress", name("b"))
         claim(app, "c")

@@ -76,8 +76,10 @@ class Shaky(MemoryStore):
         )
         return result
 
-    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
-        result: list[int | None] = self._around("renew", lambda: super(Shaky, self).renew(renewals))
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        result: list[bool | None] = self._around(
+            "renew", lambda: super(Shaky, self).renew(renewals, until=until)
+        )
         return result
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:

@@ -20,7 +20,7 @@ FOR_EVER = 3600.0
 def pauses(patience: float, left: float = FOR_EVER) -> Iterator[float]:
     """How long a waiter sleeps again and again, until its time is over."""
     while patience > 0:
-        pause = attempts._until_the_next_look(patience, left, False)
+        pause = attempts._until_the_next_look(patience, left)
         yield pause
         patience -= pause
 
@@ -44,7 +44,7 @@ def test_lease_ends_before_the_poll() -> None:
 @pytest.mark.parametrize(("patience", "pause"), [(60, POLL_EVERY), (3.1, POLL_EVERY), (2.9, 2.9)])
 def test_failed_store(patience: float, pause: float) -> None:
     """A store that failed is asked once a second, a last time while it can be told in time."""
-    assert attempts._until_the_next_look(patience, 0.25, True) == pause
+    assert attempts._until_the_next_look(patience, None) == pause
 
 
 def test_unknown_claim_is_not_forgotten(engine: Engine, shaky: Shaky) -> None:

@@ -107,7 +107,7 @@ class Witness:
         assert not self._known, "a run after a response was stored or offered"
         before = self._before
         if isinstance(before, InProgress):
-            assert self._world.lapsed(before), "a run beside one whose lease has not passed"
+            assert self._world.lapsed, "a run beside one whose lease has not passed"
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
         for other in self._grants.values():
             assert other.over or other.lapsed or other.lost, "a run beside another"

@@ -39,7 +39,8 @@ def test_renewal_whose_reply_is_late(follow: Follow) -> None:
         request 1: renew
         time: a lease passes
         request 2: claim
-        request 2: renew
+        request 2: listen
+        request 2: claim
         request 2: complete
         request 1: reply
         """,

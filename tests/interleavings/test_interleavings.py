@@ -23,6 +23,7 @@ from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.world import Time, World, stopped_time
 from tests.servers import Server
+from tests.stores.harness import settle
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; so many are drawn.
@@ -52,11 +53,15 @@ def time() -> Iterator[Time]:
         yield time
 
 
-@pytest.fixture
-def real_store(clean_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+@pytest.fixture(params=["unwatched", "watched"])
+def real_store(
+    request: pytest.FixtureRequest, clean_valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """A store that makes quick claims with plain commands, or all of them with its script."""
     # Faults come from the schedule alone, however slow this machine is.
     monkeypatch.setattr(client, "REPLY_TIMEOUT", 10.0)
     store = open_store(clean_valkey.url, "tests")
+    settle(store, watched=request.param == "watched")
     yield store
     store.close()
 

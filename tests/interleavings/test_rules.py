@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ class Impatient(MemoryStore):
     def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
         entry = self._live(key)
         if entry is not None and isinstance(entry.record, InProgress):
-            entry.record = entry.record._replace(deadline=0)
+            entry.dies = self.now() + entry.record.grace
         return super().claim(key, record, **times)
 
 
@@ -76,8 +75,8 @@ class Silent(MemoryStore):
 class Reviving(MemoryStore):
     """Puts back what is gone, however late it is told."""
 
-    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
-        return super().renew([replace(renewal, until=NEVER) for renewal in renewals])
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        return super().renew(renewals, until=NEVER)
 
 
 class Careless(MemoryStore):

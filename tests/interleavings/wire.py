@@ -10,6 +10,7 @@ from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
 from flask_idempotent.stores.bells import Bell, Bells
 from tests.interleavings.actors import Listening, Sending
+from tests.stores.harness import NEVER
 
 if TYPE_CHECKING:
     from tests.interleavings.world import World
@@ -25,33 +26,37 @@ class Wire:
         self._bells = Bells()
 
     def claim(
-        self, key: str, record: InProgress, *, lease: int, expire: int, takeover: bool
+        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool
     ) -> Reply:
         def run() -> Reply:
-            times = {"lease": lease, "expire": expire}
-            reply = self._store.claim(key, record, takeover=takeover, **times)
+            how = {"takeover": takeover, "quick": quick}
+            reply = self._store.claim(key, record, expire=expire, **how)
             if isinstance(reply, Claimed):
                 world.witness.granted(record)
-                if world.mirror is not None:
-                    world.mirror.claimed[reply.deadline] = world.time.now
+                world.lease_begins()
             return reply
 
         world = self._world
         reply: Reply = world.call("claim", run)
         return reply
 
-    def renew(self, renewals: Sequence[Renewal]) -> list[int | None]:
-        def run() -> list[int | None]:
-            mirror = self._world.mirror
-            asked = renewals if mirror is None else [mirror.valid(r) for r in renewals]
-            deadlines = self._store.renew(asked)
-            for renewal, deadline in zip(renewals, deadlines, strict=True):
-                if deadline:
-                    self._world.witness.renewed(renewal.record.owner)
-            return deadlines
+    def now(self) -> int:
+        return int(self._world.time.now * 1000)
 
-        deadlines: list[int | None] = self._world.call("renew", run)
-        return deadlines
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        def run() -> list[bool | None]:
+            world = self._world
+            # A real server has a time of its own.
+            end = until if world.mirror is None else NEVER if self.now() <= until else 0
+            replies = self._store.renew(renewals, until=end)
+            for renewal, ours in zip(renewals, replies, strict=True):
+                if ours:
+                    world.witness.renewed(renewal.record.owner)
+                    world.lease_begins()
+            return replies
+
+        replies: list[bool | None] = self._world.call("renew", run)
+        return replies
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         def run() -> Completion:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from flask_idempotent.engine import attempts, claims, leases
+from flask_idempotent.engine import attempts, leases
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
@@ -78,6 +78,7 @@ class World:
         self.losses, self.faults = case.losses, case.faults
         self.hub = getcurrent()
         self.steps = 0
+        self.lease_ends = 0.0
         self.witness = Witness(self)
         self.bells: list[Bell] = []
         self.ghosts: list[Ghost] = []
@@ -201,11 +202,14 @@ class World:
     def record(self) -> Record | None:
         return self.store.read(KEY)
 
-    def lapsed(self, record: InProgress) -> bool:
-        """Whether a record's lease is over."""
-        if self.mirror is not None:
-            return self.mirror.lapsed
-        return record.deadline <= int(self.time.now * 1000)
+    def lease_begins(self) -> None:
+        """The store says whose the key is from now on."""
+        self.lease_ends = self.time.now + LEASE
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the last lease is over."""
+        return self.time.now >= self.lease_ends
 
     # What the search calls.
 
@@ -216,7 +220,7 @@ class World:
 
     def _accidents(self, busy: bool) -> Iterator[Choice]:
         record = self.record()
-        running = isinstance(record, InProgress) and not self.lapsed(record)
+        running = isinstance(record, InProgress) and not self.lapsed
         if self.lapses and running:
             yield Choice("time", "a lease passes", frozenset())
         if self.losses and record is not None:
@@ -269,7 +273,7 @@ class World:
         if self.mirror is not None:
             self.mirror.advance()
         record = self.record()
-        if isinstance(record, InProgress) and self.lapsed(record):
+        if isinstance(record, InProgress) and self.lapsed:
             self.witness.lapsed(record.owner)
 
     def _crash(self, process: str) -> None:
@@ -326,7 +330,7 @@ def stopped_time() -> Iterator[Time]:
     """Time that moves when told, for the engine; and no thread that closes dropped engines."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempts, claims, engine_module, leases):
+        for module in (attempts, engine_module, leases):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(attempts, "POLL_EVERY", 2 * LEASE / 3)

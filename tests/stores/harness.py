@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
@@ -18,10 +16,9 @@ def owner(name: str) -> bytes:
     return name.encode().ljust(16, b".")
 
 
-def running(name: str = "ada", payload: str = "one") -> InProgress:
-    return InProgress(
-        owner(name), payload.encode().ljust(16, b"-"), host="here", pid=7, started=1.5
-    )
+def running(name: str = "ada", payload: str = "one", grace: int = HOUR) -> InProgress:
+    fingerprint = payload.encode().ljust(16, b"-")
+    return InProgress(owner(name), fingerprint, grace=grace, host="here", pid=7, started=1.5)
 
 
 def answer(name: str = "ada", payload: str = "one", body: bytes | None = b"hello") -> Completed:
@@ -31,19 +28,31 @@ def answer(name: str = "ada", payload: str = "one", body: bytes | None = b"hello
     )
 
 
-def renewal(key: str, record: InProgress, until: int = NEVER) -> Renewal:
-    return Renewal(key, record, HOUR, HOUR, until)
+def renewal(key: str, record: InProgress) -> Renewal:
+    return Renewal(key, record, 2 * HOUR)
+
+
+def settle(store: Store, *, watched: bool) -> None:
+    """Let a store on Redis take it that somebody watches, or nobody, for ever."""
+    assert isinstance(store, RedisStore)
+    store._unwatched_until = 0.0 if watched else float("inf")
+    store._note = lambda *_: None  # type: ignore[method-assign]
 
 
 def lapse(store: Store, key: str) -> None:
     """End the lease of a key now."""
     if isinstance(store, MemoryStore):
-        entry = store._entries[key]
-        assert isinstance(entry.record, InProgress)
-        entry.record = entry.record._replace(deadline=0)
+        store._entries[key].dies = store.now() + _grace(store, key)
         return
     assert isinstance(store, RedisStore)
-    store._client.execute("SETRANGE", key, 2, struct.pack(">d", 0))
+    store._client.execute("PEXPIRE", key, _grace(store, key))
+
+
+def _grace(store: Store, key: str) -> int:
+    record = store.read(key)
+    assert isinstance(record, InProgress)
+    assert record.grace, "the record ends with its lease"
+    return record.grace
 
 
 def expire(store: Store, key: str) -> None:
@@ -58,6 +67,6 @@ def expire(store: Store, key: str) -> None:
 def time_left(store: Store, key: str) -> int:
     """Milliseconds that a record will still be kept."""
     if isinstance(store, MemoryStore):
-        return store._entries[key].dies - store._now()
+        return store._entries[key].dies - store.now()
     assert isinstance(store, RedisStore)
     return int(store._client.execute("PTTL", key))

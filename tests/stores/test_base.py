@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -13,6 +13,7 @@ from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
 from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
     HOUR,
+    NEVER,
     answer,
     expire,
     lapse,
@@ -29,7 +30,7 @@ KEY = "IDEMPOTENT_{contract}"
 def claim(
     store: Store, record: InProgress, *, takeover: bool = True, key: str = KEY
 ) -> Claimed | Busy | Completed:
-    return store.claim(key, record, lease=HOUR, expire=2 * HOUR, takeover=takeover)
+    return store.claim(key, record, expire=2 * HOUR, takeover=takeover)
 
 
 class TestClaim:
@@ -39,7 +40,7 @@ class TestClaim:
         assert isinstance(reply, Claimed)
         assert reply.attempt == 1
         record = store.read(KEY)
-        assert record == running()._replace(deadline=reply.deadline)
+        assert record == running()
 
     def test_record_outlives_its_lease(self, store: Store) -> None:
         """The record is kept for expire, not for the lease, so a crash is seen as a crash."""
@@ -52,6 +53,7 @@ class TestClaim:
         reply = claim(store, running("bob", "two"))
         assert isinstance(reply, Busy)
         assert reply.fingerprint == running("ada").fingerprint
+        assert reply.left is not None
         assert 0 < reply.left <= HOUR
 
     def test_same_owner_may_claim_again(self, store: Store) -> None:
@@ -61,7 +63,6 @@ class TestClaim:
         assert isinstance(first, Claimed)
         assert isinstance(again, Claimed)
         assert again.attempt == 1
-        assert again.deadline >= first.deadline
 
     def test_same_owner_may_claim_again_after_its_lease(self, store: Store) -> None:
         """Our own token is ours even when the second sending comes after the lease."""
@@ -73,7 +74,7 @@ class TestClaim:
     def test_same_owner_is_kept_for_as_long_as_it_says_last(self, store: Store) -> None:
         """The record of a claim that is sent again is kept from then on."""
         claim(store, running())
-        store.claim(KEY, running(), lease=HOUR, expire=5 * HOUR, takeover=True)
+        store.claim(KEY, running(), expire=5 * HOUR, takeover=True)
         assert time_left(store, KEY) > 4 * HOUR
 
     def test_completed_record_comes_along(self, store: Store) -> None:
@@ -101,6 +102,7 @@ class TestClaim:
         lapse(store, KEY)
         reply = claim(store, running("bob"), takeover=False)
         assert isinstance(reply, Busy)
+        assert reply.left is not None
         assert reply.left <= 0
 
     def test_other_payload_never_takes_over(self, store: Store) -> None:
@@ -110,6 +112,19 @@ class TestClaim:
         reply = claim(store, running("bob", "two"))
         assert isinstance(reply, Busy)
         assert reply.fingerprint == running("ada", "one").fingerprint
+
+    def test_quick_look(self, store: Store) -> None:
+        """A quick claim takes a free key, finds itself, tells of another, and brings a response."""
+        quick = partial(store.claim, KEY, expire=2 * HOUR, takeover=True, quick=True)
+        assert quick(running()) == Claimed(1)
+        assert store.read(KEY) == running()
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
+        assert quick(running()) == Claimed(1)
+        reply = quick(running("bob", "two"))
+        assert isinstance(reply, Busy)
+        assert reply.fingerprint == running().fingerprint
+        store.complete(KEY, answer(), expire=HOUR)
+        assert quick(running("bob")) == answer()
 
     def test_expired_key_is_new(self, store: Store) -> None:
         """C5: after expire the key is free."""
@@ -244,65 +259,59 @@ class TestRelease:
 
 
 class TestRenew:
-    def test_deadline_moves(self, store: Store) -> None:
+    def test_lease_begins_anew(self, store: Store) -> None:
         """A renewed claim has its whole lease again, and a lapsed one is ours while nobody came."""
         claim(store, running())
         lapse(store, KEY)
-        (deadline,) = store.renew([renewal(KEY, running())])
-        assert deadline
-        assert isinstance(claim(store, running("bob")), Busy)
-        record = store.read(KEY)
-        assert isinstance(record, InProgress)
-        assert record.deadline == deadline
-        assert time_left(store, KEY) <= HOUR, "kept from now on"
+        assert store.renew([renewal(KEY, running())], until=0) == [True]
+        reply = claim(store, running("bob"))
+        assert isinstance(reply, Busy)
+        assert reply.left is not None
+        assert 0 < reply.left <= HOUR < time_left(store, KEY) <= 2 * HOUR
 
     def test_lost_record_is_put_back(self, store: Store) -> None:
         """A record that the store lost is put back as it was claimed, for longer than its lease."""
-        lost = replace(renewal(KEY, running()._replace(attempt=3)), expire=2 * HOUR)
-        (deadline,) = store.renew([lost])
-        assert deadline
-        assert store.read(KEY) == running()._replace(attempt=3, deadline=deadline)
+        lost = running()._replace(attempt=3)
+        assert store.renew([renewal(KEY, lost)], until=NEVER) == [True]
+        assert store.read(KEY) == lost
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
     def test_late_command_revives_nothing(self, store: Store) -> None:
         """A renewal that is carried out too late puts nothing back."""
-        assert store.renew([renewal(KEY, running(), until=0)]) == [None]
+        assert store.renew([renewal(KEY, running())], until=store.now() - 1) == [None]
         assert store.read(KEY) is None
+
+    def test_clock(self, store: Store) -> None:
+        """Until when a record may be put back is said in the store's own time."""
+        until = store.now() + HOUR
+        assert store.renew([renewal(KEY, running())], until=until) == [True]
 
     def test_completed_is_lost(self, store: Store) -> None:
         """A renewal never writes in progress over a response."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
-        assert store.renew([renewal(KEY, running())]) == [0]
+        assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
         assert store.read(KEY) == answer()
 
     def test_anothers_is_lost(self, store: Store) -> None:
         """A claim that was taken over is told as lost, and the other's is left alone."""
         claim(store, running("bob"))
         before = store.read(KEY)
-        assert store.renew([renewal(KEY, running("ada"))]) == [0]
+        assert store.renew([renewal(KEY, running("ada"))], until=NEVER) == [False]
         assert store.read(KEY) == before
 
     def test_many_at_once(self, store: Store) -> None:
         """Each of many claims is renewed or told as lost by itself."""
         claim(store, running("ada"), key="IDEMPOTENT_{1}")
         claim(store, running("bob"), key="IDEMPOTENT_{2}")
-        ours, lost, gone = store.renew(
-            [
-                renewal("IDEMPOTENT_{1}", running("ada")),
-                renewal("IDEMPOTENT_{2}", running("ada")),
-                renewal("IDEMPOTENT_{3}", running("ada")),
-            ]
-        )
-        assert ours
-        assert lost == 0
-        assert gone
+        renewals = [renewal(f"IDEMPOTENT_{{{number}}}", running("ada")) for number in (1, 2, 3)]
+        assert store.renew(renewals, until=NEVER) == [True, False, True]
 
     def test_offer_survives(self, store: Store) -> None:
         """A renewal keeps a late owner's response."""
         claim(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
-        store.renew([renewal(KEY, running("bob"))])
+        store.renew([renewal(KEY, running("bob"))], until=NEVER)
         store.release(KEY, owner("bob"), expire=HOUR)
         assert store.read(KEY) == answer("ada")
 
@@ -448,7 +457,7 @@ class TestEvents:
             for _ in "12":
                 claim(store, running())
             for _ in "12":
-                store.renew([renewal(KEY, running())])
+                store.renew([renewal(KEY, running())], until=NEVER)
             for _ in "12":
                 store.complete(KEY, answer(), expire=HOUR)
                 store.release(KEY, owner("ada"), expire=HOUR)
@@ -533,11 +542,10 @@ class TestKeys:
 class TestInspect:
     def test_in_progress(self, store: Store) -> None:
         """A claim is seen with its owner, what is left of its lease, and who waits for it."""
-        reply = claim(store, running())
-        assert isinstance(reply, Claimed)
+        claim(store, running())
         with store.listen(KEY, 5):
             (sight,) = store.inspect([KEY])
-        assert sight.record == running()._replace(deadline=reply.deadline)
+        assert sight.record == running()
         assert sight.lease is not None
         assert 0 < sight.lease <= HOUR < sight.life <= 2 * HOUR
         assert (sight.octets, sight.waiters, sight.lapsed) == (len(encode(running())), 1, False)

@@ -65,8 +65,30 @@ _REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+class Command:
+    """A command about one key. What is the same in every call is written once.
+
+    :param words: what comes before the key.
+    """
+
+    def __init__(self, *words: str | bytes | int) -> None:
+        self._head = _framed(words)
+        self._count = len(words)
+
+    def packed(self, key: str, octets: bytes, *rest: Any) -> bytes:
+        """Write a call as the server reads it.
+
+        :param rest: arguments that are mostly the same in every call.
+        """
+        name = key.encode()
+        return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+            self._count + 2 + len(rest), self._head,
+            len(name), name, len(octets), octets, _framed_again(rest),
+        )  # fmt: skip
+
+
 class Script:
-    """A Lua script, known to the server by its digest.
+    """A Lua script.
 
     :param name: file name without its ending.
     """
@@ -75,21 +97,9 @@ class Script:
         path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
         self.source = path.read_bytes()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-        # What is the same in every call is written once.
-        self._known = _framed(["EVALSHA", self.digest, 1])
-        self._unknown = _framed(["EVAL", self.source, 1])
-
-    def packed(self, call: Sequence[Any], *, known: bool = True) -> bytes:
-        """Write a call as the server reads it.
-
-        :param call: the key, octets, and arguments that are mostly the same in every call.
-        :param known: whether the server has the script.
-        """
-        head = self._known if known else self._unknown
-        key, octets = call[0].encode(), call[1]
-        return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
-            3 + len(call), head, len(key), key, len(octets), octets, _framed_again(call[2:]),
-        )  # fmt: skip
+        #: For a server that has the script, and for one that has not.
+        self.known = Command("EVALSHA", self.digest, 1)
+        self.unknown = Command("EVAL", self.source, 1)
 
 
 class Client:
@@ -184,12 +194,18 @@ class Client:
         """
         return _translated(self._exchange(b"".join(map(_packed, commands)), len(commands)))
 
+    def call(self, command: Command, key: str, *arguments: Any) -> Any:
+        """Send a command about one key; raises as ``execute`` does."""
+        (reply,) = self._exchange(command.packed(key, *arguments), 1)
+        if isinstance(reply, RedisError):
+            raise _refusal(reply)
+        return reply
+
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
-        call = (key, *arguments)
-        replies = self._exchange(script.packed(call), 1)
+        replies = self._exchange(script.known.packed(key, *arguments), 1)
         if isinstance(replies[0], RedisError):
-            replies = self._seen_to(script, [call], replies)
+            replies = self._seen_to(script, [(key, *arguments)], replies)
         return _or_raise(replies[0])
 
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -197,7 +213,8 @@ class Client:
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        replies = self._exchange(b"".join(map(script.packed, calls)), len(calls))
+        packed = b"".join([script.known.packed(*call) for call in calls])
+        replies = self._exchange(packed, len(calls))
         return self._seen_to(script, calls, replies)
 
     def _seen_to(
@@ -205,7 +222,7 @@ class Client:
     ) -> list[Any]:
         if NoScriptError in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
-            packed = b"".join([script.packed(call, known=False) for call in calls])
+            packed = b"".join([script.unknown.packed(*call) for call in calls])
             replies = self._exchange(packed, len(calls))
         return _translated(replies)
 

@@ -95,7 +95,7 @@ def read_event(key: str, data: bytes) -> Event | None:
     if isinstance(record, InProgress):
         if kind is Kind.CLAIMED and record.attempt > 1:
             kind = Kind.TAKEN_OVER
-        return Event(key, kind, by=record._replace(deadline=0), woken=woken)
+        return Event(key, kind, by=record, woken=woken)
     return Event(key, kind, answer=record, woken=woken)
 
 

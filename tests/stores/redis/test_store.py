@@ -6,27 +6,61 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
 from flask_idempotent.errors import RecordUnreadable, StoreTooOld, StoreUnavailable, WriteRefused
 from flask_idempotent.records import encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.stores.events import Event, Kind
 from flask_idempotent.stores.redis import client as redis_client
+from flask_idempotent.stores.redis import store as store_module
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.redis.store import UNWATCHED_FOR, RedisStore
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
-from tests.stores.harness import HOUR, answer, lapse, owner, renewal, running
+from tests.stores.harness import (
+    HOUR,
+    NEVER,
+    answer,
+    lapse,
+    owner,
+    renewal,
+    running,
+    settle,
+    time_left,
+)
 from tests.waiting import until
 
 KEY = "IDEMPOTENT_{redis}"
 
 
 def claim(store: RedisStore, name: str = "ada") -> object:
-    return store.claim(KEY, running(name), lease=HOUR, expire=HOUR, takeover=True)
+    return store.claim(KEY, running(name), expire=2 * HOUR, takeover=True)
+
+
+def quick(store: RedisStore, name: str = "ada") -> object:
+    return store.claim(KEY, running(name), expire=2 * HOUR, takeover=True, quick=True)
+
+
+def scripts_run(server: Server) -> int:
+    return int(server.client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+class Clock:
+    """Stands for the module ``time`` in the store."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class TestInspect:
@@ -47,7 +81,7 @@ class TestInspect:
         server.client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", *rights)
         store = open_store(f"redis://few:pw@127.0.0.1:{server.port}/0", "tests")
         try:
-            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
             (sight,) = store.inspect([KEY])
             assert (sight.record is not None, sight.waiters) == (True, None)
             assert "save" not in store.facts()
@@ -120,6 +154,129 @@ class TestRefusedWrites:
         assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
 
 
+class TestPlainly:
+    """Quick claims while nobody watches: one plain command each, where that will do."""
+
+    @pytest.fixture
+    def store(self, redis_store: RedisStore) -> RedisStore:
+        settle(redis_store, watched=False)
+        return redis_store
+
+    def test_another_is_busy_for_an_unknown_time(self, store: RedisStore) -> None:
+        """Another's claim is told with its fingerprint and stays as it is, though it has lapsed."""
+        claim(store)
+        lapse(store, KEY)
+        before = store.read(KEY)
+        assert quick(store, "bob") == Busy(running().fingerprint, None)
+        assert store.read(KEY) == before
+        assert claim(store, "bob") == Claimed(2)
+
+    def test_ours_begins_anew(self, store: RedisStore) -> None:
+        """A claim whose reply was lost finds itself, and has its whole lease again."""
+        quick(store)
+        lapse(store, KEY)
+        assert quick(store) == Claimed(1)
+        assert time_left(store, KEY) > HOUR
+
+    def test_take_over_is_kept(self, store: RedisStore) -> None:
+        """What a later attempt has taken over is that attempt's when it claims again."""
+        quick(store)
+        lapse(store, KEY)
+        claim(store, "bob")
+        assert quick(store, "bob") == Claimed(2)
+
+    def test_late_owner(self, store: RedisStore) -> None:
+        """Another's claim is read as one, also where a late owner's response waits in it."""
+        quick(store)
+        lapse(store, KEY)
+        claim(store, "bob")
+        store.complete(KEY, answer("ada", body=bytes(100_000)), expire=HOUR)
+        assert quick(store, "cyd") == Busy(running().fingerprint, None)
+
+    @pytest.mark.parametrize("data", [b"", b"x", b"\x02" + encode(running())[1:], b"\x01z"])
+    def test_unreadable(self, store: RedisStore, server: Server, data: bytes) -> None:
+        """A record that cannot be read is an error and stays."""
+        server.client.set(KEY, data, ex=60)
+        with pytest.raises(RecordUnreadable):
+            quick(store)
+        assert server.client.get(KEY) == data
+
+    def test_foreign_value(self, store: RedisStore, server: Server) -> None:
+        """What is no text is an error and stays."""
+        server.client.lpush(KEY, "a list")
+        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+            quick(store)
+        assert server.client.llen(KEY) == 1
+
+    def test_replica(self, store: RedisStore, server: Server) -> None:
+        """A server that takes no writes replays, and refuses all else."""
+        store.complete(KEY, answer(), expire=HOUR)
+        server.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        try:
+            assert quick(store, "bob") == answer()
+            with pytest.raises(WriteRefused):
+                store.claim(KEY + "2", running(), expire=HOUR, takeover=True, quick=True)
+        finally:
+            server.client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+class TestWatchers:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(store_module, "time", clock)
+        return clock
+
+    def test_word_of_a_script(self, server: Server, redis_store: RedisStore, clock: Clock) -> None:
+        """That nobody watches counts for a moment; before and after it a script is asked."""
+        ran = partial(scripts_run, server)
+        quick(redis_store)
+        before = ran()
+        clock.now += UNWATCHED_FOR - 0.001
+        quick(redis_store, "bob")
+        assert ran() == before
+        clock.now += 0.001
+        quick(redis_store, "bob")
+        assert ran() == before + 1
+
+    @pytest.mark.parametrize("step", ["claim", "complete"])
+    def test_watcher_is_noticed(self, redis_store: RedisStore, clock: Clock, step: str) -> None:
+        """From the first script on that a watcher has heard, all claims are told, until it goes."""
+        claim(redis_store)
+        clock.now += UNWATCHED_FOR
+        with redis_store.events("IDEMPOTENT_") as hear:
+            if step == "claim":
+                claim(redis_store, "bob")
+            else:
+                redis_store.complete(KEY, answer(), expire=HOUR)
+            quick(redis_store, "bob")
+            events: list[Event] = []
+            until(lambda: events.extend(hear(0.1)) or len(events) == 2)
+            assert redis_store._unwatched_until == 0
+        quick(redis_store, "bob")
+        assert redis_store._unwatched_until == clock.now + UNWATCHED_FOR
+
+    def test_watching_begins_when_all_tell(self, server: Server, redis_store: RedisStore) -> None:
+        """Who begins to watch sees all claims from then on, of processes too that know nothing."""
+        other = open_store(server.url, "tests")
+        assert isinstance(other, RedisStore)
+        try:
+            claim(other, "ada")
+            with redis_store.events("IDEMPOTENT_") as hear:
+                quick(other, "bob")
+                assert [event.kind for event in hear(5)] == [Kind.BUSY]
+        finally:
+            other.close()
+
+
+def test_record_that_was_made_to_stay(redis_store: RedisStore, server: Server) -> None:
+    """A claim whose end somebody took away has not lapsed, and gets an end again."""
+    claim(redis_store)
+    server.client.persist(KEY)
+    assert claim(redis_store, "bob") == Busy(running().fingerprint, HOUR)
+    assert HOUR < time_left(redis_store, KEY) <= 2 * HOUR
+
+
 class TestLostReplies:
     @pytest.fixture
     def store(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
@@ -136,6 +293,15 @@ class TestLostReplies:
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
         assert isinstance(claim(store), Claimed)
         assert isinstance(claim(store, "bob"), Busy)
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_quick_claim(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """Nor does a quick one."""
+        settle(store, watched=False)
+        proxy.faults.append(Fault(b"$3\r\nSET\r\n", action))  # type: ignore[arg-type]
+        assert quick(store) == Claimed(1)
+        assert proxy.happened == [action]
+        assert quick(store, "bob") == Busy(running().fingerprint, None)
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_complete(self, proxy: Proxy, store: RedisStore, action: str) -> None:
@@ -158,8 +324,7 @@ class TestLostReplies:
         """A renewal whose reply is lost is no lost lease."""
         claim(store)
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
-        (deadline,) = store.renew([renewal(KEY, running())])
-        assert deadline
+        assert store.renew([renewal(KEY, running())], until=NEVER) == [True]
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_subscribe(self, proxy: Proxy, store: RedisStore, action: str) -> None:
@@ -205,7 +370,7 @@ class TestRecords:
             claim(redis_store)
         with pytest.raises(RecordUnreadable):
             redis_store.read(KEY)
-        assert redis_store.renew([renewal(KEY, running())]) == [0]
+        assert redis_store.renew([renewal(KEY, running())], until=NEVER) == [False]
         assert redis_store.release(KEY, running().owner, expire=HOUR) is False
         assert redis_store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
         assert server.client.get(KEY) == data
@@ -214,7 +379,7 @@ class TestRecords:
         """C5: no step leaves a record without a time to live."""
         claim(redis_store)
         assert server.client.pttl(KEY) > 0
-        redis_store.renew([renewal(KEY, running())])
+        redis_store.renew([renewal(KEY, running())], until=NEVER)
         assert server.client.pttl(KEY) > 0
         redis_store.complete(KEY, answer("bob"), expire=HOUR)
         assert server.client.pttl(KEY) > 0
@@ -331,10 +496,10 @@ class TestWithoutChannels:
         )  # fmt: skip
         store = open_store(server.url.replace("//", "//nochannels:pw@"), "tests")
         try:
-            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
             assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
             store.delete([KEY])
-            store.claim(KEY, running(), lease=HOUR, expire=HOUR, takeover=True)
+            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
             assert store.release(KEY, owner("ada"), expire=HOUR) is True
         finally:
             store.close()

@@ -11,36 +11,39 @@
 -- Tells whoever watches, on the channel's name with a '!': completed and how many processes were
 -- woken, or offered; with the ends of the response's record.
 --
--- Returns 1  stored, now or before
---         2  another run is in progress; the response waits in its record (a late owner's offer)
---         3  something else stands: another's response, another payload, an unreadable record
+-- Returns {watchers, 1} stored, now or before
+--         {watchers, 2} another run is in progress; the response waits in its record (a late
+--                       owner's offer)
+--         {watchers, 3} something else stands: another's response, another payload, an unreadable
+--                       record
+--
+-- Watchers are those who heard; where nothing is told, one is taken for granted.
 local function tell(what)
   local ends = string.sub(ARGV[1], 1, 128) .. string.sub(ARGV[1], -9)
-  redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)
+  return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)) or 0
 end
 
 local old = redis.call('GET', KEYS[1])
 if old then
   if #old < 50 or string.byte(old, 1) ~= 1 then
-    return 3
+    return {1, 3}
   end
   local ours = string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34)
   if string.sub(old, 2, 2) ~= 'p' then
-    return ours and 1 or 3
+    return {1, ours and 1 or 3}
   end
   if not ours then
     if string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50) then
-      return 3
+      return {1, 3}
     end
     if struct.unpack('>I4', string.sub(old, 15, 18)) == 0 then
       redis.call('APPEND', KEYS[1], ARGV[1])
       redis.call('SETRANGE', KEYS[1], 14, struct.pack('>I4', #old))
-      tell('offered 0')
+      return {tell('offered 0'), 2}
     end
-    return 2
+    return {1, 2}
   end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], ARGV[4] == '1' and ARGV[1] or 'read')
-tell('completed ' .. (tonumber(woken) or 0))
-return 1
+return {tell('completed ' .. (tonumber(woken) or 0)), 1}

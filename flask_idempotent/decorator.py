@@ -107,8 +107,7 @@ def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..
 
     mark(protected, overrides)
     setattr(protected, _ITSELF, protected)
-    _unseen.add(protected)
-    request_started.connect(_prepare)
+    _first_requests.expect(protected)
     return protected
 
 
@@ -123,19 +122,34 @@ def _as_function(view: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: current_app.ensure_sync(view)(*args, **kwargs)
 
 
-#: Decorated views whose application has not had its first request.
-_unseen: WeakSet[Callable[..., Any]] = WeakSet()
+class _FirstRequests:
+    """Prepares each application that has decorated views at its first request."""
+
+    #: A decorated function that no application has shown in so many requests is taken for unused.
+    PATIENCE = 1000
+
+    def __init__(self) -> None:
+        self._unseen: WeakSet[Callable[..., Any]] = WeakSet()
+        self._left = 0
+
+    def expect(self, view: Callable[..., Any]) -> None:
+        self._unseen.add(view)
+        self._left = self.PATIENCE
+        request_started.connect(self.prepare)
+
+    def prepare(self, app: Flask, **_: object) -> None:
+        state = state_of(app)
+        if not state.prepared:
+            state.prepare(app)
+            for view in app.view_functions.values():
+                self._unseen.difference_update(layers_of(view))
+        self._left -= 1
+        if not self._unseen or self._left <= 0:
+            # Every request pays for a signal that has a receiver.
+            request_started.disconnect(self.prepare)
 
 
-def _prepare(app: Flask, **_: object) -> None:
-    state = state_of(app)
-    if not state.prepared:
-        state.prepare(app)
-        for view in app.view_functions.values():
-            _unseen.difference_update(layers_of(view))
-    if not _unseen:
-        # Later requests need not pay for a signal.
-        request_started.disconnect(_prepare)
+_first_requests = _FirstRequests()
 
 
 #: The decorator; its members are documented at ``__call__`` and ``exempt``.

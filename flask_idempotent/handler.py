@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import request
+from flask import Request, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
@@ -35,7 +35,7 @@ from flask_idempotent.responses import (
 from flask_idempotent.scopes import scope_of
 
 if TYPE_CHECKING:
-    from flask import Flask, Request
+    from flask import Flask
     from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Response
 
@@ -71,7 +71,7 @@ def handle(state: State, settings: Settings, current: Request, run: Run) -> Resp
     """
     if not settings.tracks(current.method) or _CLAIM in current.environ:
         return run()
-    body = Body(current)
+    body = Body(current, _limit(state.app, current))
     key = _find_key(state, settings, current, body)
     if key is not None:
         return _Keyed(state, settings, run, current, key).serve(body)
@@ -80,6 +80,17 @@ def handle(state: State, settings: Settings, current: Request, run: Run) -> Resp
     detail = _MISSING.format(settings.headers[0])
     problem = problems.KeyMissing(detail, base=settings.problem_base)
     raise _rejected(state.app, problem, None)
+
+
+def _limit(app: Flask, current: Request) -> int | None:
+    # Flask's own property takes longer to find the application than a small body takes to read.
+    if type(current).max_content_length is _FLASKS and "_max_content_length" not in vars(current):
+        limit: int | None = app.config["MAX_CONTENT_LENGTH"]
+        return limit
+    return current.max_content_length
+
+
+_FLASKS = Request.max_content_length
 
 
 def _find_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:

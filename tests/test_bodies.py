@@ -95,7 +95,7 @@ MakeRequest = Callable[..., Request]
 
 
 def buffered(request: Request) -> Body:
-    body = Body(request)
+    body = Body(request, request.max_content_length)
     body.buffer(BASE)
     return body
 
@@ -114,7 +114,7 @@ class TestIsForm:
     )
     def test_by_type(self, content_type: str, form: bool) -> None:
         """A body is a form by its media type, whatever its case and parameters."""
-        assert Body(announced(b"", CONTENT_TYPE=content_type)).is_form is form
+        assert Body(announced(b"", CONTENT_TYPE=content_type), None).is_form is form
 
 
 class TestBuffer:

@@ -118,7 +118,7 @@ def print_of(spec: Spec, *, host: bool = False, **overrides: Any) -> bytes:
 
 
 def print_of_request(request: Request, *, host: bool = False, **overrides: Any) -> bytes:
-    body = Body(request)
+    body = Body(request, request.max_content_length)
     body.buffer("")
     settings = resolve({}, overrides) if overrides else SETTINGS
     return fingerprint(request, body, settings, host=host)
@@ -281,7 +281,7 @@ class TestFingerprint:
         def of(*names: str) -> bytes:
             fields = tuple((name, "1") for name in names)
             request = Spec(kind=URLENCODED, fields=fields).request()
-            body = Body(request)
+            body = Body(request, request.max_content_length)
             body.buffer("")
             return fingerprint(request, body, settings, host=False)
 

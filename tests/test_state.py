@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
 
 import pytest
 from flask import Flask, request_started
@@ -114,7 +113,7 @@ class TestPrepare:
     @pytest.fixture(autouse=True)
     def _alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # The decorated views of other tests have no application here.
-        monkeypatch.setattr(decorator, "_unseen", WeakSet())
+        monkeypatch.setattr(decorator, "_first_requests", decorator._FirstRequests())
 
     @pytest.fixture
     def others(self) -> set[object]:
@@ -156,6 +155,20 @@ class TestPrepare:
 
             make_app(wide=True).test_client().get("/nothing")
             assert app.test_client().post("/").text == "Watched"
+
+    def test_unused_function(
+        self, make_app: MakeApp, others: set[object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A decorated function that no application has does not cost every request for ever."""
+        monkeypatch.setattr(decorator._FirstRequests, "PATIENCE", 5)
+        app = make_app(wide=False)
+        used, _unused = [idempotent(lambda: "used") for _ in "12"]
+        app.add_url_rule("/", "view", used, methods=["POST"])
+        for _ in range(4):
+            assert app.test_client().post("/").text == "used"
+        assert not request_started.receivers.keys() <= others
+        app.test_client().post("/")
+        assert request_started.receivers.keys() <= others
 
     def test_known_before(self, app: Flask) -> None:
         """It makes no difference that somebody asked for the state before the first request."""

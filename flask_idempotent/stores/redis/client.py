@@ -322,7 +322,8 @@ _framed_again = lru_cache(typed=True)(_framed)
 
 def _reply(connection: Any) -> Any:
     try:
-        return connection.read_response()
+        # The connection's own method gathers first what it may have to say of a failure.
+        return connection._parser.read_response()
     except _ANSWERS as error:
         return error
 

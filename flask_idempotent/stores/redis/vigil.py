@@ -12,6 +12,8 @@ import time
 from types import BuiltinFunctionType
 from typing import Any
 
+from flask_idempotent.processes import ProcessBound
+
 #: Seconds to stay awake for one reply.
 _AWAKE = 100e-6
 #: Seconds that one look takes at most, unless others need the processor or Python's lock.
@@ -20,17 +22,18 @@ _UNDISTURBED = 40e-6
 _LONGEST_REST = 1023
 
 
-class Vigil:
+class Vigil(ProcessBound):
     """Waits awake for the replies of one server, as long as they come that soon.
 
     Each vigil in vain doubles the number of replies that are waited for asleep until the next: a
     server that is far, or a processor that others need as well, costs next to nothing.
     """
 
-    def __init__(self) -> None:
+    def reset(self) -> None:
         # Threads may race for these numbers: a vigil too many or too few comes of it.
         self._rest = 0
         self._resting = 0
+        self._possible = _is_possible()
 
     def keep(self, connection: Any) -> bool:
         """Stay awake until a redis-py connection has something to read, or for a moment in vain.
@@ -40,7 +43,7 @@ class Vigil:
         if self._resting > 0:
             self._resting -= 1
             return False
-        if not _is_possible():
+        if not self._possible:
             return False
         found = _look(connection._sock)
         if found:

@@ -16,8 +16,9 @@ from tests.benchmarks.series import Series, in_turns
 from tests.servers import Server
 from tests.waiting import until
 
-#: Scripts that a waiter runs before it sleeps; ours looks again once it is subscribed.
-_LOOKS = {PEER: 1}
+#: What a look of a waiter's calls on the server, by itself or in a script, and how often a waiter
+#: looks before it sleeps: ours again once it is subscribed.
+_LOOKS = {OURS: ("set", 2), PEER: ("evalsha", 1)}
 #: So many come at once, which a busy machine can serve before their patience with the store ends.
 _AT_ONCE = 50
 #: Milliseconds: for a crowd, and what is hoped for in a small group.
@@ -104,24 +105,24 @@ def wake(contestant: Contestant) -> list[float]:
     return group.wake()
 
 
-def _scripts(server: Server) -> int:
-    return server.counts().get("evalsha", 0)
+def _called(server: Server, command: str) -> int:
+    return server.counts().get(command, 0)
 
 
 def let_wait(lane: Lane, bench: Bench, keys: int, waiters: int) -> None:
     """Let views begin and duplicates come; return when all of these are asleep."""
-    server, looks = bench.server, _LOOKS.get(lane.name, 2)
+    server, (command, looks) = bench.server, _LOOKS.get(lane.name, _LOOKS[OURS])
     lane.run(_begin, keys)
     for first in range(0, waiters, _AT_ONCE):
         number = min(_AT_ONCE, waiters - first)
-        expected = _scripts(server) + looks * number
+        expected = _called(server, command) + looks * number
         lane.run(_join, number)
-        until(partial(_has_run, server, expected), 30)
+        until(partial(_has_called, server, command, expected), 30)
     time.sleep(bench.size.settle)
 
 
-def _has_run(server: Server, scripts: int) -> bool:
-    return _scripts(server) >= scripts
+def _has_called(server: Server, command: str, number: int) -> bool:
+    return _called(server, command) >= number
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         if settings.key is not None:
             key = settings.key(current)
             return None if key is None else check_custom(key, settings)
-        key = find_key(current, settings, _form_keys(settings, body))
+        key = find_key(current, settings, _form_keys(settings, body) if body.is_form else ())
         if key is None:
             # As ever, what a key finder finds empty is no key.
             found = (finder(current) for finder in state.key_finders)
@@ -114,8 +114,6 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
 
 
 def _form_keys(settings: Settings, body: Body) -> list[str]:
-    if not body.is_form:
-        return []
     body.buffer(settings.problem_base)
     if not body.mentions(settings.field):
         return []

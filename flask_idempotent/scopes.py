@@ -80,10 +80,11 @@ def _login(request: Request) -> str | None:
     # Since Flask 3.1.3 the context's property does that, before then the session's own methods.
     context = request_ctx._get_current_object()  # type: ignore[attr-defined]
     session = context._session if hasattr(context, "_session") else context.session
-    accessed = session.accessed
+    accessed, user, forgotten = session.accessed, None, False
     try:
-        user = session.get(_USER)
-        forgotten = session.get(_REMEMBER) == "clear"
+        if session:
+            user = session.get(_USER)
+            forgotten = session.get(_REMEMBER) == "clear"
     finally:
         session.accessed = accessed
     if user is None and not forgotten and hasattr(context.app, "login_manager"):

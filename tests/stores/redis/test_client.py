@@ -196,11 +196,12 @@ class TestErrors:
     def test_loading(self, monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
         """A server that is loading has carried out nothing, so that nothing has to be undone."""
 
-        def loading(connection: object) -> object:
+        def loading() -> object:
             raise redis.exceptions.BusyLoadingError("LOADING")
 
         client.execute("PING")
-        monkeypatch.setattr(redis.Connection, "read_response", loading)
+        (connection,) = client._pool._idle
+        monkeypatch.setattr(connection._parser, "read_response", loading)
         with pytest.raises(StoreUnavailable) as caught:
             client.execute("PING")
         assert caught.value.sent is False

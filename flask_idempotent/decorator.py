@@ -130,6 +130,7 @@ class _FirstRequests:
 
     def __init__(self) -> None:
         self._unseen: WeakSet[Callable[..., Any]] = WeakSet()
+        self._met: WeakSet[Flask] = WeakSet()
         self._left = 0
 
     def expect(self, view: Callable[..., Any]) -> None:
@@ -138,9 +139,9 @@ class _FirstRequests:
         request_started.connect(self.prepare)
 
     def prepare(self, app: Flask, **_: object) -> None:
-        state = state_of(app)
-        if not state.prepared:
-            state.prepare(app)
+        if app not in self._met:
+            self._met.add(app)
+            state_of(app).prepare(app)
             for view in app.view_functions.values():
                 self._unseen.difference_update(layers_of(view))
         self._left -= 1

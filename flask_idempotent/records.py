@@ -16,8 +16,8 @@ offset length meaning
 50            msgpack: ``[host, pid, started]`` or ``[status, headers, body, time]``
 ====== ====== ====================================================================
 
-The lease has no time of its own in the record, which a renewal would have to write: it is over
-when the record has no longer to live than it is kept beyond it.
+The end of the lease stands nowhere: it is over when the record has no more than those milliseconds
+left to live. So a renewal writes nothing into the record, and the store's clock alone counts.
 
 The body is octets, or ``[codec, octets]`` where it is kept compressed; nil is the marker of a
 response that was not kept.

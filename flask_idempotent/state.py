@@ -62,7 +62,7 @@ class State(ProcessBound):
         self._overrides = overrides or {}
         self._given = store
         self._engine: Engine | None = None
-        self.prepared = False
+        self._prepared = False
         #: The settings of views by the identity of their keywords, which live as long.
         self.resolved: dict[int, Settings] = {}
         self._views: list[Mapping[str, Any]] = []
@@ -76,7 +76,7 @@ class State(ProcessBound):
         # Not for this sender alone: blinker would go on looking for receivers at every request.
         request_started.disconnect(self.prepare)
         # From now on Flask takes no more such functions; most applications have none.
-        again, self.prepared = self.prepared, True
+        again, self._prepared = self._prepared, True
         if again or not app.before_request_funcs:
             return
         preprocess = app.preprocess_request

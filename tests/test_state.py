@@ -156,6 +156,14 @@ class TestPrepare:
             make_app(wide=True).test_client().get("/nothing")
             assert app.test_client().post("/").text == "Watched"
 
+    def test_prepared_by_the_extension(self, make_app: MakeApp, others: set[object]) -> None:
+        """It makes no difference who prepares an application: its views are known afterwards."""
+        app = make_app(wide=True)
+        app.add_url_rule("/", "view", idempotent(lambda: "done"), methods=["POST"])
+        state_of(app).prepare(app)
+        assert app.test_client().post("/").text == "done"
+        assert request_started.receivers.keys() <= others
+
     def test_unused_function(
         self, make_app: MakeApp, others: set[object], monkeypatch: pytest.MonkeyPatch
     ) -> None:

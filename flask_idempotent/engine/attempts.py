@@ -101,7 +101,7 @@ class Attempt:
         if isinstance(reply, Completed):
             return Replay(reply, self._waited())
         if reply.left is None:
-            return Waiting(None, self._waited())
+            return Waiting(None)
         if reply.left <= 0 and not self._order.terms.takeover:
             return Unknown()
         return Waiting(max(0.001, reply.left / 1000), self._waited())

@@ -23,7 +23,7 @@ class Replay(NamedTuple):
 class Waiting(NamedTuple):
     """Another request with this key is running, and this one waits no longer.
 
-    :param left: seconds that the other's lease still has; None after a quick look.
+    :param left: seconds that the other's lease still has; None where that is not known.
     :param waited: seconds that this request waited; 0 where it was not to wait.
     """
 

@@ -109,7 +109,8 @@ class Store(ABC):
 
         :param expire: how long the record is kept; its lease is shorter by the record's grace.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
-        :param quick: whether it is enough to know that the key is another's.
+        :param quick: whether it is enough to know that the key is another's: its lease need not be
+            told, nor a lapsed one be taken over.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
 

@@ -196,10 +196,7 @@ class Client:
 
     def call(self, command: Command, key: str, *arguments: Any) -> Any:
         """Send a command about one key; raises as ``execute`` does."""
-        (reply,) = self._exchange(command.packed(key, *arguments), 1)
-        if isinstance(reply, RedisError):
-            raise _refusal(reply)
-        return reply
+        return _or_raise(_translated(self._exchange(command.packed(key, *arguments), 1))[0])
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""

@@ -53,8 +53,6 @@ class Pool(ProcessBound):
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._made = 0
-        #: How many connections are in use, at a glance: others may take and give back meanwhile.
-        self.lent = 0
         self._idle: list[Any] = []
         self._waiters: deque[_Waiter] = deque()
 
@@ -65,7 +63,6 @@ class Pool(ProcessBound):
         """
         with self._lock:
             if self._idle:
-                self.lent += 1
                 return self._idle.pop()
             if self._made < min(_AT_ONCE, self._size):
                 return self._make()
@@ -92,7 +89,6 @@ class Pool(ProcessBound):
     def _make(self) -> Any:
         connection = self._connect()
         self._made += 1
-        self.lent += 1
         return connection
 
     def _withdraw(self, waiter: _Waiter) -> None:
@@ -104,6 +100,11 @@ class Pool(ProcessBound):
         if waiter.connection is not None:
             self.give_back(waiter.connection)
 
+    @property
+    def lent(self) -> int:
+        """How many connections are in use, at a glance: others may take and give back meanwhile."""
+        return self._made - len(self._idle)
+
     def give_back(self, connection: Any) -> None:
         """Make a connection free for the next command."""
         with self._lock:
@@ -112,7 +113,6 @@ class Pool(ProcessBound):
                 waiter.connection = connection
                 waiter.served.set()
             else:
-                self.lent -= 1
                 self._idle.append(connection)
 
     def close(self) -> None:

@@ -188,7 +188,7 @@ class TestWaiting:
         gate.reached()
         assert wire.sent() == {claim: 1}
         waiting = [background(post, app, path=path) for _ in range(self.WAITERS)]
-        # Each looks once, and once more, closely, when it hears of the end.
+        # Each looks quickly, and once more, closely, when it is subscribed.
         looks = Counter([claim, "EVALSHA"] * self.WAITERS)
         before = wire.wait_for("EVALSHA", looks["EVALSHA"])
         assert before == looks + Counter(SUBSCRIBE=1)

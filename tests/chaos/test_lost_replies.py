@@ -55,9 +55,15 @@ WAYS = {
     "reply later than anybody waits": Way("delay", PATIENCE * 1.3),
     "command later than anybody waits": Way("hold", PATIENCE * 1.3),
 }
-STEPS = ("claim", "quick claim", "complete", "release", "renew", "subscribe", "message")
-#: What a step's command begins with, where that is no script.
-PLAIN = {"quick claim": b"$3\r\nSET\r\n", "subscribe": b"SUBSCRIBE"}
+STEPS = (
+    "claim", "quick claim", "complete", "release", "clock", "renew", "subscribe", "message",
+)  # fmt: skip
+#: By what a step's command is known, where that is no script.
+PLAIN = {
+    "quick claim": b"$3\r\nSET\r\n",
+    "clock": b"$4\r\nTIME\r\n",
+    "subscribe": b"SUBSCRIBE",
+}
 
 
 @dataclass
@@ -163,6 +169,7 @@ SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
     "quick claim": (lost_claim, Runs),
     "complete": (lost_completion, Runs),
     "release": (lost_release, partial(Runs, failures=1)),
+    "clock": (lost_renewal, GatedRuns),
     "renew": (lost_renewal, GatedRuns),
     "subscribe": (lost_subscription, GatedRuns),
     "message": (lost_message, GatedRuns),
@@ -182,7 +189,7 @@ def play(server: Server, case: Case) -> None:
     silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
     brief = step in ("claim", "quick claim", "complete", "release") and not silent
     lease = LEASE if brief else LONG_LEASE
-    patience = RENEWED_PATIENCE if step == "renew" else PATIENCE
+    patience = RENEWED_PATIENCE if step in ("clock", "renew") else PATIENCE
     runs = make_runs()
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(Proxy(server.port)))

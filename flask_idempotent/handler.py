@@ -25,6 +25,8 @@ from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.fingerprints import fingerprint
 from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
+from flask_idempotent.problem_pages import prepare_page
+from flask_idempotent.records import Completed
 from flask_idempotent.responses import (
     is_storable,
     kept_headers,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Response
 
-    from flask_idempotent.records import Completed
     from flask_idempotent.settings import Settings
     from flask_idempotent.state import State
 
@@ -79,7 +80,7 @@ def handle(state: State, settings: Settings, current: Request, run: Run) -> Resp
         return run()
     detail = _MISSING.format(settings.headers[0])
     problem = problems.KeyMissing(detail, base=settings.problem_base)
-    raise _rejected(state.app, problem, None)
+    raise _rejected(state.app, settings, current, problem)
 
 
 def _limit(app: Flask, current: Request) -> int | None:
@@ -107,9 +108,9 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
     except problems.BodyIncomplete as problem:
         with suppress(problems.KeyInvalid):
             problem.key = find_key(current, settings, ())
-        raise _rejected(state.app, problem, None) from None
+        raise _rejected(state.app, settings, current, problem) from None
     except problems.Problem as problem:
-        raise _rejected(state.app, problem, None) from None
+        raise _rejected(state.app, settings, current, problem) from None
     return key
 
 
@@ -121,7 +122,18 @@ def _form_keys(settings: Settings, body: Body) -> list[str]:
         return fields.getlist(settings.field)
 
 
-def _rejected(app: Flask, problem: problems.Problem, name: str | None) -> problems.Problem:
+def _rejected(
+    app: Flask,
+    settings: Settings,
+    current: Request,
+    problem: problems.Problem,
+    name: str | None = None,
+) -> problems.Problem:
+    prepare_page(problem, current, settings)
+    logger.info(
+        "problem %s: key %s, record %s, endpoint %s, instance %s",
+        problem.slug, shortened(problem.key), name or "-", current.endpoint, problem.instance,
+    )  # fmt: skip
     signals.tell(
         signals.rejected,
         app,
@@ -129,6 +141,7 @@ def _rejected(app: Flask, problem: problems.Problem, name: str | None) -> proble
         storage_key=name,
         problem=problem.slug,
         status=problem.code,
+        instance=problem.instance,
     )
     return problem
 
@@ -153,6 +166,7 @@ class _Keyed:
         self._request = current
         self._key = key
         self._name: str | None = None
+        self._scope: str | bytes | None = None
 
     def serve(self, body: Body) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
@@ -176,7 +190,7 @@ class _Keyed:
             case Unknown():
                 raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
             case Mismatch():
-                raise self._problem(problems.KeyReused, _REUSED)
+                raise self._reused()
 
     def _order(self, body: Body) -> Order:
         settings = self._settings
@@ -184,10 +198,9 @@ class _Keyed:
             body.buffer(settings.problem_base)
         except problems.BodyIncomplete as problem:
             problem.key = self._key
-            raise _rejected(self._app, problem, None) from None
-        self._name = storage_key(
-            settings.prefix, self._app.name, scope_of(self._request, settings), self._key
-        )
+            raise _rejected(self._app, settings, self._request, problem) from None
+        self._scope = scope_of(self._request, settings)
+        self._name = storage_key(settings.prefix, self._app.name, self._scope, self._key)
         host = self._app.url_map.host_matching or self._app.subdomain_matching
         digest = fingerprint(self._request, body, settings, host=host)
         return Order(self._name, self._key, digest, settings.terms)
@@ -278,7 +291,7 @@ class _Keyed:
             return
         age, status = max(0.0, time.time() - completed.time), completed.code
         logger.info(
-            "replay: key %s…, record %s, status %d, stored %.1f s ago, waited %.3f s",
+            "replay: key %s, record %s, status %d, stored %.1f s ago, waited %.3f s",
             shortened(self._key), self._name, status, age, waited,
         )  # fmt: skip
         signals.tell(
@@ -290,6 +303,25 @@ class _Keyed:
             waited=waited,
             age=age,
         )
+
+    def _reused(self) -> problems.Problem:
+        problem = self._problem(problems.KeyReused, _REUSED)
+        assert isinstance(problem, problems.KeyReused)
+        # In the anonymous scope the first request may have been anybody's.
+        if self._scope is not None:
+            problem.fetch_stored = self._fetch_stored
+        return problem
+
+    def _fetch_stored(self) -> Response | None:
+        assert self._name is not None, "another request has this key"
+        try:
+            record = self._state.engine.store.read(self._name)
+        except (StoreError, RecordUnreadable) as error:
+            logger.error("record %s cannot be read: %s", self._name, error)
+            return None
+        if not isinstance(record, Completed) or record.body is None:
+            return None
+        return replay(record, self._app.response_class, self._settings)
 
     def _without_store(self, error: StoreError) -> ResponseReturnValue:
         unprotected = self._settings.on_store_error == "run"
@@ -309,7 +341,7 @@ class _Keyed:
         problem = kind(
             detail, key=self._key, base=self._settings.problem_base, retry_after=retry_after
         )
-        return _rejected(self._app, problem, self._name)
+        return _rejected(self._app, self._settings, self._request, problem, self._name)
 
 
 _MISSING = (

@@ -177,4 +177,4 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 def shortened(key: str | None) -> str:
     """Cut a key for a log line; a whole key would let its reader ask for the response."""
-    return "-" if key is None else key[: min(8, len(key) // 2)]
+    return "-" if key is None else key[: min(8, len(key) // 2)] + "…"

@@ -2,7 +2,8 @@
 
 Each is a werkzeug exception, so an application's own ``errorhandler`` wins: by class, by the
 werkzeug class above it, or by number. Left alone, it answers ``application/problem+json``
-(RFC 9457), or a small HTML page where the client prefers HTML.
+(RFC 9457), or a small HTML page where the client prefers HTML. The page is the template
+``idempotent/problem.html``, which an application may replace by one of its own.
 
 * Problem
     * KeyMissing (400)
@@ -20,10 +21,11 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from markupsafe import escape
+from jinja2 import Environment, PackageLoader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import (
     BadRequest,
@@ -38,23 +40,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from _typeshed.wsgi import WSGIEnvironment
+    from jinja2 import Template
+    from werkzeug.wrappers import Response
 
 PROBLEM_BASE = "urn:flask-idempotent:problem:"
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 4rem auto; padding: 0 1rem }}
-small {{ opacity: .75; overflow-wrap: anywhere }}
-</style>
-<h1>{title}</h1>
-<p>{detail}</p>
-{key}</html>
-"""  # noqa: E501
+#: The HTML page of a problem, in the application's templates and in the package's.
+TEMPLATE = "idempotent/problem.html"
 
 
 class Problem(HTTPException):
@@ -70,8 +61,18 @@ class Problem(HTTPException):
     slug: ClassVar[str]
     #: Short and the same for every problem of this type.
     title: ClassVar[str]
+    #: What a person reads who sent a form: the heading of the page, and what to do now.
+    form_title: ClassVar[str]
+    form_detail: ClassVar[str]
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
+
+    #: Whether the request was a form without a key in its headers, so that a person sent it.
+    from_form: bool = False
+    #: Path of the page that the form was on, where the browser names one of this site.
+    back: str | None = None
+    #: Renders the page in the application's own templates; None for the package's template.
+    render: Callable[[Problem], str] | None = None
 
     def __init__(
         self,
@@ -116,9 +117,11 @@ class Problem(HTTPException):
         """Write the body, in the form that the client prefers."""
         if not _prefers_html(environ):
             return json.dumps(self.as_dict()) + "\n"
-        key = f"<p><small>Request key: {escape(self.key)}</small></p>\n" if self.key else ""
-        detail = escape(self.description or "")
-        return _PAGE.format(title=escape(self.title), detail=detail, key=key)
+        return self.own_page() if self.render is None else self.render(self)
+
+    def own_page(self) -> str:
+        """Render the page from the package's own template."""
+        return _own_template().render(problem=self)
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
@@ -135,6 +138,12 @@ class Problem(HTTPException):
         return headers
 
 
+@cache
+def _own_template() -> Template:
+    templates = Environment(loader=PackageLoader("flask_idempotent"), autoescape=True)
+    return templates.get_template(TEMPLATE)
+
+
 def _prefers_html(environ: WSGIEnvironment | None) -> bool:
     accept = parse_accept_header((environ or {}).get("HTTP_ACCEPT"), MIMEAccept)
     offers = ["application/problem+json", "application/json", "text/html"]
@@ -146,6 +155,11 @@ class KeyMissing(Problem, BadRequest):
 
     slug = "key-missing"
     title = "Idempotency key missing"
+    form_title = "This form cannot be sent"
+    form_detail = (
+        "It lacks a part that keeps it from being sent twice. Go back, reload the page "
+        "and send the form again."
+    )
 
 
 class KeyInvalid(Problem, BadRequest):
@@ -153,6 +167,11 @@ class KeyInvalid(Problem, BadRequest):
 
     slug = "key-invalid"
     title = "Idempotency key invalid"
+    form_title = "This form cannot be sent"
+    form_detail = (
+        "A part of it that keeps it from being sent twice was changed. Go back, reload "
+        "the page and send the form again."
+    )
 
 
 class BodyIncomplete(Problem, BadRequest):
@@ -160,6 +179,8 @@ class BodyIncomplete(Problem, BadRequest):
 
     slug = "body-incomplete"
     title = "Request body incomplete"
+    form_title = "This form did not arrive whole"
+    form_detail = "The connection broke off, and nothing was done. Go back and send the form again."
 
 
 class InProgress(Problem, Conflict):
@@ -167,6 +188,11 @@ class InProgress(Problem, Conflict):
 
     slug = "in-progress"
     title = "Request in progress"
+    form_title = "This form is still being processed"
+    form_detail = (
+        "It was sent before, and its answer is not ready yet. Wait a moment, then reload "
+        "this page to see it. The form will not be processed twice."
+    )
     retryable = True
 
 
@@ -175,6 +201,11 @@ class ResponseNotKept(Problem, Conflict):
 
     slug = "response-not-kept"
     title = "Response not kept"
+    form_title = "This form was sent before"
+    form_detail = (
+        "It was processed, but its answer cannot be shown a second time. Look for the "
+        "result, such as your order, before you fill in the form again."
+    )
 
 
 class OutcomeUnknown(Problem, Conflict):
@@ -182,13 +213,37 @@ class OutcomeUnknown(Problem, Conflict):
 
     slug = "outcome-unknown"
     title = "Outcome unknown"
+    form_title = "This form was sent before"
+    form_detail = (
+        "It was interrupted, and it is not known whether it was processed. Look for the "
+        "result, such as your order, or ask us, before you fill in the form again."
+    )
 
 
 class KeyReused(Problem, UnprocessableEntity):
     """The key belongs to another request: another method, path or payload."""
 
+    #: Fetches the first request's response; None where it may not be shown or is not there yet.
+    fetch_stored: Callable[[], Response | None] | None = None
+
+    @property
+    def stored(self) -> Response | None:
+        """The response of the first request with the key, fetched when it is asked for.
+
+        For an error handler that leads a person on, such as to the order that was placed. None
+        while the first request runs, where its response was not kept or cannot be read now, and
+        in the anonymous scope, where it may be somebody else's.
+        """
+        return None if self.fetch_stored is None else self.fetch_stored()
+
     slug = "key-reused"
     title = "Idempotency key reused"
+    form_title = "This form was sent before"
+    form_detail = (
+        "It was sent with other contents than now, and these changes were not processed. "
+        "Look for the result of the first time; to send the changes too, go back, reload "
+        "the page and fill in the form again."
+    )
 
 
 class StoreUnavailable(Problem, ServiceUnavailable):
@@ -196,6 +251,11 @@ class StoreUnavailable(Problem, ServiceUnavailable):
 
     slug = "store-unavailable"
     title = "Temporarily unavailable"
+    form_title = "This form cannot be processed just now"
+    form_detail = (
+        "Nothing was done. Wait a moment, then reload this page to send the form again. "
+        "It will not be processed twice."
+    )
     retryable = True
 
 
@@ -204,6 +264,11 @@ class RecordUnreadable(Problem, ServiceUnavailable):
 
     slug = "record-unreadable"
     title = "Stored response unreadable"
+    form_title = "This form was sent before"
+    form_detail = (
+        "Its answer cannot be shown. Look for the result, such as your order, or ask us, "
+        "before you fill in the form again."
+    )
 
 
 ALL: Iterable[type[Problem]] = (

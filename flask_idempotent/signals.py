@@ -44,7 +44,7 @@ waited = _signals.signal("waited")
 
 #: A request was answered with one of the library's own problems; its view did not run.
 #: ``key``: str or None; ``storage_key``: str or None; ``problem``: str, the last part of the
-#: problem's type; ``status``: int.
+#: problem's type; ``status``: int; ``instance``: str, the URI that names this one answer.
 rejected = _signals.signal("rejected")
 
 #: An owner overran its lease and lost its claim to another request, or to an expired record.

@@ -493,7 +493,7 @@ class TestStorageKey:
 class TestShortened:
     @pytest.mark.parametrize(
         ("key", "shown"),
-        [(None, "-"), ("abc", "a"), (UUID, "8e03978e"), ("12345678", "1234"), ("k", "")],
+        [(None, "-"), ("abc", "a…"), (UUID, "8e03978e…"), ("12345678", "1234…"), ("k", "…")],
     )
     def test_k8_eight_characters(self, key: str | None, shown: str) -> None:
         """No more than the first eight characters are shown, and never more than half a key."""

@@ -196,7 +196,7 @@ class Keeper(ProcessBound):
             return
         claim.held = False
         logger.warning(
-            "lease lost: key %s…, record %s, attempt %d ran longer than its lease could be renewed",
+            "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
             shortened(claim.key), claim.order.key, claim.attempt,
         )  # fmt: skip
         signals.tell(

@@ -6,7 +6,6 @@ from flask_idempotent.errors import (
     RecordUnreadable,
     SettingsError,
     StoreError,
-    StoreTooOld,
     StoreUnavailable,
     WriteRefused,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "RecordUnreadable",
     "SettingsError",
     "StoreError",
-    "StoreTooOld",
     "StoreUnavailable",
     "WriteRefused",
     "current_claim",

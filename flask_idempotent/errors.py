@@ -7,7 +7,6 @@ What a client of the application sees are the problems in ``problems.py``.
     * StoreError
         * StoreUnavailable
         * WriteRefused
-        * StoreTooOld
     * RecordUnreadable
 """
 
@@ -43,13 +42,6 @@ class StoreUnavailable(StoreError):
 
 class WriteRefused(StoreError):
     """The store answers but takes no writes: out of memory, read-only, or short of replicas."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, sent=False)
-
-
-class StoreTooOld(StoreError):
-    """The server lacks ``SET … NX GET``, which came with Redis 7.0 and Valkey 7.2."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)

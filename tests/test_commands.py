@@ -119,6 +119,16 @@ class TestCommands:
         assert "Idempotent-Replayed" in post(app, path=path).headers
         assert wire.sent() == {claim: 1}
 
+    @pytest.mark.parametrize("server", ["old redis"], indirect=True)
+    def test_old_server_costs_no_more(self, app: Flask, wire: Wire) -> None:
+        """A server before Redis 7.0 is asked with a script, and no more often."""
+        post(app, "the first finds out")
+        wire.sent()
+        post(app)
+        assert wire.sent() == {"EVALSHA": 2}
+        post(app)
+        assert wire.sent() == {"EVALSHA": 1}
+
     def test_no_key_costs_nothing(self, app: Flask, wire: Wire) -> None:
         """A request without a key sends no command."""
         assert post(app, None).status_code == 200

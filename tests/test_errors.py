@@ -33,7 +33,6 @@ class TestStoreError:
             (errors.StoreUnavailable("no connection", sent=False), False),
             (errors.StoreUnavailable("no reply"), True),
             (errors.WriteRefused("OOM"), False),
-            (errors.StoreTooOld("Redis 6"), False),
         ],
     )
     def test_sent(self, error: StoreError, sent: bool) -> None:

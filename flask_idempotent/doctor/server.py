@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from flask_idempotent.doctor.findings import Finding, Level, error, note, ok, warning
-from flask_idempotent.errors import IdempotentError, StoreError, StoreTooOld
+from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
 from flask_idempotent.stores.base import Store
@@ -18,7 +18,7 @@ from flask_idempotent.stores.memory import MemoryStore
 
 Facts = Mapping[str, str]
 
-_LOWEST = {"redis": (7, 0), "valkey": (7, 2)}
+_LOWEST = {"redis": (6, 0), "valkey": (7, 2)}
 _PINGS = 5
 _SLOW, _VERY_SLOW = 0.005, 0.05
 _PROBE_LIFE = 10_000
@@ -85,10 +85,10 @@ def version(facts: Facts) -> Iterator[Finding]:
     if not numbers:
         yield note("version", "The server does not tell its version.")
     elif numbers < _LOWEST[name]:
-        yield error(
+        yield warning(
             "version",
-            f"The server is {name} {told}, too old to claim a key: requests with a key get 503.",
-            "Use Redis 7.0 or later, or Valkey 7.2 or later.",
+            f"The server is {name} {told}, older than any that the library is tested with.",
+            "Use Redis 6.0 or later, or Valkey 7.2 or later.",
         )
     else:
         yield ok("version", f"The server is {name} {told}.")
@@ -216,8 +216,6 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
         store.complete(key, answer, expire=_PROBE_LIFE)
         with suppress(StoreError):
             store.delete([key])  # An application's own user may lack the permission.
-    except StoreTooOld:
-        return  # Its version has been told.
     except IdempotentError as failure:
         yield error(
             "writing",

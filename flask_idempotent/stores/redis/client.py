@@ -8,6 +8,7 @@ redis-py's connections itself, with short times, and sends a command again once,
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,8 @@ _ERRORS = (RedisError, ChildDeadlockedError, PoolExhausted, OSError)
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Errors that a server answers with: nothing was carried out.
 _ANSWERS = (ResponseError, BusyLoadingError)
-_REFUSALS = ("OOM", "READONLY", "MISCONF", "NOREPLICAS")
+#: What a server answers that takes no writes; before Redis 7.0 a script's own words stand first.
+_REFUSAL = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -339,7 +341,7 @@ def _translated(replies: list[Any]) -> list[Any]:
 
 def _refusal(error: RedisError) -> StoreError:
     message = _message(error)
-    if isinstance(error, OutOfMemoryError | ReadOnlyError) or message.startswith(_REFUSALS):
+    if isinstance(error, OutOfMemoryError | ReadOnlyError) or _REFUSAL.search(message):
         return WriteRefused(message)
     return StoreUnavailable(message, sent=False)
 

@@ -12,7 +12,6 @@ from typing import Any
 from flask_idempotent.errors import (
     RecordUnreadable,
     StoreError,
-    StoreTooOld,
     StoreUnavailable,
     WriteRefused,
 )
@@ -72,6 +71,7 @@ class RedisStore(Store):
         self._suffix = f"@{client.database}"
         self._subscriber = Subscriber(client.subscription)
         self._unwatched_until = 0.0
+        self._takes_nx_with_get = True
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._client!r}>"
@@ -80,15 +80,12 @@ class RedisStore(Store):
         self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
     ) -> Reply:
         octets, asked = encode(record), time.monotonic()
-        try:
-            if quick and asked < self._unwatched_until:
-                reply = self._claim_quickly(key, record.owner, octets, expire)
-                if reply is not None:
-                    return reply
-            arguments = (octets, expire, int(takeover), self._suffix)
-            watchers, code, *rest = self._client.run(self._claim, key, *arguments)
-        except StoreUnavailable as error:
-            raise self._explained(error) from error
+        if quick and asked < self._unwatched_until and self._takes_nx_with_get:
+            reply = self._claim_quickly(key, record.owner, octets, expire)
+            if reply is not None:
+                return reply
+        arguments = (octets, expire, int(takeover), self._suffix)
+        watchers, code, *rest = self._client.run(self._claim, key, *arguments)
         self._note(watchers, asked)
         if code == _CLAIMED:
             return Claimed(*rest)
@@ -103,6 +100,12 @@ class RedisStore(Store):
             found = self._client.call(self._set, key, octets, "NX", "GET", "PX", expire)
         except WriteRefused:
             return None  # The script reads all the same.
+        except StoreUnavailable as error:
+            if "syntax error" not in str(error):
+                raise
+            # A server before Redis 7.0. The script does without, and takes it a little longer.
+            self._takes_nx_with_get = False
+            return None
         if found is None:
             return Claimed(1)
         other = decode(found)
@@ -113,16 +116,6 @@ class RedisStore(Store):
 
     def _note(self, watchers: int, asked: float) -> None:
         self._unwatched_until = 0.0 if watchers else asked + UNWATCHED_FOR
-
-    def _explained(self, error: StoreError) -> StoreError:
-        if "syntax error" not in str(error):
-            return error
-        facts = self._info()
-        name = "valkey" if "valkey_version" in facts else "redis"
-        return StoreTooOld(
-            f"the server is {name} {facts.get(f'{name}_version', 'of an unknown version')}; "
-            "Redis 7.0 or Valkey 7.2 is needed, for SET with NX and GET together"
-        )
 
     def now(self) -> int:
         seconds, microseconds = map(int, self._client.execute("TIME"))
@@ -217,9 +210,9 @@ class RedisStore(Store):
     def facts(self) -> Mapping[str, str]:
         facts = self._info() | {"transport": self._client.transport}
         # Hosted servers often keep their configuration to themselves.
-        with suppress(StoreError):
-            told = [part.decode() for part in self._client.execute("CONFIG", "GET", *_CONFIGURED)]
-            facts.update(zip(told[::2], told[1::2], strict=True))
+        for name in _CONFIGURED:  # Redis before 7.0 tells of one at a time.
+            with suppress(StoreError):
+                facts[name] = self._client.execute("CONFIG", "GET", name)[1].decode()
         return facts
 
     def _info(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.urls import open_store
+from tests.conftest import SERVERS
 from tests.servers import Server
 
 
@@ -16,6 +17,14 @@ from tests.servers import Server
 def _wall_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """No deadline looks at the wall clock, which people and their machines put right."""
     monkeypatch.setattr(time, "time", lambda: 1e9)
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each real server in turn, old ones too, empty."""
+    server: Server = request.getfixturevalue(SERVERS[request.param])
+    server.client.flushall()
+    return server
 
 
 @pytest.fixture

@@ -182,6 +182,8 @@ class TestErrors:
             ("READONLY You can't write against a read only replica.", WriteRefused),
             ("MISCONF Redis is configured to save RDB snapshots", WriteRefused),
             ("NOREPLICAS Not enough good replicas to write.", WriteRefused),
+            ("@user_script: 40: -READONLY You can't write against a replica.", WriteRefused),
+            ("ERR unknown key NO-OOM", StoreUnavailable),
             ("ERR unknown command", StoreUnavailable),
             ("WRONGTYPE Operation against a key", StoreUnavailable),
         ],

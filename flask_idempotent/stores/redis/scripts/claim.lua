@@ -36,9 +36,10 @@ if old and kind ~= '\1p' then
 end
 
 -- One in progress is tried as well: where nothing can be written, it cannot be completed.
-local refused = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
-if type(refused) == 'table' then
-  return refused
+-- NX without GET, which Redis before 7.0 takes alone.
+local written = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+if type(written) == 'table' and written.err then
+  return written
 end
 if not old then
   return {tell('claimed 0', ARGV[1]), 1, 1}

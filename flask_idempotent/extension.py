@@ -13,7 +13,7 @@ from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
 from flask_idempotent.keys import may_matter
 from flask_idempotent.marks import own_overrides
-from flask_idempotent.settings import OPTIONS, Overrides, check_overrides, resolve
+from flask_idempotent.settings import OPTIONS, REDIS_URL, Overrides, check_overrides, resolve
 from flask_idempotent.state import EXTENSION, Hooks, State
 from flask_idempotent.stores.urls import adopt_store, check_url
 from flask_idempotent.templating import hidden_input, new_key
@@ -32,7 +32,8 @@ class Idempotent:
     several applications. A decorated view keeps its own settings, an exempt one is left alone.
 
     :param app: the application.
-    :param store: a store of this package or a redis-py client, in the place of ``REDIS_URL``.
+    :param store: a store of this package or a redis-py client, in the place of an address in the
+        config.
     :param overrides: settings that win over the application's config; see the settings page.
     :raises SettingsError: on a wrong name, type or range.
     """
@@ -47,20 +48,23 @@ class Idempotent:
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> None:
+    def init_app(self, app: Flask, *, store: object = None) -> None:
         """Protect an application; nothing connects and no thread starts before its first key.
 
+        :param store: this application's store, in the place of the extension's.
         :raises SettingsError: on a wrong setting, or a second call for one application.
         """
         if EXTENSION in app.extensions:
             raise SettingsError(f"Idempotent is already set up on the application {app.name!r}")
         for option in OPTIONS:
-            if option.config in _CONFIG_OF_THE_ORIGINAL:
-                app.config.setdefault(option.config, option.default)
+            name = option.fallback or option.config
+            if name in _CONFIG_OF_THE_ORIGINAL and option.name_in(app.config) not in app.config:
+                app.config[name] = option.default
         settings = resolve(app.config, self._hooks.overrides, self._overrides)
-        if self._store is None:
-            check_url(settings.redis_url)
-        state = State(app, self._overrides, self._hooks, self._store, app_wide=True)
+        adopted = self._store if store is None else adopt_store(store)
+        if adopted is None:
+            check_url(settings.redis_url, REDIS_URL.name_in(app.config))
+        state = State(app, self._overrides, self._hooks, adopted, app_wide=True)
         app.extensions[EXTENSION] = state
         request_started.connect(state.prepare, app)
         app.jinja_env.globals.update(

@@ -200,7 +200,8 @@ class _Keyed:
             problem.key = self._key
             raise _rejected(self._app, settings, self._request, problem) from None
         self._scope = scope_of(self._request, settings)
-        self._name = storage_key(settings.prefix, self._app.name, self._scope, self._key)
+        namespace = settings.namespace or self._app.name
+        self._name = storage_key(settings.prefix, namespace, self._scope, self._key)
         host = self._app.url_map.host_matching or self._app.subdomain_matching
         digest = fingerprint(self._request, body, settings, host=host)
         return Order(self._name, self._key, digest, settings.terms)

@@ -158,7 +158,7 @@ def check_custom(key: object, settings: Settings) -> str:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
 
 
-def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> str:
+def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str) -> str:
     """Name the record of a key: who it belongs to and what it says, in a digest.
 
     The braces are a hash tag: what is added later lands on the same slot of a cluster.
@@ -166,7 +166,7 @@ def storage_key(prefix: str, app: str, scope: str | bytes | None, key: str) -> s
     if isinstance(scope, str):
         # Whoever names a record on the command line can only write text.
         scope = scope.encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(pack((app, scope, key)), digest_size=16).digest()
+    digest = hashlib.blake2b(pack((namespace, scope, key)), digest_size=16).digest()
     # RFC 4648, 5; the module base64 takes more steps.
     name = binascii.b2a_base64(digest, newline=False).translate(_URL_SAFE)[:22]
     return f"{prefix}{{{name.decode()}}}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,6 +111,7 @@ class Settings:
     max_waiters: int | None
     problem_base: str
     prefix: str
+    namespace: str | None
     #: What of this the engine needs.
     terms: Terms = dataclasses.field(init=False)
     #: The names of ``headers`` in a WSGI environment.
@@ -187,6 +189,10 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _wrong(name, value, "a text that is not empty", "'text'")
     return value
+
+
+def _optional_text(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
 
 
 def _url(name: str, value: Any) -> str:
@@ -286,16 +292,27 @@ class Option:
     :param config: name in the application's config, or None.
     :param default: the value where nothing is given.
     :param check: turns the user's value into its final form or raises ``SettingsError``.
+    :param fallback: a config name that other extensions know too, for where ``config`` is not set.
     """
 
     name: str
     config: str | None
     default: Any
     check: Check
+    fallback: str | None = None
+
+    def name_in(self, config: Mapping[str, Any]) -> str | None:
+        """The name under which an application's config has it, or should have it."""
+        if self.fallback in config and self.config not in config:
+            return self.fallback
+        return self.config
 
 
+REDIS_URL = Option(
+    "redis_url", "IDEMPOTENT_REDIS_URL", "redis://localhost:6379/0", _url, fallback="REDIS_URL"
+)
 OPTIONS = (
-    Option("redis_url", "REDIS_URL", "redis://localhost:6379/0", _url),
+    REDIS_URL,
     Option("timeout", "IDEMPOTENT_TIMEOUT", 60, _seconds(above=False)),
     Option("expire", "IDEMPOTENT_EXPIRE", 240, _seconds(above=True)),
     Option("lease", "IDEMPOTENT_LEASE", 30, _seconds(above=True)),
@@ -322,6 +339,7 @@ OPTIONS = (
     Option("max_waiters", "IDEMPOTENT_MAX_WAITERS", None, _integer(0, optional=True)),
     Option("problem_base", "IDEMPOTENT_PROBLEM_BASE", "urn:flask-idempotent:problem:", _text),
     Option("prefix", "IDEMPOTENT_PREFIX", "IDEMPOTENT_", _text),
+    Option("namespace", "IDEMPOTENT_NAMESPACE", None, _optional_text),
 )  # fmt: skip
 
 _KEYWORDS = frozenset(Overrides.__annotations__)
@@ -335,7 +353,8 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     """
     for name in overrides:
         if name not in _KEYWORDS:
-            raise SettingsError(f"{name}= is no setting.{_nearest(name, _KEYWORDS)}")
+            close = _closest(name, _KEYWORDS)
+            raise SettingsError(f"{name}= is no setting.{_hint(close, _KEYWORDS)}")
     for option in OPTIONS:
         if option.name in overrides:
             option.check(f"{option.name}=", overrides[option.name])
@@ -349,8 +368,7 @@ def resolve(config: Mapping[str, Any], *layers: Mapping[str, Any]) -> Settings:
     :raises SettingsError: on a wrong name, type or range.
     """
     for name in config:
-        if name.startswith("IDEMPOTENT_") and name not in _CONFIG_NAMES:
-            raise SettingsError(f"{name} is no setting.{_nearest(name, _CONFIG_NAMES)}")
+        _check_config_name(name)
     return Settings(**{option.name: _resolve_one(option, config, layers) for option in OPTIONS})
 
 
@@ -358,20 +376,35 @@ def _resolve_one(option: Option, config: Mapping[str, Any], layers: Iterable[Any
     for layer in layers:
         if option.name in layer:
             return option.check(f"{option.name}=", layer[option.name])
-    if option.config is not None and option.config in config:
-        return option.check(option.config, config[option.config])
-    return option.check(option.config or option.name, option.default)
+    name = option.name_in(config)
+    if name is None:
+        return option.check(option.name, option.default)
+    return option.check(name, config.get(name, option.default))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _check_config_name(name: str) -> None:
+    if name in _CONFIG_NAMES or not _LIKE_OURS.match(name):
+        return
+    close = _closest(name, _CONFIG_NAMES)
+    # IDEMPOTENCY_EXPIRE must not quietly mean the default. A name like IDEMPOTENCY_DEPARTMENT is
+    # the application's own.
+    if close or name.startswith("IDEMPOTENT_"):
+        raise SettingsError(f"{name} is no setting.{_hint(close, _CONFIG_NAMES)}")
+
+
+#: Names that are taken for ours, among them IDEMPOTENCY_EXPIRE.
+_LIKE_OURS = re.compile(r"IDEMPOT[A-Z]*_")
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
     # Without the prefix, which would make any two names look alike.
-    short = {full.removeprefix("IDEMPOTENT_"): full for full in sorted(known)}
-    close = difflib.get_close_matches(name.removeprefix("IDEMPOTENT_"), short, n=1)
-    return (
-        f" Did you mean {short[close[0]]}?"
-        if close
-        else f" Known are: {', '.join(short.values())}."
-    )
+    short = {_LIKE_OURS.sub("", full): full for full in sorted(known)}
+    close = difflib.get_close_matches(_LIKE_OURS.sub("", name), short, n=1)
+    return short[close[0]] if close else None
+
+
+def _hint(close: str | None, known: Iterable[str]) -> str:
+    return f" Did you mean {close}?" if close else f" Known are: {', '.join(sorted(known))}."
 
 
 def milliseconds(seconds: float) -> int:

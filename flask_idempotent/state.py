@@ -15,7 +15,7 @@ from flask_idempotent.bodies import watch
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.marks import EXEMPT, own_overrides
 from flask_idempotent.processes import ProcessBound, notice_changes
-from flask_idempotent.settings import Settings, resolve
+from flask_idempotent.settings import REDIS_URL, Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.urls import adopt_store, open_store
 
@@ -118,7 +118,11 @@ class State(ProcessBound):
                 if self._given is not None:
                     store = adopt_store(self._given)
                 else:
-                    store = open_store(settings.redis_url, f"{self.app.name}@{self.app.root_path}")
+                    store = open_store(
+                        settings.redis_url,
+                        f"{self.app.name}@{self.app.root_path}",
+                        REDIS_URL.name_in(self.app.config),
+                    )
                 self._engine = Engine(store, self.app, settings.max_waiters)
             return self._engine
 

@@ -11,7 +11,7 @@ import redis
 from flask import Flask, Request, current_app
 
 from flask_idempotent import Idempotent, SettingsError, current_claim, idempotent
-from flask_idempotent.state import EXTENSION
+from flask_idempotent.state import EXTENSION, state_of
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
@@ -84,6 +84,34 @@ class TestInitApp:
         assert app.extensions[EXTENSION]._engine is None
 
 
+class TestNamespace:
+    def test_applications_of_one_namespace_share_keys(self, make_app: MakeApp) -> None:
+        """Keys belong to the namespace, so an application may be renamed."""
+        store = MemoryStore()
+        config = {"IDEMPOTENT_NAMESPACE": "shop"}
+        apps = [make_app(store=store, config=config, name=name) for name in ("old", "new")]
+        for app in apps:
+            add_view(app)
+        assert "Idempotent-Replayed" not in post(apps[0]).headers
+        assert "Idempotent-Replayed" in post(apps[1]).headers
+
+    @pytest.mark.parametrize(
+        ("name", "namespace", "replayed"),
+        [("shop", None, True), ("other", None, False), ("shop", "blue", False)],
+    )
+    def test_default_is_the_name(
+        self, make_app: MakeApp, name: str, namespace: str | None, replayed: bool
+    ) -> None:
+        """Without one, keys belong to the application's name; with another they are new."""
+        store = MemoryStore()
+        first = make_app(store=store, name="shop")
+        second = make_app(store=store, name=name, config={"IDEMPOTENT_NAMESPACE": namespace})
+        for app in (first, second):
+            add_view(app)
+        post(first)
+        assert ("Idempotent-Replayed" in post(second).headers) is replayed
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         ("config", "message"),
@@ -97,6 +125,8 @@ class TestSettings:
             ({"IDEMPOTENT_MAX_WAITERS": -1}, "IDEMPOTENT_MAX_WAITERS must be a whole number"),
             ({"REDIS_URL": "http://localhost"}, "REDIS_URL must begin with"),
             ({"REDIS_URL": None}, "REDIS_URL must be"),
+            ({"IDEMPOTENT_REDIS_URL": "http://host"}, "IDEMPOTENT_REDIS_URL must begin with"),
+            ({"IDEMPOTENCY_EXPIRE": 5}, "IDEMPOTENCY_EXPIRE .* Did you mean IDEMPOTENT_EXPIRE"),
         ],
     )
     def test_wrong_config(self, make_app: MakeApp, config: dict[str, Any], message: str) -> None:
@@ -305,6 +335,28 @@ class TestStore:
             add_view(app)
             post(app)
             assert (client.dbsize(), clean_valkey.client.dbsize()) == (1, 0)
+
+    def test_of_one_application(self, make_app: MakeApp) -> None:
+        """A store given to ``init_app`` is that application's, before the extension's."""
+        general, own = MemoryStore(), MemoryStore()
+        extension = Idempotent(store=general)
+        apps = [make_app(wide=False), make_app(wide=False)]
+        extension.init_app(apps[0])
+        extension.init_app(apps[1], store=own)
+        for app in apps:
+            add_view(app)
+            assert "Idempotent-Replayed" not in post(app).headers
+        assert state_of(apps[0]).engine.store is general
+        assert state_of(apps[1]).engine.store is own
+
+    def test_address_of_ours(self, make_app: MakeApp) -> None:
+        """IDEMPOTENT_REDIS_URL says where records live, and REDIS_URL is left to others."""
+        app = make_app(wide=False)
+        app.config["IDEMPOTENT_REDIS_URL"] = app.config.pop("REDIS_URL")
+        Idempotent(app)
+        add_view(app)
+        assert [post(app).text for _ in range(2)] == ["run 1"] * 2
+        assert "REDIS_URL" not in app.config
 
     def test_store_object(self, make_app: MakeApp, clean_valkey: Server) -> None:
         """A store of this package serves, and so do two applications over one."""

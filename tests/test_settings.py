@@ -99,6 +99,7 @@ TABLE: list[Row] = [
     same("max_waiters", None, 0, None, 5),
     same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),
     same("prefix", "IDEMPOTENT_", "A_", "B_", "C_"),
+    same("namespace", None, "shop", None, "other"),
 ]
 ROWS = [pytest.param(*row, id=row[0]) for row in TABLE]
 WITH_CONFIG = [pytest.param(*row, id=row[0]) for row in TABLE if CONFIG[row[0]]]
@@ -208,6 +209,7 @@ WRONG: dict[str, list[object]] = {
     "max_waiters": [-1, True, 1.5, "5"],
     "problem_base": [None, 5, ""],
     "prefix": [None, 5, "", b"IDEMPOTENT_"],
+    "namespace": [5, "", b"shop"],
 }
 
 
@@ -217,6 +219,23 @@ def wrong(names: Iterable[str]) -> list[Any]:
         for name in names
         for number, value in enumerate(WRONG[name])
     ]
+
+
+class TestAddress:
+    def test_shared_name(self) -> None:
+        """REDIS_URL, which other extensions know too, is read where ours is not set."""
+        assert resolve({"REDIS_URL": "memory://"}).redis_url == "memory://"
+
+    def test_our_own_name_wins(self) -> None:
+        """IDEMPOTENT_REDIS_URL wins over REDIS_URL, whatever that says."""
+        config = {"IDEMPOTENT_REDIS_URL": "memory://", "REDIS_URL": None}
+        assert resolve(config).redis_url == "memory://"
+
+    @pytest.mark.parametrize("name", ["REDIS_URL", "IDEMPOTENT_REDIS_URL"])
+    def test_error_names_the_one_that_is_set(self, name: str) -> None:
+        """An error is about the name that the config has."""
+        with pytest.raises(SettingsError, match=rf"\A{name} must be"):
+            resolve({name: 5})
 
 
 class TestChecks:
@@ -265,13 +284,22 @@ class TestChecks:
             pytest.param("IDEMPOTENT_EXPIRES", "IDEMPOTENT_EXPIRE", id="plural"),
             pytest.param("IDEMPOTENT_TIME_OUT", "IDEMPOTENT_TIMEOUT", id="spelling"),
             pytest.param("IDEMPOTENT_HEADER", "IDEMPOTENT_HEADERS", id="singular"),
-            pytest.param("IDEMPOTENT_REDIS_URL", "REDIS_URL", id="prefix"),
+            pytest.param("IDEMPOTENT_URL", "IDEMPOTENT_REDIS_URL", id="part"),
+            pytest.param("IDEMPOTENT_DEPARTMENT", "Known are: .*IDEMPOTENT_EXPIRE", id="far"),
+            pytest.param("IDEMPOTENCY_EXPIRE", "IDEMPOTENT_EXPIRE", id="idempotency"),
+            pytest.param("IDEMPOTENCY_REDIS_URL", "IDEMPOTENT_REDIS_URL", id="idempotency-url"),
+            pytest.param("IDEMPOTANT_LEASES", "IDEMPOTENT_LEASE", id="idempotant"),
         ],
     )
     def test_unknown_config(self, name: str, nearest: str) -> None:
-        """An unknown IDEMPOTENT_ name is an error that names the nearest known one."""
+        """An unknown name that is meant for us is an error that names the nearest known one."""
         with pytest.raises(SettingsError, match=f"{name} is no setting.*{nearest}"):
             resolve({name: 5})
+
+    @pytest.mark.parametrize("name", ["IDEMPOTENCY_DEPARTMENT", "EXPIRE", "MY_IDEMPOTENT_EXPIRE"])
+    def test_others_names(self, name: str) -> None:
+        """A name that is nothing like ours is none of our business."""
+        assert resolve({name: 5}) == resolve({})
 
     @pytest.mark.parametrize(
         ("name", "nearest"),

@@ -1,7 +1,7 @@
 """Which record a command is about: by the client's own key, or by the record's name.
 
-The store has no client's key, only a digest of the application's name, the scope and the key. So
-whoever looks for a key says whose it is.
+The store has no client's key, only a digest of the namespace, the scope and the key. So whoever
+looks for a key says whose it is.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Nam
     missing = f"There is no record of the key {key!r} {whose}."
     if caller is None:
         missing += _WHOSE_DEFAULT if settings.scope is None else _WHOSE_CUSTOM
-    name = storage_key(settings.prefix, app.name, caller, key)
+    name = storage_key(settings.prefix, settings.namespace or app.name, caller, key)
     return Named(name, missing, settings.expire)
 
 

@@ -13,24 +13,27 @@ from flask_idempotent.stores.redis.store import RedisStore
 
 logger = logging.getLogger("flask_idempotent")
 
-SCHEMES = ("redis", "rediss", "unix", "embedded", "memory")
+_ALONE = ("embedded", "memory")
+SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_ALONE)
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, setting: str | None = None) -> str:
     """Check an address without connecting, and return its scheme.
 
+    :param setting: the name of the setting that has it, for errors.
     :raises SettingsError: when no store has this scheme, or the address has unused parts.
     """
     scheme, separator, rest = url.partition("://")
+    setting = setting or "REDIS_URL"
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         given = without_password(url)
-        raise SettingsError(f"REDIS_URL must begin with one of {known}; got {given}")
-    if scheme in ("embedded", "memory") and rest:
-        given = without_password(url)
-        raise SettingsError(f"REDIS_URL {scheme}:// takes nothing behind the scheme; got {given}")
-    if scheme in ("redis", "rediss", "unix"):
+        raise SettingsError(f"{setting} must begin with one of {known}; got {given}")
+    if scheme not in _ALONE:
         Client.from_url(url)
+    elif rest:
+        given = without_password(url)
+        raise SettingsError(f"{setting} {scheme}:// takes nothing behind the scheme; got {given}")
     return scheme
 
 
@@ -40,13 +43,14 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", hidden)
 
 
-def open_store(url: str, app: str) -> Store:
+def open_store(url: str, app: str, setting: str | None = None) -> Store:
     """Make the store of an address; nothing connects before its first use.
 
     :param app: names the application among others, for the stores that are private to one.
+    :param setting: the name of the setting that has the address, for errors.
     :raises SettingsError: when the address cannot be used.
     """
-    scheme = check_url(url)
+    scheme = check_url(url, setting)
     if scheme == "memory":
         logger.warning(
             "memory:// keeps idempotency records in this process alone: right for tests, "

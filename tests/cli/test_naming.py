@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from flask_idempotent.state import EXTENSION
+from flask_idempotent.keys import storage_key
+from flask_idempotent.state import EXTENSION, state_of
 from tests.cli.harness import complete, document, name, run
 from tests.web import post
 
@@ -16,6 +17,14 @@ class TestKey:
         post(app, "order-1", "/orders")
         assert document(app, "show", "order-1")["storage_key"] == name("order-1")
         assert document(app, "show", '"order-1"')["status"] == 201
+
+    def test_namespace(self, app: Flask) -> None:
+        """A key is looked for in the application's namespace."""
+        app.config["IDEMPOTENT_NAMESPACE"] = "shop"
+        state_of(app).resolved.clear()
+        post(app, "k", "/orders")
+        found = document(app, "show", "k")
+        assert found["storage_key"] == storage_key("IDEMPOTENT_", "shop", None, "k")
 
     def test_authorization(self, app: Flask) -> None:
         """The header's owner is found; the header is asked for, never an argument."""

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 
+import fakeredis
 import pytest
 import redis
+import redis.asyncio
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.embedded import open_embedded
@@ -49,6 +51,11 @@ class TestCheckUrl:
             ("redis://[::1]:6379", "redis"),
             ("rediss://user:password@host", "rediss"),
             ("unix:///var/run/redis.sock?db=2", "unix"),
+            ("valkey://user:password@host:6379/2", "valkey"),
+            ("valkeys://host", "valkeys"),
+            ("rediss://host?ssl_cert_reqs=none", "rediss"),
+            ("rediss://host?ssl_cert_reqs=CERT_NONE", "rediss"),
+            ("rediss://host?ssl_cert_reqs=CERT_REQUIRED", "rediss"),
             ("embedded://", "embedded"),
             ("memory://", "memory"),
         ],
@@ -86,6 +93,7 @@ class TestCheckUrl:
             pytest.param("redis://host?socket_timeout=soon", id="time"),
             pytest.param("redis://host?no_such_option=1", id="unknown-option"),
             pytest.param("redis://[::1", id="bracket"),
+            pytest.param("rediss://host?ssl_cert_reqs=CERT_SOME", id="certificate"),
         ],
     )
     def test_unusable(self, url: str) -> None:
@@ -194,3 +202,34 @@ class TestAdoptStore:
         """Anything else is an error that says what is taken."""
         with pytest.raises(SettingsError, match="store= must be a store"):
             adopt_store(wrong)
+
+    @pytest.mark.parametrize(
+        "client",
+        [
+            fakeredis.FakeRedis(),
+            fakeredis.FakeRedis.from_url("redis://host"),
+            fakeredis.FakeServer(),
+        ],
+    )
+    def test_fakeredis(self, client: object) -> None:
+        """What only looks like redis-py's client is refused, with what tests use instead."""
+        with pytest.raises(
+            SettingsError,
+            match=r"not fakeredis\.Fake.* memory:// or the pytest fixture idempotency",
+        ):
+            adopt_store(client)
+
+    def test_other_clients(self) -> None:
+        """A client of another kind is refused with the way to give its server's address."""
+        with pytest.raises(SettingsError, match=r"not redis\.Redis.* set IDEMPOTENT_REDIS_URL"):
+            adopt_store(redis.asyncio.Redis())
+
+    def test_connections_of_the_applications_own(self) -> None:
+        """A redis-py client whose connections greet the server in their own way is taken."""
+
+        class Greeting(redis.Connection):
+            def on_connect(self) -> None:
+                raise NotImplementedError
+
+        pool = redis.ConnectionPool(connection_class=Greeting)
+        assert isinstance(adopt_store(redis.Redis(connection_pool=pool)), RedisStore)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import resources
@@ -64,6 +65,7 @@ _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _ANSWERS = (ResponseError, BusyLoadingError)
 #: What a server answers that takes no writes; before Redis 7.0 a script's own words stand first.
 _REFUSAL = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
+_OF_VALKEY = re.compile("^valkey(s?)://")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -126,9 +128,11 @@ class Client:
         )
         if "path" in arguments:
             del arguments["socket_keepalive"]
+        self._encrypted = issubclass(pool.connection_class, SSLConnection)
+        if self._encrypted:
+            arguments.update(_certificate_options(given))
         self.database: int = int(given.get("db") or 0)
         self._arguments = arguments
-        self._encrypted = issubclass(pool.connection_class, SSLConnection)
         # redis-py's connections have no type annotations.
         self._connect: Callable[[], Any] = partial(pool.connection_class, **arguments)
         # Not connected; but an unknown option is noticed here, at the start.
@@ -142,9 +146,12 @@ class Client:
 
     @classmethod
     def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
-        """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address."""
+        """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address.
+
+        ``valkey://`` and ``valkeys://`` are other names of the first two.
+        """
         try:
-            return cls(ConnectionPool.from_url(url), prepare)
+            return cls(ConnectionPool.from_url(_OF_VALKEY.sub(r"redis\1://", url)), prepare)
         except TypeError as error:
             raise SettingsError(f"the store's address has an unknown option: {error}") from None
         except (ValueError, RedisError):
@@ -159,11 +166,10 @@ class Client:
         """Make a client that connects as a redis-py client does."""
         pool = client.connection_pool if isinstance(client, Redis) else None
         if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-            raise SettingsError(
-                "store= must be a store of this package or a redis.Redis client with a plain "
-                f"connection pool, not {type(client).__name__}"
-            )
+            raise _unusable(client, "a redis.Redis client with a plain connection pool")
         assert pool is not None
+        if not _is_of_redis_py(pool.connection_class):
+            raise _unusable(client, "a redis.Redis client with connections of redis-py")
         return cls(pool)
 
     def __repr__(self) -> str:
@@ -304,6 +310,36 @@ class Feed:
         with _translation():
             while self._connection.can_read(0):
                 yield self._connection.read_response()
+
+
+def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the server's certificate is checked.
+
+    redis-py knows ``none`` and not ``CERT_NONE``, and in some releases does not connect where
+    the host's name is to be checked in a certificate that is not.
+    """
+    level = given.get("ssl_cert_reqs", "required")
+    if isinstance(level, str):
+        level = level.lower().removeprefix("cert_")
+    if level in (None, "none", ssl.CERT_NONE):
+        return {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    return {"ssl_cert_reqs": level}
+
+
+def _is_of_redis_py(kind: type) -> bool:
+    # What fakeredis calls a connection has no socket to a server.
+    methods = (getattr(kind, name) for name in ("send_packed_command", "read_response", "can_read"))
+    return all(method.__module__.startswith("redis.") for method in methods)
+
+
+def _unusable(client: object, expected: str) -> SettingsError:
+    kind = type(client)
+    package = kind.__module__.partition(".")[0]
+    return SettingsError(
+        f"store= must be a store of this package or {expected}, not {package}.{kind.__qualname__}. "
+        "In tests, use the address memory:// or the pytest fixture idempotency. For a server that "
+        "another library connects to, set IDEMPOTENT_REDIS_URL to its address."
+    )
 
 
 def _packed(command: Sequence[Any]) -> bytes:

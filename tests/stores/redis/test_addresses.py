@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 import trustme
 
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.stores.urls import open_store
+from flask_idempotent.stores.urls import adopt_store, open_store
 from tests.servers import Server, free_port, redis_binary, valkey_binary
 from tests.stores.harness import HOUR, answer, running
 
@@ -53,6 +56,21 @@ class TestTls:
         store = open_store(f"rediss://:pw@127.0.0.1:{port}/0", "tests")
         with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
             store.ping()
+        store.close()
+
+    @pytest.mark.parametrize("level", ["none", "CERT_NONE"])
+    def test_unchecked_certificate(self, port: int, level: str) -> None:
+        """Where nobody is to vouch for it, neither the certificate nor its host is checked."""
+        store = open_store(f"valkeys://:pw@localhost:{port}/0?ssl_cert_reqs={level}", "tests")
+        store.ping()
+        store.close()
+
+    @pytest.mark.parametrize("level", ["none", ssl.CERT_NONE])
+    def test_unchecked_certificate_of_a_client(self, port: int, level: Any) -> None:
+        """So it is with a redis-py client."""
+        given = redis.Redis("localhost", port, password="pw", ssl=True, ssl_cert_reqs=level)
+        store = adopt_store(given)
+        store.ping()
         store.close()
 
 

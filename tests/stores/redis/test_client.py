@@ -279,6 +279,32 @@ class TestMaking:
         assert client.database == 3
         client.close()
 
+    def test_credential_provider(self, clean_valkey: Server) -> None:
+        """A redis-py client's provider is asked for each connection, so passwords may change."""
+        passwords = ["first"]
+
+        class Provider(redis.CredentialProvider):
+            def get_credentials(self) -> tuple[str, str]:
+                return "shop", passwords[-1]
+
+        def allow(password: str) -> None:
+            clean_valkey.client.execute_command(
+                "ACL", "SETUSER", "shop", "on", "resetpass", f">{password}", "+ping"
+            )
+
+        allow("first")
+        given = redis.Redis(port=clean_valkey.port, credential_provider=Provider())
+        client = Client.from_redis(given)
+        try:
+            assert client.execute("PING") == b"PONG"
+            allow("second")
+            passwords.append("second")
+            clean_valkey.client.execute_command("CLIENT", "KILL", "USER", "shop")
+            assert client.execute("PING") == b"PONG"
+        finally:
+            client.close()
+            clean_valkey.client.acl_deluser("shop")
+
     @pytest.mark.parametrize("given", ["redis://h", None, object(), 5])
     def test_something_else(self, given: object) -> None:
         """What is no redis-py client is refused with what was expected."""

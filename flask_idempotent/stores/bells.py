@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from flask_idempotent.errors import StoreError
+from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.records import Completed, Record
 
 #: How many of a key's waiters a ring wakes itself.
@@ -19,29 +19,47 @@ _AT_ONCE = 2
 
 
 class News:
-    """A completed record that wakes several waiters; fetched once for all of them.
+    """A reason to look at a record, which is read once for all whom it wakes.
 
-    :param fetch: gets the record, or None when there is none to be had.
+    :param read: reads the record; None when there is none.
     """
 
-    def __init__(self, fetch: Callable[[], Record | None]) -> None:
-        self._fetch = fetch
+    def __init__(self, read: Callable[[], Record | None]) -> None:
+        self._read = read
         self._lock = threading.Lock()
-        self._fetched = False
+        self._done = False
         self._record: Record | None = None
+        self._failure: RecordUnreadable | None = None
+
+    @classmethod
+    def of(cls, record: Completed) -> News:
+        """Make news of a record that this process itself has just stored."""
+        news = cls(lambda: record)
+        news.record()
+        return news
+
+    @property
+    def stands(self) -> bool:
+        """Whether the response is known, so that nothing newer need be read."""
+        return self._done and isinstance(self._record, Completed)
 
     def record(self) -> Record | None:
-        """The record, or None when it must be asked for with another claim."""
-        if self._fetched:
-            return self._record
+        """The record, or None when it must be asked for with another claim.
+
+        :raises RecordUnreadable: when the store has damaged bytes.
+        """
         with self._lock:
-            if not self._fetched:
+            if not self._done:
                 try:
-                    self._record = self._fetch()
+                    self._record = self._read()
                 except StoreError:
                     self._record = None
-                self._fetched = True
-            return self._record
+                except RecordUnreadable as error:
+                    self._failure = error
+                self._done = True
+        if self._failure is not None:
+            raise self._failure
+        return self._record
 
 
 class Bell:
@@ -67,14 +85,18 @@ class Bell:
 
     def expect(self, news: News | None, asleep: deque[Bell]) -> None:
         """Have the waiter, once it wakes, read the news and wake one more."""
-        # A record that it has not heard of yet stands: two ways may lead to it.
-        self._news = self._news or news
+        self._note(news)
         self._asleep = asleep
 
     def ring(self, news: News | None = None) -> None:
-        """Wake this waiter alone, with a completed record or to claim again."""
-        self._news = self._news or news
+        """Wake this waiter alone, with news or to claim again."""
+        self._note(news)
         self.wake()
+
+    def _note(self, news: News | None) -> None:
+        # What others have read may be older than this; but a response that is known stands.
+        if self._news is None or (news is not None and not self._news.stands):
+            self._news = news
 
     def wake(self) -> None:
         """Wake the waiter for what it expects."""
@@ -92,7 +114,7 @@ class Bell:
         """Sleep until the bell rings.
 
         :returns: the completed record; None when the time is over, or to claim again.
-        :raises RecordUnreadable: when the record that came has damaged bytes.
+        :raises RecordUnreadable: when the store has damaged bytes.
         """
         if not self.heard(seconds):
             return None
@@ -145,7 +167,7 @@ class Bells:
             following.wake()
 
     def ring(self, news: News | None = None) -> None:
-        """Wake all of them, with a completed record or to claim again."""
+        """Wake all of them, with news or to claim again."""
         asleep = deque(self._bells)
         for bell in self._bells:
             bell.expect(news, asleep)

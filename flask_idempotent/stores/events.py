@@ -45,7 +45,7 @@ class Event:
 
     :param key: name of the record.
     :param kind: what happened.
-    :param by: the request that did it or asked, where the store tells.
+    :param by: the request that did it or asked, where the store tells; without its fingerprint.
     :param answer: the response that was stored, offered or replayed, without headers and body;
         None where its status does not fit into a message.
     :param woken: how many processes were waiting and were told.

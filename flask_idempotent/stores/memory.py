@@ -12,7 +12,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from flask_idempotent.processes import ProcessBound
-from flask_idempotent.records import Answered, Completed, InProgress, Record, abridge, encode
+from flask_idempotent.records import (
+    FINGERPRINT_SIZE,
+    Completed,
+    InProgress,
+    Record,
+    abridge,
+    encode,
+)
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
@@ -76,7 +83,7 @@ class MemoryStore(ProcessBound, Store):
     def _ring(self, key: str, record: Completed | None = None) -> int:
         bells = self._bells.get(key)
         if bells is not None:
-            bells.ring(None if record is None else News(lambda: record))
+            bells.ring(None if record is None else News.of(record))
         return self._waiting(key)
 
     def _waiting(self, key: str) -> int:
@@ -84,10 +91,11 @@ class MemoryStore(ProcessBound, Store):
 
     def _tell(self, key: str, kind: Kind, record: Record | None = None, woken: int = 0) -> None:
         told = None if record is None else abridge(record)
-        if isinstance(told, Answered):
-            self._audience.tell(Event(key, kind, answer=told, woken=woken))
-        else:
+        if isinstance(told, InProgress):
+            told = told._replace(fingerprint=bytes(FINGERPRINT_SIZE))
             self._audience.tell(Event(key, kind, by=told, woken=woken))
+        else:
+            self._audience.tell(Event(key, kind, answer=told, woken=woken))
 
     def claim(
         self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False

@@ -21,6 +21,7 @@ from tests.stores.harness import (
     renewal,
     running,
     time_left,
+    told,
 )
 from tests.waiting import until
 
@@ -407,11 +408,11 @@ class TestEvents:
             for record in (two, bob):
                 claim(store, record)
             assert heard(hear, Event(KEY, Kind.REPLAYED, answer=given)) == [
-                Event(KEY, Kind.CLAIMED, by=ada),
-                Event(KEY, Kind.BUSY, by=bob),
-                Event(KEY, Kind.REUSED, by=two),
+                Event(KEY, Kind.CLAIMED, by=told(ada)),
+                Event(KEY, Kind.BUSY, by=told(bob)),
+                Event(KEY, Kind.REUSED, by=told(two)),
                 Event(KEY, Kind.COMPLETED, answer=given),
-                Event(KEY, Kind.REUSED, by=two),
+                Event(KEY, Kind.REUSED, by=told(two)),
                 Event(KEY, Kind.REPLAYED, answer=given),
             ]
 
@@ -426,9 +427,9 @@ class TestEvents:
             claim(store, bob)
             store.release(KEY, bob.owner, expire=HOUR)
             assert heard(hear, Event(KEY, Kind.RELEASED)) == [
-                Event(KEY, Kind.REUSED, by=running("cyd", "two")),
-                Event(KEY, Kind.UNKNOWN, by=bob),
-                Event(KEY, Kind.TAKEN_OVER, by=bob._replace(attempt=2)),
+                Event(KEY, Kind.REUSED, by=told(running("cyd", "two"))),
+                Event(KEY, Kind.UNKNOWN, by=told(bob)),
+                Event(KEY, Kind.TAKEN_OVER, by=told(bob)._replace(attempt=2)),
                 Event(KEY, Kind.RELEASED),
             ]
 

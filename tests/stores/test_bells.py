@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import Completed
 from flask_idempotent.stores import bells as module
 from flask_idempotent.stores.bells import Bell, Bells, News
@@ -19,14 +19,14 @@ from tests.waiting import until
 
 class TestNews:
     def test_fetched_once(self) -> None:
-        """A large record is read once, however many waiters ask."""
+        """A record is read once, however many waiters ask."""
         reads: list[int] = []
 
-        def fetch() -> Completed:
+        def read() -> Completed:
             reads.append(1)
             return answer()
 
-        news = News(fetch)
+        news = News(read)
         with ThreadPoolExecutor(8) as pool:
             records = list(pool.map(lambda _: news.record(), range(8)))
         assert records == [answer()] * 8
@@ -35,10 +35,24 @@ class TestNews:
     def test_failing_store_means_claim_again(self) -> None:
         """Where the record cannot be read, the waiter claims again, which tells the truth."""
 
-        def fetch() -> Completed:
+        def read() -> Completed:
             raise StoreUnavailable("down")
 
-        assert News(fetch).record() is None
+        assert News(read).record() is None
+
+    def test_unreadable_is_read_once(self) -> None:
+        """Damaged bytes are an error for each waiter, and are read once for all of them."""
+        reads: list[int] = []
+
+        def read() -> Completed:
+            reads.append(1)
+            raise RecordUnreadable("damaged")
+
+        news = News(read)
+        for _ in "12":
+            with pytest.raises(RecordUnreadable, match="damaged"):
+                news.record()
+        assert len(reads) == 1
 
 
 class TestBell:
@@ -115,12 +129,22 @@ class TestRing:
         assert [bell.wait(0) for bell in all_of_them] == [answer()] * 10
 
     def test_known_record_stands(self) -> None:
-        """Who is to be told of a record need not fetch it when a second ring comes."""
+        """Who is to be told of a response need not read it when a second ring comes."""
         bells = Bells()
         all_of_them = joined(bells, 10)
-        bells.ring(News(answer))
-        bells.ring(News(lambda: pytest.fail("it was fetched")))
+        bells.ring(News.of(answer()))
+        bells.ring(News(lambda: pytest.fail("it was read")))
+        bells.ring()
         assert [bell.wait(0) for bell in all_of_them] == [answer()] * 10
+
+    def test_older_look_does_not_stand(self) -> None:
+        """Who wakes late is not told what another saw before the key was completed."""
+        bells = Bells()
+        early, late = joined(bells, 2)
+        bells.ring(News(running))
+        assert early.wait(0) is None
+        bells.ring(News(answer))
+        assert [bell.wait(0) for bell in (late, early)] == [answer()] * 2
 
     def test_threads(self) -> None:
         """However many threads come, wait, leave and are rung for, all wake in the end."""

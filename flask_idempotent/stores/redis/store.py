@@ -44,8 +44,6 @@ from flask_idempotent.stores.redis.subscriber import Subscriber
 UNWATCHED_FOR = 0.25
 #: Seconds until whoever begins to watch sees all: what went by that word has arrived by then.
 _ALL_TOLD_AFTER = UNWATCHED_FOR + 0.1
-#: A larger record does not travel in the message that wakes waiters; they read it once.
-INLINE_SIZE = 16 * 1024
 _BATCH = 500
 #: What is told of a server's configuration beside INFO.
 _CONFIGURED = ("save", "min-replicas-to-write")
@@ -130,28 +128,19 @@ class RedisStore(Store):
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         data, asked = encode(record), time.monotonic()
-        arguments = (data, expire, self._suffix, int(len(data) <= INLINE_SIZE))
-        watchers, code = self._client.run(self._complete, key, *arguments)
+        watchers, code = self._client.run(self._complete, key, data, expire, self._suffix)
         self._note(watchers, asked)
         completion = Completion(code)
         if completion is Completion.STORED:
-            # Those who wait in this very process need not wait for the message.
-            self._subscriber.tell(key + self._suffix, News(lambda: record))
+            # Those who wait in this very process need neither the message nor the store.
+            self._subscriber.tell(key + self._suffix, News.of(record))
         return completion
 
     def release(self, key: str, owner: bytes, *, expire: int) -> bool:
         return bool(self._client.run(self._release, key, owner, expire, self._suffix))
 
     def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
-        channel = key + self._suffix
-        return self._subscriber.listen(channel, seconds, lambda data: self._news(key, data))
-
-    def _news(self, key: str, data: bytes) -> News | None:
-        if not data:
-            return None
-        if data == b"read":
-            return News(lambda: self.read(key))
-        return News(lambda: decode(data))
+        return self._subscriber.listen(key + self._suffix, seconds, lambda: self.read(key))
 
     @contextmanager
     def events(self, prefix: str) -> Iterator[Hear]:

@@ -22,11 +22,12 @@ from flask_idempotent.processes import ProcessBound
 from flask_idempotent.stores.bells import Bell, Bells, News
 
 if TYPE_CHECKING:
+    from flask_idempotent.records import Record
     from flask_idempotent.stores.redis.client import Feed
 
 logger = logging.getLogger("flask_idempotent")
 
-Read = Callable[[bytes], News | None]
+Read = Callable[[], "Record | None"]
 Connect = Callable[[], "AbstractContextManager[Feed]"]
 
 #: A silent connection is asked for a sign of life after this time, and dropped after twice this.
@@ -71,7 +72,7 @@ class Subscriber(ProcessBound):
     def listen(self, name: str, seconds: float, read: Read) -> Iterator[Bell]:
         """Hear a channel; see ``Store.listen``.
 
-        :param read: turns a message into news.
+        :param read: reads the record from the store, once for all who are woken by a message.
         """
         channel, bell = self._join(name, read)
         try:
@@ -163,13 +164,16 @@ class Subscriber(ProcessBound):
                     bell.ring()
                 channel.unsure.clear()
 
-    def deliver(self, name: str, data: bytes) -> None:
-        """Wake the waiters of a channel."""
+    def deliver(self, name: str) -> None:
+        """Wake the waiters of a channel to look at the store.
+
+        Whoever may use the channel may send anything, so what a message says counts for nothing.
+        """
         with self._lock:
             channel = self._channels.get(name)
             # Before its confirmation, a message is for those who left the channel just now.
             if channel is not None and channel.confirmed.is_set():
-                channel.bells.ring(channel.read(data))
+                channel.bells.ring(News(channel.read))
 
     def tell(self, name: str, news: News) -> None:
         """Wake the waiters of a channel with what this process has just stored."""
@@ -276,7 +280,7 @@ class _Listener:
             return  # A PONG while no channel is subscribed to.
         kind, name = message[0], message[1].decode()
         if kind == b"message":
-            self._subscriber.deliver(name, message[2])
+            self._subscriber.deliver(name)
         elif kind == b"subscribe":
             # A server may take the connection and refuse the channel: only now is it mended.
             self._pause = _FIRST_PAUSE

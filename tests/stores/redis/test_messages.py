@@ -15,7 +15,7 @@ from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
-from tests.stores.harness import HOUR, answer, owner, running
+from tests.stores.harness import HOUR, answer, owner, running, told
 from tests.waiting import until
 
 KEY = "IDEMPOTENT_{messages}"
@@ -47,7 +47,7 @@ class TestScripts:
         with store.events("IDEMPOTENT_") as hear:
             with pytest.raises(RecordUnreadable):
                 claim(store)
-            assert list(hear(5)) == [Event(KEY, Kind.UNREADABLE, by=running())]
+            assert list(hear(5)) == [Event(KEY, Kind.UNREADABLE, by=told(running()))]
 
     def test_databases(self, server: Server, store: RedisStore) -> None:
         """What happens in another database of the server is not heard."""

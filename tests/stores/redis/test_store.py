@@ -407,8 +407,49 @@ class TestRecords:
             for store in (one, again, two):
                 store.close()
 
-    def test_large_record_is_read_once(self, redis_store: RedisStore, server: Server) -> None:
-        """However many waiters, a large response crosses the wire once for them."""
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"read", encode(answer(body=b"forged")), b"\x01cdamaged", b"x" * 100_000],
+        ids=["empty", "a word", "forged", "damaged", "large"],
+    )
+    def test_r11_a_message_only_wakes(
+        self, redis_store: RedisStore, server: Server, data: bytes
+    ) -> None:
+        """Whatever a message says, and whoever sent it, waiters are told what the store has."""
+        other = open_store(server.url, "tests")
+        claim(redis_store)
+        with redis_store.listen(KEY, 5) as bell:
+            server.client.publish(f"{KEY}@0", data)
+            until(lambda: bell.rung)
+            assert bell.wait(0) is None
+            server.client.set(KEY, encode(answer()), keepttl=True)
+            server.client.publish(f"{KEY}@0", data)
+            assert bell.wait(5) == answer()
+        other.close()
+
+    def test_r11_messages_tell_no_response(self, redis_store: RedisStore, server: Server) -> None:
+        """Who may use the channels alone hears no header, body or fingerprint of anybody."""
+        with server.client.pubsub() as tenant:
+            tenant.psubscribe("*")
+            secret = answer()._replace(headers=(("X", "secret"),), body=b"secret")
+            for name in ("ada", "bob"):
+                claim(redis_store, name)
+            redis_store.complete(KEY, secret, expire=HOUR)
+            claim(redis_store, "bob")
+            redis_store.delete([KEY])
+            messages: dict[str, list[bytes]] = {}
+            while b"deleted 0 " not in messages.get(f"{KEY}@0!", []):
+                message = tenant.get_message(timeout=5)
+                assert message is not None, messages
+                if message["type"] == "pmessage":
+                    messages.setdefault(message["channel"].decode(), []).append(message["data"])
+        assert messages[f"{KEY}@0"] == [b"", b""]
+        for data in messages[f"{KEY}@0!"]:
+            assert b"secret" not in data
+            assert secret.fingerprint not in data
+
+    def test_record_is_read_once(self, redis_store: RedisStore, server: Server) -> None:
+        """However many waiters, a response crosses the wire once for them."""
         claim(redis_store)
         other = open_store(server.url, "tests")
         with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:

@@ -13,15 +13,17 @@
 --
 -- Tells whoever watches, on the waiters' channel's name with a '!': claimed, busy, unknown, reused
 -- or unreadable, with the record of the request that asks; completed or replayed, with the ends of
--- the response's record. A message that may not be sent fails nothing: pcall. Watchers are those
--- who heard it; a command that was sent twice tells nothing new, and takes one for granted.
+-- the response's record. Anybody on the server may hear it: no fingerprint is told, and of a
+-- response its status and time alone. A message that may not be sent fails nothing: pcall. Watchers
+-- are those who heard it; a command that was sent twice tells nothing new, and takes one for granted.
 --
 -- Offsets are those of records.py, counted from 1.
 local function tell(what, octets)
-  return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[4] .. '!', what .. ' ' .. octets)) or 0
+  local told = string.sub(octets, 1, 34) .. string.rep('\0', 16) .. string.sub(octets, 51)
+  return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[4] .. '!', what .. ' ' .. told)) or 0
 end
 local function ends(record)
-  return string.sub(record, 1, 128) .. string.sub(record, -9)
+  return string.sub(record, 1, 54) .. string.sub(record, -9)
 end
 
 local old = redis.call('GET', KEYS[1])

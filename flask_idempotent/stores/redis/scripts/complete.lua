@@ -4,12 +4,13 @@
 -- ARGV[1]  the completed record
 -- ARGV[2]  time to live in milliseconds
 -- ARGV[3]  what follows the key's name in its channel's
--- ARGV[4]  '1' when the record travels in the message, else waiters read it
 --
--- A message that may not be sent makes waiters slower, never a stored response a failure: pcall.
+-- The empty message tells waiters to read the record: others of the server may hear and send
+-- messages who may not touch the key. One that may not be sent makes waiters slower, never a stored
+-- response a failure: pcall.
 --
 -- Tells whoever watches, on the channel's name with a '!': completed and how many processes were
--- woken, or offered; with the ends of the response's record.
+-- woken, or offered; with the ends of the response's record, which hold its status and time.
 --
 -- Returns {watchers, 1} stored, now or before
 --         {watchers, 2} another run is in progress; the response waits in its record (a late
@@ -19,7 +20,8 @@
 --
 -- Watchers are those who heard; where nothing is told, one is taken for granted.
 local function tell(what)
-  local ends = string.sub(ARGV[1], 1, 128) .. string.sub(ARGV[1], -9)
+  local ends = string.sub(ARGV[1], 1, 34) .. string.rep('\0', 16)
+      .. string.sub(ARGV[1], 51, 54) .. string.sub(ARGV[1], -9)
   return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)) or 0
 end
 
@@ -45,5 +47,5 @@ if old then
   end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], ARGV[4] == '1' and ARGV[1] or 'read')
+local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], '')
 return {tell('completed ' .. (tonumber(woken) or 0)), 1}

@@ -27,7 +27,8 @@ local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], '')
 local channel = KEYS[1] .. ARGV[3] .. '!'
 redis.pcall('PUBLISH', channel, 'released ' .. (tonumber(woken) or 0) .. ' ')
 if answered then
-  local ends = string.sub(answered, 1, 128) .. string.sub(answered, -9)
+  local ends = string.sub(answered, 1, 34) .. string.rep('\0', 16)
+      .. string.sub(answered, 51, 54) .. string.sub(answered, -9)
   redis.pcall('PUBLISH', channel, 'completed 0 ' .. ends)
 end
 return 1

@@ -13,13 +13,21 @@ from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
 from flask_idempotent.keys import may_matter
 from flask_idempotent.marks import own_overrides
-from flask_idempotent.settings import OPTIONS, REDIS_URL, Overrides, check_overrides, resolve
+from flask_idempotent.settings import (
+    OPTIONS,
+    REDIS_URL,
+    KeyLike,
+    Overrides,
+    ScopeLike,
+    check_overrides,
+    resolve,
+)
 from flask_idempotent.state import EXTENSION, Hooks, State
 from flask_idempotent.stores.urls import adopt_store, check_url
 from flask_idempotent.templating import hidden_input, new_key
 
-KeyFinder = TypeVar("KeyFinder", bound=Callable[[Request], str | None])
-Scope = TypeVar("Scope", bound=Callable[[Request], str | bytes | None])
+KeyFinder = TypeVar("KeyFinder", bound=Callable[[Request], KeyLike | None])
+Scope = TypeVar("Scope", bound=Callable[[Request], ScopeLike | None])
 Fingerprint = TypeVar("Fingerprint", bound=Callable[[Request], str | bytes])
 
 _CONFIG_OF_THE_ORIGINAL = ("REDIS_URL", "IDEMPOTENT_TIMEOUT", "IDEMPOTENT_EXPIRE")

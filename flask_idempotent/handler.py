@@ -99,19 +99,14 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         if settings.key is not None:
             key = settings.key(current)
             return None if key is None else check_custom(key, settings)
-        key = find_key(current, settings, _form_keys(settings, body) if body.is_form else ())
-        if key is None:
-            # As ever, what a key finder finds empty is no key.
-            found = (finder(current) for finder in state.key_finders)
-            custom = next(filter(None, found), None)
-            key = None if custom is None else check_custom(custom, settings)
+        fields = _form_keys(settings, body) if body.is_form else ()
+        return find_key(current, settings, fields, state.key_finders)
     except problems.BodyIncomplete as problem:
         with suppress(problems.KeyInvalid):
             problem.key = find_key(current, settings, ())
         raise _rejected(state.app, settings, current, problem) from None
     except problems.Problem as problem:
         raise _rejected(state.app, settings, current, problem) from None
-    return key
 
 
 def _form_keys(settings: Settings, body: Body) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import http_sf
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.wrappers import Request
 
-    from flask_idempotent.settings import Settings
+    from flask_idempotent.settings import KeyLike, Settings
 
 #: Visible ASCII without the double quote, comma, semicolon and backslash.
 _BARE_KEY = re.compile(r"[!#-+\--:<-\[\]-~]+")
-_STRICT_HEADER = "HTTP_IDEMPOTENCY_KEY"
+_STANDARD_HEADER = "HTTP_IDEMPOTENCY_KEY"
+#: What Firefox and Waterfox write into the header of a POST or PATCH that has none: a uint64.
+_BROWSER_KEY = re.compile(r'[ \t]*"[0-9]+"[ \t]*')
 
 _HELP = (
     "Send 1 to {length} visible ASCII characters without quotes, commas, semicolons and "
@@ -47,32 +50,62 @@ def may_matter(environ: WSGIEnvironment, settings: Settings) -> bool:
     return "form" in environ.get("CONTENT_TYPE", "").lower()
 
 
-def find_key(request: Request, settings: Settings, fields: Iterable[str]) -> str | None:
+def find_key(
+    request: Request,
+    settings: Settings,
+    fields: Iterable[str],
+    finders: Iterable[Callable[[Any], KeyLike | None]] = (),
+) -> str | None:
     """Read the key that a request carries in its headers, query or form.
 
     :param fields: the values of the key's field in the request's form.
+    :param finders: the application's own functions, asked in turn where these places have no key.
     :returns: the key, or None where the request has none.
     :raises KeyInvalid: when a value cannot be used, or two sources disagree.
+    :raises TypeError: when a function returns what cannot be a key.
     """
+    browser_key = _browser_key(request.environ, settings)
     try:
-        found = _sources(request, settings, fields)
+        found = _sources(request, settings, fields, skipping=browser_key is not None)
         if len(found) > 1 and len({key for _, key in found}) > 1:
             places = " and ".join(place for place, _ in found)
             raise UnusableKey(
                 f"The request carries different keys in {places}. "
                 "Send one key, or the same key everywhere."
             )
+        if found:
+            return found[0][1]
+        for finder in finders:
+            # As in version 0.1, an empty string counts as no key.
+            if (custom := finder(request)) or is_identifier(custom):
+                return check_custom(custom, settings)
+        return parse_header(browser_key, settings.key_max_length) if browser_key else None
     except UnusableKey as error:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
-    return found[0][1] if found else None
 
 
-def _sources(request: Request, settings: Settings, fields: Iterable[str]) -> list[tuple[str, str]]:
+def _browser_key(environ: WSGIEnvironment, settings: Settings) -> str | None:
+    """The header's value where a browser may have made it; empty where it does not count.
+
+    A script cannot set a header on a navigation, so one that is there is the browser's own. On
+    other requests, digits in quotes may be the browser's or the client's: every other key wins.
+    """
+    value: str | None = environ.get(_STANDARD_HEADER)
+    if value is None or _STANDARD_HEADER not in settings.variables:
+        return None
+    if not settings.browser_keys and environ.get("HTTP_SEC_FETCH_MODE") == "navigate":
+        return ""
+    return value if _BROWSER_KEY.fullmatch(value) else None
+
+
+def _sources(
+    request: Request, settings: Settings, fields: Iterable[str], *, skipping: bool
+) -> list[tuple[str, str]]:
     found = []
     for number, variable in enumerate(settings.variables):
         value = request.environ.get(variable)
-        if value is not None:
-            strict = settings.strict_keys and variable == _STRICT_HEADER
+        if value is not None and not (skipping and variable == _STANDARD_HEADER):
+            strict = settings.strict_keys and variable == _STANDARD_HEADER
             key = parse_header(value, settings.key_max_length, strict=strict)
             found.append((f"the header {settings.headers[number]}", key))
     if request.query_string:
@@ -142,14 +175,23 @@ def _checked(key: str, max_length: int) -> str:
     return key
 
 
+def is_identifier(value: object) -> bool:
+    """Say whether a value is an int or a UUID, which stand for their text as key and as scope."""
+    return isinstance(value, int | UUID) and not isinstance(value, bool)
+
+
 def check_custom(key: object, settings: Settings) -> str:
     """Check the key that an application's own function found.
 
-    :raises TypeError: when it is no text, which is the application's fault.
-    :raises KeyInvalid: when it is empty, too long or no valid Unicode.
+    :raises TypeError: when it cannot be a key, which is the application's fault.
+    :raises KeyInvalid: when it is empty, too long or not valid Unicode.
     """
     if not isinstance(key, str):
-        raise TypeError(f"a key function must return a str or None, not {type(key).__name__}")
+        if not is_identifier(key):
+            raise TypeError(
+                f"a key function must return a str, int, UUID or None, not {type(key).__name__}"
+            )
+        key = str(key)
     try:
         if any("\ud800" <= character <= "\udfff" for character in key):
             raise UnusableKey("The idempotency key is no valid Unicode text.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flask.globals import request_ctx
 from werkzeug.http import parse_list_header
 
+from flask_idempotent.keys import is_identifier
+
 if TYPE_CHECKING:
     from flask import Request
 
@@ -35,11 +37,13 @@ def scope_of(request: Request, settings: Settings) -> str | bytes | None:
     if settings.scope is None:
         return default_scope(request)
     scope = settings.scope(request)
-    if scope is not None and not isinstance(scope, str | bytes):
-        raise TypeError(
-            f"a scope function must return str, bytes or None, not {type(scope).__name__}"
-        )
-    return scope
+    if scope is None or isinstance(scope, str | bytes):
+        return scope
+    if is_identifier(scope):
+        return str(scope)
+    raise TypeError(
+        f"a scope function must return str, bytes, int, UUID or None, not {type(scope).__name__}"
+    )
 
 
 def default_scope(request: Request) -> str | None:

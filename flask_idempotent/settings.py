@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from uuid import UUID
 
 from flask_idempotent.errors import SettingsError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
 Seconds = float | timedelta
+#: What an application's own functions may return; an int or a UUID stands for its text.
+KeyLike = str | int | UUID
+ScopeLike = str | bytes | int | UUID
 
 #: Methods that are never tracked: they have no effect that must not be repeated (RFC 9110, 9.2.1).
 UNTRACKED_METHODS = frozenset({"HEAD", "OPTIONS", "TRACE"})
@@ -37,8 +41,8 @@ class Overrides(TypedDict, total=False):
     on_crash: Literal["rerun", "hold"]
     required: bool
     methods: Collection[str]
-    key: Callable[[Request], str | None]
-    scope: Callable[[Request], str | bytes | None]
+    key: Callable[[Request], KeyLike | None]
+    scope: Callable[[Request], ScopeLike | None]
     fingerprint: Callable[[Request], str | bytes] | Literal[False]
     ignore_fields: Collection[str]
     store_if: Callable[[Response], bool]
@@ -96,9 +100,10 @@ class Settings:
     headers: tuple[str, ...]
     field: str
     strict_keys: bool
+    browser_keys: bool
     key_max_length: int
-    key: Callable[[Request], str | None] | None
-    scope: Callable[[Request], str | bytes | None] | None
+    key: Callable[[Request], KeyLike | None] | None
+    scope: Callable[[Request], ScopeLike | None] | None
     fingerprint: Callable[[Request], str | bytes] | Literal[False] | None
     ignore_fields: frozenset[str]
     store_if: Callable[[Response], bool]
@@ -324,6 +329,7 @@ OPTIONS = (
     ),
     Option("field", "IDEMPOTENT_FIELD", "__idempotent_key", _text),
     Option("strict_keys", "IDEMPOTENT_STRICT_KEYS", False, _boolean),
+    Option("browser_keys", "IDEMPOTENT_BROWSER_KEYS", False, _boolean),
     Option("key_max_length", "IDEMPOTENT_KEY_MAX_LENGTH", 255, _integer(1)),
     Option("key", None, None, _function),
     Option("scope", "IDEMPOTENT_SCOPE", None, _function),

@@ -15,7 +15,7 @@ from flask_idempotent.bodies import watch
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.marks import EXEMPT, own_overrides
 from flask_idempotent.processes import ProcessBound, notice_changes
-from flask_idempotent.settings import REDIS_URL, Settings, resolve
+from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.urls import adopt_store, open_store
 
@@ -32,7 +32,7 @@ NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 class Hooks:
     """The functions that an application gave to the extension's decorators."""
 
-    key_finders: list[Callable[[Request], str | None]] = field(default_factory=list)
+    key_finders: list[Callable[[Request], KeyLike | None]] = field(default_factory=list)
     overrides: dict[str, Any] = field(default_factory=dict)
 
 

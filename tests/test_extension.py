@@ -258,7 +258,7 @@ class TestKeyFinder:
 
     def test_wrong_type(self, app: Flask, extension: Idempotent, store: Shaky) -> None:
         """A finder that returns something else fails the request."""
-        extension.key_finder(lambda request: 7)  # type: ignore[type-var]
+        extension.key_finder(lambda request: 7.5)  # type: ignore[type-var]
         assert post(app, None).status_code == 500
         assert store.calls == []
 

@@ -762,7 +762,7 @@ class TestScope:
         ]
         assert answers == ["run 1", "run 1", "run 2"]
 
-    @pytest.mark.parametrize("result", ["raises", 7])
+    @pytest.mark.parametrize("result", ["raises", 7.5])
     def test_f6_failing_scope(self, way: WayIn, result: object) -> None:
         """F6: a scope function that fails stops the request, it never means a shared scope."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -387,11 +388,95 @@ class TestFindKey:
         assert raised.value.type == "https://p/key-invalid"
 
 
+#: As Firefox and Waterfox write it: an unsigned number of 64 bits, quoted.
+BROWSER = '"12345678901234567890"'
+NAVIGATION = {"HTTP_IDEMPOTENCY_KEY": BROWSER, "HTTP_SEC_FETCH_MODE": "navigate"}
+
+
+class TestBrowserKeys:
+    """K11: a key that the browser itself made, new for each request, protects nothing."""
+
+    @pytest.mark.parametrize("value", [BROWSER, "k", '"k"', "", "a,b"])
+    def test_k11_navigation(self, value: str) -> None:
+        """On a navigation the header does not count, whatever it says: no script can set it."""
+        navigation = {**NAVIGATION, "HTTP_IDEMPOTENCY_KEY": value}
+        assert find(**navigation) is None
+        assert find(form=("k",), **navigation) == "k"
+
+    def test_k11_setting(self) -> None:
+        """With ``IDEMPOTENT_BROWSER_KEYS`` it counts there too, unless another key is found."""
+        config = {"IDEMPOTENT_BROWSER_KEYS": True}
+        assert find(config, **NAVIGATION) == BROWSER.strip('"')
+        assert find(config, form=("k",), **NAVIGATION) == "k"
+        with pytest.raises(KeyInvalid, match="is empty"):
+            find(config, **{**NAVIGATION, "HTTP_IDEMPOTENCY_KEY": ""})
+
+    @pytest.mark.parametrize("mode", [None, "cors", "same-origin", "no-cors"])
+    @pytest.mark.parametrize("value", [BROWSER, '"0"', ' "1"\t'])
+    @pytest.mark.parametrize(
+        "place",
+        [
+            {"form": ("k",)},
+            {"path": "/?__idempotent_key=k"},
+            {"HTTP_X_IDEMPOTENT_KEY": "k"},
+        ],
+    )
+    def test_k11_another_key_wins(
+        self, place: dict[str, Any], value: str, mode: str | None
+    ) -> None:
+        """Digits in quotes count only where nothing else is found, however they were sent."""
+        environ = {"HTTP_IDEMPOTENCY_KEY": value}
+        if mode is not None:
+            environ["HTTP_SEC_FETCH_MODE"] = mode
+        assert find(**environ, **place) == "k"
+        assert find(**environ) == value.strip('" \t')
+
+    @pytest.mark.parametrize("value", ["12", '"12a"', '"-1"', '"1.5"', '"12";p', '"1", "2"'])
+    def test_k11_a_clients_own_key(self, value: str) -> None:
+        """Any other key is the client's own, and must agree with what else it sends."""
+        with pytest.raises(KeyInvalid):
+            find(form=("k",), HTTP_IDEMPOTENCY_KEY=value)
+
+    def test_k11_what_wins_must_agree(self) -> None:
+        """The keys beside it must be usable and agree, as ever."""
+        with pytest.raises(KeyInvalid, match="the header X-Idempotent-Key and the form"):
+            find(form=("b",), HTTP_X_IDEMPOTENT_KEY="a", HTTP_IDEMPOTENCY_KEY=BROWSER)
+        with pytest.raises(KeyInvalid, match="is empty"):
+            find(form=("",), HTTP_IDEMPOTENCY_KEY=BROWSER)
+
+    @pytest.mark.parametrize("found", [None, "", "k"])
+    def test_k11_finders_win(self, found: str | None) -> None:
+        """The application's own functions are asked before digits in quotes count."""
+        request = ask(HTTP_IDEMPOTENCY_KEY='"1"')
+        assert find_key(request, resolve({}), (), [lambda _: found]) == (found or "1")
+
+    def test_k11_only_the_standard_header(self) -> None:
+        """Where the application reads other headers, browsers set none of them."""
+        config = {"IDEMPOTENT_HEADERS": ["X-Once"]}
+        assert find(config, HTTP_X_ONCE='"1"', **NAVIGATION) == "1"
+        assert find(config, HTTP_IDEMPOTENCY_KEY=BROWSER) is None
+
+
+ID = uuid.UUID(UUID)
+
+
 class TestCheckCustom:
     @pytest.mark.parametrize("key", ["k", "a b", "schlüssel", '"', "k" * 255, "鍵"])
     def test_any_text(self, key: str) -> None:
         """An application's own function may find any text."""
         assert check_custom(key, resolve({})) == key
+
+    @pytest.mark.parametrize(("key", "text"), [(7, "7"), (0, "0"), (-1, "-1"), (ID, UUID)])
+    def test_k9_numbers_and_uuids(self, key: object, text: str) -> None:
+        """An int or a UUID stands for its text, and nothing is lost of a 0."""
+        assert check_custom(key, resolve({})) == text
+        assert find_key(ask(), resolve({}), (), [lambda _: key]) == text
+
+    @pytest.mark.parametrize("nothing", [None, "", False, (), {}])
+    def test_finders_that_find_nothing(self, nothing: object) -> None:
+        """What a finder finds empty is no key, and the next one is asked."""
+        finders: list[Any] = [lambda _: nothing, lambda _: "k"]
+        assert find_key(ask(), resolve({}), (), finders) == "k"
 
     @pytest.mark.parametrize("key", ["", "  ", "k" * 256, "\ud800", "a\udfffb"])
     def test_unusable(self, key: str) -> None:
@@ -401,10 +486,10 @@ class TestCheckCustom:
         assert raised.value.type == "https://p/key-invalid"
         assert raised.value.get_body({"HTTP_ACCEPT": "text/html"}).encode()
 
-    @pytest.mark.parametrize("key", [b"k", 5, True, ["k"]])
-    def test_no_text(self, key: object) -> None:
-        """Anything but text is the application's fault."""
-        with pytest.raises(TypeError, match=f"str or None, not {type(key).__name__}"):
+    @pytest.mark.parametrize("key", [b"k", 5.0, True, ["k"]])
+    def test_k9_no_key(self, key: object) -> None:
+        """Anything else is the application's fault, and the error says what may be returned."""
+        with pytest.raises(TypeError, match=f"str, int, UUID or None, not {type(key).__name__}"):
             check_custom(key, resolve({}))
 
 

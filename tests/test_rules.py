@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import cache
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import StoreUnavailable
+from tests.conftest import MakeApp
 from tests.engine.harness import Shaky, fail
 from tests.servers import Server
 from tests.waiting import until
@@ -35,6 +36,9 @@ RULES = {
     "K6": "Spaces and tabs around a key are no part of it.",
     "K7": "A key in the form or the query follows the rules of a bare one.",
     "K8": "A log line at INFO or above never holds a whole key.",
+    "K9": "A key or scope function may return an int or a UUID; another type is a TypeError.",
+    "K10": "Whatever body comes, looking for its key is no 500.",
+    "K11": "A key that the browser itself made does not count where another can be told from it.",
     "W1": "Every method but HEAD, OPTIONS and TRACE is tracked; others are served as without key.",
     "W2": "Routing errors and preflights claim nothing and stay as they are.",
     "W3": "Where a key is required, a request without one gets 400.",
@@ -278,6 +282,41 @@ class TestKeys:
         assert refused(post(app, None, **{place: {"__idempotent_key": value}}))
         assert post(app, None, **{place: {"__idempotent_key": "k" * 255}}).text == "run 1"
         assert runs == [1]
+
+    def test_k10_any_body(self, make_app: MakeApp) -> None:
+        """K10: a form that is broken, lies of its type or is none is no 500."""
+        app = make_app()
+        app.post("/")(lambda: "run")
+        form, field = b"--b\r\nContent-Disposition: form-data", b"__idempotent_key"
+        bodies = [
+            b"", b"\xff\xfe", field, field + b"=%ff", field + b"=%00", (field + b"=a&") * 2000,
+            b"--b\r\n", form + b"; name=" + field + b"\r\n\r\nx",
+            form + b'; name="' + field + b'"; filename="f"\r\n\r\nx\r\n--b--',
+            form + b"; name*=utf-16''" + field + b"%ff\r\n\r\nx\r\n--b--",
+            form + b'; name="' + field + b'"\r\nContent-Type: a/b; charset=no\r\n\r\nx\r\n--b--',
+        ]  # fmt: skip
+        types = [
+            "multipart/form-data", "multipart/form-data; boundary=b",
+            "multipart/form-data; charset=no",
+            'multipart/form-data; boundary=""', "multipart/form-data; boundary=\xff",
+            "multipart/form-data; boundary*=utf-16''%ff", "application/x-www-form-urlencoded",
+            "application/x-www-form-urlencoded; charset=no",
+        ]  # fmt: skip
+        for content_type, body in product(types, bodies):
+            environ = {"CONTENT_TYPE": content_type}
+            answer = post(app, None, data=body, environ_overrides=environ)
+            assert answer.status_code in (200, 400, 413), (content_type, body)
+
+    def test_k11_navigation(self, way: WayIn) -> None:
+        """K11: a form sent by Firefox is judged by the form's key, not by the browser's own."""
+        app, runs = counting(way)
+        navigation = {"headers": {"Sec-Fetch-Mode": "navigate"}}
+        for number in range(2):
+            form = {"data": {"__idempotent_key": "k"}, **navigation}
+            assert post(app, f'"{number}"', **form).text == "run 1"
+        assert runs == [1]
+        # Without a key of its own such a form is a request without a key.
+        assert [post(app, '"7"', **navigation).text for _ in range(2)] == ["run 2", "run 3"]
 
     def test_k8_nowhere_whole(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
         """K8: neither a replay nor a problem writes a key whole to the log."""

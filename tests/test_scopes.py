@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask, request, session
@@ -237,7 +238,13 @@ class TestScopeOf:
         with app.test_request_context(headers={"Authorization": BASIC_ADA}):
             assert scope_of(request, resolve({}, {"scope": lambda _: value})) == value
 
-    @pytest.mark.parametrize("value", [5, True, ["a"], ("a",), {"a": 1}, object()])
+    @pytest.mark.parametrize("value", [0, 7, UUID("8e03978e-40d5-43dd-bc93-6894a57f9324")])
+    def test_k9_numbers_and_uuids(self, app: Flask, value: object) -> None:
+        """K9: an int or a UUID, as databases have them, stands for its text."""
+        with app.test_request_context():
+            assert scope_of(request, resolve({}, {"scope": lambda _: value})) == str(value)
+
+    @pytest.mark.parametrize("value", [5.0, True, ["a"], ("a",), {"a": 1}, object()])
     def test_f6_wrong_type(self, app: Flask, value: object) -> None:
         """A function that returns anything else stops the request."""
         settings = resolve({}, {"scope": lambda _: value})
@@ -315,7 +322,7 @@ class TestOnFlask:
         "scope",
         [
             pytest.param(lambda _: 1 / 0, id="F6-raises"),
-            pytest.param(lambda _: 5, id="F6-wrong-type"),
+            pytest.param(lambda _: 5.0, id="F6-wrong-type"),
         ],
     )
     def test_f6_failing_scope_stops_the_request(self, make_app: MakeApp, scope: Any) -> None:

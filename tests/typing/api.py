@@ -115,9 +115,14 @@ def digest(request: Request) -> str:
     return request.path
 
 
-@extension.key_finder  # type: ignore[type-var]
-def wrong(request: Request) -> int:
+@extension.key_finder
+def number(request: Request) -> int:
     return 1
+
+
+@extension.key_finder  # type: ignore[type-var]
+def wrong(request: Request) -> bytes:
+    return b"1"
 
 
 found: str | None = find(Request({}))

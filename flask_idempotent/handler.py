@@ -32,9 +32,11 @@ from flask_idempotent.responses import (
     kept_headers,
     replay,
     status_of,
+    varying_by_cookie,
     watch_body,
 )
 from flask_idempotent.scopes import scope_of
+from flask_idempotent.sessions import was_accessed
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -204,6 +206,7 @@ class _Keyed:
     def _run_claimed(self, claim: Claim) -> Response:
         engine = self._state.engine
         self._request.environ[_CLAIM] = claim
+        accessed = was_accessed()
         try:
             self._tell_claimed(claim)
             response = self._respond()
@@ -211,17 +214,21 @@ class _Keyed:
             engine.release(claim, "failed")
             raise
         try:
-            self._settle(claim, response)
+            self._settle(claim, response, uses_session=was_accessed() and not accessed)
         except BaseException:
             # The view has run: its key must neither stay in progress nor be free again.
             engine.complete_later(claim, 500, (), None)
             raise
         return response
 
-    def _settle(self, claim: Claim, response: Response) -> None:
+    def _settle(self, claim: Claim, response: Response, *, uses_session: bool) -> None:
         engine = self._state.engine
         if is_storable(response, self._settings):
-            answer = (claim, status_of(response), kept_headers(response, self._settings))
+            headers = kept_headers(response, self._settings)
+            if uses_session and "vary" not in self._settings.drop_headers:
+                # Flask adds it to the first response later, and knows nothing of it on a replay.
+                headers = varying_by_cookie(headers)
+            answer = (claim, status_of(response), headers)
             watch_body(
                 response,
                 self._settings.max_body,
@@ -345,8 +352,8 @@ _MISSING = (
     "header {} and the same one with every retry."
 )
 _IN_PROGRESS = (
-    "The first request with this idempotency key has not finished. Send the same request again "
-    "after the time in Retry-After to get its response."
+    "The first request with this idempotency key is still being processed. Send the same request "
+    "again after the time in Retry-After to get its response."
 )
 _REUSED = (
     "This idempotency key was used for another request. Send a new operation with a new key, or "

@@ -184,7 +184,7 @@ class BodyIncomplete(Problem, BadRequest):
 
 
 class InProgress(Problem, Conflict):
-    """The first request with this key has not finished."""
+    """The first request with this key is still being processed."""
 
     slug = "in-progress"
     title = "Request in progress"

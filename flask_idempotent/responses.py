@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.http import HTTP_STATUS_CODES, parse_set_header
+from werkzeug.wrappers import Response
 
 from flask_idempotent.settings import NEVER_KEPT
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
-
     from flask_idempotent.records import Completed
     from flask_idempotent.settings import Settings
 
@@ -77,6 +76,14 @@ def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str
         )
 
     return tuple((name, value) for name, value in response.headers if keeps(name.lower()))
+
+
+def varying_by_cookie(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Add ``Cookie`` to the header ``Vary``."""
+    vary = parse_set_header(", ".join(value for name, value in headers if name.lower() == "vary"))
+    vary.add("Cookie")
+    others = (header for header in headers if header[0].lower() != "vary")
+    return (*others, ("Vary", vary.to_header()))
 
 
 def watch_body(response: Response, max_body: int, finish: Finish, abandon: Abandon) -> None:
@@ -160,6 +167,11 @@ class Tee(Iterator[bytes]):
             finish(body)
 
 
+class _Plain(Response):
+    # A response without a type gets none.
+    default_mimetype = None
+
+
 def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
     """Make the stored response again, marked as a replay."""
     body = completed.body or b""
@@ -170,9 +182,5 @@ def replay(completed: Completed, response_class: type[Response], settings: Setti
     if completed.code != 204:
         headers.add("Content-Length", str(len(body)))
     headers.add(settings.replay_header, "true")
-    number = len(headers)
-    response = response_class([body], completed.status, headers)
-    if len(response.headers) > number:
-        # The constructor has added a type, which the first response did not have.
-        response.headers.remove("Content-Type")
-    return response
+    # Not the class's own constructor, which may take other arguments and add headers.
+    return response_class.force_type(_Plain([body], completed.status, headers))

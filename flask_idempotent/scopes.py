@@ -10,6 +10,7 @@ from flask.globals import request_ctx
 from werkzeug.http import parse_list_header
 
 from flask_idempotent.keys import is_identifier
+from flask_idempotent.sessions import unused_session
 
 if TYPE_CHECKING:
     from flask import Request
@@ -80,10 +81,8 @@ def credentials(header: str | None) -> str | None:
 
 
 def _login(request: Request) -> str | None:
-    # Looking must not mark the session as used: the answer would gain "Vary: Cookie".
-    # Since Flask 3.1.3 the context's property does that, before then the session's own methods.
     context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    session = context._session if hasattr(context, "_session") else context.session
+    session = unused_session(context)
     accessed, user, forgotten = session.accessed, None, False
     try:
         if session:

@@ -6,12 +6,14 @@ import gc
 import io
 import logging
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask, redirect, request, send_file, stream_with_context
-from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
+from flask import Response as FlaskResponse
+from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Response
 
 from flask_idempotent.records import Completed, decode, encode
@@ -22,6 +24,7 @@ from flask_idempotent.responses import (
     kept_headers,
     replay,
     status_of,
+    varying_by_cookie,
     watch_body,
 )
 from flask_idempotent.settings import NEVER_KEPT, resolve
@@ -191,6 +194,23 @@ class TestKeptHeaders:
         """The replay's own mark is not kept, whatever its name."""
         settings = resolve({"IDEMPOTENT_REPLAY_HEADER": "X-Again"})
         assert "X-Again" not in dict(kept_headers(Response(headers={"X-Again": "true"}), settings))
+
+
+class TestVaryingByCookie:
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ([], "Cookie"),
+            (["Accept"], "Accept, Cookie"),
+            (["Accept, Origin"], "Accept, Origin, Cookie"),
+            (["Accept", "Origin"], "Accept, Origin, Cookie"),
+            (["Accept, cookie"], "Accept, cookie"),
+        ],
+    )
+    def test_r9_added_once(self, before: list[str], after: str) -> None:
+        """R9: ``Cookie`` joins what ``Vary`` says; other headers keep their order."""
+        headers = [("X-A", "1"), *(("vary", value) for value in before), ("X-B", "2")]
+        assert varying_by_cookie(headers) == (("X-A", "1"), ("X-B", "2"), ("Vary", after))
 
 
 class TestWatchBody:
@@ -397,6 +417,83 @@ class TestReplay:
             default_mimetype = "text/plain"
 
         assert type(replay(self.completed(), Own, SETTINGS)) is Own
+
+
+class Demanding(FlaskResponse):
+    """A constructor with an argument of its own, which Flask itself never gives."""
+
+    def __init__(self, *args: Any, tenant: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.headers["X-Tenant"] = tenant
+
+
+class Adding(FlaskResponse):
+    """A constructor that adds headers."""
+
+    numbers = count(1)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.headers.add("X-Number", str(next(self.numbers)))
+        self.headers.add("Link", "</docs>; rel=help")
+
+
+class Typed(FlaskResponse):
+    """Another type by default, and one that the constructor insists on."""
+
+    default_mimetype = "application/json"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if "text/html" in self.headers.get("Content-Type", ""):
+            self.headers["Content-Type"] = "text/html; charset=iso-8859-1"
+
+
+class TestResponseClasses:
+    """R8: a replay does not call the constructor of the application's response class.
+
+    Flask's own test client would: these send with Werkzeug's.
+    """
+
+    @pytest.mark.parametrize("cls", [Demanding, Adding, Typed])
+    @pytest.mark.parametrize(
+        "headers", [{}, {"Content-Type": "text/csv"}, {"Content-Type": "text/html"}]
+    )
+    def test_r8_replay_is_equal(
+        self, make_app: MakeApp, cls: type[Response], headers: dict[str, str]
+    ) -> None:
+        """R8: a replay has the class and the headers of the first response, none added again."""
+        app = make_app()
+        app.response_class = cls  # type: ignore[assignment]
+        seen: list[type] = []
+        app.after_request(lambda response: seen.append(type(response)) or response)
+
+        @app.post("/")
+        def view() -> Response:
+            response = cls("text", **({"tenant": "a"} if cls is Demanding else {}))
+            response.headers.extend(headers)
+            return response
+
+        first, retry = (Client(app).post("/", headers=KEY) for _ in range(2))
+        assert retry.headers.pop("Idempotent-Replayed") == "true"
+        assert sorted(retry.headers) == sorted(first.headers)
+        assert (retry.status, retry.data) == (first.status, first.data)
+        assert seen == [cls, cls]
+
+    @pytest.mark.parametrize("cls", [Adding, Typed])
+    def test_r8_no_type(self, make_app: MakeApp, cls: type[Response]) -> None:
+        """R8: a response without a type has none in its replay, whatever the class's default."""
+        app = make_app()
+        app.response_class = cls  # type: ignore[assignment]
+
+        @app.post("/")
+        def view() -> Response:
+            response = cls("text")
+            response.headers.remove("Content-Type")
+            return response
+
+        for _ in range(2):
+            assert "Content-Type" not in Client(app).post("/", headers=KEY).headers
 
 
 # The same on a whole application: each view once without us, then first and replay with us.

@@ -67,6 +67,8 @@ RULES = {
     "R4": "The response is captured inside compression and session saving.",
     "R5": "Every kind of response replays equal.",
     "R6": "206 and 304 are passed through and never stored.",
+    "R8": "A replay is made without the constructor of the application's response class.",
+    "R9": "Where the view looked at the session, the replay varies by the cookie too.",
     "R7": "Without its store the view does not run; after it the caller gets the response.",
 }
 

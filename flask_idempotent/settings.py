@@ -90,7 +90,7 @@ class Settings:
     Times are seconds. ``OPTIONS`` gives names and defaults, the settings page their meaning.
     """
 
-    redis_url: str
+    redis_url: str = dataclasses.field(repr=False)  # It may hold a password.
     timeout: float
     expire: float
     lease: float

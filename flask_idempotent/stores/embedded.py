@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
+from urllib.parse import quote
 
 from flask_idempotent.errors import SettingsError, StoreUnavailable
 from flask_idempotent.stores.redis.client import Client
@@ -53,7 +54,7 @@ def open_embedded(app: str) -> RedisStore:
         )
     _opened[app] += 1
     meeting = Meeting(_folder(f"{app}#{_opened[app]}"))
-    return RedisStore(Client.from_url(f"unix://{meeting.socket}", prepare=meeting.join))
+    return RedisStore(Client.from_url(meeting.url, prepare=meeting.join))
 
 
 def _folder(name: str, temporary: str | None = None) -> Path:
@@ -75,6 +76,8 @@ class Meeting:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.socket = folder / _SOCKET
+        #: The server's address; the temporary folder may have any name.
+        self.url = f"unix://{quote(str(self.socket))}"
         self._lock = threading.Lock()
         self._held: IO[bytes] | None = None
 
@@ -140,7 +143,7 @@ class Meeting:
     def _answers(self) -> bool:
         if not self.socket.exists():
             return False
-        client = Client.from_url(f"unix://{self.socket}")
+        client = Client.from_url(self.url)
         try:
             client.execute("PING")
         except StoreUnavailable:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-import re
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import Store
@@ -25,22 +25,23 @@ def check_url(url: str, setting: str | None = None) -> str:
     """
     scheme, separator, rest = url.partition("://")
     setting = setting or "REDIS_URL"
+    # Neither error quotes the address: any part of a wrong one may be the password.
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        given = without_password(url)
-        raise SettingsError(f"{setting} must begin with one of {known}; got {given}")
+        raise SettingsError(f"{setting} must begin with one of {known}.{_nearest(url)}")
     if scheme not in _ALONE:
         Client.from_url(url)
     elif rest:
-        given = without_password(url)
-        raise SettingsError(f"{setting} {scheme}:// takes nothing behind the scheme; got {given}")
+        raise SettingsError(
+            f"{setting} {scheme}:// takes nothing behind the scheme: leave the rest out"
+        )
     return scheme
 
 
-def without_password(url: str) -> str:
-    """Hide the password of an address, for errors and logs."""
-    hidden = re.sub(r"(:/*).*@", r"\1***@", url, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&]*", r"\1***", hidden)
+def _nearest(url: str) -> str:
+    begins = url.strip().lower().partition(":")[0]
+    close = difflib.get_close_matches(begins, SCHEMES, n=1)
+    return f" Did you mean {close[0]}://?" if close else ""
 
 
 def open_store(url: str, app: str, setting: str | None = None) -> Store:

@@ -8,6 +8,7 @@ redis-py's connections itself, with short times, and sends a command again once,
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import ssl
 import time
@@ -19,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
+from redis.connection import (
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.exceptions import (
     BusyLoadingError,
     ChildDeadlockedError,
@@ -38,6 +45,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
+from flask_idempotent.stores.redis.addresses import check_address, unusable_address
 from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
 from flask_idempotent.stores.redis.vigil import Vigil
 
@@ -149,17 +157,16 @@ class Client:
         """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address.
 
         ``valkey://`` and ``valkeys://`` are other names of the first two.
+
+        :raises SettingsError: when the address cannot be used.
         """
+        url = _OF_VALKEY.sub(r"redis\1://", url)
+        check_address(url, _options(url.partition("://")[0]))
         try:
-            return cls(ConnectionPool.from_url(_OF_VALKEY.sub(r"redis\1://", url)), prepare)
-        except TypeError as error:
-            raise SettingsError(f"the store's address has an unknown option: {error}") from None
-        except (ValueError, RedisError):
+            return cls(ConnectionPool.from_url(url), prepare)
+        except (TypeError, ValueError, RedisError):
             # Their messages quote the address, perhaps its password.
-            raise SettingsError(
-                "the store's address cannot be used: it must look like "
-                "redis://user:password@host:6379/0, with special characters of the password as %XX"
-            ) from None
+            raise unusable_address("an option has a value that it cannot have") from None
 
     @classmethod
     def from_redis(cls, client: object) -> Client:
@@ -340,6 +347,15 @@ def _unusable(client: object, expected: str) -> SettingsError:
         "In tests, use the address memory:// or the pytest fixture idempotency. For a server that "
         "another library connects to, set IDEMPOTENT_REDIS_URL to its address."
     )
+
+
+@lru_cache
+def _options(scheme: str) -> frozenset[str]:
+    """Name the options that an address of this scheme may have."""
+    kinds = {"rediss": SSLConnection, "unix": UnixDomainSocketConnection}
+    makers = (ConnectionPool, *kinds.get(scheme, Connection).__mro__)
+    names = {name for maker in makers for name in inspect.signature(maker).parameters}
+    return frozenset(names - {"args", "kwargs", "connection_kwargs"})
 
 
 def _packed(command: Sequence[Any]) -> bytes:

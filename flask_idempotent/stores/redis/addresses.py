@@ -1,0 +1,87 @@
+"""Checking a server's address before redis-py reads it.
+
+redis-py makes the best of a wrong address: in ``redis://host&password=x`` it finds a host of that
+name, which each later error then shows. No error here quotes any part of an address, because any
+part of a wrong one may be the password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from flask_idempotent.errors import SettingsError
+
+#: A name, an IPv4 address, or an IPv6 address with its zone.
+_HOST = re.compile(r"[\w.-]+|[\da-f:.]+(%\w+)?", re.IGNORECASE)
+_DATABASE = re.compile(r"/?\d*/?", re.ASCII)
+#: Without what belongs to options and users; a path that has it writes it as %XX.
+_SOCKET = re.compile(r"(?!.*@/)/[^:&=]+")
+
+
+def check_address(url: str, options: Collection[str]) -> None:
+    """Check the parts of an address without connecting.
+
+    :param url: an address whose scheme is known.
+    :param options: names of the options that its connections take.
+    :raises SettingsError: saying what is wrong with it.
+    """
+    try:
+        parts = urlsplit(url)
+        faults = [*_faults(parts, parse_qsl(parts.query, keep_blank_values=True), options)]
+    except ValueError:
+        # Its message quotes what is taken for a port.
+        faults = ["its host or its port is not one"]
+    if faults:
+        raise unusable_address(faults[0])
+
+
+def unusable_address(fault: str) -> SettingsError:
+    """Make the error of an address that cannot be used.
+
+    :param fault: what is wrong, without any part of the address.
+    """
+    return SettingsError(
+        f"the store's address cannot be used: {fault}. It must look like "
+        "redis://user:password@host:6379/0 or unix://user:password@/path/of/socket?db=0, with "
+        "special characters of the password as %XX"
+    )
+
+
+def _faults(
+    parts: SplitResult, pairs: list[tuple[str, str]], options: Collection[str]
+) -> Iterator[str]:
+    if parts.fragment:
+        yield 'it has a "#", which belongs to no address'
+    yield from _faulty_socket(parts, pairs) if parts.scheme == "unix" else _faulty_place(parts)
+    for number, (name, value) in enumerate(pairs, 1):
+        if name not in options:
+            yield f'option {number} behind its "?" is unknown{_nearest(name, options)}'
+        if name == "host" and not _HOST.fullmatch(value):
+            yield _NO_HOST
+
+
+def _faulty_socket(parts: SplitResult, pairs: list[tuple[str, str]]) -> Iterator[str]:
+    if parts.hostname is not None:
+        yield "it names a host, where unix:// takes a path that begins with a third slash"
+    if not (_SOCKET.fullmatch(parts.path) or (not parts.path and "path" in dict(pairs))):
+        yield "its path is none of a socket"
+
+
+def _faulty_place(parts: SplitResult) -> Iterator[str]:
+    if parts.port == 0:  # Asking for it raises ValueError where it is no number.
+        yield "its port is 0"
+    if parts.hostname is not None and not _HOST.fullmatch(parts.hostname):
+        yield _NO_HOST
+    if not _DATABASE.fullmatch(parts.path):
+        yield "the path behind its host is not the number of a database"
+
+
+def _nearest(name: str, options: Collection[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), sorted(options), n=1)
+    return f", perhaps {close[0]}= was meant" if close else ""
+
+
+_NO_HOST = 'its host has characters that no host has (options are put behind a "?")'

@@ -51,7 +51,7 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
     if as_json:
         words.write_json({"storage_key": sight.key, "was": kind})
     else:
-        click.echo(f"Released {sight.key}.")
+        click.echo(words.printable(f"Released {sight.key}."))
 
 
 def _kind(sight: Sight) -> str:

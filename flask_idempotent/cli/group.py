@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
 from flask import Flask, current_app
 
+from flask_idempotent.cli import words
 from flask_idempotent.errors import SettingsError, StoreError
 from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Store
@@ -44,9 +46,21 @@ class StoreFailed(click.ClickException):
 
 
 class Commands(click.Group):
-    """Tells the library's errors in one line, not with a traceback."""
+    """Tells errors in one line, not with a traceback, and nothing that commands the terminal."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # A name may have characters that the terminal's encoding lacks.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            lines = error.message.split("\n")
+            error.message = "\n".join(map(words.printable, lines))  # type: ignore[misc]
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except SettingsError as error:
@@ -85,7 +99,7 @@ def ask(question: str, *, yes: bool) -> None:
     if yes:
         return
     # Not click.confirm, which in older versions writes to the standard output whatever it is told.
-    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    click.echo(f"{words.printable(question)} [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise click.Abort
 

@@ -71,15 +71,15 @@ def _record(sight: Sight) -> Iterator[tuple[str, str]]:
 def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
     if completed is None:
         return
-    yield "Status", words.printable(completed.status)
+    yield "Status", str(completed.status)
     for name, value in completed.headers:
-        yield "Header", words.printable(f"{name}: {value}")
+        yield "Header", f"{name}: {value}"
     kept = completed.body is not None
     yield "Body", words.size(len(completed.body or b"")) if kept else _NOT_KEPT
 
 
 def _rest(sight: Sight) -> Iterator[tuple[str, str]]:
-    yield "Kept for", words.span(sight.life / 1000)
+    yield "Kept for", words.life(sight)
     yield "Size", words.size(sight.octets)
 
 
@@ -114,7 +114,7 @@ def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
     if as_json:
         words.write_json([words.as_dict(sight) for sight in ordered])
     elif ordered:
-        words.write_table(_COLUMNS, [_row(sight) for sight in ordered])
+        words.write_table(_COLUMNS, map(_row, ordered))
     else:
         click.echo("There are no such records.")
 
@@ -132,7 +132,7 @@ def _row(sight: Sight) -> tuple[str, ...]:
         "-" if age is None else words.span(age),
         words.lease(sight),
         words.waiters(sight) if isinstance(record, InProgress) else "-",
-        words.span(sight.life / 1000),
+        words.life(sight),
         who,
     )
 

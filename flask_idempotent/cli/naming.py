@@ -20,6 +20,7 @@ from flask.testing import EnvironBuilder
 from werkzeug.exceptions import HTTPException
 
 from flask_idempotent.cli.group import this_app
+from flask_idempotent.cli.words import printable
 from flask_idempotent.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.policy import protection
 from flask_idempotent.scopes import scope_of_caller
@@ -122,6 +123,7 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
     state = state_of(app)
     if path is None:
         return state.settings()
+    asked = printable(f"{method} {path}")
     try:
         builder = EnvironBuilder(app, path, method=method)
         adapter = app.create_url_adapter(app.request_class(builder.get_environ()))
@@ -131,12 +133,12 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
         raise click.BadParameter(f"{path!r} is no path.", param_hint="--path") from None
     except HTTPException as refusal:
         raise click.BadParameter(
-            f"{method} {path} leads to no view: {refusal.name}.", param_hint="--path"
+            f"{asked} leads to no view: {refusal.name}.", param_hint="--path"
         ) from None
     found = protection(state, app.view_functions[rule.endpoint], method)
     if found is None:
         raise click.BadParameter(
-            f"{method} {path} is not protected: its requests have no records.", param_hint="--path"
+            f"{asked} is not protected: its requests have no records.", param_hint="--path"
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import textwrap
 from collections import Counter
@@ -26,8 +25,10 @@ def policy(as_json: bool) -> None:
     It is Markdown to publish, or JSON.
     """
     found = policy_of(this_app())
-    text = json.dumps(found.as_dict(), indent=2) if as_json else found.as_markdown()
-    click.echo(text.rstrip("\n"))
+    if as_json:
+        words.write_json(found.as_dict())
+    else:
+        click.echo(found.as_markdown().rstrip("\n"))
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class Watcher:
 
     def _tell_failure(self, error: StoreError) -> None:
         if not self._away:
-            reason = str(error).rstrip(".")
+            reason = words.printable(error).rstrip(".")
             click.echo(
                 f"The store failed: {reason}. Until it is back, events are missed.", err=True
             )
@@ -113,10 +112,11 @@ class Watcher:
 
 def _write(line: Line, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_as_dict(line)))
+        click.echo(words.json_text(_as_dict(line)))
     else:
         clock = time.strftime("%H:%M:%S")
-        click.echo(f"{clock}  {line.event:11}  {line.key}  {', '.join(_details(line))}".rstrip())
+        text = f"{clock}  {line.event:11}  {line.key}  {', '.join(_details(line))}"
+        click.echo(words.printable(text.rstrip()))
 
 
 def _as_dict(line: Line) -> dict[str, Any]:

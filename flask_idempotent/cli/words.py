@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,6 +14,9 @@ import click
 from flask_idempotent.records import Answered, InProgress
 from flask_idempotent.stores.base import Sight
 
+_LONGEST = 1000 * 365.25 * 86400
+#: Characters of a table's cell: whoever writes into the store may give a key a longer name.
+_WIDEST = 200
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -26,6 +30,8 @@ def duration(text: str) -> float:
 
 def span(seconds: float) -> str:
     """Write a duration for people."""
+    if not abs(seconds) < _LONGEST:  # Not a number is no duration either.
+        return "> 1000 years"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -56,13 +62,43 @@ def counted(number: int, what: str, plural: str = "s") -> str:
 
 
 def printable(text: object) -> str:
-    """Show what came from elsewhere without letting it command the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+    r"""Show text on one line, and let none of it command the terminal or turn its direction.
+
+    Octets of a name that are no UTF-8 are shown as ``\xff``.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return repr(character)[1:-1]
+
+
+def json_text(data: object, *, indent: int | None = None) -> str:
+    """Write JSON that every program reads (RFC 8259).
+
+    What JSON has no number for is null, and text that is no Unicode is escaped once more.
+    """
+    return json.dumps(_plain(data), indent=indent, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
+        case Mapping():
+            return {name: _plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+    return value
 
 
 def write_json(data: object) -> None:
     """Write a document for programs."""
-    click.echo(json.dumps(data, indent=2))
+    click.echo(json_text(data, indent=2))
 
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -70,11 +106,12 @@ def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     rows = list(pairs)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        click.echo(f"{name:{width}}  {text}")
+        click.echo(f"{name:{width}}  {printable(text)}")
 
 
-def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write rows in columns."""
+    rows = [[printable(cell[:_WIDEST]) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
@@ -106,7 +143,7 @@ def is_older(sight: Sight, seconds: float | None) -> bool:
 
 def owner(record: InProgress) -> str:
     """Who runs the view."""
-    return f"{printable(record.host)}, process {record.pid}"
+    return f"{record.host}, process {record.pid}"
 
 
 def lease(sight: Sight) -> str:
@@ -115,6 +152,11 @@ def lease(sight: Sight) -> str:
         return "-"
     left = sight.lease / 1000
     return f"lapsed {span(-left)} ago" if sight.lapsed else f"{span(left)} left"
+
+
+def life(sight: Sight) -> str:
+    """How long a record is still kept."""
+    return "ever" if sight.life < 0 else span(sight.life / 1000)
 
 
 def waiters(sight: Sight) -> str:
@@ -137,6 +179,6 @@ def as_dict(sight: Sight) -> dict[str, Any]:
         "lapsed": sight.lapsed,
         "waiters": sight.waiters,
         "status": answered and answered.code,
-        "time_left": sight.life / 1000,
+        "time_left": None if sight.life < 0 else sight.life / 1000,
         "octets": sight.octets,
     }

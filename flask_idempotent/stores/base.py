@@ -73,7 +73,7 @@ class Sight:
 
     :param key: name of the record.
     :param record: what it says, without headers and body; None when its bytes are damaged.
-    :param life: milliseconds until it is gone.
+    :param life: milliseconds until it is gone; negative where somebody has made it stay for ever.
     :param octets: its size.
     :param lease: milliseconds the lease still has, 0 or less once it has lapsed; None for what is
         not in progress.

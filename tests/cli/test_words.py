@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
@@ -28,12 +30,39 @@ class TestDuration:
     ("seconds", "text"),
     [
         (0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"),
-        (100_000, "1 d 3 h"),
+        (100_000, "1 d 3 h"), (-0.04, "-0.0 s"), (1e300, "> 1000 years"),
+        (float("inf"), "> 1000 years"), (float("nan"), "> 1000 years"),
     ],
 )  # fmt: skip
 def test_span(seconds: float, text: str) -> None:
     """Times are written with the two largest units that tell something."""
     assert words.span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zürich 宽", "Zürich 宽"), ("a\r\nb\tc", r"a\r\nb\tc"), ("\x1b[2J\x9b", r"\x1b[2J\x9b"),
+        ("\u202egnp\u2066\u200b", r"\u202egnp\u2066\u200b"), ("\ud800\udcff", r"\ud800\xff"),
+        ("\u2028", r"\u2028"), (7, "7"),
+    ],
+)  # fmt: skip
+def test_printable(text: object, shown: str) -> None:
+    """What a terminal would not show as itself is escaped, and other alphabets are not."""
+    assert words.printable(text) == shown
+
+
+def test_json_text() -> None:
+    """Numbers that JSON lacks are null, text that is no Unicode is escaped once more."""
+    data = {
+        "times": (1.5, float("nan"), [float("inf")]),
+        "name": "\udcff\n宽",
+        "n": 2**64,
+        "x": None,
+    }
+    assert json.loads(words.json_text(data)) == {
+        "times": [1.5, None, [None]], "name": "\\xff\n宽", "n": 2**64, "x": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

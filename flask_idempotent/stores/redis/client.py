@@ -77,6 +77,16 @@ _OF_VALKEY = re.compile("^valkey(s?)://")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+#: Whoever may write to the server may give a key any name: octets that are no UTF-8 are read as
+#: lone surrogates, and sent as they were.
+_UNCHANGED = "surrogateescape"
+
+
+def read_name(octets: bytes) -> str:
+    """Read the name of a key or a channel, whatever its octets."""
+    return octets.decode("utf-8", _UNCHANGED)
+
+
 class Command:
     """A command about one key. What is the same in every call is written once.
 
@@ -92,7 +102,7 @@ class Command:
 
         :param rest: arguments that are mostly the same in every call.
         """
-        name = key.encode()
+        name = key.encode("utf-8", _UNCHANGED)
         return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
             self._count + 2 + len(rest), self._head,
             len(name), name, len(octets), octets, _framed_again(rest),
@@ -364,7 +374,9 @@ def _packed(command: Sequence[Any]) -> bytes:
 
 def _framed(parts: Sequence[Any]) -> bytes:
     # A fraction of redis-py's own time for it.
-    octets = [part if type(part) is bytes else str(part).encode() for part in parts]
+    octets = [
+        part if type(part) is bytes else str(part).encode("utf-8", _UNCHANGED) for part in parts
+    ]
     return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in octets])
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import TAIL_SIZE, Answered, InProgress, decode_ends
 from flask_idempotent.stores.events import Event, Kind
+from flask_idempotent.stores.redis.client import read_name
 from flask_idempotent.stores.redis.subscriber import PING_AFTER
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Hearing:
     def _event(self, message: object) -> Event | None:
         match message:
             case [b"pmessage", _, bytes(channel), bytes(data)]:
-                return read_event(channel.removesuffix(self._suffix).decode(), data)
+                return read_event(read_name(channel.removesuffix(self._suffix)), data)
         return None
 
 

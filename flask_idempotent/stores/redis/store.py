@@ -36,7 +36,7 @@ from flask_idempotent.stores.base import (
 )
 from flask_idempotent.stores.bells import Bell, News
 from flask_idempotent.stores.events import Hear
-from flask_idempotent.stores.redis.client import Client, Command, Script
+from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
 from flask_idempotent.stores.redis.messages import MARK, Hearing
 from flask_idempotent.stores.redis.subscriber import Subscriber
 
@@ -160,7 +160,7 @@ class RedisStore(Store):
         cursor: Any = b"0"
         while True:
             cursor, keys = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
-            yield from (key.decode() for key in keys)
+            yield from map(read_name, keys)
             if cursor == b"0":
                 return
 
@@ -177,7 +177,7 @@ class RedisStore(Store):
         # Not every user may ask.
         with suppress(StoreError):
             answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
-            counts = {n.decode(): count for n, count in zip(answer[::2], answer[1::2], strict=True)}
+            counts = dict(zip(map(read_name, answer[::2]), answer[1::2], strict=True))
         for sight in sights:
             waiters = None if counts is None else counts.get(sight.key + self._suffix, 0)
             yield replace(sight, waiters=waiters)
@@ -205,7 +205,7 @@ class RedisStore(Store):
         return facts
 
     def _info(self) -> dict[str, str]:
-        lines = self._client.execute("INFO").decode().splitlines()
+        lines = self._client.execute("INFO").decode(errors="replace").splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
 from flask_idempotent import problems, signals
+from flask_idempotent._lines import logger
 from flask_idempotent.bodies import Body
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
     from flask_idempotent.settings import Settings
     from flask_idempotent.state import State
-
-logger = logging.getLogger("flask_idempotent")
 
 Run = Callable[[], "ResponseReturnValue"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,12 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES, parse_set_header
 from werkzeug.wrappers import Response
 
+from flask_idempotent._lines import logger
 from flask_idempotent.settings import NEVER_KEPT
 
 if TYPE_CHECKING:
     from flask_idempotent.records import Completed
     from flask_idempotent.settings import Settings
-
-logger = logging.getLogger("flask_idempotent")
 
 #: Headers that belong to one answer, one caller or one hop, not to the operation's result.
 DROPPED = NEVER_KEPT | {

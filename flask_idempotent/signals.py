@@ -8,13 +8,12 @@ and ``store_failed`` may come from a background thread, outside any request.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Iterable
 from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-logger = logging.getLogger("flask_idempotent")
+from flask_idempotent._lines import logger
 
 _signals = Namespace()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 from flask.cli import with_appcontext
 
+from flask_idempotent._lines import printable
 from flask_idempotent.cli import words
 from flask_idempotent.cli.group import (
     Refused,
@@ -51,7 +52,7 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
     if as_json:
         words.write_json({"storage_key": sight.key, "was": kind})
     else:
-        click.echo(words.printable(f"Released {sight.key}."))
+        click.echo(printable(f"Released {sight.key}."))
 
 
 def _kind(sight: Sight) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 from flask import Flask, current_app
 
-from flask_idempotent.cli import words
+from flask_idempotent._lines import printable
 from flask_idempotent.errors import SettingsError, StoreError
 from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Store
@@ -57,7 +57,7 @@ class Commands(click.Group):
             return self._invoke(ctx)
         except click.ClickException as error:
             lines = error.message.split("\n")
-            error.message = "\n".join(map(words.printable, lines))  # type: ignore[misc]
+            error.message = "\n".join(map(printable, lines))  # type: ignore[misc]
             raise
 
     def _invoke(self, ctx: click.Context) -> Any:
@@ -99,7 +99,7 @@ def ask(question: str, *, yes: bool) -> None:
     if yes:
         return
     # Not click.confirm, which in older versions writes to the standard output whatever it is told.
-    click.echo(f"{words.printable(question)} [y/N]: ", nl=False, err=True)
+    click.echo(f"{printable(question)} [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise click.Abort
 

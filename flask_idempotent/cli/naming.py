@@ -19,8 +19,8 @@ from flask.cli import with_appcontext
 from flask.testing import EnvironBuilder
 from werkzeug.exceptions import HTTPException
 
+from flask_idempotent._lines import printable
 from flask_idempotent.cli.group import this_app
-from flask_idempotent.cli.words import printable
 from flask_idempotent.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.policy import protection
 from flask_idempotent.scopes import scope_of_caller

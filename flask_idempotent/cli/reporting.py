@@ -9,6 +9,7 @@ from collections import Counter
 import click
 from flask.cli import with_appcontext
 
+from flask_idempotent._lines import printable
 from flask_idempotent.cli import words
 from flask_idempotent.cli.group import as_json, this_app
 from flask_idempotent.doctor import diagnose
@@ -61,8 +62,8 @@ def _write(finding: Finding) -> None:
     width = max(50, min(100, shutil.get_terminal_size().columns)) - _INDENT
     level = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level])
     wrap = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False).wrap
-    mend = f"-> {words.printable(finding.mend)}" if finding.mend else ""
-    first, *others = wrap(words.printable(finding.text)) + wrap(mend)
+    mend = f"-> {printable(finding.mend)}" if finding.mend else ""
+    first, *others = wrap(printable(finding.text)) + wrap(mend)
     click.echo(f"{level} {finding.check:14} {first}")
     for line in others:
         click.echo(" " * _INDENT + line)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from flask_idempotent._lines import printable
 from flask_idempotent.cli import words
 from flask_idempotent.cli.group import as_json, this_prefix, this_store
 from flask_idempotent.cli.lookout import Line, Lookout
@@ -81,7 +82,7 @@ class Watcher:
 
     def _tell_failure(self, error: StoreError) -> None:
         if not self._away:
-            reason = words.printable(error).rstrip(".")
+            reason = printable(error).rstrip(".")
             click.echo(
                 f"The store failed: {reason}. Until it is back, events are missed.", err=True
             )
@@ -116,7 +117,7 @@ def _write(line: Line, as_json: bool) -> None:
     else:
         clock = time.strftime("%H:%M:%S")
         text = f"{clock}  {line.event:11}  {line.key}  {', '.join(_details(line))}"
-        click.echo(words.printable(text.rstrip()))
+        click.echo(printable(text.rstrip()))
 
 
 def _as_dict(line: Line) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from flask_idempotent._lines import escaped, printable
 from flask_idempotent.records import Answered, InProgress
 from flask_idempotent.stores.base import Sight
 
@@ -61,20 +62,6 @@ def counted(number: int, what: str, plural: str = "s") -> str:
     return f"{number} {what}{'' if number == 1 else plural}"
 
 
-def printable(text: object) -> str:
-    r"""Show text on one line, and let none of it command the terminal or turn its direction.
-
-    Octets of a name that are no UTF-8 are shown as ``\xff``.
-    """
-    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return repr(character)[1:-1]
-
-
 def json_text(data: object, *, indent: int | None = None) -> str:
     """Write JSON that every program reads (RFC 8259).
 
@@ -88,7 +75,7 @@ def _plain(value: object) -> object:
         case float():
             return value if math.isfinite(value) else None
         case str():
-            return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
+            return "".join(escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
         case Mapping():
             return {name: _plain(part) for name, part in value.items()}
         case list() | tuple():

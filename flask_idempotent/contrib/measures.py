@@ -13,6 +13,10 @@ from flask_idempotent.contrib.listener import Listener
 if TYPE_CHECKING:
     from flask import Flask
 
+#: Methods of RFC 9110, 9 and RFC 5789. OpenTelemetry's name for all others is "_OTHER".
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
 _ROUTE = ("app", "method", "route")
 #: What a store is asked to do.
 OPERATIONS = ("claim", "complete", "release", "renew")
@@ -124,7 +128,9 @@ class Measures(Listener, ABC):
 
 
 def _place(app: Flask) -> dict[str, str]:
-    # The rule, never the path: there are as many paths as clients please.
-    if has_request_context() and request.url_rule is not None:
-        return {"app": app.name, "method": request.method, "route": request.url_rule.rule}
+    # The rule, never the path, and no method that a client made up: there are as many as it likes.
+    if has_request_context() and (rule := request.url_rule) is not None:
+        known = request.method in _METHODS or request.method in (rule.methods or ())
+        method = request.method if known else "_OTHER"
+        return {"app": app.name, "method": method, "route": rule.rule}
     return {"app": app.name, "method": "-", "route": "-"}

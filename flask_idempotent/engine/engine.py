@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import time
 import weakref
 from contextlib import suppress
 
 from flask_idempotent import signals
+from flask_idempotent._lines import logger
 from flask_idempotent.engine.attempts import Attempt
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.leases import Keeper
@@ -18,8 +18,6 @@ from flask_idempotent.errors import StoreError
 from flask_idempotent.processes import ProcessBound, notice_changes
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Completion, Store
-
-logger = logging.getLogger("flask_idempotent")
 
 
 class Engine(ProcessBound):

@@ -6,7 +6,6 @@ at once: storing a response whose view has run, and releasing a claim that nobod
 
 from __future__ import annotations
 
-import logging
 import queue
 import sys
 import threading
@@ -16,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flask_idempotent import signals
+from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.errors import StoreError, StoreUnavailable
 from flask_idempotent.keys import shortened
 from flask_idempotent.processes import ProcessBound
 from flask_idempotent.stores.base import Store
-
-logger = logging.getLogger("flask_idempotent")
 
 #: A renewal that a stopped server carries out later than after so many milliseconds must not revive
 #: a record.

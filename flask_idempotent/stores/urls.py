@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import logging
 
+from flask_idempotent._lines import logger
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
-
-logger = logging.getLogger("flask_idempotent")
 
 _ALONE = ("embedded", "memory")
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_ALONE)

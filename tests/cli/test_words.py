@@ -39,19 +39,6 @@ def test_span(seconds: float, text: str) -> None:
     assert words.span(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Zürich 宽", "Zürich 宽"), ("a\r\nb\tc", r"a\r\nb\tc"), ("\x1b[2J\x9b", r"\x1b[2J\x9b"),
-        ("\u202egnp\u2066\u200b", r"\u202egnp\u2066\u200b"), ("\ud800\udcff", r"\ud800\xff"),
-        ("\u2028", r"\u2028"), (7, "7"),
-    ],
-)  # fmt: skip
-def test_printable(text: object, shown: str) -> None:
-    """What a terminal would not show as itself is escaped, and other alphabets are not."""
-    assert words.printable(text) == shown
-
-
 def test_json_text() -> None:
     """Numbers that JSON lacks are null, text that is no Unicode is escaped once more."""
     data = {

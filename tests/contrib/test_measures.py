@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.routing import Rule
 
 from flask_idempotent import signals
 from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS, Measures
@@ -78,6 +79,19 @@ class TestMeasures:
         with app.test_request_context("/orders/7?page=2", method="POST"):
             signals.tell(signal, app, **data)
         assert notes.notes == [(*note[:-1], {**PLACE, **note[-1]}) for note in expected]
+
+    def test_methods_are_few(self, app: Flask) -> None:
+        """Methods that a client makes up share one label, also where a rule takes any method."""
+        app.url_map.add(Rule("/any", endpoint="any"))
+        app.url_map.add(Rule("/dav", endpoint="dav", methods=["PROPFIND"]))
+        notes = Notes(app)
+        made_up = [f"M{number}" for number in range(100)]
+        for path, methods in {"/any": ["PUT", "get", *made_up], "/dav": ["PROPFIND"]}.items():
+            for method in methods:
+                with app.test_request_context(path, method=method):
+                    signals.tell(signals.waited, app, **KEYS, seconds=0.5)
+        found = {(labels["route"], labels["method"]) for *_, labels in notes.notes}
+        assert found == {("/any", "PUT"), ("/any", "GET"), ("/any", "_OTHER"), ("/dav", "PROPFIND")}
 
     @pytest.mark.parametrize(("signal", "data", "expected"), SIGNALS)
     def test_outside_a_request(

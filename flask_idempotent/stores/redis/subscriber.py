@@ -7,7 +7,6 @@ and the listener connects again.
 
 from __future__ import annotations
 
-import logging
 import selectors
 import socket
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from flask_idempotent._lines import logger
 from flask_idempotent.errors import StoreError
 from flask_idempotent.processes import ProcessBound
 from flask_idempotent.stores.bells import Bell, Bells, News
@@ -24,8 +24,6 @@ from flask_idempotent.stores.bells import Bell, Bells, News
 if TYPE_CHECKING:
     from flask_idempotent.records import Record
     from flask_idempotent.stores.redis.client import Feed
-
-logger = logging.getLogger("flask_idempotent")
 
 Read = Callable[[], "Record | None"]
 Connect = Callable[[], "AbstractContextManager[Feed]"]

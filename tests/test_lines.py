@@ -1,0 +1,119 @@
+"""Lines: what comes from outside neither breaks a line nor forges one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask, Request
+
+from flask_idempotent import problems
+from flask_idempotent._lines import logger, printable
+from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
+from flask_idempotent.stores.memory import MemoryStore
+from tests.conftest import MakeApp
+
+FORGERY = "1\nERROR forged \x1b[2J\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zürich 宽", "Zürich 宽"), ("a\r\nb\tc\0", r"a\r\nb\tc\x00"),
+        ("\x1b[2J\x9b\x85", r"\x1b[2J\x9b\x85"),
+        ("\u202egnp\u2066\u200b", r"\u202egnp\u2066\u200b"),
+        ("\ud800\udcff", r"\ud800\xff"), ("\u2028", r"\u2028"), (7, "7"),
+    ],
+)  # fmt: skip
+def test_printable(text: object, shown: str) -> None:
+    """What a terminal would not show as itself is escaped, and other alphabets are not."""
+    assert printable(text) == shown
+
+
+class TestLogger:
+    @pytest.mark.parametrize(
+        ("message", "value", "line"),
+        [
+            ("%s", FORGERY, r"1\nERROR forged \x1b[2J\u202e"),
+            ("%s", ValueError("a\r\nb"), r"a\r\nb"),
+            ("%d", 7, "7"), ("%.1f", 0.25, "0.2"), ("%s", None, "None"),
+            ("%s", 3000 * "x", 2000 * "x" + "…"),
+        ],
+    )  # fmt: skip
+    def test_values(
+        self, caplog: pytest.LogCaptureFixture, message: str, value: object, line: str
+    ) -> None:
+        """A value is one line, however it came to be and however long it is."""
+        logger.error(message, value)
+        assert caplog.messages == [line]
+
+    def test_traceback(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A traceback follows its message as ever."""
+        try:
+            raise ValueError("why")
+        except ValueError:
+            logger.exception("it failed")
+        assert caplog.messages == ["it failed"]
+        assert "\nValueError: why" in caplog.text
+
+
+class TestRequests:
+    """Each request that can write a log line carries what could break it."""
+
+    @pytest.fixture
+    def app(self, make_app: MakeApp) -> Flask:
+        """Its key is what a client has in a JSON body."""
+
+        def key(request: Request) -> Any:
+            return request.json["id"]
+
+        app = make_app(store=MemoryStore(), key=key)
+        app.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
+        return app
+
+    @pytest.fixture(autouse=True)
+    def _lines(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "flask_idempotent")
+
+    def check(self, caplog: pytest.LogCaptureFixture, expected: str) -> None:
+        (line,) = [line for line in caplog.messages if expected in line]
+        assert line.isprintable()
+        assert "forged" not in line or r"\n" in line
+
+    def post(self, app: Flask, **body: str) -> int:
+        return app.test_client().post("/", json={"id": FORGERY} | body).status_code
+
+    def test_replay(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+        """The line of a replay has the beginning of the key."""
+        assert [self.post(app), self.post(app)] == [200, 200]
+        self.check(caplog, r"replay: key 1\nERROR …, record")
+
+    def test_problem(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+        """So has the line of a problem."""
+        assert [self.post(app), self.post(app, more="x")] == [200, 422]
+        self.check(caplog, rf"problem {problems.KeyReused.slug}: key 1\nERROR …")
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (RecordUnreadable(FORGERY), "cannot be read: 1"),
+            (StoreUnavailable(FORGERY), "failed to claim: 1"),
+        ],
+    )
+    def test_store(
+        self,
+        app: Flask,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        expected: str,
+    ) -> None:
+        """What a record or a server says of itself is quoted on one line."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(MemoryStore, "claim", fail)
+        assert self.post(app) == 503
+        self.check(caplog, expected)

@@ -8,10 +8,15 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from flask import request_finished, request_started
+from flask.globals import request_ctx
+
 from flask_idempotent import signals
+from flask_idempotent.sessions import unused_session
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -31,10 +36,17 @@ class Answer:
 
     :param response: what the client got.
     :param told: the data of the signals that it caused, by their names.
+    :param written: the names of the session's entries that it changed.
     """
 
     response: TestResponse
     told: dict[str, dict[str, Any]]
+    written: frozenset[str]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the view ran, and a retry gets its response."""
+        return "claimed" in self.told and self.told.get("completed", {}).get("kept", False)
 
     @property
     def shown(self) -> str:
@@ -59,7 +71,8 @@ class Listener:
     def send(self, call: Call) -> Answer:
         """Send a request and listen meanwhile."""
         told = self._here.told = {}
-        return Answer(call.send(), told)
+        self._here.written = frozenset()
+        return Answer(call.send(), told, self._here.written)
 
     @contextmanager
     def listening(self, app: Flask) -> Iterator[None]:
@@ -67,7 +80,17 @@ class Listener:
         with ExitStack() as stack:
             for signal in signals.ALL:
                 stack.enter_context(signal.connected_to(self._receiver(signal.name), app))
+            stack.enter_context(request_started.connected_to(self._begin, app))
+            stack.enter_context(request_finished.connected_to(self._finish, app))
             yield
+
+    def _begin(self, *_: object, **__: object) -> None:
+        self._here.session = _entries()
+
+    def _finish(self, *_: object, **__: object) -> None:
+        before, after = self._here.session, _entries()
+        names = before.keys() | after.keys()
+        self._here.written = frozenset(n for n in names if before.get(n) != after.get(n))
 
     def _receiver(self, name: str) -> Callable[..., None]:
         def receive(sender: object, **data: Any) -> None:
@@ -76,3 +99,13 @@ class Listener:
                 self._here.told[name] = data
 
         return receive
+
+
+def _entries() -> dict[str, Any]:
+    # A copy, because entries that are lists may grow; and unseen, so that no answer varies by it.
+    session = unused_session(request_ctx._get_current_object())  # type: ignore[attr-defined]
+    accessed = session.accessed
+    try:
+        return deepcopy(dict(session))
+    finally:
+        session.accessed = accessed

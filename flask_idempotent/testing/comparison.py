@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flask_idempotent.responses import kept_headers
@@ -16,34 +17,33 @@ if TYPE_CHECKING:
 _SHOWN = 30
 
 
-def difference(first: Response, other: Response, settings: Settings) -> Fault | None:
+def differences(first: Response, other: Response, settings: Settings) -> Iterator[Fault]:
     """Compare status, headers and body; of the headers, those that a replay repeats."""
     if first.status != other.status:
-        return Fault(
+        yield Fault(
             f"the first answer is {first.status}, its replay {other.status}",
             "An after_request function or an error handler changes it. Give a replay the same "
             "status: it has the header " + settings.replay_header + ".",
         )
-    for name in _names(first, settings) + _names(other, settings):
+    for name in dict.fromkeys(_names(first, settings) + _names(other, settings)):
         before, after = first.headers.getlist(name), other.headers.getlist(name)
         # Functions that run after the view add to Vary, in any order.
-        if before != after and (name.lower() != "vary" or set(first.vary) != set(other.vary)):
-            return Fault(
+        if before != after and (name != "Vary" or set(first.vary) != set(other.vary)):
+            yield Fault(
                 f"the header {name} is {before} in the first answer and {after} in its replay",
                 "An after_request function, or a decorator above @idempotent, makes it for each "
                 f"answer. Set it in the view; or, if it may differ, use drop_headers=({name!r},).",
             )
-    if first.get_data() != other.get_data():
-        return Fault(
+    if first.status == other.status and first.get_data() != other.get_data():
+        yield Fault(
             f"the body of the first answer has {_around(first, other)}",
             "An after_request function, or a decorator above @idempotent, makes it for each "
             "answer. What belongs to the response is made in the view or below @idempotent.",
         )
-    return None
 
 
 def _names(response: Response, settings: Settings) -> list[str]:
-    return [name for name, _ in kept_headers(response, settings)]
+    return [name.title() for name, _ in kept_headers(response, settings)]
 
 
 def _around(first: Response, other: Response) -> str:

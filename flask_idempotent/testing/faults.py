@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ class Fault:
     """What is wrong, and how to mend it.
 
     :param what: goes on after "POST /orders: ".
-    :param mend: whole sentences.
+    :param mend: whole sentences. Two faults that are mended alike are one.
     :param shown: what was answered instead; empty where that says nothing more.
     """
 
@@ -30,24 +31,39 @@ class Fault:
     mend: str
     shown: str = ""
 
-    def error(self, request: str, view: str) -> NotIdempotent:
-        """The error that shows it.
+    def lines(self) -> list[str]:
+        """What to add to ``what``: the answer, and how to mend it."""
+        shown = [_wrapped(f"The answer: {self.shown}")] if self.shown else []
+        return [*shown, _wrapped(f"How to mend it: {self.mend}")]
 
-        :param request: method and path.
-        :param view: the view's name; empty where there is none.
-        """
-        first = _wrapped(
-            f"{request}: {self.what}.", len("flask_idempotent.testing.NotIdempotent: ")
+
+def error_of(faults: Sequence[Fault], request: str, view: str) -> NotIdempotent:
+    """The error that shows the faults of a view.
+
+    :param faults: one or more.
+    :param request: method and path.
+    :param view: the view's name; empty where there is none.
+    """
+    named = [f"The view: {view}"] if view else []
+    if len(faults) == 1:
+        (fault,) = faults
+        return NotIdempotent(
+            "\n".join([_headline(f"{request}: {fault.what}."), *named, *fault.lines()])
         )
-        rest = [f"The view: {view}"] if view else []
-        if self.shown:
-            rest.append(_wrapped(f"The answer: {self.shown}"))
-        rest.append(_wrapped(f"How to mend it: {self.mend}"))
-        return NotIdempotent("\n".join([first, *rest]))
+    lines = [_headline(f"{request} has {len(faults)} faults."), *named]
+    for number, fault in enumerate(faults, 1):
+        what = fault.what[0].upper() + fault.what[1:]
+        lines += ["", _wrapped(f"{number}. {what}."), *fault.lines()]
+    return NotIdempotent("\n".join(lines))
+
+
+def _headline(text: str) -> str:
+    # Python and pytest write the class before the first line.
+    return _wrapped(text, len("flask_idempotent.testing.NotIdempotent: "))
 
 
 def _wrapped(text: str, used: int = 0) -> str:
-    # Python and pytest write the class before the first line; what is quoted stays whole.
+    # What is quoted stays whole.
     wrapped = textwrap.fill(
         text, _WIDTH, initial_indent=used * " ", break_long_words=False, break_on_hyphens=False
     )

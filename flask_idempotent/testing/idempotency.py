@@ -93,15 +93,15 @@ class Idempotency:
         :param changed: keywords that make it another request, which must be refused under the
             same key; True for a body that differs a little, False to leave the check out.
         :param cookies: whether it is a fault that the first answer sets a cookie, as no replay
-            repeats it.
+            repeats it. A message of ``flash()`` alone is none.
         :param racers: how many threads send it at once; below 2 leaves the check out.
         :param crash: whether to let an owner die after its view, and send the request again.
         :param with_key: given a key, returns the keywords of the request that carry it; None for
             the application's header.
         :param request: keywords of ``client.open``: ``json``, ``data``, ``headers`` and so on.
         :returns: the first answer.
-        :raises NotIdempotent: an ``AssertionError`` that says what is wrong with the view and how
-            to mend it.
+        :raises NotIdempotent: an ``AssertionError`` that says all that is wrong with the view and
+            how to mend it.
         """
         __tracebackhide__ = True
         app = getattr(client, "application", None)
@@ -110,11 +110,12 @@ class Idempotency:
         self.use(app)
         try:
             trial = Trial(client, method, path, request, with_key)
-            first = trial.repeat(changed, cookies)
-            if racers > 1:
+            first, replayed = trial.repeat(changed, cookies)
+            if replayed and racers > 1:
                 trial.race(racers)
-            if crash:
+            if replayed and crash:
                 trial.crash(self._stores[app], self.clock)
+            trial.conclude()
         except NotIdempotent as fault:
             # Where it is raised tells nothing of the view.
             raise fault.with_traceback(None) from None

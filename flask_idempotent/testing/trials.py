@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask_idempotent.testing import verdicts
 from flask_idempotent.testing.answers import Answer, Listener
 from flask_idempotent.testing.calls import Call, note
+from flask_idempotent.testing.faults import Fault, error_of
 from flask_idempotent.testing.views import view_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from flask_idempotent.testing.clock import Clock
-    from flask_idempotent.testing.faults import Fault
     from flask_idempotent.testing.stores import MortalStore
 
 WithKey = Callable[[str], Mapping[str, Any]]
@@ -50,6 +50,8 @@ class Trial:
         # Noted once: files that a client uploads cannot be read again.
         self._plain = self._note({} if with_key is None else with_key(_new_key()))
         self._view = view_of(self._app, self._plain, self._method)
+        #: What was found wrong, by what mends it.
+        self._faults: dict[str, Fault] = {}
 
     def _note(self, changes: Mapping[str, Any]) -> Call:
         return note(self._client, self._method, self._path, {**self._request, **changes})
@@ -67,30 +69,47 @@ class Trial:
         with self._listener.listening(self._app):
             return self._listener.send(call)
 
-    def _check(self, fault: Fault | None) -> None:
-        if fault is not None:
-            raise fault.error(f"{self._method} {self._path}", self._view.name)
+    def _add(self, *faults: Fault | None) -> None:
+        for fault in faults:
+            if fault is not None:
+                self._faults.setdefault(fault.mend, fault)
 
-    def repeat(self, changed: Mapping[str, Any] | bool, cookies: bool) -> TestResponse:
+    def conclude(self) -> None:
+        """Raise what was found wrong, if anything was.
+
+        :raises NotIdempotent: with each fault once.
+        """
+        if self._faults:
+            request = f"{self._method} {self._path}"
+            raise error_of(tuple(self._faults.values()), request, self._view.name)
+
+    def repeat(self, changed: Mapping[str, Any] | bool, cookies: bool) -> tuple[TestResponse, bool]:
         """Send a request, the same again, and another with the same key.
 
         :param changed: what makes it another: keywords; True for a body that differs a little;
             False to send no other.
         :param cookies: whether a replay must set the cookies of the first answer.
-        :returns: the first answer.
+        :returns: the first answer, and whether a retry got it; if not, nothing else can be told.
         """
         key = _new_key()
         call = self._call(key)
         first = self._send(call)
-        self._check(verdicts.of_first(first, key, self._view))
+        self._add(verdicts.of_first(first, key, self._view))
+        if not first.is_kept:
+            return first.response, False
         replay = self._send(call)
-        self._check(verdicts.of_replay(replay, first, self._view))
+        fault = verdicts.of_retry(replay, first)
+        if fault is not None:
+            self._add(fault)
+            return first.response, False
+        self._add(*verdicts.of_replay(replay, first, self._view))
         if cookies:
-            self._check(verdicts.of_cookies(replay, first))
+            name = self._app.session_interface.get_cookie_name(self._app)
+            self._add(verdicts.of_cookies(replay, first, name))
         if changed is not False:
             other = self._other(call, key, changed)
-            self._check(verdicts.of_reuse(self._send(other), self._view))
-        return first.response
+            self._add(verdicts.of_reuse(self._send(other), self._view))
+        return first.response, True
 
     def _other(self, call: Call, key: str, changed: Mapping[str, Any] | bool) -> Call:
         if isinstance(changed, bool):
@@ -110,21 +129,23 @@ class Trial:
 
         with self._listener.listening(self._app), ThreadPoolExecutor(racers) as pool:
             answers = list(pool.map(run, range(racers)))
-        self._check(verdicts.of_race(answers, self._view))
+        self._add(*verdicts.of_race(answers, self._view))
 
     def crash(self, store: MortalStore, clock: Clock) -> None:
         """Send a request whose owner dies after the view, and again when its lease is over."""
         call = self._call(_new_key())
         with store.crash():
             lost = self._send(call)
-        self._check(verdicts.of_crash(lost, self._view))
+        if (fault := verdicts.of_crash(lost, self._view)) is not None:
+            self._add(fault)
+            return
         (record,) = store.inspect([lost.told["claimed"]["storage_key"]])
         assert record.lease is not None, "the store heard nothing of its end"
         clock.move(record.lease / 1000)
         rerun = self._send(call)
-        self._check(verdicts.of_rerun(rerun, lost, self._view))
-        if "claimed" in rerun.told:
-            self._check(verdicts.of_replay(self._send(call), rerun, self._view))
+        self._add(verdicts.of_rerun(rerun, lost, self._view))
+        if "completed" in rerun.told:
+            self._add(*verdicts.of_answer(self._send(call), rerun, self._view))
 
 
 def _new_key() -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask_idempotent.testing.comparison import difference
+from flask_idempotent.testing.comparison import differences
 from flask_idempotent.testing.faults import Fault
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _of_released(answer: Answer) -> Fault:
     )
 
 
-def of_replay(answer: Answer, first: Answer, view: View) -> Fault | None:
-    """A retry got the first answer."""
+def of_retry(answer: Answer, first: Answer) -> Fault | None:
+    """A retry got a replay."""
     told = answer.told
     if "claimed" in told:
         return _of_second_run(told["claimed"], first.told["claimed"])
@@ -109,25 +109,37 @@ def of_replay(answer: Answer, first: Answer, view: View) -> Fault | None:
             "allow for retries, or stand below @idempotent.",
             answer.shown,
         )
+    return None
+
+
+def of_replay(answer: Answer, first: Answer, view: View) -> Iterator[Fault]:
+    """A replay is marked, and equal to the first answer."""
     if answer.response.headers.get(view.settings.replay_header) != "true":
-        return Fault(
+        yield Fault(
             f"a replay lacks the header {view.settings.replay_header}: true",
             "An after_request function or a decorator above @idempotent takes it off, or makes "
             "a response of its own. Let the header pass.",
         )
-    return difference(first.response, answer.response, view.settings)
+    yield from differences(first.response, answer.response, view.settings)
 
 
-def of_cookies(answer: Answer, first: Answer) -> Fault | None:
-    """A retry sets the cookies that the first answer set."""
+def of_cookies(answer: Answer, first: Answer, session_cookie: str) -> Fault | None:
+    """A retry sets the cookies that the first answer set, but for that of a flashed message.
+
+    :param session_cookie: the name of the session's cookie.
+    """
     lost = first.cookies - answer.cookies
+    written = first.written - {"_flashes"}
+    if not written:
+        lost.discard(session_cookie)
     if not lost:
         return None
+    entries = f" ({', '.join(sorted(written))})" if written and session_cookie in lost else ""
     return Fault(
         f"the first answer sets the cookie {', '.join(sorted(lost))}, and its replay does not",
         "A client that lost the first answer never gets it, nor what the view wrote to the "
-        "session. Keep that elsewhere, as in the database; or exempt a view that logs in or out. "
-        "Where it does no harm, as with flash(), cookies=False leaves this check out.",
+        f"session{entries}. Keep that elsewhere, as in the database; or exempt a view that logs "
+        "in or out. Where it does no harm, cookies=False leaves this check out.",
     )
 
 
@@ -143,32 +155,40 @@ def _of_second_run(claimed: dict[str, Any], first: dict[str, Any]) -> Fault:
     )
 
 
-def of_race(answers: Sequence[Answer], view: View) -> Fault | None:
+def of_race(answers: Sequence[Answer], view: View) -> Iterator[Fault]:
     """Of many requests at once one ran the view, and the others got its answer."""
     runs = [answer for answer in answers if "claimed" in answer.told]
     if len(runs) > 1:
-        return Fault(
+        yield Fault(
             f"{len(answers)} requests at once with one key ran the view {len(runs)} times",
             "scope= and key= must give equal requests the same value.",
         )
-    if not runs:
-        return _of_unclaimed(answers[0], view)
-    rest = [answer for answer in answers if answer is not runs[0]]
-    found = (_of_racer(answer, runs[0], view) for answer in rest)
-    return next(filter(None, found), None)
+    elif not runs:
+        yield _of_unclaimed(answers[0], view)
+    else:
+        for answer in answers:
+            if answer is not runs[0]:
+                yield from _of_racer(answer, runs[0], view)
 
 
-def _of_racer(answer: Answer, run: Answer, view: View) -> Fault | None:
-    rejected = answer.told.get("rejected", {})
+def _of_racer(answer: Answer, run: Answer, view: View) -> Iterator[Fault]:
+    rejected, settings = answer.told.get("rejected", {}), view.settings
     if rejected.get("problem") != "in-progress":
-        return of_replay(answer, run, view)
-    settings = view.settings
-    if settings.timeout == 0 or settings.max_waiters is not None:
-        return None  # They are not to wait.
-    return Fault(
-        f"a duplicate waited for {settings.timeout:g} s and got the problem 'in-progress'",
-        "The view takes longer than its timeout=. Allow more, or make the view faster.",
-    )
+        yield from of_answer(answer, run, view)
+    elif settings.timeout > 0 and settings.max_waiters is None:  # Else they are not to wait.
+        yield Fault(
+            f"a duplicate waited for {settings.timeout:g} s and got the problem 'in-progress'",
+            "The view takes longer than its timeout=. Allow more, or make the view faster.",
+        )
+
+
+def of_answer(answer: Answer, first: Answer, view: View) -> Iterator[Fault]:
+    """A retry got the first answer."""
+    fault = of_retry(answer, first)
+    if fault is not None:
+        yield fault
+    else:
+        yield from of_replay(answer, first, view)
 
 
 def of_reuse(answer: Answer, view: View) -> Fault | None:

@@ -11,13 +11,17 @@ from itertools import count
 from typing import Any
 
 import pytest
-from flask import Flask, Request, Response, redirect, request, session
+from cachelib import SimpleCache
+from flask import Flask, Request, Response, flash, redirect, request, session
 from flask.views import MethodView
+from flask_session import Session
 
 from flask_idempotent import Idempotent, current_claim, idempotent
 from flask_idempotent.state import state_of
 from flask_idempotent.testing import NotIdempotent, assert_idempotent
 from tests.testing.apps import app_with, bare, wide
+
+SERVER_SIDE = {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": SimpleCache()}
 
 
 def check(app: Flask, method: str = "POST", path: str = "/orders", **options: Any) -> Any:
@@ -108,6 +112,11 @@ class TestSafe:
         """With ``cookies=False`` a view may set cookies that its replay does not."""
         check(remembering(), cookies=False)
 
+    @pytest.mark.parametrize("config", [{}, SERVER_SIDE], ids=["cookie", "server-side"])
+    def test_flash(self, config: dict[str, Any]) -> None:
+        """A message that is flashed is lost with its answer, which does no harm."""
+        check(flashing(**config))
+
     def test_cookies_of_every_answer(self) -> None:
         """A cookie that each answer sets, a replay too, is no fault."""
         app = app_with()
@@ -151,8 +160,8 @@ def changing(name: str) -> Flask:
     @app.after_request
     def change(response: Response) -> Response:
         number = next(answers)
-        if name == "status":
-            response.status_code = 200 + number
+        if name == "status" and "Idempotent-Replayed" in response.headers:
+            response.status_code = 201
         elif name == "header":
             response.headers["X-Number"] = str(number)
         elif name == "body":
@@ -176,6 +185,50 @@ def remembering() -> Flask:
         return {"orders": session["orders"]}
 
     return app_with(view)
+
+
+def flashing(change: Callable[[], None] = lambda: None, **config: Any) -> Flask:
+    """An application that tells its visitor of the order on the next page."""
+
+    def view() -> str:
+        flash("Thank you.")
+        change()
+        return "ordered"
+
+    app = app_with(view)
+    app.config.update(config)
+    if "SESSION_TYPE" in config:
+        Session(app)
+    return app
+
+
+def add_to_session() -> None:
+    session["orders"] = 1
+
+
+def grow_in_session() -> None:
+    session["basket"].append("mug")
+    session.modified = True
+
+
+def faulty() -> Flask:
+    """An application with five faults, none of which hides another."""
+    app, runs, answers = bare(), count(), count()
+
+    @idempotent(fingerprint=False)
+    def view() -> Any:
+        session["orders"] = 1
+        return "ordered", 409 if next(runs) == 3 else 201
+
+    @app.after_request
+    def change(response: Response) -> Response:
+        number = next(answers)
+        response.headers["X-Number"] = str(number)
+        response.data += str(number).encode()
+        return response
+
+    app.add_url_rule("/orders", "orders", view, methods=["POST"])
+    return app
 
 
 def of_a_class() -> Flask:
@@ -447,6 +500,49 @@ class TestFaults:
         said = text.partition("The answer: ")[2].partition(" How to mend it:")[0]
         assert said.endswith(shown)
         assert len(said) <= 200
+
+    def test_all_at_once(self) -> None:
+        """All faults of a view are told in one round, each once, with how to mend it."""
+        with pytest.raises(NotIdempotent) as caught:
+            check(faulty())
+        text = re.sub(r"\s+", " ", str(caught.value))
+        assert text.startswith(
+            "POST /orders has 5 faults. The view: tests.testing.test_trials.faulty"
+        )
+        parts = re.split(r" \d\. ", text)[1:]
+        told = (
+            "The header X-Number is", "The body of the first answer has", "The first answer sets",
+            "A changed request with the same key", "Run again after its owner died",
+        )  # fmt: skip
+        assert [part.startswith(what) for part, what in zip(parts, told, strict=True)] == [True] * 5
+        assert all(part.count("How to mend it: ") == 1 for part in parts)
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_first_things_first(self, number: int) -> None:
+        """Where no retry got a replay, nothing else can be told of the view."""
+        app = faulty()
+        requests = count(1)
+        app.before_request(lambda: ("no", 429) if next(requests) == number else None)
+        with pytest.raises(NotIdempotent, match=r"429\s+TOO\s+MANY") as caught:
+            check(app)
+        assert str(caught.value).startswith("POST /orders: ")
+
+    @pytest.mark.parametrize(
+        ("change", "basket", "entries"),
+        [(add_to_session, [], "orders"), (grow_in_session, ["pen"], "basket")],
+    )
+    @pytest.mark.parametrize("config", [{}, SERVER_SIDE], ids=["cookie", "server-side"])
+    def test_flash_and_more(
+        self, change: Callable[[], None], basket: list[str], entries: str, config: dict[str, Any]
+    ) -> None:
+        """What else the view writes to the session is lost, and named; in place too."""
+        app = flashing(change, **config)
+        app.add_url_rule("/fill", "fill", lambda: session.update(basket=basket) or "")
+        client = app.test_client()
+        client.get("/fill")
+        app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+        with pytest.raises(NotIdempotent, match=rf"session\s+\({entries}\)"):
+            assert_idempotent(client, "POST", "/orders", racers=0, crash=False)
 
     def test_names_the_view(self) -> None:
         """The message names the function and its endpoint."""

@@ -3,6 +3,7 @@
 from flask_idempotent.decorator import idempotent
 from flask_idempotent.errors import (
     IdempotentError,
+    OutsideRequest,
     RecordUnreadable,
     SettingsError,
     StoreError,
@@ -15,6 +16,7 @@ from flask_idempotent.handler import current_claim
 __all__ = [
     "Idempotent",
     "IdempotentError",
+    "OutsideRequest",
     "RecordUnreadable",
     "SettingsError",
     "StoreError",

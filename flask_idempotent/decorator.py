@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 from weakref import WeakSet
 
-from flask import Flask, current_app, request_started
+from flask import Blueprint, Flask, current_app, request_started
 from flask.globals import request_ctx
 
-from flask_idempotent.errors import SettingsError
+from flask_idempotent.errors import OutsideRequest, SettingsError
+from flask_idempotent.extension import wrap_dispatching
 from flask_idempotent.handler import handle
 from flask_idempotent.keys import may_matter
-from flask_idempotent.marks import EXEMPT, layers_of, mark, own_overrides
+from flask_idempotent.marks import (
+    EXEMPT,
+    NO_OVERRIDES,
+    is_protecting,
+    layers_of,
+    mark,
+    mark_decorated,
+    mark_of,
+    methods_of,
+)
+from flask_idempotent.placement import check_blueprint, check_exempt, check_view
+from flask_idempotent.protection import forget_all, name_of
 from flask_idempotent.settings import Overrides, check_overrides
 from flask_idempotent.state import EXTENSION, state_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from flask.blueprints import BlueprintSetupState
 
 View = TypeVar("View", bound=Callable[..., Any])
+#: A view, a class of views or a blueprint.
+Exempt = TypeVar("Exempt", bound=Callable[..., Any] | Blueprint)
+AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 
 
 class _Decorator:
@@ -47,73 +64,99 @@ class _Decorator:
         :param lease: how long a claim outlives an owner that died: seconds or a timedelta.
         :raises SettingsError: on a wrong name, type or range.
         """
+        check_overrides(overrides)
         if view is None:
-            check_overrides(overrides)
-            return lambda function: _protect(function, overrides)
-        if not callable(view):
-            raise SettingsError(
-                f"@idempotent takes keywords, as in @idempotent(expire=240), not {view!r}"
-            )
+            return partial(_protect, overrides=overrides)
         return _protect(view, overrides)
 
-    def exempt(self, view: View) -> View:
-        """Leave a view alone that ``Idempotent(app)`` would protect.
+    def exempt(self, view: Exempt) -> Exempt:
+        """Leave a view, a class of views or a blueprint alone that would be protected.
 
-        It stands directly below ``@app.route``.
+        On a view it stands directly below ``@app.route``, on a ``MethodView`` above the class or
+        one of its methods; a blueprint is given to it. A decorator of a view that is nearer to it
+        wins: a decorated view in an exempt blueprint is protected.
+
+        :raises SettingsError: when it is given something else, or a decorated view.
         """
+        check_exempt(view)
         mark(view, EXEMPT)
+        forget_all()
         return view
+
+    def protect(self, blueprint: AnyBlueprint, **overrides: Unpack[Overrides]) -> AnyBlueprint:
+        """Protect every view of a blueprint, and of those nested in it.
+
+        The blueprint may be registered several times, and in several applications. The keywords
+        are those of ``@idempotent``; a view's own win over them, and they win over the extension's.
+
+        :returns: the blueprint.
+        :raises SettingsError: on a wrong name, type or range, when it is given something else than
+            a blueprint, or a blueprint that was registered or protected before.
+        """
+        check_overrides(overrides)
+        check_blueprint(blueprint, overrides)
+        if mark_of(blueprint) is None:
+            try:
+                blueprint.record(_protect_views)
+            except AssertionError:
+                raise SettingsError(_REGISTERED_BEFORE.format(blueprint.name)) from None
+            mark(blueprint, overrides)
+        return blueprint
 
 
 #: Where a request's environment says that a decorated function was called.
 _CALLED = "flask_idempotent.called"
-#: Where a decorated function has itself; what another decorator makes of it has that too.
-_ITSELF = "_idempotent_itself"
 
 
-def _protect(view: Callable[..., Any], overrides: dict[str, Any]) -> Callable[..., Any]:
+def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[..., Any]:
+    check_view(view)
     function = _as_function(view) if iscoroutinefunction(view) else view
+    # Some frameworks decorate a method anew for each request: what is known of the keywords stays.
+    overrides = overrides or NO_OVERRIDES
     name = id(overrides)
 
     # Every request comes by here, with a key or without: even a call counts.
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
-        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-        app, current = context.app, context.request
-        environ = current.environ
         try:
-            state = app.extensions[EXTENSION]
-            settings = state.resolved[name]
-        except KeyError:
-            state = state_of(app)
-            settings = state.settings(overrides)
-        rule = current.url_rule
-        routed = rule and app.view_functions.get(rule.endpoint)
+            context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
+            raise OutsideRequest(_NO_REQUEST.format(name_of(view))) from None
+        app, current = context.app, context.request
+        rule, method = current.url_rule, current.method
+        endpoint = rule and rule.endpoint
+        routed = app.view_functions.get(endpoint)
+        state = app.extensions.get(EXTENSION) or state_of(app)
+        call = state.protections.calls.get((name, endpoint, method))
+        if call is None or call.view is not routed:
+            call = state.protections.of_call(protected, overrides, endpoint, method)
+        settings = call.settings
         # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
         # to use.
-        raw = routed is protected or _is_nested(environ, routed)
-        if state.key_finders or may_matter(environ, settings):
+        raw = call.nested or routed is protected or _is_nested(current.environ, routed)
+        if settings is not None and (state.key_finders or may_matter(current.environ, settings)):
             answer = handle(state, settings, current, partial(function, *args, **kwargs))
         else:
             answer = function(*args, **kwargs)
-        if raw:
-            return answer
-        # Under the extension a view without a decorator of its own is the outermost call.
-        if state.app_wide and own_overrides(routed, current.method) is None:
-            return answer
         # Without a key too: else a decorator above, such as a schema that leaves out what a client
         # must not see, would get the view's value from requests without a key alone.
-        return app.make_response(answer)
+        return answer if raw else app.make_response(answer)
 
-    mark(protected, overrides)
-    setattr(protected, _ITSELF, protected)
-    _first_requests.expect(protected)
+    mark_decorated(protected, view, overrides)
+    if not request_ctx:
+        _first_requests.expect(view if isinstance(view, FunctionType) else protected)
     return protected
+
+
+def _protect_views(setup: BlueprintSetupState) -> None:
+    assert isinstance(setup.app, Flask)
+    state_of(setup.app)
+    wrap_dispatching(setup.app)
 
 
 def _is_nested(environ: WSGIEnvironment, routed: object) -> bool:
     # Flask has called a decorated function before this one, or somebody has.
-    nested = getattr(routed, _ITSELF, None) is routed or _CALLED in environ
+    nested = is_protecting(routed) or _CALLED in environ
     environ[_CALLED] = True
     return nested
 
@@ -133,25 +176,42 @@ class _FirstRequests:
         self._met: WeakSet[Flask] = WeakSet()
         self._left = 0
 
-    def expect(self, view: Callable[..., Any]) -> None:
-        self._unseen.add(view)
+    def expect(self, function: Callable[..., Any]) -> None:
+        self._unseen.add(function)
         self._left = self.PATIENCE
         request_started.connect(self.prepare)
 
     def prepare(self, app: Flask, **_: object) -> None:
         if app not in self._met:
-            self._met.add(app)
             state_of(app).prepare(app)
-            for view in app.view_functions.values():
-                self._unseen.difference_update(layers_of(view))
+            self._met.add(app)
+            self._unseen.difference_update(_functions(app))
+            self._left = self.PATIENCE
         self._left -= 1
         if not self._unseen or self._left <= 0:
             # Every request pays for a signal that has a receiver.
             request_started.disconnect(self.prepare)
 
 
+def _functions(app: Flask) -> Iterator[FunctionType]:
+    for view in app.view_functions.values():
+        for method in methods_of(view):
+            for layer in layers_of(view, method):
+                if isinstance(layer, FunctionType):
+                    yield layer
+
+
 _first_requests = _FirstRequests()
 
+
+_NO_REQUEST = (
+    "{} was called outside a request, where @idempotent can protect nothing: it looks for a key in "
+    "the request. A script or a task calls the function inside, its __wrapped__"
+)
+_REGISTERED_BEFORE = (
+    "idempotent.protect comes too late for the blueprint {!r}, which has been registered. Call it "
+    "before register_blueprint, where the blueprint is made"
+)
 
 #: The decorator; its members are documented at ``__call__`` and ``exempt``.
 idempotent: Final = _Decorator()

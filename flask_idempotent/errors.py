@@ -4,6 +4,7 @@ What a client of the application sees are the problems in ``problems.py``.
 
 * IdempotentError
     * SettingsError
+    * OutsideRequest
     * StoreError
         * StoreUnavailable
         * WriteRefused
@@ -19,6 +20,10 @@ class IdempotentError(Exception):
 
 class SettingsError(IdempotentError, ValueError):
     """A setting has a wrong name, type or range, or is used in the wrong place."""
+
+
+class OutsideRequest(IdempotentError, RuntimeError):
+    """A decorated function was called where no request is served that it could look at."""
 
 
 class StoreError(IdempotentError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeVar, Unpack
+from weakref import WeakSet
 
 from flask import Blueprint, Flask, Request, request, request_started
 from markupsafe import Markup
@@ -12,7 +13,6 @@ from markupsafe import Markup
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.handler import handle
 from flask_idempotent.keys import may_matter
-from flask_idempotent.marks import own_overrides
 from flask_idempotent.settings import (
     OPTIONS,
     REDIS_URL,
@@ -62,8 +62,9 @@ class Idempotent:
         :param store: this application's store, in the place of the extension's.
         :raises SettingsError: on a wrong setting, or a second call for one application.
         """
-        if EXTENSION in app.extensions:
-            raise SettingsError(f"Idempotent is already set up on the application {app.name!r}")
+        if not isinstance(app, Flask):
+            raise SettingsError(_NO_APPLICATION.format(app))
+        self._make_way(app)
         for option in OPTIONS:
             name = option.fallback or option.config
             if name in _CONFIG_OF_THE_ORIGINAL and option.name_in(app.config) not in app.config:
@@ -81,7 +82,20 @@ class Idempotent:
             idempotent_hidden_input=self.make_idempotent_input,
         )
         app.register_blueprint(Blueprint("flask_idempotent", __name__, template_folder="templates"))
-        _wrap_dispatching(app, state)
+        wrap_dispatching(app)
+
+    def _make_way(self, app: Flask) -> None:
+        former = app.extensions.get(EXTENSION)
+        if former is None:
+            return
+        if former.app_wide:
+            raise SettingsError(f"Idempotent is already set up on the application {app.name!r}")
+        # Made for a protected blueprint, or because somebody asked for a setting.
+        if not former.discard():
+            raise SettingsError(
+                f"Idempotent(app) comes too late for the application {app.name!r}: decorated views "
+                "have served requests. Call it, or init_app, while the application is set up."
+            )
 
     def key_finder(self, function: KeyFinder) -> KeyFinder:
         """Register a function that finds the key where the request's usual places have none.
@@ -94,12 +108,12 @@ class Idempotent:
 
     def scope(self, function: Scope) -> Scope:
         """Register the function that says who a request's key belongs to."""
-        self._hooks.overrides["scope"] = function
+        self._hooks.override("scope", function)
         return function
 
     def fingerprint(self, function: Fingerprint) -> Fingerprint:
         """Register the function that says what makes two requests the same."""
-        self._hooks.overrides["fingerprint"] = function
+        self._hooks.override("fingerprint", function)
         return function
 
     def generate_idempotent_key(self) -> str:
@@ -125,25 +139,43 @@ class Idempotent:
         raise SettingsError(_NO_SERIALIZERS)
 
 
-def _wrap_dispatching(app: Flask, state: State) -> None:
+_wrapped: WeakSet[Flask] = WeakSet()
+
+
+def wrap_dispatching(app: Flask) -> None:
+    """Let the application's dispatching protect the views that no decorator protects."""
+    if app in _wrapped:
+        return
+    _wrapped.add(app)
     dispatch = app.dispatch_request
 
     def dispatch_once(*args: Any) -> Any:
         current = request._get_current_object()  # type: ignore[attr-defined]
-        settings = state.settings()
-        if not (state.key_finders or may_matter(current.environ, settings)):
+        rule = current.url_rule
+        if rule is None:
             return dispatch(*args)
+        state = app.extensions[EXTENSION]
+        protections = state.protections
+        # Every request comes by here, so even a call counts: 0.1 us of 40.
+        found = protections.known.get((rule.endpoint, current.method))
+        if found is None:
+            found = protections.of(rule.endpoint, current.method)
+        if not (state.key_finders or may_matter(current.environ, found.settings)):
+            return dispatch(*args)
+        found = protections.of(rule.endpoint, current.method)
         # A routing error, an automatic answer to OPTIONS and a decorated or exempt view see to
         # themselves.
-        if current.routing_exception is not None or (rule := current.url_rule) is None:
+        if not found.dispatched or current.routing_exception is not None:
             return dispatch(*args)
-        if own_overrides(app.view_functions[rule.endpoint], current.method) is not None:
-            return dispatch(*args)
-        return handle(state, settings, current, partial(dispatch, *args))
+        return handle(state, found.settings, current, partial(dispatch, *args))
 
     app.dispatch_request = dispatch_once  # type: ignore[method-assign]
 
 
+_NO_APPLICATION = (
+    "Idempotent protects a Flask application, not {!r}. For a blueprint there is "
+    "idempotent.protect(blueprint), for a view @idempotent."
+)
 _NO_SERIALIZERS = (
     "response_serializer and response_unserializer are gone: responses are stored as msgpack, "
     "never pickled. Remove the call; no replacement is needed"

@@ -1,37 +1,115 @@
-"""Marks: what a view says of itself, for whoever wraps or lists the application's views."""
+"""Marks: what views, classes of views and blueprints say of themselves.
+
+A mark is the keywords of the decorator, or ``EXEMPT``. What follows from the marks along a route is
+for ``protection`` to say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MappingProxyType
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, Final
 
-_MARK: Final = "_idempotent"
-#: What an exempt view is marked with, where a decorated one has its keywords.
+#: The mark of what is exempt.
 EXEMPT: Final[Mapping[str, Any]] = MappingProxyType({"exempt": True})
+#: The mark of a decorated view without keywords.
+NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
+
+_MARK: Final = "_idempotent"
+#: Where a decorated function has itself; what another decorator makes of it has that too.
+_ITSELF: Final = "_idempotent_itself"
+#: Where a function that was decorated has its own identity; ``functools.wraps`` copies it to
+#: functions that have another.
+_WAS_DECORATED: Final = "_idempotent_was_decorated"
 
 
-def mark(view: Callable[..., Any], overrides: Mapping[str, Any]) -> None:
-    """Mark a view with its decorator's keywords, or as ``EXEMPT``."""
-    setattr(view, _MARK, overrides)
+def mark(target: object, overrides: Mapping[str, Any]) -> None:
+    """Mark a view, a class or a blueprint with keywords, or as ``EXEMPT``.
 
-
-def own_overrides(view: object, method: str) -> Mapping[str, Any] | None:
-    """The keywords of a view that is decorated, ``EXEMPT``, or None for one that is neither.
-
-    :param method: the request's; of a class-based view one method may be decorated.
+    :raises AttributeError: when it takes no attributes.
     """
-    found: Mapping[str, Any] | None = getattr(view, _MARK, None)
-    if found is None and (of_class := getattr(view, "view_class", None)) is not None:
-        found = getattr(getattr(of_class, method.lower(), None), _MARK, None)
+    setattr(target, _MARK, overrides)
+
+
+def mark_of(target: object) -> Mapping[str, Any] | None:
+    """The mark of a view, a class or a blueprint.
+
+    What another decorator makes of a marked view has its mark too, if it uses ``functools.wraps``.
+    """
+    found: Mapping[str, Any] | None = getattr(target, _MARK, None)
     return found
 
 
-def layers_of(view: object) -> Iterator[FunctionType]:
-    """A view, what its decorators wrap, and for a class-based one the same of its methods."""
-    while isinstance(view, FunctionType):
-        yield view
-        of_class = getattr(view, "view_class", None)
-        for method in getattr(of_class, "methods", None) or ():
-            yield from layers_of(getattr(of_class, method.lower(), None))
-        view = getattr(view, "__wrapped__", None)
+def mark_decorated(
+    protected: Callable[..., Any], view: object, overrides: Mapping[str, Any]
+) -> None:
+    """Mark what the decorator made of a view, and the view as one that was decorated."""
+    mark(protected, overrides)
+    setattr(protected, _ITSELF, protected)
+    if isinstance(view, FunctionType):
+        with suppress(AttributeError):
+            setattr(view, _WAS_DECORATED, id(view))
+
+
+def is_protecting(layer: object) -> bool:
+    """Say whether the decorator made this function; another decorator around it does not count."""
+    return getattr(layer, _ITSELF, None) is layer
+
+
+def was_decorated(layer: object) -> bool:
+    """Say whether the decorator was given this function."""
+    return getattr(layer, _WAS_DECORATED, None) == id(layer)
+
+
+def methods_of(view: object) -> Collection[str]:
+    """The methods that a class-based view has functions for; of another view just ``""``."""
+    return getattr(getattr(view, "view_class", None), "methods", None) or ("",)
+
+
+def layers_of(view: object, method: str, *, load: bool = False) -> Iterator[object]:
+    """A view and all that it wraps, from the outside in.
+
+    Of a class-based view these are also the class, its ``dispatch_request`` and the function of a
+    method. ``functools.wraps``, ``functools.partial``, bound methods and the ``LazyView`` of
+    Flask's documentation are looked through.
+
+    :param method: the request's, or one of ``methods_of``.
+    :param load: whether to import a lazy view that no request has reached yet.
+    """
+    of_class = None
+    for layer in _unwrapped(view, load):
+        yield layer
+        of_class = of_class or getattr(layer, "view_class", None)
+    if of_class is not None:
+        yield of_class
+        for name in ("dispatch_request", method.lower()):
+            yield from _unwrapped(getattr(of_class, name, None), load)
+
+
+def _unwrapped(layer: object, load: bool) -> Iterator[object]:
+    while layer is not None:
+        yield layer
+        layer = _inner(layer, load)
+
+
+def _inner(layer: object, load: bool) -> object:
+    if isinstance(layer, partial):
+        return layer.func
+    if isinstance(layer, MethodType):
+        return layer.__func__
+    if isinstance(layer, FunctionType) or not hasattr(type(layer), "view"):
+        return getattr(layer, "__wrapped__", None)
+    # To ask a lazy view for it imports it; a view that was imported is among its own attributes.
+    return getattr(layer, "view", None) if load else vars(layer).get("view")
+
+
+def marks_of(view: object, method: str) -> list[Mapping[str, Any]]:
+    """The marks of a view, each once, the nearest to the function that answers first."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for layer in layers_of(view, method, load=True):
+        overrides = mark_of(layer)
+        if overrides is not None:
+            found[id(overrides)] = overrides
+    return list(reversed(found.values()))

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_idempotent import problems
-from flask_idempotent.marks import EXEMPT, own_overrides
+from flask_idempotent.protection import routes_of
 from flask_idempotent.settings import Settings
-from flask_idempotent.state import NO_OVERRIDES, State, state_of
+from flask_idempotent.state import state_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -123,25 +123,9 @@ class Protected(NamedTuple):
 
 def protected_routes(app: Flask) -> Iterator[Protected]:
     """Name the protected routes; one appears twice where its methods have settings of their own."""
-    state = state_of(app)
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        # The methods of a class-based view may have keywords of their own.
-        groups: dict[int, tuple[Settings, list[str]]] = {}
-        for method in sorted(rule.methods or ()):
-            settings = protection(state, app.view_functions[rule.endpoint], method)
-            if settings is not None:
-                groups.setdefault(id(settings), (settings, []))[1].append(method)
-        for settings, methods in groups.values():
-            yield Protected(rule, settings, tuple(methods))
-
-
-def protection(state: State, view: object, method: str) -> Settings | None:
-    """Find the settings that protect a view, or None where nothing does."""
-    overrides = own_overrides(view, method)
-    if overrides is EXEMPT or (overrides is None and not state.app_wide):
-        return None
-    settings = state.settings(NO_OVERRIDES if overrides is None else overrides)
-    return settings if settings.tracks(method) else None
+    for rule, methods, protection in routes_of(app, state_of(app).protections):
+        if protection.claims:
+            yield Protected(rule, protection.settings, methods)
 
 
 def _route(rule: Rule, settings: Settings, methods: tuple[str, ...]) -> Route:

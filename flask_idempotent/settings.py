@@ -28,6 +28,8 @@ ScopeLike = str | bytes | int | UUID
 
 #: Methods that are never tracked: they have no effect that must not be repeated (RFC 9110, 9.2.1).
 UNTRACKED_METHODS = frozenset({"HEAD", "OPTIONS", "TRACE"})
+#: Methods without an effect that must not be repeated (RFC 9110, 9.2.1).
+SAFE_METHODS = UNTRACKED_METHODS | {"GET"}
 #: One century, which Redis still counts exactly in milliseconds.
 _LONGEST = 100 * 365 * 24 * 3600
 

@@ -6,15 +6,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from flask import request, request_started
 
 from flask_idempotent.bodies import watch
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.marks import EXEMPT, own_overrides
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.placement import check_places
 from flask_idempotent.processes import ProcessBound, notice_changes
+from flask_idempotent.protection import Protections, forget_all
 from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.urls import adopt_store, open_store
@@ -24,16 +25,31 @@ if TYPE_CHECKING:
 
 EXTENSION = "idempotent"
 
-#: The keywords of a view without any.
-NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
-
 
 @dataclass(slots=True)
 class Hooks:
-    """The functions that an application gave to the extension's decorators."""
+    """The functions that an application gave to the extension's decorators.
+
+    :param served: an application of the extension that has had its first request.
+    """
 
     key_finders: list[Callable[[Request], KeyLike | None]] = field(default_factory=list)
     overrides: dict[str, Any] = field(default_factory=dict)
+    served: str = ""
+
+    def override(self, name: str, function: Callable[..., Any]) -> None:
+        """Take a function for a setting.
+
+        :raises SettingsError: once requests were served with another.
+        """
+        if self.served and self.overrides.get(name) is not function:
+            raise SettingsError(
+                f"a {name} function is registered too late: the application {self.served!r} has "
+                "served its first request, and a retry of that would no longer find its record. "
+                "Register it while the application is set up."
+            )
+        self.overrides[name] = function
+        forget_all()
 
 
 class State(ProcessBound):
@@ -59,20 +75,23 @@ class State(ProcessBound):
         self.app_wide = app_wide
         self.hooks = hooks or Hooks()
         self.key_finders = self.hooks.key_finders
-        self._overrides = overrides or {}
+        extension = (self.hooks.overrides, overrides or {})
+        self.protections = Protections(app, extension, app_wide=app_wide)
         self._given = store
         self._engine: Engine | None = None
         self._prepared = False
-        #: The settings of views by the identity of their keywords, which live as long.
-        self.resolved: dict[int, Settings] = {}
-        self._views: list[Mapping[str, Any]] = []
         super().__init__()
 
     def reset(self) -> None:
         self._making = threading.Lock()
 
     def prepare(self, app: Flask, **_: object) -> None:
-        """Note, from the first request on, what is read of a body before the view's turn comes."""
+        """Note, from the first request on, what is read of a body before the view's turn comes.
+
+        :raises SettingsError: when a view was decorated above its route; at every request then.
+        """
+        check_places(app)
+        self.hooks.served = app.name
         # Not for this sender alone: blinker would go on looking for receivers at every request.
         request_started.disconnect(self.prepare)
         # From now on Flask takes no more such functions; most applications have none.
@@ -82,28 +101,26 @@ class State(ProcessBound):
         preprocess = app.preprocess_request
 
         def preprocess_watched(*args: Any) -> Any:
-            if self._protects(request):
+            if self._claims(request):
                 watch(request.environ)
             return preprocess(*args)
 
         app.preprocess_request = preprocess_watched  # type: ignore[method-assign]
 
-    def _protects(self, request: Request) -> bool:
-        own = own_overrides(self.app.view_functions.get(request.endpoint or ""), request.method)
-        return self.app_wide if own is None else own is not EXEMPT
+    def _claims(self, request: Request) -> bool:
+        rule = request.url_rule
+        return rule is not None and self.protections.of(rule.endpoint, request.method).claims
 
-    def settings(self, view: Mapping[str, Any] = NO_OVERRIDES) -> Settings:
-        """The settings of a view, resolved at its first use.
+    def settings(self) -> Settings:
+        """The settings of a view without marks."""
+        return self.protections.settings()
 
-        :param view: keywords of the view's decorator.
-        """
-        found = self.resolved.get(id(view))
-        if found is None:
-            layers = (view, self.hooks.overrides, self._overrides)
-            found = resolve(self.app.config, *layers)
-            self._views.append(view)
-            self.resolved[id(view)] = found
-        return found
+    def discard(self) -> bool:
+        """Make way for the extension's state, unless requests were served with this one."""
+        if self._prepared or self._engine is not None:
+            return False
+        request_started.disconnect(self.prepare)
+        return True
 
     @property
     def engine(self) -> Engine:

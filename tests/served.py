@@ -84,7 +84,7 @@ notes: redis.Redis = redis.Redis.from_url(REDIS_URL)
 adrift = Flask("adrift")
 # Nothing ever listens there.
 adrift.config["REDIS_URL"] = "redis://127.0.0.1:1"
-adrift.add_url_rule("/", "view", idempotent(str), methods=["POST"])
+adrift.add_url_rule("/", "view", idempotent(lambda: ""), methods=["POST"])
 mounted = DispatcherMiddleware(answers.wsgi_app, {"/adrift": adrift})
 answers.wsgi_app = mounted  # type: ignore[method-assign]
 

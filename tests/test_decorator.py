@@ -75,18 +75,6 @@ class TestIdempotent:
         with pytest.raises(SettingsError, match=r"takes keywords, as in .*, not 240"):
             idempotent(240)  # type: ignore[call-overload]
 
-    def test_outside_a_request(self, app: Flask) -> None:
-        """A decorated view is called in a request, as anything that looks at one."""
-
-        @idempotent
-        def view() -> str:
-            return "ran"
-
-        with pytest.raises(RuntimeError, match="request context"):
-            view()
-        with app.app_context(), pytest.raises(RuntimeError, match="request context"):
-            view()
-
     def test_one_view_in_two_apps(self, make_app: MakeApp) -> None:
         """A view of a module that two applications use has a record in each."""
         runs = count(1)

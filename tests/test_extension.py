@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from flask import Flask, Request, current_app
+from flask import Flask, Request, current_app, render_template_string
 
 from flask_idempotent import Idempotent, SettingsError, current_claim, idempotent
 from flask_idempotent.state import EXTENSION, state_of
@@ -49,6 +49,23 @@ class TestInitApp:
         extension = Idempotent(app)
         with pytest.raises(SettingsError, match="already set up on the application 'tests'"):
             (extension if again else Idempotent()).init_app(app)
+
+    def test_after_somebody_asked(self, make_app: MakeApp) -> None:
+        """A decorated application that nobody has served yet may get the extension."""
+        app = make_app(wide=False)
+        add_view(app)
+        former = state_of(app)
+        Idempotent(app, expire=60)
+        assert state_of(app) is not former
+        assert [post(app).text for _ in "12"] == ["run 1", "run 1"]
+
+    def test_too_late(self, make_app: MakeApp) -> None:
+        """After the first request to a decorated view it is too late."""
+        app = make_app(wide=False)
+        app.add_url_rule("/", "view", idempotent(lambda: "ran"), methods=["POST"])
+        post(app)
+        with pytest.raises(SettingsError, match="too late for the application 'tests'"):
+            Idempotent(app)
 
     def test_keeps_no_application(self, make_app: MakeApp) -> None:
         """State lives in the application, not on the extension."""
@@ -305,6 +322,49 @@ class TestHooks:
         app = make_app(fingerprint=False)
         add_view(app)
         assert [post(app, data=body).text for body in ("a", "b")] == ["run 1"] * 2
+
+    @pytest.mark.parametrize("hook", ["scope", "fingerprint", "key_finder"])
+    def test_settings_were_looked_at_before(self, make_app: MakeApp, hook: str) -> None:
+        """A hook counts though somebody has asked for the settings before it was registered."""
+        app = make_app(wide=False)
+        extension = Idempotent(app)
+        add_view(app)
+        with app.test_request_context("/", method="POST"):
+            render_template_string("{{ idempotent_input() }}")
+        assert state_of(app).protections.of("view", "POST").settings.scope is None
+        getattr(extension, hook)(lambda request: request.headers["X-Own"])
+        key = None if hook == "key_finder" else "key-one"
+        answers = [post(app, key, headers={"X-Own": own}).text for own in ("a", "b", "a")]
+        expected = {"scope": ["run 1", "run 2", "run 1"], "key_finder": ["run 1", "run 2", "run 1"]}
+        assert [answers[0], answers[2]] == ["run 1", "run 1"]
+        assert answers == expected.get(hook, answers)
+        assert hook != "fingerprint" or "key-reused" in answers[1]
+
+    @pytest.mark.parametrize("hook", ["scope", "fingerprint"])
+    def test_too_late(self, make_app: MakeApp, hook: str) -> None:
+        """After the first request of one of its applications a hook is refused."""
+        extension = Idempotent()
+        register = getattr(extension, hook)
+
+        def early(request: Request) -> str:
+            return request.headers["X-Own"]
+
+        register(early)
+        for name in ("one", "two"):
+            extension.init_app(app := make_app(wide=False, name=name))
+        post(app, None)
+        assert register(early) is early
+        with pytest.raises(SettingsError, match=rf"{hook} function .* 'two' has served its first"):
+            register(lambda request: "late")
+
+    def test_key_finder_late(self, make_app: MakeApp) -> None:
+        """A key finder counts from the moment that it is registered."""
+        app = make_app(wide=False)
+        extension = Idempotent(app)
+        add_view(app)
+        assert [post(app, None).text for _ in "12"] == ["run 1", "run 2"]
+        extension.key_finder(lambda request: "found")
+        assert [post(app, None).text for _ in "12"] == ["run 3", "run 3"]
 
     def test_view_wins(self, make_app: MakeApp) -> None:
         """A keyword of the view wins over the extension's hook."""

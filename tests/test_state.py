@@ -10,8 +10,8 @@ import pytest
 from flask import Flask, request_started
 from flask import request as flask_request
 
-from flask_idempotent import SettingsError, decorator, idempotent
-from flask_idempotent.state import EXTENSION, Hooks, State, state_of
+from flask_idempotent import decorator, idempotent
+from flask_idempotent.state import EXTENSION, State, state_of
 from flask_idempotent.stores.memory import MemoryStore
 from tests.conftest import MakeApp
 
@@ -19,42 +19,6 @@ from tests.conftest import MakeApp
 @pytest.fixture
 def app(make_app: MakeApp) -> Flask:
     return make_app(wide=False)
-
-
-class TestSettings:
-    def test_layers(self, app: Flask) -> None:
-        """The view's keywords win over hooks, hooks over the extension's keywords, these over
-        the config."""
-
-        def hook(request: object) -> str:
-            return "hook"
-
-        app.config.update(IDEMPOTENT_TIMEOUT=1, IDEMPOTENT_EXPIRE=2, IDEMPOTENT_LEASE=3)
-        hooks = Hooks(overrides={"scope": hook})
-        state = State(app, {"expire": 20, "lease": 30, "scope": lambda request: "x"}, hooks)
-        settings = state.settings({"lease": 300})
-        assert (settings.timeout, settings.expire, settings.lease) == (1.0, 20.0, 300.0)
-        assert settings.scope is hook
-
-    def test_resolved_once(self, app: Flask) -> None:
-        """The settings of a view are resolved at its first use and stay."""
-        state, view = State(app), {"timeout": 5}
-        first = state.settings(view)
-        app.config["IDEMPOTENT_EXPIRE"] = 7
-        assert state.settings(view) is first
-        assert state.settings({"timeout": 5}).expire == 7.0
-
-    def test_views_are_told_apart(self, app: Flask) -> None:
-        """Keywords that are dropped leave no settings to others that come to their place."""
-        state = State(app)
-        for timeout in range(100):
-            assert state.settings({"timeout": timeout}).timeout == timeout
-
-    def test_wrong_config_is_named(self, app: Flask) -> None:
-        """A decorated view alone tells of a wrong config at its first request."""
-        app.config["IDEMPOTENT_LEASE"] = "long"
-        with pytest.raises(SettingsError, match="IDEMPOTENT_LEASE"):
-            State(app).settings({})
 
 
 class TestEngine:

@@ -22,7 +22,6 @@ from werkzeug.exceptions import HTTPException
 from flask_idempotent._lines import printable
 from flask_idempotent.cli.group import this_app
 from flask_idempotent.keys import UnusableKey, parse_header, storage_key
-from flask_idempotent.policy import protection
 from flask_idempotent.scopes import scope_of_caller
 from flask_idempotent.settings import Settings
 from flask_idempotent.state import state_of
@@ -135,12 +134,12 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
         raise click.BadParameter(
             f"{asked} leads to no view: {refusal.name}.", param_hint="--path"
         ) from None
-    found = protection(state, app.view_functions[rule.endpoint], method)
-    if found is None:
+    found = state.protections.of(rule.endpoint, method)
+    if not found.claims:
         raise click.BadParameter(
             f"{asked} is not protected: its requests have no records.", param_hint="--path"
         )
-    return found
+    return found.settings
 
 
 def _caller(

@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flask_idempotent.doctor.findings import Finding, note, ok, warning
+from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
-from flask_idempotent.marks import own_overrides
+from flask_idempotent.marks import is_protecting, layers_of
+from flask_idempotent.placement import misplaced
 from flask_idempotent.policy import Protected
+from flask_idempotent.protection import Kind, routes_of
+from flask_idempotent.settings import SAFE_METHODS
+from flask_idempotent.state import state_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -25,6 +29,7 @@ _GUARD = re.compile(
 
 def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
     """Check the views of an application."""
+    yield from places(app)
     if not routes:
         yield warning(
             "routes",
@@ -32,9 +37,35 @@ def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
             "Decorate views with @idempotent, or call Idempotent(app).",
         )
         return
+    yield from unprotected(app)
     yield from required(routes)
     yield from scopes(app, routes)
     yield from order(app, routes)
+    yield from caches(app, routes)
+
+
+def places(app: Flask) -> Iterator[Finding]:
+    """Decorators that protect nothing."""
+    for view in misplaced(app):
+        yield error("place", view.text, view.mend)
+
+
+def unprotected(app: Flask) -> Iterator[Finding]:
+    """Which routes have an effect and are not protected, without a word that this is meant."""
+    found = [
+        f"{'/'.join(methods)} {rule.rule}"
+        for rule, every, protection in routes_of(app, state_of(app).protections)
+        if (methods := sorted(set(every) - SAFE_METHODS))
+        and not protection.claims
+        and protection.kind is not Kind.EXEMPT
+    ]
+    if found:
+        yield note(
+            "unprotected",
+            "A key changes nothing for these routes: what is sent to them twice runs twice. "
+            + listed(found),
+            "Protect those that must not run twice, and say of the others that they are exempt.",
+        )
 
 
 def required(routes: Routes) -> Iterator[Finding]:
@@ -90,27 +121,40 @@ def order(app: Flask, routes: Routes) -> Iterator[Finding]:
         yield ok("order", "No decorator that lets callers in was found behind the check.")
 
 
-def _guards_behind(app: Flask, route: Protected, method: str) -> Iterator[str]:
-    layers = list(_layers(app.view_functions[route.rule.endpoint], method))
-    # Outer decorators carry the mark of the inner ones: the last that has it is the check. An
-    # application-wide check stands above them all.
-    marked = [
-        place for place, layer in enumerate(layers) if own_overrides(layer, method) is not None
+def caches(app: Flask, routes: Routes) -> Iterator[Finding]:
+    """Whether a cache stands before the check of the key."""
+    wrong = [
+        named(route)
+        for route in routes
+        if any(_is_cached(app, route, method) for method in route.methods)
     ]
-    for layer in layers[marked[-1] + 1 if marked else 0 :]:
+    if wrong:
+        yield error(
+            "cache",
+            "A decorator that caches stands above @idempotent: what it holds is the answer to "
+            f"other requests too, whatever their key, payload and caller. {listed(wrong)}",
+            "Take the cache off these routes, or put it below @idempotent.",
+        )
+
+
+def _is_cached(app: Flask, route: Protected, method: str) -> bool:
+    layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
+    checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
+    # functools has the first of the names on what it makes, Flask-Caching the second.
+    return any(
+        hasattr(layer, "cache_clear") or hasattr(layer, "uncached")
+        for layer in layers[: checks[0] if checks else 0]
+    )
+
+
+def _guards_behind(app: Flask, route: Protected, method: str) -> Iterator[str]:
+    layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
+    # An application-wide check stands above them all.
+    checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
+    for layer in layers[checks[-1] + 1 if checks else 0 :]:
         decorator = _decorator(layer)
         if _GUARD.fullmatch(decorator):
             yield decorator
-
-
-def _layers(view: object, method: str) -> Iterator[object]:
-    # Behind the decorators of a class stand those of its method.
-    of_class = getattr(getattr(view, "view_class", None), method.lower(), None)
-    for outermost in (view, of_class):
-        layer: object = outermost
-        while layer is not None:
-            yield layer
-            layer = getattr(layer, "__wrapped__", None)
 
 
 def _decorator(layer: object) -> str:

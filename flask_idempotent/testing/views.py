@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from flask_idempotent.marks import EXEMPT, own_overrides
+from flask_idempotent.protection import Kind, Protection, name_of
 from flask_idempotent.settings import UNTRACKED_METHODS, Settings
-from flask_idempotent.state import NO_OVERRIDES, State, state_of
+from flask_idempotent.state import state_of
 from flask_idempotent.testing.faults import Fault
 
 if TYPE_CHECKING:
@@ -42,17 +42,9 @@ def view_of(app: Flask, call: Call, method: str) -> View:
         rule, _ = adapter.match(return_rule=True)
     except HTTPException as error:
         return View("", state.settings(), _unrouted(error, method))
-    view = app.view_functions[rule.endpoint]
-    own = own_overrides(view, method)
-    settings = state.settings(NO_OVERRIDES if own is None or own is EXEMPT else own)
-    fault = _unprotected(state, view, own, settings, method)
-    return View(f"{_name(view)}, endpoint {rule.endpoint!r}", settings, fault)
-
-
-def _name(view: Any) -> str:
-    view = getattr(view, "view_class", view)
-    # A functools.partial has no name.
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
+    found = state.protections.of(rule.endpoint, method)
+    name = f"{name_of(found.view)}, endpoint {rule.endpoint!r}"
+    return View(name, found.settings, _unprotected(found, method))
 
 
 def _unrouted(error: HTTPException, method: str) -> Fault:
@@ -73,26 +65,25 @@ def _how_to_protect(view: Any) -> str:
     return "Put @idempotent on the view, below @app.route and below what checks who is asking"
 
 
-def _unprotected(
-    state: State, view: Any, own: Any, settings: Settings, method: str
-) -> Fault | None:
-    if own is EXEMPT:
+def _unprotected(found: Protection, method: str) -> Fault | None:
+    if found.kind is Kind.EXEMPT:
         return Fault(
             "the view is exempt, so every retry runs it again",
-            "Take @idempotent.exempt off the view.",
+            f"Take idempotent.exempt off the {found.source}.",
         )
-    if own is None and not state.app_wide:
+    if found.kind is Kind.UNPROTECTED:
         return Fault(
             "the view is not protected, so every retry runs it again",
-            f"{_how_to_protect(view)}; or protect the whole application with Idempotent(app).",
+            f"{_how_to_protect(found.view)}; or protect the whole application with "
+            "Idempotent(app).",
         )
     if method in UNTRACKED_METHODS:
         return Fault(
             f"{method} is never tracked, as it has no effect that must not be repeated",
             "Send a method that changes something.",
         )
-    if not settings.tracks(method):
-        tracked = ", ".join(sorted(settings.methods or ()))
+    if not found.claims:
+        tracked = ", ".join(sorted(found.settings.methods or ()))
         return Fault(
             f"the method is not tracked, only {tracked}, so every retry runs the view again",
             f"Add {method} to methods= or IDEMPOTENT_METHODS.",

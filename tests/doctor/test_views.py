@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -39,6 +40,13 @@ def timed(view: View) -> View:
     return measured
 
 
+def cached(view: View) -> View:
+    """Mark what it makes as Flask-Caching does."""
+    wrapper = timed(view)
+    wrapper.uncached = view  # type: ignore[attr-defined]
+    return wrapper
+
+
 def plain() -> str:
     return ""
 
@@ -49,6 +57,59 @@ def examined(app: Flask) -> dict[str, Finding]:
 
 def add(app: Flask, path: str, view: View) -> None:
     app.add_url_rule(path, view_func=view, endpoint=path, methods=["POST"])
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("wide", [True, False])
+    def test_above_the_route(self, make_app: MakeApp, wide: bool) -> None:
+        """A decorator above its route is an error that names the view and the route."""
+        app = make_app(wide=wide)
+
+        def create_order() -> str:
+            return ""
+
+        add(app, "/orders", create_order)
+        idempotent(create_order)
+        found = examined(app)["place"]
+        assert found.level == "error"
+        assert "create_order (POST /orders)" in found.text
+        assert "Put @idempotent below @app.post" in found.mend
+
+
+class TestUnprotected:
+    def test_are_named(self, make_app: MakeApp) -> None:
+        """Routes that have an effect are named, but not those that say that this is meant."""
+        app = make_app(wide=False)
+        add(app, "/safe", idempotent(plain))
+        add(app, "/exempt", idempotent.exempt(lambda: ""))
+        app.add_url_rule("/read", view_func=plain, endpoint="read")
+        assert "unprotected" not in examined(app)
+        add(app, "/forgotten", timed(lambda: ""))
+        add(app, "/other", idempotent(methods=["PUT"])(plain))
+        found = examined(app)["unprotected"]
+        assert found.level == "note"
+        assert "It is so for POST /forgotten, POST /other." in found.text
+
+    def test_below_the_extension(self, make_app: MakeApp) -> None:
+        """Below the extension these are the routes whose methods are not tracked."""
+        app = make_app(methods=["POST"])
+        add(app, "/", plain)
+        assert "unprotected" not in examined(app)
+        app.add_url_rule("/put", view_func=plain, endpoint="put", methods=["PUT"])
+        assert "PUT /put" in examined(app)["unprotected"].text
+
+
+class TestCaches:
+    @pytest.mark.parametrize("cache", [functools.cache, cached], ids=["functools", "Flask-Caching"])
+    def test_above_the_check(self, make_app: MakeApp, cache: Callable[[View], View]) -> None:
+        """What a cache holds is everybody's answer, so it must not stand above the check."""
+        app = make_app()
+        add(app, "/above", timed(cache(idempotent(plain))))
+        add(app, "/below", idempotent(cache(plain)))
+        add(app, "/wide", cache(lambda: ""))
+        found = examined(app)["cache"]
+        assert found.level == "error"
+        assert "It is so for POST /above." in found.text
 
 
 class TestRoutes:
@@ -92,7 +153,7 @@ class TestOrder:
             idempotent(login_required(plain)),
             idempotent(timed(roles_required("admin")(plain))),
             timed(idempotent(login_required(plain))),
-            login_required(plain),
+            login_required(lambda: ""),
         ],
         ids=["login", "between", "around", "app-wide"],
     )
@@ -116,7 +177,7 @@ class TestOrder:
             login_required(idempotent(plain)),
             login_required(idempotent(timed(plain))),
             roles_required("admin")(timed(idempotent(plain))),
-            idempotent.exempt(login_required(plain)),
+            idempotent.exempt(login_required(lambda: "")),
         ],
         ids=["login", "with-others", "around-others", "exempt"],
     )
@@ -168,7 +229,7 @@ def test_guards_are_known_by_name(name: str, guards: bool) -> None:
 def test_diagnose(make_app: MakeApp, tmp_path: Any) -> None:
     """Every check has its say."""
     app = make_app()
-    add(app, "/", plain)
+    add(app, "/", lambda: "")
     found = diagnose(app, {"WEB_CONCURRENCY": "2"}, tmp_path)
     assert [(f.check, f.level.value) for f in found] == [
         ("store", "error"), ("gunicorn", "warning"), ("required", "note"), ("scope", "note"),

@@ -320,7 +320,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
         remembering, {}, "the first answer sets the cookie session, and its replay does not",
         "cookies=False leaves this check out",
     ),
-    "exempt": (exempt, {}, "the view is exempt", "Take @idempotent.exempt off"),
+    "exempt": (exempt, {}, "the view is exempt", "Take idempotent.exempt off the view."),
     "untracked": (
         lambda: app_with(methods=("PUT", "PATCH")), {},
         "the method is not tracked, only PATCH, PUT", "Add POST to methods=",

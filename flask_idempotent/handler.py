@@ -38,6 +38,7 @@ from flask_idempotent.responses import (
 )
 from flask_idempotent.scopes import scope_of
 from flask_idempotent.sessions import was_accessed
+from flask_idempotent.templating import keep_out_of_caches
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -272,7 +273,8 @@ class _Keyed:
         if isinstance(rv, HTTPException):
             # Flask would run it as an application, whose answer looks like a stream.
             rv = rv.get_response(self._request.environ)
-        return self._app.make_response(rv)
+        # Now, so that a replay of the page asks for it too.
+        return keep_out_of_caches(self._request.environ, self._app.make_response(rv))
 
     def _replay(self, outcome: Replay) -> Response:
         completed = outcome.completed

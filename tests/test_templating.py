@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, Response, make_response, render_template_string
 from markupsafe import Markup
+from wtforms import Form
 
 from flask_idempotent import Idempotent, idempotent
+from flask_idempotent.forms import IdempotentForm
 from flask_idempotent.keys import parse_bare
 from flask_idempotent.templating import field_name, hidden_input, new_key
+from tests.conftest import MakeApp
+from tests.web import post
 
 MACRO = '{% from "idempotent/macros.html" import idempotent_input %}{{ idempotent_input() }}'
 MACRO_WITH = MACRO.replace("input %}", "input with context %}")
+
+
+class OrderForm(IdempotentForm, Form):
+    """A form with a key."""
 
 
 class Inputs(HTMLParser):
@@ -115,3 +124,83 @@ class TestTemplates:
         with make().test_request_context():
             page = Inputs(render_template_string("{{ idempotent_input() }}" * 2))
         assert len({field["value"] for field in page.fields}) == 2
+
+
+class TestCaches:
+    """A page with a key is kept by no cache."""
+
+    @pytest.fixture(params=["app-wide", "decorated"])
+    def app(self, request: pytest.FixtureRequest, make_app: MakeApp) -> Flask:
+        """Its pages have a key, in a template or in a form, or none."""
+        wide = request.param == "app-wide"
+        app = make_app(wide=wide)
+        protect = (lambda view: view) if wide else idempotent
+
+        @app.route("/form", methods=["GET", "POST"])
+        @protect
+        def form() -> str:
+            return str(OrderForm().idempotent_key())
+
+        @app.get("/script")
+        def script() -> str:
+            return f"send({new_key()!r})"
+
+        @app.route("/own", methods=["GET", "POST"])
+        @protect
+        def own() -> Response:
+            response = make_response(str(OrderForm().idempotent_key()))
+            response.cache_control.max_age = 60
+            return response
+
+        @app.route("/none", methods=["GET", "POST"])
+        @protect
+        def none() -> str:
+            OrderForm()
+            return "no form"
+
+        @app.get("/fails")
+        def fails() -> str:
+            raise ValueError("no order")
+
+        @app.errorhandler(ValueError)
+        def again(_: ValueError) -> str:
+            return str(OrderForm().idempotent_key())
+
+        return app
+
+    @pytest.mark.parametrize("path", ["/form", "/script", "/fails"])
+    def test_page_with_a_key(self, app: Flask, path: str) -> None:
+        """It asks not to be kept, and does not touch the session."""
+        page = app.test_client().get(path)
+        assert page.headers.getlist("Cache-Control") == ["private, no-store"]
+        assert not {"Vary", "Set-Cookie"} & set(page.headers)
+
+    @pytest.mark.parametrize(("path", "header"), [("/own", "max-age=60"), ("/none", None)])
+    def test_other_pages(self, app: Flask, path: str, header: str | None) -> None:
+        """A view's own word counts, and a page without a key is left alone."""
+        client = app.test_client()
+        assert client.get("/form").headers["Cache-Control"]
+        assert client.get(path).headers.get("Cache-Control") == header
+
+    @pytest.mark.parametrize(
+        ("path", "header"),
+        [("/form", "private, no-store"), ("/own", "max-age=60"), ("/none", None)],
+    )
+    def test_replay(self, app: Flask, path: str, header: str | None) -> None:
+        """A replay asks for what the first response asked for."""
+        answers = [post(app, "k", path) for _ in "12"]
+        assert answers[1].headers["Idempotent-Replayed"] == "true"
+        assert [answer.headers.get("Cache-Control") for answer in answers] == [header, header]
+
+    def test_functions_of_templates(self, make_app: MakeApp) -> None:
+        """Both functions and the macro count, however often a page has them."""
+        app = make_app()
+        app.add_url_rule("/<path:page>", view_func=lambda page: render_template_string(page))
+        for template in ("{{ idempotent_input() }}" * 2, "{{ idempotent_key() }}", MACRO):
+            page = app.test_client().get(f"/{quote(template)}")
+            assert page.headers.getlist("Cache-Control") == ["private, no-store"], template
+
+    def test_outside_a_request(self, make_app: MakeApp) -> None:
+        """A key that is made elsewhere, such as for a mail, is a key all the same."""
+        with make_app().app_context():
+            assert len(render_template_string("{{ idempotent_key() }}")) == 32

@@ -201,7 +201,9 @@ class _Keyed:
         self._name = storage_key(settings.prefix, namespace, self._scope, self._key)
         host = self._app.url_map.host_matching or self._app.subdomain_matching
         digest = fingerprint(self._request, body, settings, host=host)
-        return Order(self._name, self._key, digest, settings.terms)
+        current = self._request
+        endpoint = current.endpoint or ""
+        return Order(self._name, self._key, digest, settings.terms, current.method, endpoint)
 
     def _run_claimed(self, claim: Claim) -> Response:
         engine = self._state.engine

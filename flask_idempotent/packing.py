@@ -6,6 +6,7 @@ Text that is no Unicode, as headers and keys may hold it, is packed as it is.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, Final
 
 import msgpack
@@ -39,12 +40,17 @@ def unpack(octets: bytes) -> Any:
     return msgpack.unpackb(octets, unicode_errors=_AS_IT_IS)
 
 
-def unpack_first(octets: bytes) -> Any:
-    """Read the first item of an array whose end is not there.
+def unpack_first(octets: bytes, count: int) -> list[Any]:
+    """Read the first items of an array whose end may be missing.
 
-    :raises DAMAGE: when it is no array or ends too soon.
+    :param count: how many items at most; what is cut off before is left out.
+    :raises DAMAGE: when it is not an array, or not one item is whole.
     """
     unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS)
     unpacker.feed(octets)
     unpacker.read_array_header()
-    return unpacker.unpack()
+    items = [unpacker.unpack()]
+    with suppress(msgpack.OutOfData):
+        while len(items) < count:
+            items.append(unpacker.unpack())
+    return items

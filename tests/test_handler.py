@@ -895,7 +895,7 @@ class TestOnCrash:
     @pytest.fixture
     def store(self) -> MemoryStore:
         class Deaf(MemoryStore):
-            def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+            def release(self, key: str, owner: bytes, **lives: int) -> bool:
                 return True
 
         return Deaf(Clock())

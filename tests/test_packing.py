@@ -78,11 +78,12 @@ class TestUnpack:
 
 class TestUnpackFirst:
     def test_cut_off(self) -> None:
-        """The first item is read though the array breaks off behind it."""
-        assert unpack_first(pack([201, "x" * 100])[:10]) == 201
+        """The first items are read though the array breaks off behind them."""
+        octets = pack(["a", 201, "x" * 100])[:10]
+        assert [unpack_first(octets, count) for count in (1, 2, 3)] == [["a"], *[["a", 201]] * 2]
 
     @pytest.mark.parametrize("octets", [b"", b"\x92", b"\x01", msgpack.packb("text")[:2]])
     def test_damage(self, octets: bytes) -> None:
         """What is no array, or ends too soon, raises one of the errors that are promised."""
         with pytest.raises(DAMAGE):
-            unpack_first(octets)
+            unpack_first(octets, 1)

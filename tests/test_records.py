@@ -21,6 +21,7 @@ from flask_idempotent.records import (
     Completed,
     InProgress,
     Record,
+    Released,
     abridge,
     decode,
     decode_ends,
@@ -28,8 +29,13 @@ from flask_idempotent.records import (
 )
 
 OWNER, FINGERPRINT = b"o" * OWNER_SIZE, b"f" * FINGERPRINT_SIZE
-RUNNING = InProgress(OWNER, FINGERPRINT, 2, 210_000, "web-1", 4711, 1.5)
-ANSWERED = Completed(OWNER, FINGERPRINT, 3, 201, (("A", "1"), ("A", "2")), b"\x00body\xff", 2.5)
+ORIGIN = ("web-1", 4711, 1.5, "POST", "orders")
+RUNNING = InProgress(OWNER, FINGERPRINT, 3, 210_000, *ORIGIN, 2)
+RELEASED = Released(OWNER, FINGERPRINT, 3, *ORIGIN, 2)
+ANSWERED = Completed(
+    OWNER, FINGERPRINT, 3, 201, (("A", "1"), ("A", "2")), b"\x00body\xff", 2.5,
+    method="POST", endpoint="orders", operation=b"m" * 16,
+)  # fmt: skip
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TIMES = st.floats(allow_nan=False)
@@ -48,6 +54,21 @@ RUNNING_RECORDS = st.builds(
     TEXT,
     st.integers(0, 2**31),
     TIMES,
+    TEXT,
+    TEXT,
+    ATTEMPTS,
+)
+RELEASED_RECORDS = st.builds(
+    Released,
+    OWNERS,
+    FINGERPRINTS,
+    ATTEMPTS,
+    TEXT,
+    st.integers(0, 2**31),
+    TIMES,
+    TEXT,
+    TEXT,
+    ATTEMPTS,
 )
 COMPLETED_RECORDS = st.builds(
     Completed,
@@ -59,8 +80,11 @@ COMPLETED_RECORDS = st.builds(
     st.none() | st.binary(max_size=100) | st.sampled_from([b"{}" * 500, b"\0" * 10_000]),
     TIMES,
     st.booleans(),
+    TEXT,
+    TEXT,
+    st.just(b"") | OWNERS,
 )
-RECORDS = RUNNING_RECORDS | COMPLETED_RECORDS
+RECORDS = RUNNING_RECORDS | COMPLETED_RECORDS | RELEASED_RECORDS
 
 
 def header(
@@ -71,7 +95,7 @@ def header(
     offer: int = 0,
 ) -> bytes:
     packed = struct.pack(">BcQII", version, state, grace, attempt, offer)
-    return packed + OWNER + FINGERPRINT
+    return packed + OWNER + FINGERPRINT + struct.pack(">I", attempt)
 
 
 def read(data: bytes) -> Record | None:
@@ -83,9 +107,9 @@ def read(data: bytes) -> Record | None:
 
 
 class TestRoundTrip:
-    @given(RUNNING_RECORDS)
-    def test_in_progress(self, record: InProgress) -> None:
-        """A record in progress is read as it was written."""
+    @given(RUNNING_RECORDS | RELEASED_RECORDS)
+    def test_in_progress(self, record: InProgress | Released) -> None:
+        """A record in progress, and a released one, is read as it was written."""
         assert decode(encode(record)) == record
 
     @given(COMPLETED_RECORDS)
@@ -124,36 +148,41 @@ class TestLayout:
     def test_header(self) -> None:
         """The header lies where the Lua scripts read it."""
         data = encode(RUNNING, offer=9)
-        assert HEADER_SIZE == 50
+        assert HEADER_SIZE == 54
         assert data[0] == 1
         assert data[1:2] == b"p"
         assert struct.unpack(">Q", data[2:10]) == (210_000,)
-        assert struct.unpack(">II", data[10:18]) == (2, 9)
+        assert struct.unpack(">II", data[10:18]) == (3, 9)
         assert data[18:34] == OWNER
         assert data[34:50] == FINGERPRINT
-        assert msgpack.unpackb(data[50:]) == ["web-1", 4711, 1.5]
+        assert struct.unpack(">I", data[50:54]) == (2,)
+        assert msgpack.unpackb(data[54:]) == ["POST", "orders", "web-1", 4711, 1.5]
 
     def test_completed(self) -> None:
         """A completed record has its own state, no grace and the response behind the header."""
         data = encode(ANSWERED)
         assert data[1:2] == b"c"
         assert data[2:10] == bytes(8)
-        assert msgpack.unpackb(data[50:]) == [201, ["A", "1", "A", "2"], b"\x00body\xff", 2.5]
+        assert msgpack.unpackb(data[54:]) == [
+            201, "POST", "orders", ["A", "1", "A", "2"], b"\x00body\xff", b"m" * 16, 2.5,
+        ]  # fmt: skip
 
-    def test_header_alone(self) -> None:
-        """The header of a record in progress is a record, as a claim's reply carries it."""
-        record = decode(encode(RUNNING)[:HEADER_SIZE])
-        assert record == InProgress(OWNER, FINGERPRINT, 2, 210_000)
+    def test_released(self) -> None:
+        """A released record is one in progress in another state, without a grace."""
+        running, released = encode(RUNNING), encode(RELEASED)
+        assert released[:10] == b"\x01r" + bytes(8)
+        assert released[10:] == running[10:]
 
     def test_version_1_stays_readable(self) -> None:
         """A record of layout 1, written down here, is read for ever."""
-        data = bytes.fromhex("01 70 0000000000033450 00000002 00000000")
-        data += OWNER + FINGERPRINT
-        data += b"\x93\xa5web-1\xcd\x12\x67\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
+        data = bytes.fromhex("01 70 0000000000033450 00000003 00000000")
+        data += OWNER + FINGERPRINT + bytes.fromhex("00000002")
+        data += b"\x95\xa4POST\xa6orders\xa5web-1"
+        data += b"\xcd\x12\x67\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
         assert decode(data) == RUNNING
 
 
-def ends(data: bytes) -> InProgress | Answered:
+def ends(data: bytes) -> InProgress | Released | Answered:
     return decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:])
 
 
@@ -187,7 +216,7 @@ class TestCompression:
     )
     def test_unreadable(self, kept: object) -> None:
         """An unknown codec and damaged octets are told as unreadable."""
-        payload = msgpack.packb([201, [], kept, 2.5])
+        payload = msgpack.packb([201, "POST", "orders", [], kept, b"", 2.5])
         with pytest.raises(RecordUnreadable):
             decode(header() + payload)
 
@@ -246,7 +275,7 @@ class TestUnreadable:
             pytest.param(b"", id="nothing"),
             pytest.param(header()[:-1], id="half-a-header"),
             pytest.param(header(), id="completed-without-payload"),
-            pytest.param(header(state=b"p", offer=51) + b"\xc0\xc0", id="origin-cut-by-offer"),
+            pytest.param(header(state=b"p", offer=55) + b"\xc0\xc0", id="origin-cut-by-offer"),
         ],
     )
     def test_damaged_header(self, data: bytes) -> None:
@@ -257,22 +286,25 @@ class TestUnreadable:
     @pytest.mark.parametrize(
         "payload",
         [
-            pytest.param([200, [], b""], id="too-few"),
-            pytest.param([200, [], b"", 1.0, 1], id="too-many"),
-            pytest.param(["", [], b"", 1.0], id="status-empty"),
-            pytest.param(["OK", [], b"", 1.0], id="status-without-number"),
-            pytest.param(["٢٠٠ OK", [], b"", 1.0], id="status-of-other-digits"),
-            pytest.param([True, [], b"", 1.0], id="status-bool"),
-            pytest.param([200.0, [], b"", 1.0], id="status-float"),
-            pytest.param([200, ["A"], b"", 1.0], id="odd-headers"),
-            pytest.param([200, ["A", b"b"], b"", 1.0], id="header-octets"),
-            pytest.param([200, {}, b"", 1.0], id="headers-map"),
-            pytest.param([200, None, b"", 1.0], id="headers-nil"),
-            pytest.param([200, [], "text", 1.0], id="body-text"),
-            pytest.param([200, [], [], 1.0], id="body-list"),
-            pytest.param([200, [], b"", 1], id="time-integer"),
-            pytest.param({"a": 1, "b": 2, "c": 3, "d": 4}, id="map"),
-            pytest.param("four", id="text"),
+            pytest.param([200, "POST", "orders", [], b"", b""], id="too-few"),
+            pytest.param([200, "POST", "orders", [], b"", b"", 1.0, 1], id="too-many"),
+            pytest.param(["", "POST", "orders", [], b"", b"", 1.0], id="status-empty"),
+            pytest.param(["OK", "POST", "orders", [], b"", b"", 1.0], id="status-without-number"),
+            pytest.param(["٢٠٠ OK", "POST", "orders", [], b"", b"", 1.0], id="status-odd-digits"),
+            pytest.param([True, "POST", "orders", [], b"", b"", 1.0], id="status-bool"),
+            pytest.param([200.0, "POST", "orders", [], b"", b"", 1.0], id="status-float"),
+            pytest.param([200, "POST", "orders", ["A"], b"", b"", 1.0], id="odd-headers"),
+            pytest.param([200, "POST", "orders", ["A", b"b"], b"", b"", 1.0], id="header-octets"),
+            pytest.param([200, "POST", "orders", {}, b"", b"", 1.0], id="headers-map"),
+            pytest.param([200, "POST", "orders", None, b"", b"", 1.0], id="headers-nil"),
+            pytest.param([200, "POST", "orders", [], "text", b"", 1.0], id="body-text"),
+            pytest.param([200, "POST", "orders", [], [], b"", 1.0], id="body-list"),
+            pytest.param([200, "POST", "orders", [], b"", b"", 1], id="time-integer"),
+            pytest.param([200, b"POST", "orders", [], b"", b"", 1.0], id="method-octets"),
+            pytest.param([200, "POST", None, [], b"", b"", 1.0], id="endpoint-nil"),
+            pytest.param([200, "POST", "orders", [], b"", "", 1.0], id="operation-text"),
+            pytest.param(dict.fromkeys("abcdefg"), id="map"),
+            pytest.param("seven", id="text"),
             pytest.param(5, id="number"),
             pytest.param(None, id="nil"),
         ],
@@ -285,17 +317,20 @@ class TestUnreadable:
     @pytest.mark.parametrize(
         "payload",
         [
-            pytest.param(["host", 1], id="too-few"),
-            pytest.param([b"host", 1, 1.0], id="host-octets"),
-            pytest.param(["host", "1", 1.0], id="pid-text"),
-            pytest.param(["host", 1, 1], id="started-integer"),
-            pytest.param("abc", id="text"),
+            pytest.param(["POST", "orders", "host", 1], id="too-few"),
+            pytest.param([b"POST", "orders", "host", 1, 1.0], id="method-octets"),
+            pytest.param(["POST", None, "host", 1, 1.0], id="endpoint-nil"),
+            pytest.param(["POST", "orders", b"host", 1, 1.0], id="host-octets"),
+            pytest.param(["POST", "orders", "host", "1", 1.0], id="pid-text"),
+            pytest.param(["POST", "orders", "host", 1, 1], id="started-integer"),
+            pytest.param("abcde", id="text"),
         ],
     )
-    def test_wrong_origin(self, payload: object) -> None:
-        """A record in progress with another payload is an error."""
+    @pytest.mark.parametrize("state", [b"p", b"r"])
+    def test_wrong_origin(self, state: bytes, payload: object) -> None:
+        """A record in progress, or a released one, with another payload is an error."""
         with pytest.raises(RecordUnreadable, match="record is damaged"):
-            decode(header(state=b"p") + msgpack.packb(payload))
+            decode(header(state=state) + msgpack.packb(payload))
 
     def test_bytes_behind(self) -> None:
         """Bytes behind a record are damage."""
@@ -328,7 +363,7 @@ class TestUnreadable:
         again = read(data)
         assert again is None or isinstance(again, Record)
 
-    @given(st.sampled_from([b"p", b"c"]), st.binary(max_size=100))
+    @given(st.sampled_from([b"p", b"c", b"r"]), st.binary(max_size=100))
     def test_random_payload(self, state: bytes, payload: bytes) -> None:
         """Random bytes behind a sound header are unreadable or a record, and no other error."""
         again = read(header(state=state) + payload)

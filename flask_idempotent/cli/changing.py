@@ -22,7 +22,6 @@ from flask_idempotent.cli.group import (
 from flask_idempotent.cli.looking import look
 from flask_idempotent.cli.naming import Named, names_a_record
 from flask_idempotent.records import InProgress
-from flask_idempotent.settings import milliseconds
 from flask_idempotent.stores.base import Sight, Store
 
 
@@ -68,8 +67,13 @@ def _owner(sight: Sight) -> str:
 def _released(store: Store, sight: Sight, named: Named) -> bool:
     if isinstance(sight.record, InProgress):
         # Only what was seen: another owner's claim stays. A late owner's response is kept.
-        expire = milliseconds(named.expire)
-        return store.release(sight.key, sight.record.owner, expire=expire)
+        terms = named.terms
+        return store.release(
+            sight.key,
+            sight.record.owner,
+            expire=terms.expire_ms,
+            tombstone_ttl_ms=terms.lifetime_ms,
+        )
     return store.delete([sight.key]) > 0
 
 

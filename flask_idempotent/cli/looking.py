@@ -13,7 +13,7 @@ from flask_idempotent.cli import words
 from flask_idempotent.cli.group import Refused, as_json, progress, this_app, this_prefix, this_store
 from flask_idempotent.cli.naming import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.records import Answered, Completed, InProgress
+from flask_idempotent.records import Answered, Completed, InProgress, Released
 from flask_idempotent.stores.base import Sight, Store
 from flask_idempotent.tallies import hit_rate, tallies_of
 
@@ -59,7 +59,10 @@ def _record(sight: Sight) -> Iterator[tuple[str, str]]:
         return
     yield "State", f"{words.state(sight)}, attempt {record.attempt}"
     age = words.span(words.age(sight) or 0)
-    if isinstance(record, InProgress):
+    if isinstance(record, Released):
+        yield "Last owner", words.owner(record)
+        yield "Began", f"{age} ago"
+    elif isinstance(record, InProgress):
         yield "Owner", words.owner(record)
         yield "Began", f"{age} ago"
         yield "Lease", words.lease(sight) + (_LAPSED if sight.lapsed else "")
@@ -122,7 +125,7 @@ def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
 def _row(sight: Sight) -> tuple[str, ...]:
     record, age = sight.record, words.age(sight)
     who = "-"
-    if isinstance(record, InProgress):
+    if isinstance(record, InProgress | Released):
         who = words.owner(record)
     elif record is not None:
         who = f"status {record.code}"
@@ -152,9 +155,8 @@ def stats(as_json: bool) -> None:
 
 
 def _counted(sights: Iterable[Sight]) -> dict[str, Any]:
-    names = ("records", "octets", "in_progress", "lapsed", "waited_for", "completed", "unreadable")
-    found: dict[str, Any] = dict.fromkeys(names, 0)
-    found |= {"oldest_in_progress": None, "oldest_completed": None}
+    found: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
+    found |= {"oldest_in_progress": None, "oldest_completed": None, "oldest_released": None}
     for sight in sights:
         state = words.state(sight).replace(" ", "_")
         found["records"] += 1
@@ -186,6 +188,7 @@ def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  lapsed", str(found["lapsed"])
     yield "  waited for", str(found["waited_for"])
     yield "Completed", aged("completed")
+    yield "Released", aged("released")
     yield "Unreadable", str(found["unreadable"])
     if found["requests"] is None:
         yield "Hit rate", _NOT_COUNTED
@@ -200,6 +203,10 @@ def _outcomes(requests: Mapping[str, int]) -> str:
     return ", ".join([f"{sum(requests.values())} counted", *listed])
 
 
+_COUNTS = (
+    "records", "octets", "in_progress", "lapsed", "waited_for", "completed", "released",
+    "unreadable",
+)  # fmt: skip
 _COLUMNS = ("RECORD", "STATE", "AGE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER")
 _NOT_COUNTED = (
     "not known here: instrument the application for Prometheus, and set PROMETHEUS_MULTIPROC_DIR "

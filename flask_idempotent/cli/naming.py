@@ -23,7 +23,7 @@ from flask_idempotent._lines import printable
 from flask_idempotent.cli.group import this_app
 from flask_idempotent.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.scopes import scope_of_caller
-from flask_idempotent.settings import Settings
+from flask_idempotent.settings import Settings, Terms
 from flask_idempotent.state import state_of
 
 
@@ -33,12 +33,12 @@ class Named:
 
     :param storage_key: its name.
     :param missing: what to say when there is none.
-    :param expire: seconds that its view keeps responses.
+    :param terms: the settings of its view that the engine keeps to.
     """
 
     storage_key: str
     missing: str
-    expire: float
+    terms: Terms
 
 
 _OPTIONS = (
@@ -100,7 +100,7 @@ def _by_name(settings: Settings, name: str) -> Named:
             "Put it in single quotes.",
             param_hint="KEY",
         )
-    return Named(name, f"There is no record {name}.", settings.expire)
+    return Named(name, f"There is no record {name}.", settings.terms)
 
 
 def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Named:
@@ -115,7 +115,7 @@ def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Nam
     if caller is None:
         missing += _WHOSE_DEFAULT if settings.scope is None else _WHOSE_CUSTOM
     name = storage_key(settings.prefix, settings.namespace or app.name, caller, key)
-    return Named(name, missing, settings.expire)
+    return Named(name, missing, settings.terms)
 
 
 def _settings(app: Flask, path: str | None, method: str) -> Settings:

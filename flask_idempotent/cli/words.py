@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flask_idempotent._lines import escaped, printable
-from flask_idempotent.records import Answered, InProgress
+from flask_idempotent.records import Answered, InProgress, Released
 from flask_idempotent.stores.base import Sight
 
 _LONGEST = 1000 * 365.25 * 86400
@@ -106,19 +106,23 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def state(sight: Sight) -> str:
-    """The state of a record: in progress, completed, or unreadable."""
+    """The state of a record: in progress, completed, released, or unreadable."""
     match sight.record:
         case InProgress():
             return "in progress"
         case Answered():
             return "completed"
+        case Released():
+            return "released"
     return "unreadable"
 
 
 def age(sight: Sight) -> float | None:
     """Seconds since the run began or answered; None where nobody can know."""
     match sight.record:
-        case InProgress(started=since) | Answered(time=since):
+        case InProgress(started=since) | Released(started=since):
+            return max(0.0, time.time() - since)
+        case Answered(time=since):
             return max(0.0, time.time() - since)
     return None
 
@@ -128,8 +132,8 @@ def is_older(sight: Sight, seconds: float | None) -> bool:
     return seconds is None or (age(sight) or 0) > seconds
 
 
-def owner(record: InProgress) -> str:
-    """Who runs the view."""
+def owner(record: InProgress | Released) -> str:
+    """Who runs the view, or ran it."""
     return f"{record.host}, process {record.pid}"
 
 
@@ -153,7 +157,7 @@ def waiters(sight: Sight) -> str:
 
 def as_dict(sight: Sight) -> dict[str, Any]:
     """A record for programs: times in seconds, null where something does not apply."""
-    running = sight.record if isinstance(sight.record, InProgress) else None
+    running = sight.record if isinstance(sight.record, InProgress | Released) else None
     answered = sight.record if isinstance(sight.record, Answered) else None
     return {
         "storage_key": sight.key,

@@ -210,7 +210,7 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
         store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
         with store.listen(key, _HEARD_WITHIN) as bell:
             # Of a response its own process is told without a message.
-            store.release(key, record.owner, expire=_PROBE_LIFE)
+            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
             heard = bell.heard(_HEARD_WITHIN)
         store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
         store.complete(key, answer, expire=_PROBE_LIFE)
@@ -241,7 +241,7 @@ def watching(store: Store, prefix: str) -> Iterator[Finding]:
     try:
         with store.events(prefix) as hear:
             store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
-            store.release(key, record.owner, expire=_PROBE_LIFE)
+            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
             until = time.monotonic() + _HEARD_WITHIN
             heard = False
             while not heard and (left := until - time.monotonic()) > 0:

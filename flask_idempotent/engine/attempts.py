@@ -49,18 +49,19 @@ class Attempt:
 
         :param quick: whether another look follows where the key is another's.
         """
-        grace = self._order.terms.grace_ms
+        order = self._order
         while True:
             record = InProgress(
-                self._owner, self._order.fingerprint, 1, grace, _HOST, os.getpid(), time.time()
-            )
+                self._owner, order.fingerprint, 1, order.terms.grace_ms,
+                _HOST, os.getpid(), time.time(), order.method, order.endpoint,
+            )  # fmt: skip
             sent = time.monotonic()
             reply = self._ask(record, quick)
             if not isinstance(reply, Claimed):
                 return self._judge(reply)
             if reply.attempt > 1:
-                record = record._replace(attempt=reply.attempt)
-            claim = Claim(self._order, record, sent)
+                record = record._replace(attempt=reply.attempt, first_attempt=reply.first_attempt)
+            claim = Claim(order, record, sent)
             if self._still_holds(claim):
                 self._engine.keep(claim)
                 self._uncertain = False

@@ -19,12 +19,16 @@ class Order(NamedTuple):
     :param client_key: the client's own key, for signals and logs.
     :param fingerprint: digest of the request.
     :param terms: the settings of its view.
+    :param method: the request's method.
+    :param endpoint: the endpoint of its route, for people who look at the record.
     """
 
     key: str
     client_key: str
     fingerprint: bytes
     terms: Terms
+    method: str = ""
+    endpoint: str = ""
 
 
 @dataclass(eq=False, slots=True)

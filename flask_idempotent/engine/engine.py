@@ -189,7 +189,10 @@ class Engine(ProcessBound):
         )
 
     def _give_back(self, order: Order, owner: bytes) -> None:
-        self.store.release(order.key, owner, expire=order.terms.expire_ms)
+        terms = order.terms
+        self.store.release(
+            order.key, owner, expire=terms.expire_ms, tombstone_ttl_ms=terms.lifetime_ms
+        )
 
     def forget(self, order: Order, owner: bytes) -> None:
         """Release, in the background, a claim that the store may have noted without our knowing."""
@@ -216,7 +219,7 @@ def _answer(
     compress = limit is not None and body is not None and len(body) >= limit
     return Completed(
         record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),
-        compress,
+        compress, record.method, record.endpoint,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flask_idempotent.records import Answered, Completed, InProgress, Record
+from flask_idempotent.records import Answered, Completed, InProgress, Record, Released
 from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.events import Hear
 
@@ -21,10 +21,14 @@ from flask_idempotent.stores.events import Hear
 class Claimed(NamedTuple):
     """The key is ours.
 
-    :param attempt: 1 on a first run, higher after a take-over.
+    :param attempt: 1 on a first run, higher after an earlier one.
+    :param first_attempt: see the record in progress.
+    :param dead: after a take-over the record of the owner that died, where the store tells.
     """
 
     attempt: int
+    first_attempt: int = 1
+    dead: InProgress | None = None
 
 
 class Busy(NamedTuple):
@@ -49,7 +53,7 @@ class Completion(enum.Enum):
     STORED = 1
     #: Another run is in progress; if it gives up, this response is stored.
     OFFERED = 2
-    #: Another's response stands, or the key belongs to another request by now.
+    #: Another's response stands, or the key belongs to another request by now, or did meanwhile.
     REFUSED = 3
 
 
@@ -81,7 +85,7 @@ class Sight:
     """
 
     key: str
-    record: InProgress | Answered | None
+    record: InProgress | Released | Answered | None
     life: int
     octets: int
     lease: int | None = None
@@ -105,7 +109,8 @@ class Store(ABC):
     ) -> Reply:
         """Claim a key, or tell what is known of it.
 
-        The same owner's token may claim again: its lease begins anew.
+        The same owner's token may claim again: its lease begins anew. A released key is free, and
+        its attempt number goes on.
 
         :param expire: how long the record is kept; its lease is shorter by the record's grace.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
@@ -128,13 +133,20 @@ class Store(ABC):
 
     @abstractmethod
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
-        """Store a response and wake the waiters, unless another owns the key."""
+        """Store a response and wake the waiters, unless another owns the key.
+
+        A released key takes the response of a run that was late, if it belongs to the same request.
+        """
 
     @abstractmethod
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
         """Give a claim up and wake the waiters; a late owner's response takes its place.
 
+        Where there was an attempt before, its owner may still run: the record becomes a released
+        one.
+
         :param expire: how long that response is kept.
+        :param tombstone_ttl_ms: how long the released record is kept.
         :returns: whether there was a claim of this owner.
         """
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from flask_idempotent.processes import ProcessBound
 from flask_idempotent.records import (
     FINGERPRINT_SIZE,
+    Answered,
     Completed,
     InProgress,
     Record,
+    Released,
     abridge,
     encode,
 )
@@ -91,11 +93,12 @@ class MemoryStore(ProcessBound, Store):
 
     def _tell(self, key: str, kind: Kind, record: Record | None = None, woken: int = 0) -> None:
         told = None if record is None else abridge(record)
+        by = answer = None
         if isinstance(told, InProgress):
-            told = told._replace(fingerprint=bytes(FINGERPRINT_SIZE))
-            self._audience.tell(Event(key, kind, by=told, woken=woken))
-        else:
-            self._audience.tell(Event(key, kind, answer=told, woken=woken))
+            by = told._replace(fingerprint=bytes(FINGERPRINT_SIZE))
+        elif isinstance(told, Answered):
+            answer = told._replace(method="", endpoint="")
+        self._audience.tell(Event(key, kind, by, answer, woken))
 
     def claim(
         self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
@@ -103,13 +106,15 @@ class MemoryStore(ProcessBound, Store):
         with self._lock:
             entry = self._live(key)
             if entry is None:
-                return self._run(key, record._replace(attempt=1), expire)
+                return self._run(key, record._replace(attempt=1, first_attempt=1), expire)
             old = entry.record
             same = old.fingerprint == record.fingerprint
             if isinstance(old, Completed):
                 told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
                 self._tell(key, *told)
                 return old
+            if isinstance(old, Released):
+                return self._follow(key, record, old, expire)
             if old.owner == record.owner:
                 return self._take(key, old, expire, entry.offer)
             if quick:
@@ -125,7 +130,15 @@ class MemoryStore(ProcessBound, Store):
                 self._answer(key, entry.offer, expire)
                 self._tell(key, Kind.REPLAYED, entry.offer)
                 return entry.offer
-            return self._run(key, record._replace(attempt=old.attempt + 1), expire)
+            return self._follow(key, record, old, expire)._replace(dead=old)
+
+    def _follow(
+        self, key: str, record: InProgress, old: InProgress | Released, expire: int
+    ) -> Claimed:
+        attempt = old.attempt + 1
+        # What an earlier run of another request answers is refused from now on.
+        first = old.first_attempt if old.fingerprint == record.fingerprint else attempt
+        return self._run(key, record._replace(attempt=attempt, first_attempt=first), expire)
 
     def _run(self, key: str, record: InProgress, expire: int) -> Claimed:
         self._tell(key, Kind.CLAIMED if record.attempt == 1 else Kind.TAKEN_OVER, record)
@@ -136,7 +149,7 @@ class MemoryStore(ProcessBound, Store):
     ) -> Claimed:
         self._put(key, record, expire)
         self._entries[key].offer = offer
-        return Claimed(record.attempt)
+        return Claimed(record.attempt, record.first_attempt)
 
     def _answer(self, key: str, record: Completed, expire: int) -> None:
         self._put(key, record, expire)
@@ -167,9 +180,9 @@ class MemoryStore(ProcessBound, Store):
                 ours = old.owner == record.owner
                 if isinstance(old, Completed):
                     return Completion.STORED if ours else Completion.REFUSED
-                if not ours and old.fingerprint != record.fingerprint:
+                if not ours and not _is_of_this_request(old, record):
                     return Completion.REFUSED
-                if not ours:
+                if not ours and isinstance(old, InProgress):
                     if entry.offer is None:
                         entry.offer = record
                         self._tell(key, Kind.OFFERED, record)
@@ -177,7 +190,7 @@ class MemoryStore(ProcessBound, Store):
             self._answer(key, record, expire)
             return Completion.STORED
 
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
         with self._lock:
             entry = self._live(key)
             if entry is None or not isinstance(entry.record, InProgress):
@@ -189,6 +202,8 @@ class MemoryStore(ProcessBound, Store):
             if entry.offer is not None:
                 self._put(key, entry.offer, expire)
                 self._tell(key, Kind.COMPLETED, entry.offer)
+            elif entry.record.attempt > 1:
+                self._put(key, _tombstone(entry.record), tombstone_ttl_ms)
             return True
 
     @contextmanager
@@ -253,3 +268,14 @@ class MemoryStore(ProcessBound, Store):
 
     def close(self) -> None:
         """There is nothing to give back; the records stay for whoever else has this store."""
+
+
+def _is_of_this_request(old: InProgress | Released, late: Completed) -> bool:
+    return old.fingerprint == late.fingerprint and late.attempt >= old.first_attempt
+
+
+def _tombstone(record: InProgress) -> Released:
+    return Released(
+        record.owner, record.fingerprint, record.attempt, record.host, record.pid,
+        record.started, record.method, record.endpoint, record.first_attempt,
+    )  # fmt: skip

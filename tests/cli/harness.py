@@ -13,7 +13,7 @@ from flask_idempotent.cli import commands
 from flask_idempotent.keys import storage_key
 from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Store
-from tests.stores.harness import HOUR, answer, running
+from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 
 #: click 8.2 keeps stdout and stderr apart by itself.
 _APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
@@ -44,6 +44,13 @@ def claim(app: Flask, key: str = "k", scope: str | None = None, owner: str = "ad
     record = running(owner)
     store_of(app).claim(name(key, scope), record, expire=2 * HOUR, takeover=True)
     return name(key, scope)
+
+
+def give_up(app: Flask, key: str = "k") -> str:
+    """Put a claim into the store that was taken over and given up; its record's name."""
+    lapse(store_of(app), claim(app, key))
+    store_of(app).release(claim(app, key, owner="bob"), owner("bob"), **ENDS)
+    return name(key)
 
 
 def complete(app: Flask, key: str = "k", scope: str | None = None) -> str:

@@ -27,28 +27,40 @@ NAMES = [
 
 
 def record(state: bytes, *payload: Any, grace: int = HOUR, offer: int = 0) -> bytes:
-    header = struct.pack(">BcQII16s16s", 1, state, grace, 1, offer, b"o" * 16, b"f" * 16)
-    return header + pack(payload)
+    fields = (1, state, grace, 1, offer, b"o" * 16, b"f" * 16, 1)
+    return struct.pack(">BcQII16s16sI", *fields) + pack(payload)
+
+
+def claimed(*origin: Any, **header: int) -> bytes:
+    return record(b"p", "POST", "orders", *origin, **header)
+
+
+def answered(status: object, headers: object, body: object, time: float) -> bytes:
+    return record(b"c", status, "POST", "orders", headers, body, b"", time)
 
 
 RECORDS = {
-    "host": record(b"p", "evil\x1b[2J\n\u202e\ud800", 7, 1.5),
-    "pid": record(b"p", "here", -(2**63), 1.5),
-    "grace": record(b"p", "here", 7, 1.5, grace=2**64 - 1),
-    "offer": record(b"p", "here", 7, 1.5, offer=2**32 - 1),
-    "status": record(b"c", "9" * 100, [], b"", 1.5),
-    "long-status": record(b"c", "9" * 5000, [], b"", 1.5),
-    "reason": record(b"c", "200 O\x1b[2JK\r\nFAKE", [], b"", 1.5),
-    "header": record(b"c", 200, ["X\r\n\x1b[2J", "v\u202e\ud800"], b"", 1.5),
-    "body": record(b"c", 200, [], ["zlib", b"none"], 1.5),
-    "nested": record(b"p")[:50] + b"\x91" * 400,
-    "huge-array": record(b"p")[:50] + b"\xdd\xff\xff\xff\xff",
+    "host": claimed("evil\x1b[2J\n\u202e\ud800", 7, 1.5),
+    "pid": claimed("here", -(2**63), 1.5),
+    "grace": claimed("here", 7, 1.5, grace=2**64 - 1),
+    "offer": claimed("here", 7, 1.5, offer=2**32 - 1),
+    "status": answered("9" * 100, [], b"", 1.5),
+    "long-status": answered("9" * 5000, [], b"", 1.5),
+    "reason": answered("200 O\x1b[2JK\r\nFAKE", [], b"", 1.5),
+    "header": answered(200, ["X\r\n\x1b[2J", "v\u202e\ud800"], b"", 1.5),
+    "body": answered(200, [], ["zlib", b"none"], 1.5),
+    "nested": record(b"p")[:54] + b"\x91" * 400,
+    "huge-array": record(b"p")[:54] + b"\xdd\xff\xff\xff\xff",
     "empty": b"",
     "short": b"\x01p",
 } | {
-    f"{state}-{time:g}": record(state.encode(), *payload, time)
-    for state, payload in {"p": ["here", 7], "c": [200, [], b""]}.items()
+    f"{state}-{time:g}": made
     for time in (INFINITE, -INFINITE, NOT_A_NUMBER, 1.7e308, -1.7e308, 9e12)
+    for state, made in {
+        "p": claimed("here", 7, time),
+        "c": answered(200, [], b"", time),
+        "r": record(b"r", "POST", "orders", "here", 7, time),
+    }.items()
 }
 
 
@@ -59,11 +71,11 @@ def crowd(app: Flask, clean_valkey: Server) -> Callable[[], None]:
     def fill() -> None:
         client = clean_valkey.client
         for octets in NAMES:
-            client.set(b"IDEMPOTENT_" + octets, record(b"p", "here", 7, 1.5), px=2 * HOUR)
+            client.set(b"IDEMPOTENT_" + octets, claimed("here", 7, 1.5), px=2 * HOUR)
         for key, value in RECORDS.items():
             client.set(name(key), value, px=2 * HOUR)
-        client.set("IDEMPOTENT_for-ever", record(b"p", "here", 7, 1.5))
-        client.set("IDEMPOTENT_almost", record(b"p", "here", 7, 1.5), px=2**62)
+        client.set("IDEMPOTENT_for-ever", claimed("here", 7, 1.5))
+        client.set("IDEMPOTENT_almost", claimed("here", 7, 1.5), px=2**62)
         client.lpush(b"IDEMPOTENT_list", "x")
 
     fill()
@@ -179,7 +191,7 @@ class TestWords:
 
     def test_narrow_encoding(self, app: Flask, clean_valkey: Server) -> None:
         """A terminal that lacks a name's characters is no obstacle."""
-        clean_valkey.client.set("IDEMPOTENT_宽", record(b"p", "here", 7, 1.5), px=HOUR)
+        clean_valkey.client.set("IDEMPOTENT_宽", claimed("here", 7, 1.5), px=HOUR)
         runner = app.test_cli_runner(charset="latin-1")
         result = runner.invoke(commands, ["list"])
         assert result.exit_code == 0, result.exception

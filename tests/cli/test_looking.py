@@ -14,7 +14,7 @@ from flask import Flask
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Sight
 from flask_idempotent.tallies import Tally
-from tests.cli.harness import claim, complete, damage, document, name, run, store_of
+from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
 from tests.servers import Server
 from tests.stores.harness import HOUR, answer, lapse
 
@@ -124,19 +124,43 @@ def unknown(sight: Sight) -> Sight:
     return Sight(sight.key, sight.record, sight.life, sight.octets, sight.lease, None)
 
 
+class TestReleased:
+    """A claim that was given up while an earlier owner may still run."""
+
+    def test_show(self, app: Flask) -> None:
+        """It is shown with its state, attempt and last owner."""
+        found = give_up(app)
+        shown = run(app, "show", "k").stdout
+        assert "State       released, attempt 2" in shown
+        assert "Last owner  here, process 7" in shown
+        told = document(app, "show", "k")
+        assert (told["storage_key"], told["state"], told["attempt"]) == (found, "released", 2)
+        assert (told["host"], told["lease_left"], told["lapsed"]) == ("here", None, False)
+
+    def test_list(self, app: Flask) -> None:
+        """It is in the list, but not among what is in progress."""
+        give_up(app)
+        (row,) = run(app, "list").stdout.splitlines()[1:]
+        assert "released" in row
+        assert row.endswith("here, process 7")
+        assert document(app, "list", "--in-progress") == []
+
+
 class TestStats:
     def test_counts(self, app: Flask) -> None:
         """Records are counted by state, with their octets and the age of the oldest."""
         lapse(store_of(app), claim(app, "a"))
         complete(app, "b")
         damage(app, "c")
+        give_up(app, "e")
         with store_of(app).listen(claim(app, "d"), 5):
             found = document(app, "stats")
         assert found.pop("octets") > 100
         assert found.pop("oldest_in_progress") > found.pop("oldest_completed")
+        assert found.pop("oldest_released") > 0
         assert found == {
-            "records": 4, "in_progress": 2, "lapsed": 1, "waited_for": 1, "completed": 1,
-            "unreadable": 1, "requests": None, "hit_rate": None,
+            "records": 5, "in_progress": 2, "lapsed": 1, "waited_for": 1, "completed": 1,
+            "released": 1, "unreadable": 1, "requests": None, "hit_rate": None,
         }  # fmt: skip
 
     def test_for_people(self, app: Flask) -> None:
@@ -146,7 +170,7 @@ class TestStats:
         assert lines[0].startswith("Records       1, ")
         assert lines[4].startswith("Completed     1, the oldest ")
         assert document(app, "stats")["oldest_in_progress"] is None
-        assert lines[6].startswith("Hit rate      not known here: ")
+        assert lines[7].startswith("Hit rate      not known here: ")
 
     def test_requests(self, app: Flask) -> None:
         """Where something counts for all processes, requests are told by outcome."""
@@ -155,12 +179,12 @@ class TestStats:
         counts.found = {"replayed": 1, "claimed": 3, "key-reused": 2}
         found = document(app, "stats")
         assert (found["requests"], found["hit_rate"]) == (counts.found, 0.25)
-        assert run(app, "stats").stdout.splitlines()[6:] == [
+        assert run(app, "stats").stdout.splitlines()[7:] == [
             "Requests      6 counted, 3 claimed, 2 key-reused, 1 replayed",
             "Hit rate      25.0%: replayed, of claimed and replayed",
         ]
         counts.found = {}
-        assert run(app, "stats").stdout.splitlines()[6:] == [
+        assert run(app, "stats").stdout.splitlines()[7:] == [
             "Requests      0 counted", "Hit rate      -",
         ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from flask import Flask
 from flask_idempotent.cli.lookout import Line, Lookout
 from flask_idempotent.stores.events import Event, Kind
 from tests.cli.harness import claim, complete, damage, name, store_of
-from tests.stores.harness import HOUR, answer, expire, lapse, owner, running
+from tests.stores.harness import ENDS, HOUR, answer, expire, lapse, owner, running
 
 
 @pytest.fixture(name="lookout")
@@ -114,7 +114,7 @@ class TestLook:
         store.complete(name("a"), answer(), expire=HOUR)
         lapse(store, name("b"))
         claim(app, "b", owner="bob")
-        store.release(name("c"), owner("ada"), expire=HOUR)
+        store.release(name("c"), owner("ada"), **ENDS)
         claim(app, "c", owner="bob")
         damage(app, "d")
         assert told(lookout.look()) == []

@@ -21,7 +21,7 @@ from tests.cli.harness import claim, complete, damage, name, run, store_of
 from tests.conftest import MakeApp
 from tests.proxy import Proxy
 from tests.servers import Server, free_port
-from tests.stores.harness import HOUR, answer, lapse, owner, running
+from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 from tests.web import post
 
 APP = """
@@ -78,7 +78,7 @@ class TestLines:
         lines = printed(
             app,
             monkeypatch,
-            lambda: store_of(app).release(name("a"), owner("ada"), expire=HOUR),
+            lambda: store_of(app).release(name("a"), owner("ada"), **ENDS),
             lambda: store_of(app).delete([name("b")]),
         )
         assert [line.split("  ")[0] for line in lines] == [

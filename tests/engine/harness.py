@@ -88,9 +88,9 @@ class Shaky(MemoryStore):
         )
         return result
 
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+    def release(self, key: str, owner: bytes, **lives: int) -> bool:
         result: bool = self._around(
-            "release", lambda: super(Shaky, self).release(key, owner, expire=expire)
+            "release", lambda: super(Shaky, self).release(key, owner, **lives)
         )
         return result
 

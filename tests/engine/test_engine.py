@@ -22,7 +22,7 @@ from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRef
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
-from tests.stores.harness import lapse, time_left
+from tests.stores.harness import ENDS, lapse, time_left
 from tests.waiting import until
 
 
@@ -96,6 +96,19 @@ class TestBegin:
         assert isinstance(second, Claim)
         assert second.attempt == 2
         assert second.owner != first.owner
+
+    def test_number_goes_on_after_a_failure(self, engine: Engine, shaky: Shaky) -> None:
+        """After a crash and a take-over that fails, the third run is attempt 3, not 1."""
+        engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        assert isinstance(second, Claim)
+        engine.release(second, "failed")
+        assert time_left(shaky, KEY) == 240_000
+        third = engine.begin(order())
+        assert isinstance(third, Claim)
+        assert third.attempt == 3
+        assert shaky.read(KEY) == third.record
 
     def test_lapsed_claim_is_held(self, engine: Engine, shaky: Shaky) -> None:
         """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
@@ -206,7 +219,7 @@ class TestWaiting:
         store = real_engine.store
         # The key is released and taken by another payload before the waiter looks again.
         record = InProgress(b"o" * 16, b"another payload.")
-        store.release(KEY, first.record.owner, expire=1000)
+        store.release(KEY, first.record.owner, **ENDS)
         store.claim(KEY, record, expire=60_000, takeover=True)
         outcome = waiter.result()
         if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.

@@ -2,7 +2,8 @@
 
 A key is granted to another run only when every earlier grant is excused: its view failed and it was
 released; its lease passed without a renewal (its owner died, or was too late); or the store lost
-the record and nobody has put it back. Nothing excuses a grant after a response was stored or
+the record and nobody has put it back. Its attempt number is higher than that of each run that may
+still go on. Nothing excuses a grant after a response was stored or
 offered but a record lost since. So there is at most one run, and one more for each of those.
 
 What a late claim of the server's leaves behind is the one thing that nobody looks after: the
@@ -111,6 +112,8 @@ class Witness:
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
         for other in self._grants.values():
             assert other.over or other.lapsed or other.lost, "a run beside another"
+            if not (other.over or other.ever_lost):
+                assert record.attempt > other.record.attempt, "a number that another run has"
 
     def renewed(self, owner: bytes) -> None:
         """The store says: still yours."""

@@ -11,7 +11,7 @@ from flask_idempotent.engine.attempts import Attempt
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import Completed, InProgress, Released
 from flask_idempotent.stores.base import Completion, Renewal, Reply
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.cases import CASES
@@ -82,11 +82,21 @@ class Reviving(MemoryStore):
 class Careless(MemoryStore):
     """Lets anybody release a claim."""
 
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+    def release(self, key: str, owner: bytes, **lives: int) -> bool:
         entry = self._live(key)
         if entry is not None and isinstance(entry.record, InProgress):
             owner = entry.record.owner
-        return super().release(key, owner, expire=expire)
+        return super().release(key, owner, **lives)
+
+
+class Renumbering(MemoryStore):
+    """Leaves no tombstone, so that the next run is number 1 again."""
+
+    def release(self, key: str, owner: bytes, **lives: int) -> bool:
+        released = super().release(key, owner, **lives)
+        if isinstance(self.read(key), Released):
+            del self._entries[key]
+        return released
 
 
 class Eternal(MemoryStore):
@@ -112,6 +122,7 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
         (Silent, "two owners", "a missed wake-up"),
         (Reviving, "renewal, alone, fails", "given back lives again"),
         (Careless, "late owner fails, another comes", "a run beside another"),
+        (Renumbering, "late owner, successor fails, another comes", "number that another run has"),
         (Eternal, "two owners", "a record without its end"),
     ],
 )

@@ -32,7 +32,7 @@ class Wire:
             how = {"takeover": takeover, "quick": quick}
             reply = self._store.claim(key, record, expire=expire, **how)
             if isinstance(reply, Claimed):
-                world.witness.granted(record)
+                world.witness.granted(record._replace(attempt=reply.attempt))
                 world.lease_begins()
             return reply
 
@@ -67,9 +67,9 @@ class Wire:
         completion: Completion = self._world.call("complete", run)
         return completion
 
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
+    def release(self, key: str, owner: bytes, **lives: int) -> bool:
         def run() -> bool:
-            released = self._store.release(key, owner, expire=expire)
+            released = self._store.release(key, owner, **lives)
             self._world.witness.over(owner)
             return released
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from flask_idempotent.records import FINGERPRINT_SIZE, Completed, InProgress
+from flask_idempotent.records import FINGERPRINT_SIZE, Completed, InProgress, Released
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.store import RedisStore
 
 HOUR = 3_600_000
+#: How long what a release leaves behind is kept.
+ENDS = {"expire": HOUR, "tombstone_ttl_ms": HOUR}
 #: A time on any store's clock that never comes.
 NEVER = 1 << 52
 
@@ -18,14 +20,25 @@ def owner(name: str) -> bytes:
 
 def running(name: str = "ada", payload: str = "one", grace: int = HOUR) -> InProgress:
     fingerprint = payload.encode().ljust(16, b"-")
-    return InProgress(owner(name), fingerprint, grace=grace, host="here", pid=7, started=1.5)
+    return InProgress(
+        owner(name), fingerprint, 1, grace, "here", 7, 1.5, method="POST", endpoint="orders"
+    )
 
 
 def answer(name: str = "ada", payload: str = "one", body: bytes | None = b"hello") -> Completed:
     record = running(name, payload)
     return Completed(
-        record.owner, record.fingerprint, 1, 201, (("Link", "a"), ("Link", "b")), body, 2.5
-    )
+        record.owner, record.fingerprint, 1, 201, (("Link", "a"), ("Link", "b")), body, 2.5,
+        method="POST", endpoint="orders",
+    )  # fmt: skip
+
+
+def released(record: InProgress) -> Released:
+    """What a claim leaves behind when it is given up while an earlier owner may run."""
+    return Released(
+        record.owner, record.fingerprint, record.attempt, "here", 7, 1.5,
+        "POST", "orders", record.first_attempt,
+    )  # fmt: skip
 
 
 def told(record: InProgress) -> InProgress:

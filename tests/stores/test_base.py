@@ -8,16 +8,18 @@ from functools import partial
 
 import pytest
 
-from flask_idempotent.records import Answered, Completed, InProgress, encode
+from flask_idempotent.records import Answered, Completed, InProgress, Released, encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
 from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
+    ENDS,
     HOUR,
     NEVER,
     answer,
     expire,
     lapse,
     owner,
+    released,
     renewal,
     running,
     time_left,
@@ -88,9 +90,7 @@ class TestClaim:
         """After a lapsed lease the next run is attempt 2, and has the whole record's life again."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        reply = claim(store, running("bob"))
-        assert isinstance(reply, Claimed)
-        assert reply.attempt == 2
+        assert claim(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
         assert isinstance(claim(store, running("cyd")), Busy)
         record = store.read(KEY)
         assert isinstance(record, InProgress)
@@ -196,7 +196,7 @@ class TestComplete:
         """A late owner whose key was lost and reused for another payload offers nothing."""
         claim(store, running("bob", "two"))
         assert store.complete(KEY, answer("ada", "one"), expire=HOUR) is Completion.REFUSED
-        assert store.release(KEY, owner("bob"), expire=HOUR)
+        assert store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) is None
 
     def test_first_offer_stands(self, store: Store) -> None:
@@ -204,7 +204,7 @@ class TestComplete:
         claim(store, running("cyd"))
         store.complete(KEY, answer("ada", body=b"first"), expire=HOUR)
         store.complete(KEY, answer("bob", body=b"second"), expire=HOUR)
-        store.release(KEY, owner("cyd"), expire=HOUR)
+        store.release(KEY, owner("cyd"), **ENDS)
         assert store.read(KEY) == answer("ada", body=b"first")
 
 
@@ -212,27 +212,27 @@ class TestRelease:
     def test_key_is_free_again(self, store: Store) -> None:
         """A released key is claimed by the next, whatever its payload."""
         claim(store, running())
-        assert store.release(KEY, owner("ada"), expire=HOUR) is True
+        assert store.release(KEY, owner("ada"), **ENDS) is True
         assert store.read(KEY) is None
         assert isinstance(claim(store, running("bob", "two")), Claimed)
 
     def test_second_sending_succeeds(self, store: Store) -> None:
         """A release whose reply was lost finds nothing to do."""
         claim(store, running())
-        store.release(KEY, owner("ada"), expire=HOUR)
-        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+        store.release(KEY, owner("ada"), **ENDS)
+        assert store.release(KEY, owner("ada"), **ENDS) is False
 
     def test_anothers_claim_is_left_alone(self, store: Store) -> None:
         """Nobody releases another's claim."""
         claim(store, running("bob"))
-        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+        assert store.release(KEY, owner("ada"), **ENDS) is False
         assert isinstance(store.read(KEY), InProgress)
 
     def test_response_is_left_alone(self, store: Store) -> None:
         """Not even the owner releases what is completed."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
-        assert store.release(KEY, owner("ada"), expire=HOUR) is False
+        assert store.release(KEY, owner("ada"), **ENDS) is False
         assert store.read(KEY) == answer()
 
     @pytest.mark.parametrize("size", [10, 100_000])
@@ -243,7 +243,7 @@ class TestRelease:
         lapse(store, KEY)
         claim(store, running("bob"))
         store.complete(KEY, late, expire=HOUR)
-        assert store.release(KEY, owner("bob"), expire=HOUR) is True
+        assert store.release(KEY, owner("bob"), **ENDS) is True
         assert claim(store, running("cyd")) == late
         assert 0 < time_left(store, KEY) <= HOUR
 
@@ -257,6 +257,104 @@ class TestRelease:
         assert claim(store, running("cyd")) == answer("ada")
         assert store.read(KEY) == answer("ada")
         assert 0 < time_left(store, KEY) <= 2 * HOUR
+
+
+def leave_tombstone(store: Store, payload: str = "one") -> InProgress:
+    """Let ada run into her lease's end, and bob, who takes over, give up; bob's record."""
+    claim(store, running("ada", payload))
+    lapse(store, KEY)
+    claim(store, running("bob", payload))
+    assert store.release(KEY, owner("bob"), **ENDS) is True
+    return running("bob", payload)._replace(attempt=2)
+
+
+class TestTombstone:
+    def test_stays_where_an_earlier_owner_may_run(self, store: Store) -> None:
+        """A second attempt that gives up leaves its number and fingerprint, and has an end."""
+        bob = leave_tombstone(store)
+        assert store.read(KEY) == released(bob)
+        assert 0 < time_left(store, KEY) <= HOUR
+
+    @pytest.mark.parametrize("quick", [False, True])
+    def test_number_goes_on(self, store: Store, quick: bool) -> None:
+        """After a crash and a failed take-over the third run is attempt 3, not 1."""
+        leave_tombstone(store)
+        record = running("cyd")
+        reply = store.claim(KEY, record, expire=2 * HOUR, takeover=False, quick=quick)
+        assert reply == Claimed(3, 1)
+        assert store.read(KEY) == record._replace(attempt=3)
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
+        assert isinstance(claim(store, running("dan")), Busy)
+
+    def test_binds_nobody(self, store: Store) -> None:
+        """Another payload may have the key; what the first's runs answer is refused then."""
+        leave_tombstone(store)
+        assert claim(store, running("cyd", "two")) == Claimed(3, 3)
+        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
+
+    def test_is_left_by_each_later_attempt(self, store: Store) -> None:
+        """The number goes on however often the key is given up."""
+        leave_tombstone(store)
+        for attempt in range(3, 6):
+            assert claim(store, running(f"n{attempt}")) == Claimed(attempt, 1)
+            store.release(KEY, owner(f"n{attempt}"), **ENDS)
+
+    def test_second_sending_succeeds(self, store: Store) -> None:
+        """A release whose reply was lost finds its tombstone and nothing to do."""
+        leave_tombstone(store)
+        assert store.release(KEY, owner("bob"), **ENDS) is False
+        assert isinstance(store.read(KEY), Released)
+
+    @pytest.mark.parametrize("name", ["ada", "bob"])
+    def test_renewal_is_lost(self, store: Store, name: str) -> None:
+        """Whoever meets a tombstone has lost the claim, and puts nothing back."""
+        leave_tombstone(store)
+        before = store.read(KEY)
+        assert store.renew([renewal(KEY, running(name))], until=NEVER) == [False]
+        assert store.read(KEY) == before
+
+    @pytest.mark.parametrize("name", ["ada", "bob"])
+    def test_late_response_is_stored(self, store: Store, name: str) -> None:
+        """A view that ran to its end after all is not run again: its response takes the place."""
+        leave_tombstone(store)
+        with store.listen(KEY, 5) as bell:
+            assert store.complete(KEY, answer(name), expire=HOUR) is Completion.STORED
+            until(lambda: bell.rung)
+        assert claim(store, running("cyd")) == answer(name)
+
+    def test_other_response_is_refused(self, store: Store) -> None:
+        """A response to another payload does not take a tombstone's place."""
+        leave_tombstone(store)
+        assert store.complete(KEY, answer("ada", "two"), expire=HOUR) is Completion.REFUSED
+        assert isinstance(store.read(KEY), Released)
+
+    @pytest.mark.parametrize("state", ["in progress", "released", "taken over", "put back"])
+    def test_runs_before_another_payload_are_refused(self, store: Store, state: str) -> None:
+        """When the key had another payload meanwhile, its first runs are of another time."""
+        leave_tombstone(store)
+        claim(store, running("cyd", "two"))
+        store.release(KEY, owner("cyd"), **ENDS)
+        assert claim(store, running("dan")) == Claimed(4, 4)
+        dan = running("dan")._replace(attempt=4, first_attempt=4)
+        if state == "released":
+            store.release(KEY, owner("dan"), **ENDS)
+        elif state == "taken over":
+            lapse(store, KEY)
+            assert claim(store, running("eve")) == Claimed(5, 4, dead=dan)
+        elif state == "put back":
+            store.delete([KEY])
+            store.renew([renewal(KEY, dan)], until=NEVER)
+        late = answer("ada")._replace(attempt=2)
+        assert store.complete(KEY, late, expire=HOUR) is Completion.REFUSED
+        late = answer("dan")._replace(attempt=4)
+        assert store.complete(KEY, late, expire=HOUR) is not Completion.REFUSED
+
+    def test_is_seen(self, store: Store) -> None:
+        """A tombstone is seen as one, without a lease."""
+        leave_tombstone(store)
+        (sight,) = store.inspect([KEY])
+        assert sight.record == store.read(KEY)
+        assert (sight.lease, sight.lapsed) == (None, False)
 
 
 class TestRenew:
@@ -313,7 +411,7 @@ class TestRenew:
         claim(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
         store.renew([renewal(KEY, running("bob"))], until=NEVER)
-        store.release(KEY, owner("bob"), expire=HOUR)
+        store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
 
     def test_own_claim_keeps_the_offer(self, store: Store) -> None:
@@ -321,7 +419,7 @@ class TestRenew:
         claim(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
         claim(store, running("bob"))
-        store.release(KEY, owner("bob"), expire=HOUR)
+        store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
 
 
@@ -338,7 +436,7 @@ class TestListen:
         """A release wakes the waiter with nothing: it is to claim again."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
-            store.release(KEY, owner("ada"), expire=HOUR)
+            store.release(KEY, owner("ada"), **ENDS)
             until(lambda: bell.rung)
             assert bell.wait(0) is None
 
@@ -354,7 +452,7 @@ class TestListen:
                 lapse(store, KEY)
                 claim(store, running("cyd"))
             else:
-                store.release(KEY, owner("bob"), expire=HOUR)
+                store.release(KEY, owner("bob"), **ENDS)
             until(lambda: bell.rung)
 
     def test_all_waiters_wake(self, store: Store) -> None:
@@ -425,7 +523,7 @@ class TestEvents:
             claim(store, running("cyd", "two"))
             claim(store, bob, takeover=False)
             claim(store, bob)
-            store.release(KEY, bob.owner, expire=HOUR)
+            store.release(KEY, bob.owner, **ENDS)
             assert heard(hear, Event(KEY, Kind.RELEASED)) == [
                 Event(KEY, Kind.REUSED, by=told(running("cyd", "two"))),
                 Event(KEY, Kind.UNKNOWN, by=told(bob)),
@@ -447,7 +545,7 @@ class TestEvents:
                 claim(store, running("dan"))
                 after = [stored, Event(KEY, Kind.REPLAYED, answer=given)]
             else:
-                store.release(KEY, owner("bob"), expire=HOUR)
+                store.release(KEY, owner("bob"), **ENDS)
                 after = [Event(KEY, Kind.RELEASED), stored]
             offered = Event(KEY, Kind.OFFERED, answer=given)
             assert heard(hear, after[-1]) == [offered, *after]
@@ -461,7 +559,7 @@ class TestEvents:
                 store.renew([renewal(KEY, running())], until=NEVER)
             for _ in "12":
                 store.complete(KEY, answer(), expire=HOUR)
-                store.release(KEY, owner("ada"), expire=HOUR)
+                store.release(KEY, owner("ada"), **ENDS)
             store.delete([KEY])
             kinds = [event.kind for event in heard(hear, Event(KEY, Kind.DELETED))]
         assert kinds == [Kind.CLAIMED, Kind.COMPLETED, Kind.DELETED]
@@ -474,7 +572,7 @@ class TestEvents:
             if end == "completed":
                 store.complete(KEY, answer(), expire=HOUR)
             else:
-                store.release(KEY, owner("ada"), expire=HOUR)
+                store.release(KEY, owner("ada"), **ENDS)
             (event,) = hear(5)
         assert (event.kind, event.woken) == (end, 1)
 
@@ -570,7 +668,7 @@ class TestInspect:
         record = answer(body=bytes(size))
         store.complete(KEY, record, expire=HOUR)
         (sight,) = store.inspect([KEY])
-        assert sight.record == Answered(1, 201, 2.5)
+        assert sight.record == Answered(1, 201, 2.5, "POST", "orders")
         assert 0 < sight.life <= HOUR
         assert (sight.octets, sight.lease, sight.lapsed) == (len(encode(record)), None, False)
 

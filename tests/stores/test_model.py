@@ -11,14 +11,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from flask_idempotent.records import Completed, InProgress
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
+from flask_idempotent.records import Completed, InProgress, Released
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Store
 from tests.stores.harness import (
+    ENDS,
     HOUR,
     NEVER,
     answer,
     expire,
     lapse,
+    released,
     renewal,
     running,
     time_left,
@@ -29,7 +31,7 @@ from tests.stores.harness import (
 class Known:
     """What the model knows of a key."""
 
-    record: InProgress | Completed
+    record: InProgress | Completed | Released
     lapsed: bool = False
     offer: Completed | None = None
 
@@ -59,9 +61,10 @@ class Machine(RuleBasedStateMachine):
             self.model[key] = Known(record)
         elif isinstance(known.record, Completed):
             assert reply == known.record
+        elif isinstance(known.record, Released):
+            self.follows(key, record, reply)
         elif known.record.owner == record.owner:
-            assert isinstance(reply, Claimed)
-            assert reply.attempt == known.record.attempt
+            assert reply == Claimed(known.record.attempt, known.record.first_attempt)
             known.lapsed = False
         elif not known.lapsed or not takeover or known.record.fingerprint != record.fingerprint:
             assert isinstance(reply, Busy)
@@ -74,13 +77,22 @@ class Machine(RuleBasedStateMachine):
             assert reply == known.offer
             self.model[key] = Known(known.offer)
         else:
-            assert isinstance(reply, Claimed)
-            assert reply.attempt == known.record.attempt + 1
-            self.model[key] = Known(record._replace(attempt=reply.attempt))
+            self.follows(key, record, reply, dead=known.record)
 
-    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES)
-    def complete(self, key: str, name: str, payload: str, body: bytes | None) -> None:
-        response = answer(name, payload, body)
+    def follows(
+        self, key: str, record: InProgress, reply: Reply, dead: InProgress | None = None
+    ) -> None:
+        """The key is somebody's after somebody else."""
+        old = self.model[key].record
+        assert isinstance(old, InProgress | Released)
+        attempt = old.attempt + 1
+        first = old.first_attempt if old.fingerprint == record.fingerprint else attempt
+        assert reply == Claimed(attempt, first, dead)
+        self.model[key] = Known(record._replace(attempt=attempt, first_attempt=first))
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES, attempt=st.integers(1, 3))
+    def complete(self, key: str, name: str, payload: str, body: bytes | None, attempt: int) -> None:
+        response = answer(name, payload, body)._replace(attempt=attempt)
         completion = self.store.complete(key, response, expire=HOUR)
         known = self.model.get(key)
         if known is None:
@@ -92,24 +104,31 @@ class Machine(RuleBasedStateMachine):
         elif known.record.owner == response.owner:
             assert completion is Completion.STORED
             self.model[key] = Known(response)
-        elif known.record.fingerprint != response.fingerprint:
+        elif (
+            known.record.fingerprint != response.fingerprint or attempt < known.record.first_attempt
+        ):
             assert completion is Completion.REFUSED
+        elif isinstance(known.record, Released):
+            assert completion is Completion.STORED
+            self.model[key] = Known(response)
         else:
             assert completion is Completion.OFFERED
             known.offer = known.offer or response
 
     @rule(key=KEYS, name=OWNERS)
     def release(self, key: str, name: str) -> None:
-        released = self.store.release(key, running(name).owner, expire=HOUR)
+        gone = self.store.release(key, running(name).owner, **ENDS)
         known = self.model.get(key)
         ours = known is not None and known.record.owner == running(name).owner
-        if known is None or not ours or isinstance(known.record, Completed):
-            assert not released
-        else:
-            assert released
-            del self.model[key]
-            if known.offer is not None:
-                self.model[key] = Known(known.offer)
+        if known is None or not ours or not isinstance(known.record, InProgress):
+            assert not gone
+            return
+        assert gone
+        del self.model[key]
+        if known.offer is not None:
+            self.model[key] = Known(known.offer)
+        elif known.record.attempt > 1:
+            self.model[key] = Known(released(known.record))
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, until=st.sampled_from([0, NEVER]))
     def renew(self, key: str, name: str, payload: str, until: int) -> None:

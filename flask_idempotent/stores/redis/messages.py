@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
-from flask_idempotent.records import TAIL_SIZE, Answered, InProgress, decode_ends
+from flask_idempotent.records import TAIL_SIZE, Answered, InProgress, Released, decode_ends
 from flask_idempotent.stores.events import Event, Kind
 from flask_idempotent.stores.redis.client import read_name
 from flask_idempotent.stores.redis.subscriber import PING_AFTER
@@ -92,7 +92,7 @@ def read_event(key: str, data: bytes) -> Event | None:
         kind, woken = Kind(word.decode()), int(number)
     except ValueError:
         return None
-    record = _record(octets)
+    record = _record(octets, ends=kind in _ANSWERS)
     if isinstance(record, InProgress):
         if kind is Kind.CLAIMED and record.attempt > 1:
             kind = Kind.TAKEN_OVER
@@ -100,8 +100,13 @@ def read_event(key: str, data: bytes) -> Event | None:
     return Event(key, kind, answer=record, woken=woken)
 
 
-def _record(octets: bytes) -> InProgress | Answered | None:
+#: What comes with the ends of a completed record, one after the other.
+_ANSWERS = (Kind.COMPLETED, Kind.OFFERED, Kind.REPLAYED)
+
+
+def _record(octets: bytes, *, ends: bool) -> InProgress | Answered | None:
     try:
-        return decode_ends(octets, octets[-TAIL_SIZE:]) if octets else None
+        record = decode_ends(octets[:-TAIL_SIZE] if ends else octets, octets[-TAIL_SIZE:])
     except RecordUnreadable:
         return None
+    return None if isinstance(record, Released) else record

@@ -21,6 +21,7 @@ from flask_idempotent.records import (
     Completed,
     InProgress,
     Record,
+    Released,
     decode,
     decode_ends,
     encode,
@@ -86,11 +87,11 @@ class RedisStore(Store):
         watchers, code, *rest = self._client.run(self._claim, key, *arguments)
         self._note(watchers, asked)
         if code == _CLAIMED:
-            return Claimed(*rest)
+            return _claimed(*rest)
         if code == _FOUND:
             return _completed(rest[0])
-        left, header = rest
-        return Busy(_in_progress(header).fingerprint, left)
+        left, data = rest
+        return Busy(_in_progress(data).fingerprint, left)
 
     def _claim_quickly(self, key: str, owner: bytes, octets: bytes, expire: int) -> Reply | None:
         # What one plain command can do takes the server a fraction of the time.
@@ -109,8 +110,11 @@ class RedisStore(Store):
         other = decode(found)
         if isinstance(other, Completed):
             return other
-        # Our own: the reply to our first sending was lost, and the lease begins anew.
-        return None if other.owner == owner else Busy(other.fingerprint, None)
+        # A tombstone binds nobody. Our own: the reply to our first sending was lost, and the lease
+        # begins anew.
+        if isinstance(other, Released) or other.owner == owner:
+            return None
+        return Busy(other.fingerprint, None)
 
     def _note(self, watchers: int, asked: float) -> None:
         self._unwatched_until = 0.0 if watchers else asked + UNWATCHED_FOR
@@ -136,8 +140,9 @@ class RedisStore(Store):
             self._subscriber.tell(key + self._suffix, News.of(record))
         return completion
 
-    def release(self, key: str, owner: bytes, *, expire: int) -> bool:
-        return bool(self._client.run(self._release, key, owner, expire, self._suffix))
+    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
+        arguments = (owner, expire, tombstone_ttl_ms, self._suffix)
+        return bool(self._client.run(self._release, key, *arguments))
 
     def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
         return self._subscriber.listen(key + self._suffix, seconds, lambda: self.read(key))
@@ -237,13 +242,17 @@ def _sight(key: str, reply: Any) -> Sight | None:
     return Sight(key, record, life, octets, lease)
 
 
+def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:
+    return Claimed(attempt, first_attempt, None if dead is None else _in_progress(dead))
+
+
 def _completed(data: bytes) -> Completed:
     record = decode(data)
     assert isinstance(record, Completed), "the script answers with completed records"
     return record
 
 
-def _in_progress(header: bytes) -> InProgress:
-    record = decode(header)
-    assert isinstance(record, InProgress), "the script answers with headers in progress"
+def _in_progress(data: bytes) -> InProgress:
+    record = decode(data)
+    assert isinstance(record, InProgress), "the script answers with records in progress"
     return record

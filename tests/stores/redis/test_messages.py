@@ -15,7 +15,7 @@ from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
-from tests.stores.harness import HOUR, answer, owner, running, told
+from tests.stores.harness import ENDS, HOUR, answer, owner, running, told
 from tests.waiting import until
 
 KEY = "IDEMPOTENT_{messages}"
@@ -85,7 +85,7 @@ class TestScripts:
             with store.events("IDEMPOTENT_") as hear:
                 for record in (running("ada"), running("bob"), running("cyd", "two")):
                     mute.claim(KEY, record, expire=2 * HOUR, takeover=True)
-                mute.release(KEY, owner("ada"), expire=HOUR)
+                mute.release(KEY, owner("ada"), **ENDS)
                 mute.complete(KEY, answer(), expire=HOUR)
                 again = mute.claim(KEY, running("bob"), expire=2 * HOUR, takeover=True)
                 assert again == answer()

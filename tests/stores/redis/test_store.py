@@ -21,6 +21,7 @@ from flask_idempotent.stores.urls import open_store
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
 from tests.stores.harness import (
+    ENDS,
     HOUR,
     NEVER,
     answer,
@@ -172,7 +173,7 @@ class TestPlainly:
         before = store.read(KEY)
         assert quick(store, "bob") == Busy(running().fingerprint, None)
         assert store.read(KEY) == before
-        assert claim(store, "bob") == Claimed(2)
+        assert claim(store, "bob") == Claimed(2, dead=running())
 
     def test_ours_begins_anew(self, store: RedisStore) -> None:
         """A claim whose reply was lost finds itself, and has its whole lease again."""
@@ -320,7 +321,7 @@ class TestLostReplies:
         """A release whose reply is lost frees the key and fails nobody."""
         claim(store)
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
-        store.release(KEY, owner("ada"), expire=HOUR)
+        store.release(KEY, owner("ada"), **ENDS)
         assert store.read(KEY) is None
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
@@ -375,7 +376,7 @@ class TestRecords:
         with pytest.raises(RecordUnreadable):
             redis_store.read(KEY)
         assert redis_store.renew([renewal(KEY, running())], until=NEVER) == [False]
-        assert redis_store.release(KEY, running().owner, expire=HOUR) is False
+        assert redis_store.release(KEY, running().owner, **ENDS) is False
         assert redis_store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
         assert server.client.get(KEY) == data
 
@@ -533,7 +534,7 @@ class TestWithoutChannels:
             assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
             store.delete([KEY])
             store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
-            assert store.release(KEY, owner("ada"), expire=HOUR) is True
+            assert store.release(KEY, owner("ada"), **ENDS) is True
         finally:
             store.close()
             server.client.acl_deluser("nochannels")

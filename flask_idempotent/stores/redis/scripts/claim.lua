@@ -6,9 +6,11 @@
 -- ARGV[3]  '1' when a claim whose lease has lapsed may be taken over
 -- ARGV[4]  what follows the key's name in its channel's
 --
--- Returns {watchers, 1, attempt}                   the key is ours
+-- Returns {watchers, 1, attempt, first attempt}    the key is ours; after a take-over the dead
+--                                                  owner's record comes as well
 --         {watchers, 2, record}                    completed, or not readable by this script
---         {watchers, 3, milliseconds left, header} in progress; none left: its lease has lapsed
+--         {watchers, 3, milliseconds left, record} in progress, less what a late owner has left in
+--                                                  it; none left: its lease has lapsed
 --         an error              when the server refuses to write and nothing is completed
 --
 -- Tells whoever watches, on the waiters' channel's name with a '!': claimed, busy, unknown, reused
@@ -23,34 +25,47 @@ local function tell(what, octets)
   return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[4] .. '!', what .. ' ' .. told)) or 0
 end
 local function ends(record)
-  return string.sub(record, 1, 54) .. string.sub(record, -9)
+  return string.sub(record, 1, 58) .. string.sub(record, -9)
 end
 
 local old = redis.call('GET', KEYS[1])
 local same = old and string.sub(old, 35, 50) == string.sub(ARGV[1], 35, 50)
-local kind = old and #old >= 50 and string.sub(old, 1, 2)
+local kind = old and #old >= 54 and string.sub(old, 1, 2)
 if kind == '\1c' then
   local watchers = same and tell('replayed 0', ends(old)) or tell('reused 0', ARGV[1])
   return {watchers, 2, old}
 end
-if old and kind ~= '\1p' then
+if old and kind ~= '\1p' and kind ~= '\1r' then
   return {tell('unreadable 0', ARGV[1]), 2, old}
 end
 
--- One in progress is tried as well: where nothing can be written, it cannot be completed.
+-- One that is there is tried as well: where nothing can be written, it cannot be completed.
 -- NX without GET, which Redis before 7.0 takes alone.
 local written = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 if type(written) == 'table' and written.err then
   return written
 end
 if not old then
-  return {tell('claimed 0', ARGV[1]), 1, 1}
+  return {tell('claimed 0', ARGV[1]), 1, 1, 1}
 end
 local grace, attempt, offer = struct.unpack('>I8I4I4', string.sub(old, 3, 18))
+local first = struct.unpack('>I4', string.sub(old, 51, 54))
+local function follow(dead)
+  -- What an earlier run of another request answers is refused from now on.
+  attempt = attempt + 1
+  first = same and first or attempt
+  local taken = string.sub(ARGV[1], 1, 10) .. struct.pack('>I4', attempt)
+      .. string.sub(ARGV[1], 15, 50) .. struct.pack('>I4', first) .. string.sub(ARGV[1], 55)
+  redis.call('SET', KEYS[1], taken, 'PX', ARGV[2])
+  return {tell('claimed 0', taken), 1, attempt, first, dead}
+end
+if kind == '\1r' then
+  return follow()
+end
 if string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34) then
   -- The reply to our first sending was lost.
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return {1, 1, attempt}
+  return {1, 1, attempt, first}
 end
 local life = redis.call('PTTL', KEYS[1])
 if life < 0 then
@@ -61,7 +76,7 @@ end
 local left = life - grace
 if left > 0 or ARGV[3] ~= '1' or not same then
   local what = not same and 'reused 0' or left > 0 and 'busy 0' or 'unknown 0'
-  return {tell(what, ARGV[1]), 3, left, string.sub(old, 1, 50)}
+  return {tell(what, ARGV[1]), 3, left, string.sub(old, 1, offer > 0 and offer or -1)}
 end
 if offer > 0 then
   -- An earlier owner came late with its response; nobody needs to run again.
@@ -71,7 +86,4 @@ if offer > 0 then
   tell('completed ' .. (tonumber(woken) or 0), ends(answered))
   return {tell('replayed 0', ends(answered)), 2, answered}
 end
-local taken = string.sub(ARGV[1], 1, 10) .. struct.pack('>I4', attempt + 1)
-    .. string.sub(ARGV[1], 15)
-redis.call('SET', KEYS[1], taken, 'PX', ARGV[2])
-return {tell('claimed 0', taken), 1, attempt + 1}
+return follow(old)

@@ -15,29 +15,32 @@
 -- Returns {watchers, 1} stored, now or before
 --         {watchers, 2} another run is in progress; the response waits in its record (a late
 --                       owner's offer)
---         {watchers, 3} something else stands: another's response, another payload, an unreadable
+--         {watchers, 3} something else stands: another's response, another request, an unreadable
 --                       record
 --
 -- Watchers are those who heard; where nothing is told, one is taken for granted.
 local function tell(what)
   local ends = string.sub(ARGV[1], 1, 34) .. string.rep('\0', 16)
-      .. string.sub(ARGV[1], 51, 54) .. string.sub(ARGV[1], -9)
+      .. string.sub(ARGV[1], 51, 58) .. string.sub(ARGV[1], -9)
   return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)) or 0
 end
 
 local old = redis.call('GET', KEYS[1])
 if old then
-  if #old < 50 or string.byte(old, 1) ~= 1 then
+  if #old < 54 or string.byte(old, 1) ~= 1 then
     return {1, 3}
   end
   local ours = string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34)
-  if string.sub(old, 2, 2) ~= 'p' then
+  local state = string.sub(old, 2, 2)
+  if state ~= 'p' and state ~= 'r' then
     return {1, ours and 1 or 3}
   end
-  if not ours then
-    if string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50) then
-      return {1, 3}
-    end
+  -- Big-endian numbers compare as text does.
+  if not ours and (string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50)
+      or string.sub(ARGV[1], 11, 14) < string.sub(old, 51, 54)) then
+    return {1, 3}
+  end
+  if not ours and state == 'p' then
     if struct.unpack('>I4', string.sub(old, 15, 18)) == 0 then
       redis.call('APPEND', KEYS[1], ARGV[1])
       redis.call('SETRANGE', KEYS[1], 14, struct.pack('>I4', #old))

@@ -23,6 +23,7 @@ from flask_idempotent.marks import (
     layers_of,
     mark,
     mark_decorated,
+    mark_decorator,
     mark_of,
     methods_of,
 )
@@ -66,8 +67,10 @@ class _Decorator:
         """
         check_overrides(overrides)
         if view is None:
-            return partial(_protect, overrides=overrides)
-        return _protect(view, overrides)
+            decorator = partial(_protect, overrides=overrides or NO_OVERRIDES)
+            mark_decorator(decorator, decorator.keywords["overrides"])
+            return decorator
+        return _protect(view, overrides or NO_OVERRIDES)
 
     def exempt(self, view: Exempt) -> Exempt:
         """Leave a view, a class of views or a blueprint alone that would be protected.
@@ -111,8 +114,6 @@ _CALLED = "flask_idempotent.called"
 def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[..., Any]:
     check_view(view)
     function = _as_function(view) if iscoroutinefunction(view) else view
-    # Some frameworks decorate a method anew for each request: what is known of the keywords stays.
-    overrides = overrides or NO_OVERRIDES
     name = id(overrides)
 
     # Every request comes by here, with a key or without: even a call counts.
@@ -134,13 +135,20 @@ def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable
         # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
         # to use.
         raw = call.nested or routed is protected or _is_nested(current.environ, routed)
+        run: Callable[[], Any] = partial(function, *args, **kwargs)
+        framework = None if raw else call.framework
+        if framework is not None:
+            run = framework.wrap(run)
         if settings is not None and (state.key_finders or may_matter(current.environ, settings)):
-            answer = handle(state, settings, current, partial(function, *args, **kwargs))
+            answer = handle(state, settings, current, run)
         else:
-            answer = function(*args, **kwargs)
+            answer = run()
+        if raw:
+            return answer
         # Without a key too: else a decorator above, such as a schema that leaves out what a client
         # must not see, would get the view's value from requests without a key alone.
-        return answer if raw else app.make_response(answer)
+        response = app.make_response(answer)
+        return response if framework is None else framework.hand_over(response)
 
     mark_decorated(protected, view, overrides)
     if not request_ctx:
@@ -215,3 +223,4 @@ _REGISTERED_BEFORE = (
 
 #: The decorator; its members are documented at ``__call__`` and ``exempt``.
 idempotent: Final = _Decorator()
+mark_decorator(idempotent, NO_OVERRIDES)

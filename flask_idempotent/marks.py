@@ -6,7 +6,7 @@ for ``protection`` to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
@@ -53,8 +53,20 @@ def mark_decorated(
             setattr(view, _WAS_DECORATED, id(view))
 
 
+def mark_decorator(decorator: object, overrides: Mapping[str, Any]) -> None:
+    """Mark the decorator itself, which resources of some frameworks keep in a list.
+
+    :raises AttributeError: when it takes no attributes.
+    """
+    mark(decorator, overrides)
+    setattr(decorator, _ITSELF, decorator)
+
+
 def is_protecting(layer: object) -> bool:
-    """Say whether the decorator made this function; another decorator around it does not count."""
+    """Say whether the decorator made this function; another decorator around it does not count.
+
+    The decorator itself does, where a class has it in a list.
+    """
     return getattr(layer, _ITSELF, None) is layer
 
 
@@ -71,7 +83,8 @@ def methods_of(view: object) -> Collection[str]:
 def layers_of(view: object, method: str, *, load: bool = False) -> Iterator[object]:
     """A view and all that it wraps, from the outside in.
 
-    Of a class-based view these are also the class, its ``dispatch_request`` and the function of a
+    Of a class-based view these are also the class, its ``dispatch_request``, the decorators that
+    resources of flask-restx and Flask-RESTful name in ``method_decorators``, and the function of a
     method. ``functools.wraps``, ``functools.partial``, bound methods and the ``LazyView`` of
     Flask's documentation are looked through.
 
@@ -84,8 +97,15 @@ def layers_of(view: object, method: str, *, load: bool = False) -> Iterator[obje
         of_class = of_class or getattr(layer, "view_class", None)
     if of_class is not None:
         yield of_class
-        for name in ("dispatch_request", method.lower()):
-            yield from _unwrapped(getattr(of_class, name, None), load)
+        yield from _unwrapped(getattr(of_class, "dispatch_request", None), load)
+        yield from reversed(_method_decorators(of_class, method.lower()))
+        yield from _unwrapped(getattr(of_class, method.lower(), None), load)
+
+
+def _method_decorators(of_class: object, method: str) -> Sequence[object]:
+    decorators = getattr(of_class, "method_decorators", ())
+    # Flask-RESTful takes a mapping of methods, too.
+    return decorators.get(method, ()) if isinstance(decorators, Mapping) else decorators
 
 
 def _unwrapped(layer: object, load: bool) -> Iterator[object]:

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import OutsideRequest, SettingsError
+from flask_idempotent.frameworks import Framework, framework_above
 from flask_idempotent.marks import (
     EXEMPT,
     mark_of,
@@ -72,11 +73,13 @@ class Call(NamedTuple):
     :param view: the view.
     :param settings: what counts for the call; None where nothing is looked at.
     :param nested: whether another call, or the application's dispatching, came before it.
+    :param framework: what a framework above expects of its response.
     """
 
     view: object
     settings: Settings | None
     nested: bool
+    framework: Framework | None = None
 
 
 class Protections:
@@ -189,9 +192,11 @@ class Protections:
         if endpoint is None:
             return self._unrouted(function, overrides)
         found = self.of(endpoint, method)
+        blueprint = self._app.blueprints.get(endpoint.rpartition(".")[0])
+        framework = framework_above(found.view, method, blueprint, overrides)
         if any(own is overrides for own in marks_of(found.view, method)):
             settings = found.settings if found.kind is Kind.PROTECTED else None
-            call = Call(found.view, settings, nested=False)
+            call = Call(found.view, settings, nested=False, framework=framework)
         else:
             # A function that the view calls, or a view that another decorator hides.
             between = (layer for layer in found.layers if layer.source not in _NOT_SHARED)
@@ -199,7 +204,7 @@ class Protections:
             if found.dispatched and settings != found.settings:
                 self._tell_hidden(found, settings, name_of(function), f"{method} {endpoint!r}")
             outer = found.kind is Kind.PROTECTED and not found.decorated
-            call = Call(found.view, settings, nested=outer)
+            call = Call(found.view, settings, nested=outer, framework=framework)
         self.calls[id(overrides), endpoint, method] = call
         return call
 

@@ -84,6 +84,30 @@ class TestMarksOf:
         view = Refunds.as_view("refunds")
         assert marks_of(view, "POST") == [{"expire": 2}, EXEMPT, {"expire": 1}]
 
+    @pytest.mark.parametrize(
+        ("decorators", "of_post", "of_put"),
+        [
+            pytest.param([idempotent], [{}], [{}], id="bare"),
+            pytest.param([logged, idempotent(lease=5)], [{"lease": 5}], [{"lease": 5}], id="outer"),
+            pytest.param([idempotent(lease=5), logged], [{"lease": 5}], [{"lease": 5}], id="inner"),
+            pytest.param({"post": [idempotent(lease=5)]}, [{"lease": 5}], [], id="mapping"),
+        ],
+    )
+    def test_method_decorators(self, decorators: Any, of_post: Any, of_put: Any) -> None:
+        """Resources of REST frameworks decorate their methods at each request, from a list."""
+
+        class Resource(MethodView):
+            method_decorators: ClassVar = decorators
+
+            def post(self) -> str:
+                return "ran"
+
+            put = post
+
+        view = Resource.as_view("resource")
+        assert marks_of(view, "POST") == of_post
+        assert marks_of(view, "PUT") == of_put
+
     def test_dispatching_of_a_class(self) -> None:
         """A ``View`` may have its ``dispatch_request`` decorated."""
 

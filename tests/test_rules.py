@@ -61,6 +61,7 @@ RULES = {
     "E3": "Errors pass after_request and the application's own handlers.",
     "E4": "HEAD, 204 and 304 have no body.",
     "E5": "What is the client's is escaped in HTML.",
+    "E7": "Problems keep their type through REST frameworks, where it is registered as said.",
     "R1": "A replay has the kept headers in order and repetition, without those of one answer.",
     "R2": "Replays alone are marked.",
     "R3": "The first response is what it would be without us.",
@@ -69,6 +70,7 @@ RULES = {
     "R6": "206 and 304 are passed through and never stored.",
     "R8": "A replay is made without the constructor of the application's response class.",
     "R9": "Where the view looked at the session, the replay varies by the cookie too.",
+    "R10": "What a resource returns is written by its framework, or the first request says why.",
     "R7": "Without its store the view does not run; after it the caller gets the response.",
 }
 

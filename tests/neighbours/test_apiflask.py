@@ -105,6 +105,23 @@ def test_c4_validation_inside_is_stored(make_app: Callable[..., Flask]) -> None:
     assert send(client, json={"product": "mug"}).status_code == 422
 
 
+@pytest.mark.parametrize("key", [None, "key-one"])
+def test_schema_above_is_refused(
+    make_app: Callable[..., Flask], key: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An output schema above ``@idempotent`` would let every field pass: an error says so."""
+    app = make_app(wide=False)
+
+    @app.post("/")
+    @app.output(OrderOut)
+    @idempotent
+    def create() -> dict[str, Any]:
+        return {"run": 1, "secret": "cost price"}
+
+    assert send(app.test_client(), key=key).status_code == 500
+    assert "Put @idempotent above @output" in caplog.text
+
+
 def test_e3_problems_are_the_applications_errors(way: WayIn) -> None:
     """E3: APIFlask words each HTTP error by itself; a handler for ours wins over that."""
     app = shop(way)
@@ -116,8 +133,8 @@ def test_e3_problems_are_the_applications_errors(way: WayIn) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_e3_own_handler_for_problems(way: WayIn) -> None:
-    """E3: a handler for our problems wins over APIFlask's."""
+def test_e3_e7_own_handler_for_problems(way: WayIn) -> None:
+    """E3, E7: a handler for our problems wins over APIFlask's."""
     app = shop(way)
     app.register_error_handler(Problem, lambda problem: problem)
     client = app.test_client()

@@ -75,6 +75,15 @@ def was_decorated(layer: object) -> bool:
     return getattr(layer, _WAS_DECORATED, None) == id(layer)
 
 
+def mark_placed(layer: object) -> None:
+    """Note that Flask calls what the decorator made of this function, in one application at least.
+
+    Another application may use the function without the decorator.
+    """
+    if was_decorated(layer):
+        delattr(layer, _WAS_DECORATED)
+
+
 def methods_of(view: object) -> Collection[str]:
     """The methods that a class-based view has functions for; of another view just ``""``."""
     return getattr(getattr(view, "view_class", None), "methods", None) or ("",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from types import MethodType
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from flask_idempotent.marks import (
     is_protecting,
     layers_of,
     mark_of,
+    mark_placed,
     methods_of,
     was_decorated,
 )
@@ -108,21 +110,36 @@ class Misplaced(NamedTuple):
 
 def misplaced(app: Flask) -> Iterator[Misplaced]:
     """Find the views that were decorated above their routes."""
-    suspects: list[tuple[object, str]] = []
-    sheltered: set[int] = set()
+    _mark_placed(app)
+    suspects = [
+        (layer, endpoint)
+        for endpoint, layer, below in _layers(app)
+        if not below and was_decorated(layer) and mark_of(layer) is not EXEMPT
+    ]
+    if suspects:
+        # A function that is a view with and without the decorator is meant to be both. Another
+        # application may have it decorated, and have served no request yet.
+        for other in [found for found in gc.get_objects() if isinstance(found, Flask)]:
+            _mark_placed(other)
+    for endpoint in {endpoint: 0 for layer, endpoint in suspects if was_decorated(layer)}:
+        routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))
+        yield Misplaced(name_of(app.view_functions[endpoint]), routes)
+
+
+def _mark_placed(app: Flask) -> None:
+    for _, layer, below in _layers(app):
+        if below:
+            mark_placed(layer)
+
+
+def _layers(app: Flask) -> Iterator[tuple[str, object, bool]]:
+    # Each layer of each view, and whether a decorated function stands above it.
     for endpoint, view in app.view_functions.items():
         for method in methods_of(view):
             below = False
             for layer in layers_of(view, method):
-                if below:
-                    sheltered.add(id(layer))
-                elif was_decorated(layer) and mark_of(layer) is not EXEMPT:
-                    suspects.append((layer, endpoint))
+                yield endpoint, layer, below
                 below = below or is_protecting(layer)
-    # What is a view with and without the decorator is meant to be both.
-    for endpoint in {endpoint: 0 for layer, endpoint in suspects if id(layer) not in sheltered}:
-        routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))
-        yield Misplaced(name_of(app.view_functions[endpoint]), routes)
 
 
 def check_places(app: Flask) -> None:

@@ -160,6 +160,19 @@ class TestAboveTheRoute:
         app.add_url_rule("/other", "other", logged(view), methods=["POST"])
         assert [post(app, name, f"/{name}").text for name in ("plain", "safe")] == ["ran"] * 2
 
+    @pytest.mark.parametrize("first", [0, 1], ids=["decorated first", "decorated last"])
+    def test_another_application(self, make_app: MakeApp, first: int) -> None:
+        """A function that one application has decorated may be another's as it is."""
+
+        def view() -> str:
+            return "ran"
+
+        decorated, plain = make_app(wide=False), make_app()
+        decorated.add_url_rule("/", "view", idempotent(view), methods=["POST"])
+        plain.add_url_rule("/", "view", view, methods=["POST"])
+        for app in ((decorated, plain), (plain, decorated))[first]:
+            assert post(app).text == "ran"
+
     def test_helper(self, app: Flask) -> None:
         """A decorated function that views call is no view, and may be anywhere."""
 

@@ -21,7 +21,7 @@ class TestKey:
     def test_namespace(self, app: Flask) -> None:
         """A key is looked for in the application's namespace."""
         app.config["IDEMPOTENT_NAMESPACE"] = "shop"
-        state_of(app).resolved.clear()
+        state_of(app).protections.forget()
         post(app, "k", "/orders")
         found = document(app, "show", "k")
         assert found["storage_key"] == storage_key("IDEMPOTENT_", "shop", None, "k")

@@ -47,6 +47,7 @@ class Proxy:
         self.happened: list[Action] = []
         self._silent = threading.Event()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._forgotten: set[tuple[socket.socket, socket.socket]] = set()
         self._threads = [threading.Thread(target=self._accept, name="proxy", daemon=True)]
         self._threads[0].start()
 
@@ -57,6 +58,10 @@ class Proxy:
     @property
     def is_silent(self) -> bool:
         return self._silent.is_set()
+
+    def forget_flows(self) -> None:
+        """Pass nothing more on of what is open by now, and close nothing: as a NAT forgets."""
+        self._forgotten |= self._pairs
 
     def speak_again(self) -> None:
         self._silent.clear()
@@ -118,7 +123,7 @@ class Proxy:
                         data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]
                         if not data:
                             return
-                        if self._silent.is_set():
+                        if self._silent.is_set() or pair in self._forgotten:
                             continue
                         if key.fileobj is client:
                             fault = _fault_for(data, self.faults, self.happened)

@@ -2,7 +2,8 @@
 
 redis-py's own defaults resend a command ten times with pauses and wait five seconds for each
 reply. A request cannot wait that long to learn that the store is dead, so this client lends
-redis-py's connections itself, with short times, and sends a command again once, and only at once.
+redis-py's connections itself, with short times, and sends a command again once, and only at once:
+where its connection broke, or leads to a server that was demoted or replaced.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import resources
@@ -28,8 +29,10 @@ from redis.connection import (
     UnixDomainSocketConnection,
 )
 from redis.exceptions import (
+    AuthenticationError,
     BusyLoadingError,
     ChildDeadlockedError,
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -46,31 +49,39 @@ from redis.retry import Retry
 
 from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.addresses import check_address, unusable_address
-from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
+from flask_idempotent.stores.redis.options import (
+    CONNECT_TIMEOUT,
+    REPLY_TIMEOUT,
+    connection_options,
+    trusted_idle,
+)
+from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
 from flask_idempotent.stores.redis.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Seconds to wait for a connection, for a reply, and for a place in the pool. A request learns
-#: within 2 seconds that the store is dead: first it may wait for a place, then it finds a store
-#: that takes no connection, or one that takes it at once and is silent.
-CONNECT_TIMEOUT = 0.7
-REPLY_TIMEOUT = 0.9
+#: Seconds to wait for a place in the pool. A request learns within 2 seconds that the store is
+#: dead: first it may wait for a place, then it finds a store that takes no connection, or one that
+#: takes it at once and is silent.
 POOL_TIMEOUT = 0.9
 #: A command whose connection broke within this time is sent once more.
 _RESEND_WITHIN = 0.1
+#: So is one that a wrong server answered within this time, which leaves enough of the 2 seconds to
+#: connect to another one and to hear from it.
+_MOVE_WITHIN = 2.0 - CONNECT_TIMEOUT - REPLY_TIMEOUT
 _MAX_CONNECTIONS = 50
 
-#: Connection arguments that this client decides itself.
-_OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", "event_dispatcher",
-        "maint_notifications_config", "maint_notifications_pool_handler", "legacy_responses",
-        "himport_registry", "oss_cluster_maint_notifications_handler")  # fmt: skip
-
-_ERRORS = (RedisError, ChildDeadlockedError, PoolExhausted, OSError)
+_ERRORS = (RedisError, ChildDeadlockedError, OSError)
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+#: Answers after which a connection is of no more use.
+_TURNED_AWAY = (BusyLoadingError, AuthenticationError)
 #: Errors that a server answers with: nothing was carried out.
-_ANSWERS = (ResponseError, BusyLoadingError)
+_ANSWERS = (ResponseError, *_TURNED_AWAY)
+#: Answers of a server that is not, or not yet, the one to ask; before Redis 7.0 a script's own
+#: words stand first.
+_WRONG_SERVER = (ReadOnlyError, MasterDownError, *_TURNED_AWAY)
+_WRONG_SERVER_IN_SCRIPT = re.compile("-(?:READONLY|MASTERDOWN) ")
 #: What a server answers that takes no writes; before Redis 7.0 a script's own words stand first.
 _REFUSAL = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
 _OF_VALKEY = re.compile("^valkey(s?)://")
@@ -129,26 +140,21 @@ class Client:
 
     :param pool: a redis-py connection pool that says where and how to connect.
     :param prepare: called before each use; makes sure that there is a server.
+    :param clock: tells the seconds that connections are idle and grow old in.
     """
 
-    def __init__(self, pool: ConnectionPool, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        prepare: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._prepare = prepare
+        self._follower: Callable[[], Callable[[], None] | None] = lambda: None
         given = pool.connection_kwargs
-        arguments = {name: value for name, value in given.items() if name not in _OWN}
-        arguments.update(
-            socket_timeout=_at_most(REPLY_TIMEOUT, given.get("socket_timeout")),
-            socket_connect_timeout=_at_most(CONNECT_TIMEOUT, given.get("socket_connect_timeout")),
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=False,
-            health_check_interval=0,
-            protocol=2,
-        )
-        if "path" in arguments:
-            del arguments["socket_keepalive"]
         self._encrypted = issubclass(pool.connection_class, SSLConnection)
-        if self._encrypted:
-            arguments.update(_certificate_options(given))
+        arguments = connection_options(given, encrypted=self._encrypted)
+        arguments["retry"] = Retry(NoBackoff(), 0)
         self.database: int = int(given.get("db") or 0)
         self._arguments = arguments
         # redis-py's connections have no type annotations.
@@ -159,11 +165,17 @@ class Client:
             # Else redis-py reads its own version from its package's files for each connection.
             self._connect = partial(self._connect, driver_info=driver)
         size = min(pool.max_connections, _MAX_CONNECTIONS)
-        self._pool = Pool(self._connect, size, POOL_TIMEOUT)
+        self._pool = Pool(self._connect, size, POOL_TIMEOUT, trusted_idle(given), clock)
+        self._followed = self._pool.generation
         self._vigil = Vigil()
 
     @classmethod
-    def from_url(cls, url: str, prepare: Callable[[], None] = lambda: None) -> Client:
+    def from_url(
+        cls,
+        url: str,
+        prepare: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Client:
         """Make a client from a ``redis://``, ``rediss://`` or ``unix://`` address.
 
         ``valkey://`` and ``valkeys://`` are other names of the first two.
@@ -173,7 +185,7 @@ class Client:
         url = _OF_VALKEY.sub(r"redis\1://", url)
         check_address(url, _options(url.partition("://")[0]))
         try:
-            return cls(ConnectionPool.from_url(url), prepare)
+            return cls(ConnectionPool.from_url(url), prepare, clock)
         except (TypeError, ValueError, RedisError):
             # Their messages quote the address, perhaps its password.
             raise unusable_address("an option has a value that it cannot have") from None
@@ -217,72 +229,117 @@ class Client:
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        return _translated(self._exchange(b"".join(map(_packed, commands)), len(commands)))
+        return self._exchange(b"".join(map(_packed, commands)), len(commands))
 
     def call(self, command: Command, key: str, *arguments: Any) -> Any:
         """Send a command about one key; raises as ``execute`` does."""
-        return _or_raise(_translated(self._exchange(command.packed(key, *arguments), 1))[0])
+        return _or_raise(self._exchange(command.packed(key, *arguments), 1)[0])
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
-        replies = self._exchange(script.known.packed(key, *arguments), 1)
-        if isinstance(replies[0], RedisError):
-            replies = self._seen_to(script, [(key, *arguments)], replies)
-        return _or_raise(replies[0])
+        reply = self._exchange(script.known.packed(key, *arguments), 1)[0]
+        if type(reply) is _ScriptUnknown:
+            reply = self._exchange(script.unknown.packed(key, *arguments), 1)[0]
+        return _or_raise(reply)
 
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a script once for each key and its arguments, in one round trip.
 
         :returns: replies; a ``StoreError`` in the place of one that failed.
         """
-        packed = b"".join([script.known.packed(*call) for call in calls])
-        replies = self._exchange(packed, len(calls))
-        return self._seen_to(script, calls, replies)
-
-    def _seen_to(
-        self, script: Script, calls: Sequence[tuple[Any, ...]], replies: list[Any]
-    ) -> list[Any]:
-        if NoScriptError in map(type, replies):
+        replies = self._exchange(_joined(script.known, calls), len(calls))
+        if _ScriptUnknown in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
-            packed = b"".join([script.unknown.packed(*call) for call in calls])
-            replies = self._exchange(packed, len(calls))
-        return _translated(replies)
+            replies = self._exchange(_joined(script.unknown, calls), len(calls))
+        return replies
 
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
+        """Send commands and read their replies, once more where the connection was of no use.
+
+        :returns: replies; a ``StoreError`` in the place of one that failed.
+        """
         self._prepare()
         started = time.monotonic()
-        sent = False
         try:
-            connection = self._pool.take()
+            pooled = self._pool.take()
+        except PoolExhausted as error:
+            raise StoreUnavailable(str(error), sent=False) from error
+        try:
             try:
-                if not connection._sock:  # It takes redis-py longer to see that it is open.
-                    connection.connect()
-                sent = True
-                try:
-                    return self._round_trip(connection, packed, count)
-                except _LOST:
-                    if time.monotonic() - started > _RESEND_WITHIN:
-                        raise
-                    return self._round_trip(connection, packed, count)
-            except BaseException:
-                # A greeting that a signal's handler interrupted leaves replies, as a command does.
-                connection.disconnect()
-                raise
-            finally:
-                self._pool.give_back(connection)
+                replies = self._round_trip(pooled, packed, count)
+            except _LOST:
+                if time.monotonic() - started > _RESEND_WITHIN:
+                    raise
+                return self._once_more(pooled, packed, count, in_doubt=True)
+            errors = [reply for reply in replies if isinstance(reply, _ANSWERS)]
+            if not errors:
+                return replies
+            if time.monotonic() - started < _MOVE_WITHIN and self._may_move(pooled, errors):
+                return self._once_more(pooled, packed, count, in_doubt=False)
+            return _translated(replies)
         except _ERRORS as error:
-            raise StoreUnavailable(_message(error), sent=sent) from error
+            raise StoreUnavailable(_message(error)) from error
+        except BaseException:
+            # A greeting that a signal's handler interrupted leaves replies, as a command does.
+            pooled.connection.disconnect()
+            raise
+        finally:
+            self._pool.give_back(pooled)
 
-    def _round_trip(self, connection: Any, packed: bytes, count: int) -> list[Any]:
+    def _may_move(self, pooled: PooledConnection, errors: Sequence[RedisError]) -> bool:
+        """Whether a new connection may lead to the right server, where this one did not."""
+        if not any(map(_is_from_wrong_server, errors)):
+            return False
+        # A greeting that is refused says nothing of the connections that stand.
+        return pooled.generation is None or self._pool.drop(pooled)
+
+    def _once_more(
+        self, pooled: PooledConnection, packed: bytes, count: int, *, in_doubt: bool
+    ) -> list[Any]:
+        pooled.connection.disconnect()
         try:
+            return _translated(self._round_trip(pooled, packed, count), in_doubt=in_doubt)
+        except StoreUnavailable as error:
+            error.sent = error.sent or in_doubt
+            raise
+
+    def _round_trip(self, pooled: PooledConnection, packed: bytes, count: int) -> list[Any]:
+        connection = pooled.connection
+        try:
+            if not self._pool.trusts(pooled):
+                self._open(pooled)
             connection.send_packed_command((packed,), check_health=False)
             if self._pool.lent == 1:
                 self._vigil.keep(connection)
             return [_reply(connection) for _ in range(count)]
+        except _TURNED_AWAY as error:
+            # redis-py would read the same answer again and again, and give the next ones to others.
+            connection.disconnect()
+            return [error] * count
         except BaseException:
             # The handler of a signal may raise before the reply is read, which is nobody else's.
             connection.disconnect()
             raise
+
+    def _open(self, pooled: PooledConnection) -> None:
+        try:
+            generation = self._pool.open(pooled)
+        except _TURNED_AWAY:
+            raise
+        except _ERRORS as error:
+            raise StoreUnavailable(_message(error), sent=False) from error
+        if generation > self._followed:
+            self._followed = generation
+            follow = self._follower()
+            if follow is not None:
+                follow()
+
+    def follow_with(self, method: Callable[[], None]) -> None:
+        """Call a method when a connection stands that was opened since all were dropped.
+
+        Its object, which may refer to this client, is not kept alive.
+        """
+        self._follower = weakref.WeakMethod(method)
 
     @contextmanager
     def subscription(self) -> Iterator[Feed]:
@@ -329,20 +386,6 @@ class Feed:
                 yield self._connection.read_response()
 
 
-def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """How the server's certificate is checked.
-
-    redis-py knows ``none`` and not ``CERT_NONE``, and in some releases does not connect where
-    the host's name is to be checked in a certificate that is not.
-    """
-    level = given.get("ssl_cert_reqs", "required")
-    if isinstance(level, str):
-        level = level.lower().removeprefix("cert_")
-    if level in (None, "none", ssl.CERT_NONE):
-        return {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    return {"ssl_cert_reqs": level}
-
-
 def _is_of_redis_py(kind: type) -> bool:
     # What fakeredis calls a connection has no socket to a server.
     methods = (getattr(kind, name) for name in ("send_packed_command", "read_response", "can_read"))
@@ -383,12 +426,20 @@ def _framed(parts: Sequence[Any]) -> bytes:
 _framed_again = lru_cache(typed=True)(_framed)
 
 
+def _joined(command: Command, calls: Sequence[tuple[Any, ...]]) -> bytes:
+    return b"".join([command.packed(*call) for call in calls])
+
+
 def _reply(connection: Any) -> Any:
     try:
         # The connection's own method gathers first what it may have to say of a failure.
         return connection._parser.read_response()
-    except _ANSWERS as error:
+    except ResponseError as error:
         return error
+
+
+def _is_from_wrong_server(error: RedisError) -> bool:
+    return isinstance(error, _WRONG_SERVER) or bool(_WRONG_SERVER_IN_SCRIPT.search(str(error)))
 
 
 @contextmanager
@@ -399,15 +450,29 @@ def _translation() -> Iterator[None]:
         raise StoreUnavailable(_message(error)) from error
 
 
-def _translated(replies: list[Any]) -> list[Any]:
-    return [_refusal(reply) if isinstance(reply, _ANSWERS) else reply for reply in replies]
+class _ScriptUnknown(StoreUnavailable):
+    """The server does not have the script."""
 
 
-def _refusal(error: RedisError) -> StoreError:
+def _translated(replies: list[Any], *, in_doubt: bool = False) -> list[Any]:
+    """Put this package's errors in the place of redis-py's.
+
+    :param in_doubt: whether an earlier sending may have been carried out.
+    """
+    return [
+        _refusal(reply, in_doubt) if isinstance(reply, _ANSWERS) else reply for reply in replies
+    ]
+
+
+def _refusal(error: RedisError, in_doubt: bool = False) -> StoreError:
     message = _message(error)
+    if isinstance(error, NoScriptError):
+        return _ScriptUnknown(message, sent=in_doubt)
     if isinstance(error, OutOfMemoryError | ReadOnlyError) or _REFUSAL.search(message):
-        return WriteRefused(message)
-    return StoreUnavailable(message, sent=False)
+        refused = WriteRefused(message)
+        refused.sent = in_doubt
+        return refused
+    return StoreUnavailable(message, sent=in_doubt)
 
 
 def _or_raise(reply: Any) -> Any:
@@ -418,7 +483,3 @@ def _or_raise(reply: Any) -> Any:
 
 def _message(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _at_most(bound: float, wish: object) -> float:
-    return min(bound, float(wish)) if isinstance(wish, int | float) and wish > 0 else bound

@@ -69,6 +69,7 @@ class RedisStore(Store):
         # Pub/sub knows no databases, so the channel's name does.
         self._suffix = f"@{client.database}"
         self._subscriber = Subscriber(client.subscription)
+        client.follow_with(self._subscriber.reconnect)
         self._unwatched_until = 0.0
         self._takes_nx_with_get = True
 

@@ -65,6 +65,7 @@ class Subscriber(ProcessBound):
         self._thread: threading.Thread | None = None
         self._wake: socket.socket | None = None
         self._closing = False
+        self._moved = False
 
     @contextmanager
     def listen(self, name: str, seconds: float, read: Read) -> Iterator[Bell]:
@@ -181,6 +182,18 @@ class Subscriber(ProcessBound):
                 if channel is not None:
                     channel.bells.ring(news)
 
+    def reconnect(self) -> None:
+        """Listen on a new connection: the present one may lead to a server that was replaced."""
+        with self._lock:
+            if self._thread is not None:
+                self._moved = True
+                self._nudge()
+
+    def take_moved(self) -> bool:
+        """Whether to connect anew, told once."""
+        moved, self._moved = self._moved, False
+        return moved
+
     @property
     def closing(self) -> bool:
         """Whether the listener is to end."""
@@ -219,6 +232,7 @@ class _Listener:
 
     def run(self) -> None:
         while not self._subscriber.closing:
+            self._subscriber.take_moved()
             try:
                 with self._connect() as feed:
                     self._serve(feed)
@@ -256,6 +270,8 @@ class _Listener:
             while not self._subscriber.closing:
                 ready = selector.select(PING_AFTER)
                 self._drain()
+                if self._subscriber.take_moved():
+                    return
                 for command, name in self._subscriber.take_wishes():
                     self._send(feed, command, name)
                 if any(key.fileobj is not self._wake for key, _ in ready):

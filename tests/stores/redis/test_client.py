@@ -195,19 +195,6 @@ class TestErrors:
         assert error.sent is False
         assert str(error) == message
 
-    def test_loading(self, monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
-        """A server that is loading has carried out nothing, so that nothing has to be undone."""
-
-        def loading() -> object:
-            raise redis.exceptions.BusyLoadingError("LOADING")
-
-        client.execute("PING")
-        (connection,) = client._pool._idle
-        monkeypatch.setattr(connection._parser, "read_response", loading)
-        with pytest.raises(StoreUnavailable) as caught:
-            client.execute("PING")
-        assert caught.value.sent is False
-
     def test_real_error_reply(self, client: Client) -> None:
         """An error reply leaves the connection usable."""
         client.execute("SET", "text", "x")

@@ -9,19 +9,37 @@ from concurrent.futures import Future
 
 import pytest
 
-from flask_idempotent.stores.redis import pool as module
-from flask_idempotent.stores.redis.pool import Pool, PoolExhausted
+from flask_idempotent.stores.redis.pool import (
+    GREATEST_AGE,
+    Pool,
+    PooledConnection,
+    PoolExhausted,
+)
 from tests.waiting import until
 
 
 class Connection:
-    """Knows whether it was closed."""
+    """Knows whether it is open, and whether it was closed."""
 
     def __init__(self) -> None:
+        self._sock: object = None
         self.closed = False
 
+    def connect(self) -> None:
+        self._sock, self.closed = object(), False
+
     def disconnect(self) -> None:
-        self.closed = True
+        self._sock, self.closed = None, True
+
+
+class Clock:
+    """Tells the time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class TestPool:
@@ -41,28 +59,6 @@ class TestPool:
         waiting = background(pool.take)
         pool.give_back(only)
         assert waiting.result(5) is only
-
-    def test_rather_waits_than_opens_many(
-        self, background: Callable[..., Future[object]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Beyond a few, who finds none free waits a moment before another is opened."""
-        monkeypatch.setattr(module, "_PATIENCE", 10.0)
-        pool = Pool(Connection, module._AT_ONCE + 1, 10.0)
-        lent = [pool.take() for _ in range(module._AT_ONCE)]
-        waiting = background(pool.take)
-        until(lambda: pool._waiters)
-        pool.give_back(lent[0])
-        assert waiting.result(5) is lent[0]
-        assert pool._made == module._AT_ONCE
-
-    def test_opens_more_where_none_comes_back(self) -> None:
-        """A store that takes its time gets more connections, up to the limit."""
-        pool = Pool(Connection, module._AT_ONCE + 2, 0.05)
-        lent = {pool.take() for _ in range(module._AT_ONCE + 2)}
-        assert len(lent) == module._AT_ONCE + 2
-        assert not pool._waiters
-        with pytest.raises(PoolExhausted):
-            pool.take()
 
     def test_in_turn(self, background: Callable[..., Future[object]]) -> None:
         """Who waits longest is served first, before anybody who comes now."""
@@ -121,7 +117,7 @@ class TestPool:
         for _ in range(2):
             with pytest.raises(OSError, match="no"):
                 pool.take()
-        assert isinstance(pool.take(), Connection)
+        assert isinstance(pool.take().connection, Connection)
 
     def test_close(self) -> None:
         """Closing ends what is free; what is lent goes on, and the pool may be used again."""
@@ -129,7 +125,7 @@ class TestPool:
         lent, free = pool.take(), pool.take()
         pool.give_back(free)
         pool.close()
-        assert (lent.closed, free.closed) == (False, True)
+        assert (lent.connection.closed, free.connection.closed) == (False, True)
         assert pool.take() is not free
 
     def test_after_a_fork(self) -> None:
@@ -143,8 +139,8 @@ class TestPool:
     def test_never_lent_twice(self) -> None:
         """However many threads ask, no connection has two users at once."""
         pool = Pool(Connection, 4, 10.0)
-        used: set[Connection] = set()
-        clashes: list[Connection] = []
+        used: set[PooledConnection] = set()
+        clashes: list[PooledConnection] = []
 
         def work() -> None:
             for _ in range(200):
@@ -161,3 +157,89 @@ class TestPool:
         for thread in threads:
             thread.join()
         assert clashes == []
+
+
+class TestTrust:
+    """A connection that may be of no more use is closed before it is lent again."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def pool(self, clock: Clock) -> Pool:
+        return Pool(Connection, 4, 1.0, trusted_idle=60.0, clock=clock)
+
+    def lend(self, pool: Pool) -> bool:
+        """Lend one as to a client, and say whether it was used as it was."""
+        pooled = pool.take()
+        trusted = pool.trusts(pooled)
+        if not trusted:
+            pool.open(pooled)
+        pool.give_back(pooled)
+        return trusted
+
+    def test_idle(self, pool: Pool, clock: Clock) -> None:
+        """One that was idle for a minute is opened again; one that was used since is not."""
+        self.lend(pool)
+        for _ in range(3):
+            clock.now += 59.9
+            assert self.lend(pool)
+        clock.now += 60.0
+        assert not self.lend(pool)
+
+    def test_age(self, pool: Pool, clock: Clock) -> None:
+        """However busy, one is opened again after ten minutes."""
+        self.lend(pool)
+        while clock.now < GREATEST_AGE - 50:
+            clock.now += 50
+            assert self.lend(pool)
+        clock.now += 50
+        assert not self.lend(pool)
+        assert self.lend(pool)
+
+    def test_broken(self, pool: Pool) -> None:
+        """One that broke is opened again."""
+        pooled = pool.take()
+        pool.open(pooled)
+        pooled.connection.disconnect()
+        assert not pool.trusts(pooled)
+
+    def test_dropped(self, pool: Pool) -> None:
+        """When one leads astray, those that are free are closed, and those lent not used again."""
+        astray, lent, free = pool.take(), pool.take(), pool.take()
+        for pooled in (astray, lent, free):
+            pool.open(pooled)
+        pool.give_back(free)
+        assert pool.drop(astray) is True
+        assert free.connection.closed
+        assert not lent.connection.closed
+        assert not pool.trusts(lent)
+
+    def test_dropped_once(self, pool: Pool) -> None:
+        """Of many that find out at the same moment one drops, and all may connect anew."""
+        astray = [pool.take() for _ in range(3)]
+        for pooled in astray:
+            pool.open(pooled)
+        assert [pool.drop(pooled) for pooled in astray] == [True] * 3
+        assert pool.generation == 1
+
+    def test_address_that_leads_there(self, pool: Pool, clock: Clock) -> None:
+        """What was opened since leads where the address leads: nothing more is dropped for long."""
+        pooled = pool.take()
+        pool.open(pooled)
+        pool.drop(pooled)
+        pool.open(pooled)
+        assert pool.drop(pooled) is False
+        clock.now += 1.0
+        assert pool.drop(pooled) is True
+        assert pool.generation == 2
+
+    def test_dropped_while_it_was_opened(self, pool: Pool) -> None:
+        """One that was being opened when all were dropped may lead to the old address."""
+        one, other = pool.take(), pool.take()
+        pool.open(one)
+        connect = other.connection.connect
+        other.connection.connect = lambda: (connect(), pool.drop(one))
+        pool.open(other)
+        assert not pool.trusts(other)

@@ -1,0 +1,84 @@
+"""How connections are made: what an address or a client asks for, within this library's bounds."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+#: Seconds to wait for a connection, and for a reply.
+CONNECT_TIMEOUT = 0.7
+REPLY_TIMEOUT = 0.9
+#: Seconds for which an idle connection is trusted: firewalls and NAT forget flows without a word,
+#: some after four minutes.
+_TRUSTED_IDLE = 60.0
+
+#: Options of redis-py that this library decides itself.
+_OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", "event_dispatcher",
+        "maint_notifications_config", "maint_notifications_pool_handler", "legacy_responses",
+        "himport_registry", "oss_cluster_maint_notifications_handler")  # fmt: skip
+
+#: A dead peer is noticed within a minute also where nothing is sent; the system's own default is
+#: two hours. Not every system has all of them.
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in [
+        ("TCP_KEEPIDLE", 30),
+        ("TCP_KEEPALIVE", 30),  # macOS's name for it.
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+    ]
+    if hasattr(socket, name)
+}
+
+
+def connection_options(given: Mapping[str, Any], *, encrypted: bool) -> dict[str, Any]:
+    """Turn a redis-py pool's options into those of a connection of ours.
+
+    :param given: the options, from an address or a redis-py client.
+    :param encrypted: whether the connection is over TLS.
+    """
+    options = {name: value for name, value in given.items() if name not in _OWN}
+    options.update(
+        socket_timeout=_at_most(REPLY_TIMEOUT, given.get("socket_timeout")),
+        socket_connect_timeout=_at_most(CONNECT_TIMEOUT, given.get("socket_connect_timeout")),
+        decode_responses=False,
+        # Instead of being checked, a connection that was idle for so long is opened again.
+        health_check_interval=0,
+        protocol=2,
+    )
+    if "path" in options:
+        options.pop("socket_keepalive", None)
+    else:
+        keepalive = given.get("socket_keepalive_options")
+        options["socket_keepalive"] = True
+        options["socket_keepalive_options"] = (
+            keepalive if keepalive and isinstance(keepalive, Mapping) else _KEEPALIVE
+        )
+    if encrypted:
+        options.update(_certificate_options(given))
+    return options
+
+
+def trusted_idle(given: Mapping[str, Any]) -> float:
+    """Seconds for which a connection may be idle and still be used as it is."""
+    return _at_most(_TRUSTED_IDLE, given.get("health_check_interval"))
+
+
+def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How the server's certificate is checked.
+
+    redis-py knows ``none`` and not ``CERT_NONE``, and in some releases does not connect where the
+    host's name is to be checked in a certificate that is not.
+    """
+    level = given.get("ssl_cert_reqs", "required")
+    if isinstance(level, str):
+        level = level.lower().removeprefix("cert_")
+    if level in (None, "none", ssl.CERT_NONE):
+        return {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    return {"ssl_cert_reqs": level}
+
+
+def _at_most(bound: float, wish: object) -> float:
+    return min(bound, float(wish)) if isinstance(wish, int | float) and wish > 0 else bound

@@ -119,6 +119,7 @@ class Settings:
     problem_base: str
     prefix: str
     namespace: str | None
+    linger: float
     #: What of this the engine needs.
     terms: Terms = dataclasses.field(init=False)
     #: The names of ``headers`` in a WSGI environment.
@@ -348,6 +349,7 @@ OPTIONS = (
     Option("problem_base", "IDEMPOTENT_PROBLEM_BASE", "urn:flask-idempotent:problem:", _text),
     Option("prefix", "IDEMPOTENT_PREFIX", "IDEMPOTENT_", _text),
     Option("namespace", "IDEMPOTENT_NAMESPACE", None, _optional_text),
+    Option("linger", "IDEMPOTENT_LINGER", 5, _seconds(above=False)),
 )  # fmt: skip
 
 _KEYWORDS = frozenset(Overrides.__annotations__)

@@ -140,7 +140,7 @@ class State(ProcessBound):
                         f"{self.app.name}@{self.app.root_path}",
                         REDIS_URL.name_in(self.app.config),
                     )
-                self._engine = Engine(store, self.app, settings.max_waiters)
+                self._engine = Engine(store, self.app, settings.max_waiters, linger=settings.linger)
             return self._engine
 
     @contextmanager

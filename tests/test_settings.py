@@ -101,6 +101,7 @@ TABLE: list[Row] = [
     same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),
     same("prefix", "IDEMPOTENT_", "A_", "B_", "C_"),
     same("namespace", None, "shop", None, "other"),
+    same("linger", 5.0, 0, 2.5, 30),
 ]
 ROWS = [pytest.param(*row, id=row[0]) for row in TABLE]
 WITH_CONFIG = [pytest.param(*row, id=row[0]) for row in TABLE if CONFIG[row[0]]]
@@ -212,6 +213,7 @@ WRONG: dict[str, list[object]] = {
     "problem_base": [None, 5, ""],
     "prefix": [None, 5, "", b"IDEMPOTENT_"],
     "namespace": [5, "", b"shop"],
+    "linger": [None, -1, True, "5"],
 }
 
 

@@ -23,12 +23,14 @@ class Gunicorn:
     :param timeout: seconds after which a silent worker is killed; 0 for never.
     :param workers: number of processes.
     :param worker_class: kind of worker, such as ``sync`` or ``gevent``.
+    :param graceful_timeout: seconds after which a worker that is to leave is killed.
     """
 
     sources: tuple[str, ...]
     timeout: int = 30
     workers: int = 1
     worker_class: str = "sync"
+    graceful_timeout: int = 30
 
 
 def gunicorn_of(environment: Mapping[str, str], folder: Path) -> Gunicorn | None:
@@ -64,6 +66,7 @@ def _arguments(line: str) -> dict[str, Any]:
     parser.add_argument("-w", "--workers", type=int)
     parser.add_argument("-k", "--worker-class")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--graceful-timeout", type=int)
     try:
         known, _ = parser.parse_known_args(shlex.split(line))
     except (Exception, SystemExit):
@@ -71,7 +74,8 @@ def _arguments(line: str) -> dict[str, Any]:
     return {name: value for name, value in vars(known).items() if value is not None}
 
 
-_KINDS = {"timeout": int, "workers": int, "worker_class": str, "threads": int}
+_KINDS = {"timeout": int, "workers": int, "worker_class": str, "threads": int,
+          "graceful_timeout": int}  # fmt: skip
 
 
 def _assigned(file: Path) -> dict[str, Any]:

@@ -32,11 +32,13 @@ def examine(
         yield note(
             "gunicorn",
             "Nothing here tells of gunicorn: no GUNICORN_CMD_ARGS, WEB_CONCURRENCY or "
-            "gunicorn.conf.py. Its --timeout was not compared.",
-            "Keep IDEMPOTENT_TIMEOUT below the --timeout of sync workers.",
+            "gunicorn.conf.py. Its --timeout and --graceful-timeout were not compared.",
+            "Keep IDEMPOTENT_TIMEOUT below the --timeout of sync workers, and your slowest view "
+            f"and IDEMPOTENT_LINGER ({general.linger:g} s) together below --graceful-timeout.",
         )
     else:
         yield from timeouts(routes, gunicorn)
+        yield leaving(general, gunicorn)
 
 
 def kind_of_store(
@@ -106,3 +108,19 @@ def timeouts(routes: Routes, gunicorn: Gunicorn) -> Iterator[Finding]:
         )
     if not waiting and not lapsing:
         yield ok("gunicorn", f"{worker}: it fits the settings.")
+
+
+def leaving(general: Settings, gunicorn: Gunicorn) -> Finding:
+    """Whether a worker that is to leave has time for its views and for what is not stored yet."""
+    rest = gunicorn.graceful_timeout - general.linger
+    text = (
+        f"A worker that is to leave is killed after {gunicorn.graceful_timeout} s. For up to "
+        f"{general.linger:g} s of it, responses are stored that the store has not taken"
+    )
+    if rest <= 0:
+        return warning(
+            "linger",
+            f"{text}, which leaves no time for views: responses may be lost.",
+            f"Set --graceful-timeout above your slowest view and {general.linger:g} s together.",
+        )
+    return ok("linger", f"{text}; views have the other {rest:g} s.")

@@ -26,24 +26,37 @@ class Engine(ProcessBound):
     :param store: where records live.
     :param sender: the sender of signals.
     :param max_waiters: how many requests of this process may wait at once; None for any number.
+    :param linger: seconds for which a process that ends goes on trying to write what the store has
+        not taken.
     """
 
-    def __init__(self, store: Store, sender: object, max_waiters: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sender: object,
+        max_waiters: int | None = None,
+        *,
+        linger: float = 0.0,
+    ) -> None:
         self.store = store
+        self.linger = linger
         self._sender = sender
         self._keeper = Keeper(store, sender)
         self._max_waiters = max_waiters
         super().__init__()
         _engines.add(self)
-        weakref.finalize(self, _close_aside, self._keeper, store).atexit = False
+        weakref.finalize(self, _close_aside, self._keeper, store, linger).atexit = False
 
     def reset(self) -> None:
         self._waiters = 0
         self._counting = threading.Lock()
 
-    def close(self) -> None:
-        """Bring the store what it has yet to take, and end threads and connections."""
-        _close(self._keeper, self.store)
+    def close(self, until: float = 0.0) -> None:
+        """Bring the store what it has yet to take, and end threads and connections.
+
+        :param until: monotonic time until which to go on trying where the store does not take it.
+        """
+        _close(self._keeper, self.store, until)
 
     def begin(self, order: Order) -> Outcome:
         """Claim the key of a request, or wait for the one that has it.
@@ -223,16 +236,17 @@ def _answer(
     )  # fmt: skip
 
 
-def _close(keeper: Keeper, store: Store) -> None:
+def _close(keeper: Keeper, store: Store, until: float) -> None:
     notice_changes()
-    keeper.close()
+    keeper.close(until)
     store.close()
 
 
-def _close_aside(keeper: Keeper, store: Store) -> None:
+def _close_aside(keeper: Keeper, store: Store, linger: float) -> None:
     # The last user of an engine goes at any moment of any thread, which must not wait for a store.
     with suppress(RuntimeError):  # No thread starts while the interpreter ends.
-        threading.Thread(target=_close, args=(keeper, store), daemon=True).start()
+        until = time.monotonic() + linger
+        threading.Thread(target=_close, args=(keeper, store, until), daemon=True).start()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -240,6 +254,8 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    # A process that leaves in good order gives a response not yet stored one more try.
+    # A process that leaves in good order gives a response not yet stored some more time. All
+    # engines together have that of one: web servers do not wait for ever.
+    began = time.monotonic()
     for engine in list(_engines):
-        engine.close()
+        engine.close(began + engine.linger)

@@ -27,6 +27,8 @@ from flask_idempotent.stores.base import Store
 _RENEWAL_VALID = 800
 #: Seconds between two tries to bring the store what it did not take.
 RETRY_EVERY = 1.0
+#: The same while the process ends, which has nothing else to do.
+LINGER_EVERY = 0.2
 
 
 @dataclass(eq=False, slots=True)
@@ -244,15 +246,36 @@ class Keeper(ProcessBound):
             task.give_up(str(error))
         self._tasks.remove(task)
 
-    def close(self) -> None:
-        """Try what is left once more, log what is lost, and end the thread."""
+    def close(self, until: float = 0.0) -> None:
+        """Try what is left once more, log what is lost, and end the thread.
+
+        :param until: monotonic time until which to go on trying.
+        """
         with self._lock:
             thread, self._closing = self._thread, True
         self._wake.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        try:
+            self._linger(until)
+        finally:
+            for task in self._tasks:
+                task.give_up("the process ends")
+            self.reset()
+
+    def _linger(self, until: float) -> None:
         with suppress(StoreUnavailable):
             self.work_off()
-        for task in self._tasks:
-            task.give_up("the process ends")
-        self.reset()
+        if not self._tasks or until <= time.monotonic():
+            return
+        logger.warning(
+            "the process ends, and for up to %.1f s it goes on trying to write what the store has "
+            "not taken: records %s",
+            until - time.monotonic(), ", ".join(task.key for task in self._tasks),
+        )  # fmt: skip
+        while self._tasks and (left := until - time.monotonic()) > 0:
+            time.sleep(min(LINGER_EVERY, left))
+            with suppress(StoreUnavailable):
+                self.work_off()
+                # One that takes no response may still be told that its claim is held.
+                self.renew_due()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.chaos.harness import Row, site
+from tests.chaos.harness import Row, Site, site
 from tests.chaos.swarm import Job, Swarm, ask
 from tests.chaos.truth import Truth, all_answered, one_answer, ran_once, stored
 from tests.proxy import Fault, Proxy
@@ -59,18 +59,43 @@ def test_response_not_yet_stored(
         assert not Truth(tmp_path).named("completed")
         trouble.end()
         served.strike(worker, signal.SIGTERM)
-        served.until_exits(1)
-        exited = served.deaths()[0].time
         row = Row(f"SIGTERM after the store {trouble.name}", kills=1)
-        times = [note["time"] for note in Truth(tmp_path).named("completed")]
-        row.require(times and times[0] < exited, "the worker left without storing its response")
-        stored(row, clean_valkey.url, ["leaving"])
-        retry = ask(served.port, 1, [job])
-        truth = Truth(tmp_path)
-        row.requests, row.runs = swarm.requests + retry.requests, truth.count
-        row.faults = swarm.faults.total() + retry.faults.total()
-        answers = swarm.answers + retry.answers
-        all_answered(row, answers, swarm.unanswered + retry.unanswered)
-        ran_once(row, truth, ["leaving"])
-        one_answer(row, truth, answers)
-        row.conclude()
+        conclude(row, served, swarm, job, clean_valkey.url)
+
+
+def test_store_comes_back_while_the_worker_lingers(
+    clean_valkey: Server, proxy: Proxy, trouble: Trouble, tmp_path: Path
+) -> None:
+    """A worker that leaves while the store is away stores its response when the store is back."""
+    job = Job("lingering", "/work/300")
+    with site(tmp_path, proxy.url, workers=1, IDEMPOTENT_LINGER=20) as served:
+        (worker,) = served.workers()
+        with Swarm(served.port, 1, iter([job])) as swarm:
+            until(lambda: Truth(tmp_path).count == 1)
+            trouble.begin()
+        until(lambda: Truth(tmp_path).named("store_failed"))
+        served.strike(worker, signal.SIGTERM)
+        until(lambda: "has not taken: records IDEMPOTENT_{" in served.output())
+        assert not Truth(tmp_path).named("completed")
+        trouble.end()
+        row = Row(f"SIGTERM while the store {trouble.name}", kills=1)
+        conclude(row, served, swarm, job, clean_valkey.url)
+        assert "is lost" not in served.output()
+
+
+def conclude(row: Row, served: Site, swarm: Swarm, job: Job, url: str) -> None:
+    """Wait until the worker has left, and see that it had stored the one response by then."""
+    served.until_exits(1)
+    exited = served.deaths()[0].time
+    times = [note["time"] for note in Truth(served.folder).named("completed")]
+    row.require(times and times[0] < exited, "the worker left without storing its response")
+    stored(row, url, [job.key])
+    retry = ask(served.port, 1, [job])
+    truth = Truth(served.folder)
+    row.requests, row.runs = swarm.requests + retry.requests, truth.count
+    row.faults = swarm.faults.total() + retry.faults.total()
+    answers = swarm.answers + retry.answers
+    all_answered(row, answers, swarm.unanswered + retry.unanswered)
+    ran_once(row, truth, [job.key])
+    one_answer(row, truth, answers)
+    row.conclude()

@@ -19,9 +19,9 @@ class TestGunicorn:
         """Plain values are read; what must be computed is not, and nothing is run."""
         (tmp_path / "gunicorn.conf.py").write_text(
             "import os\ntimeout = 90\nworkers = os.cpu_count()\nworker_class = 'gevent'\n"
-            "bind = ':80'\nthreads: int = 4\nraise SystemExit\n"
+            "bind = ':80'\nthreads: int = 4\ngraceful_timeout = 20\nraise SystemExit\n"
         )
-        assert gunicorn_of({}, tmp_path) == Gunicorn(("gunicorn.conf.py",), 90, 1, "gevent")
+        assert gunicorn_of({}, tmp_path) == Gunicorn(("gunicorn.conf.py",), 90, 1, "gevent", 20)
 
     def test_precedence(self, tmp_path: Path) -> None:
         """Arguments win over the file, the file over WEB_CONCURRENCY."""

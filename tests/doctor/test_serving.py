@@ -87,3 +87,12 @@ class TestTimes:
         finding = examined(shop(make_app), gunicorn=gunicorn)["gunicorn"]
         assert (finding.level, finding.mend[: len(mend)]) == (level, mend)
         assert f"timeout {timeout} s (gunicorn.conf.py)" in finding.text
+
+    @pytest.mark.parametrize(("graceful", "level"), [(30, "ok"), (6, "ok"), (5, "warning")])
+    def test_leaving(self, make_app: MakeApp, graceful: int, level: str) -> None:
+        """A worker that is to leave needs more time than it may linger."""
+        gunicorn = Gunicorn(("gunicorn.conf.py",), graceful_timeout=graceful)
+        finding = examined(shop(make_app), gunicorn=gunicorn)["linger"]
+        assert finding.level == level
+        assert f"{graceful} s" in finding.text
+        assert "5 s" in finding.text

@@ -20,7 +20,7 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.engine.outcomes import Replay, Waiting
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse
@@ -370,6 +370,50 @@ class TestTasks:
         assert done == [1]
         assert "cannot be taken" in caplog.text
         keeper.close()
+
+    def test_lingers(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+        """A process that ends goes on trying for a while, and says what waits."""
+        keeper = Keeper(shaky, None)
+        keeper._rouse = lambda: None  # type: ignore[method-assign]
+        tries: list[int] = []
+        lost: list[str] = []
+
+        def work() -> None:
+            tries.append(1)
+            if len(tries) < 3:
+                raise StoreUnavailable("down")
+
+        keeper.retry("IDEMPOTENT_{waits}", work, 60, lost.append)
+        keeper.close(time.monotonic() + 60)
+        assert (len(tries), lost) == (3, [])
+        assert caplog.text.count("has not taken: records IDEMPOTENT_{waits}") == 1
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("down"), WriteRefused("full")])
+    def test_lingers_in_vain(self, shaky: Shaky, error: Exception) -> None:
+        """When that time is over, or is interrupted, it says what is lost."""
+        keeper = Keeper(shaky, None)
+        keeper._rouse = lambda: None  # type: ignore[method-assign]
+        lost: list[str] = []
+        began = time.monotonic()
+        keeper.retry("one", fail(error), 60, lost.append)
+        keeper.retry("two", fail(error), 60, lost.append)
+        keeper.close(began + 0.05)
+        assert lost == ["the process ends"] * 2
+        assert 0.05 <= time.monotonic() - began < 2
+        keeper.retry("three", fail(KeyboardInterrupt()), 60, lost.append)  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            keeper.close(time.monotonic() + 60)
+        assert lost == ["the process ends"] * 3
+
+    def test_renews_while_it_lingers(self, engine: Engine, shaky: Shaky) -> None:
+        """Where the store takes no responses but renewals, nobody else runs meanwhile."""
+        claim = begin(engine)
+        shaky.before["complete"] = [fail(WriteRefused("full"))] * 4
+        finish(engine, claim)
+        claim.renewed -= 20
+        engine.close(time.monotonic() + 60)
+        assert "renew" in shaky.calls
+        assert isinstance(shaky.read(KEY), Completed)
 
     def test_one_round_at_a_time(self, shaky: Shaky) -> None:
         """Two threads do not do the same work twice."""

@@ -23,22 +23,20 @@ IGNORED_FIELDS = frozenset({"csrf_token"})
 def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool) -> bytes:
     """Digest what makes a request this request and no other.
 
+    Method and path belong to it always, so that no key gets the answer of another operation.
+
     :param body: the request's body, read.
     :param host: whether the application serves different things on different hosts.
     """
+    # Not the endpoint: its name may change with a deployment, between a request and its retry.
+    operation = (
+        request.method, request.root_path, request.path, request.host.lower() if host else None,
+    )  # fmt: skip
     if settings.fingerprint is False:
-        return _digest().digest()
+        return _digest(pack(operation)).digest()
     if settings.fingerprint is not None:
-        return _digest(pack(_custom(settings.fingerprint(request)))).digest()
-    head = (
-        request.method,
-        request.root_path,
-        request.path,
-        _query(request, settings.field),
-        body.mimetype,
-        request.host if host else None,
-    )
-    digest = _digest(pack(head))
+        return _digest(pack((*operation, _custom(settings.fingerprint(request))))).digest()
+    digest = _digest(pack((*operation, _query(request, settings.field), body.mimetype)))
     if body.is_form:
         _update_form(digest, body, settings)
     if not body.is_form or body.malformed:

@@ -274,6 +274,15 @@ class TestFingerprint:
         assert print_of(one, host=True) != print_of(other, host=True)
         assert print_of(one, host=True) == print_of(one, host=True)
 
+    @pytest.mark.parametrize(
+        ("scheme", "host"),
+        [("http", "A.Example"), ("http", "a.example:80"), ("https", "a.example:443")],
+    )
+    def test_f9_one_host_in_any_spelling(self, scheme: str, host: str) -> None:
+        """F9: the host counts in lower case, without the default port."""
+        request = Spec(host=host).request(**{"wsgi.url_scheme": scheme})
+        assert print_of_request(request, host=True) == print_of(Spec(host="a.example"), host=True)
+
     def test_the_fields_name_is_a_setting(self) -> None:
         """The field that is left out is the application's, and only that one."""
         settings = resolve({"IDEMPOTENT_FIELD": "my key"})
@@ -324,18 +333,35 @@ class TestFingerprint:
 
 class TestOwnFingerprint:
     def test_none(self) -> None:
-        """With False every request of a key is a retry."""
-        spec = Spec(body=b"a")
-        assert print_of(spec, fingerprint=False) == print_of(Spec(path="/b"), fingerprint=False)
+        """With False every request of a key to one operation is a retry."""
+        one, other = Spec(body=b"a"), Spec(body=b"b", query=(("q", "1"),), kind="text/html")
+        assert print_of(one, fingerprint=False) == print_of(other, fingerprint=False)
 
     @pytest.mark.parametrize("value", ["text", b"text"])
     def test_function(self, value: str | bytes) -> None:
-        """A function's text or octets are all that counts."""
+        """A function's text or octets are all that counts beside the operation."""
         one = print_of(Spec(body=b"a"), fingerprint=lambda _: value)
-        assert one == print_of(Spec(path="/b"), fingerprint=lambda _: value)
+        assert one == print_of(Spec(body=b"b"), fingerprint=lambda _: value)
         assert one != print_of(Spec(body=b"a"), fingerprint=lambda _: b"other")
         assert one != print_of(Spec(body=b"a"), fingerprint=False)
         assert len(one) == FINGERPRINT_SIZE
+
+    @pytest.mark.parametrize("own", [False, lambda _: "event 1"])
+    @pytest.mark.parametrize(
+        "other", [{"method": "PUT"}, {"path": "/b"}, {"root": "/v2"}, {"host": "b.example"}]
+    )
+    def test_f9_another_operation(self, own: Any, other: dict[str, str]) -> None:
+        """F9: method, root path, path and host count beside an own fingerprint and without any."""
+        one = Spec()
+        two = replace(one, **other)
+        assert print_of(one, host=True, fingerprint=own) != print_of(
+            two, host=True, fingerprint=own
+        )
+
+    def test_f9_kinds_are_apart(self) -> None:
+        """F7: an own fingerprint, none and the default never look alike."""
+        owns = (False, lambda _: "", lambda _: b"", None)
+        assert len({print_of(Spec(), fingerprint=own) for own in owns}) == len(owns)
 
     def test_function_sees_the_request(self) -> None:
         """A function is given the request, with its body still to be read."""

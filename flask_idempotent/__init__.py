@@ -12,6 +12,7 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.extension import Idempotent
 from flask_idempotent.handler import current_claim
+from flask_idempotent.settings import default_store_if
 
 __all__ = [
     "Idempotent",
@@ -23,5 +24,6 @@ __all__ = [
     "StoreUnavailable",
     "WriteRefused",
     "current_claim",
+    "default_store_if",
     "idempotent",
 ]

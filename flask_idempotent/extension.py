@@ -74,6 +74,7 @@ class Idempotent:
         if adopted is None:
             check_url(settings.redis_url, REDIS_URL.name_in(app.config))
         state = State(app, self._overrides, self._hooks, adopted, app_wide=True)
+        state.notices.on_settings(settings)
         app.extensions[EXTENSION] = state
         request_started.connect(state.prepare, app)
         app.jinja_env.globals.update(

@@ -72,17 +72,23 @@ def handle(state: State, settings: Settings, current: Request, run: Run) -> Resp
     :param run: runs the view.
     :raises Problem: when the request cannot be served.
     """
-    if not settings.tracks(current.method) or _CLAIM in current.environ:
+    if not settings.tracks(current.method) or _CLAIM in current.environ or _opens_socket(current):
         return run()
     body = Body(current, _limit(state.app, current))
     key = _find_key(state, settings, current, body)
     if key is not None:
         return _Keyed(state, settings, run, current, key).serve(body)
-    if not settings.required:
+    if not settings.requires_key(current.method):
         return run()
-    detail = _MISSING.format(settings.headers[0])
-    problem = problems.KeyMissing(detail, base=settings.problem_base)
+    where = _IN_HEADER.format(settings.headers[0]) if settings.key is None else ""
+    problem = problems.KeyMissing(_MISSING.format(where), base=settings.problem_base)
     raise _rejected(state.app, settings, current, problem)
+
+
+def _opens_socket(current: Request) -> bool:
+    # A WebSocket has no response that could be replayed. Other values of Upgrade change nothing:
+    # some clients offer h2c with each POST.
+    return current.method == "GET" and current.url_rule is not None and current.url_rule.websocket
 
 
 def _limit(app: Flask, current: Request) -> int | None:
@@ -101,14 +107,26 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         if settings.key is not None:
             key = settings.key(current)
             return None if key is None else check_custom(key, settings)
-        fields = _form_keys(settings, body) if body.is_form else ()
-        return find_key(current, settings, fields, state.key_finders)
+        return _client_key(state, settings, current, body)
     except problems.BodyIncomplete as problem:
         with suppress(problems.KeyInvalid):
             problem.key = find_key(current, settings, ())
         raise _rejected(state.app, settings, current, problem) from None
     except problems.Problem as problem:
         raise _rejected(state.app, settings, current, problem) from None
+
+
+def _client_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
+    if current.method != "GET":
+        fields = _form_keys(settings, body) if body.is_form else ()
+        return find_key(current, settings, fields, state.key_finders)
+    try:
+        return find_key(current, settings, (), state.key_finders)
+    except problems.KeyInvalid:
+        if settings.required:
+            raise
+        # A client that follows a redirect sends the key that it had for another request.
+        return None
 
 
 def _form_keys(settings: Settings, body: Body) -> list[str]:
@@ -186,6 +204,9 @@ class _Keyed:
                 raise self._problem(problems.InProgress, _IN_PROGRESS, retry_after=retry_after)
             case Unknown():
                 raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
+            case Mismatch() if self._request.method == "GET":
+                # The key came along from another request, over a redirect.
+                return self._run_unclaimed()
             case Mismatch():
                 raise self._reused()
 
@@ -337,9 +358,12 @@ class _Keyed:
             logger.error("the store failed to claim: %s", error)
         signals.tell(signals.store_failed, self._app, operation="claim", error=error)
         if unprotected:
-            self._request.environ[_CLAIM] = None  # No nested call asks the store again.
-            return self._run()
+            return self._run_unclaimed()
         raise self._problem(problems.StoreUnavailable, _NO_STORE, retry_after=1) from None
+
+    def _run_unclaimed(self) -> ResponseReturnValue:
+        self._request.environ[_CLAIM] = None  # No nested call asks the store again.
+        return self._run()
 
     def _problem(
         self, kind: type[problems.Problem], detail: str, *, retry_after: int | None = None
@@ -351,9 +375,10 @@ class _Keyed:
 
 
 _MISSING = (
-    "This operation needs an idempotency key. Send a new random one, such as a UUID, in the "
-    "header {} and the same one with every retry."
+    "This operation needs an idempotency key. Send a new random one, such as a UUID{}, and the "
+    "same one with every retry."
 )
+_IN_HEADER = ", in the header {}"
 _IN_PROGRESS = (
     "The first request with this idempotency key is still being processed. Send the same request "
     "again after the time in Retry-After to get its response."

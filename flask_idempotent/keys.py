@@ -56,7 +56,7 @@ def find_key(
     fields: Iterable[str],
     finders: Iterable[Callable[[Any], KeyLike | None]] = (),
 ) -> str | None:
-    """Read the key that a request carries in its headers, query or form.
+    """Read the key that a request carries in its headers, query or form; a GET's in headers alone.
 
     :param fields: the values of the key's field in the request's form.
     :param finders: the application's own functions, asked in turn where these places have no key.
@@ -108,6 +108,9 @@ def _sources(
             strict = settings.strict_keys and variable == _STANDARD_HEADER
             key = parse_header(value, settings.key_max_length, strict=strict)
             found.append((f"the header {settings.headers[number]}", key))
+    if request.method == "GET":
+        # Whoever makes somebody open a link chooses its query, and knows the key then.
+        return found
     if request.query_string:
         # Not request.args, which fails on octets that are no UTF-8.
         pairs = parse_qsl(request.query_string.decode("latin-1"), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_idempotent import problems
@@ -109,30 +110,39 @@ def policy_of(app: Flask) -> Policy:
         general.strict_keys,
         general.replay_header,
         general.problem_base,
-        tuple(_route(*found) for found in protected_routes(app)),
+        tuple(map(_route, protected_routes(app))),
     )
 
 
 class Protected(NamedTuple):
-    """A protected route, with its settings and the methods that these are for."""
+    """A protected route, with its settings, the methods that these are for, and what they ask.
+
+    ``required`` says whether a request of these methods is refused where it has no key.
+    """
 
     rule: Rule
     settings: Settings
     methods: tuple[str, ...]
+    required: bool
 
 
 def protected_routes(app: Flask) -> Iterator[Protected]:
     """Name the protected routes; one appears twice where its methods have settings of their own."""
     for rule, methods, protection in routes_of(app, state_of(app).protections):
-        if protection.claims:
-            yield Protected(rule, protection.settings, methods)
+        if rule.websocket or not protection.claims:
+            continue
+        settings = protection.settings
+        asking = groupby(sorted(methods, key=settings.requires_key), settings.requires_key)
+        for required, alike in asking:
+            yield Protected(rule, settings, tuple(alike), required)
 
 
-def _route(rule: Rule, settings: Settings, methods: tuple[str, ...]) -> Route:
+def _route(found: Protected) -> Route:
+    settings = found.settings
     return Route(
-        rule.rule,
-        methods,
-        settings.required,
+        found.rule.rule,
+        found.methods,
+        found.required,
         settings.expire,
         settings.timeout,
         settings.on_crash,
@@ -161,8 +171,8 @@ other request with the same key, at the same moment or later, gets the first one
 
 - Make a new random key for each operation, such as a UUID, and send the same key with every retry.
 - Send it in the header {headers}: as a quoted string (RFC 9651, 3.3.3){bare}. It has 1 to
-  {max_length} characters. Forms may send it in the field `{field}`, and any request in the query
-  argument of that name.
+  {max_length} characters. Forms may send it in the field `{field}`, and any request but a GET in
+  the query argument of that name.
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.
@@ -174,8 +184,9 @@ other request with the same key, at the same moment or later, gets the first one
 {routes}
 
 A response that was sent before has the header `{replay_header}: true`. After the time in
-"Response kept" a key is new again. Answers with the status 408, 425, 429 or 500 and above are not
-kept, unless the operation says otherwise: the next request runs.
+"Response kept" a key is new again. Answers with the status 206, 304, 307 or 308 are not kept, nor,
+unless the operation says otherwise, those with 401, 403, 407, 408, 425, 429 or 500 and above: the
+next request runs.
 
 ## Problems
 

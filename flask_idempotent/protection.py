@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
 
+#: Who says that Flask's own views for static files are exempt.
+STATIC_FILES = "static files"
+
+
 class Kind(enum.StrEnum):
     """Whether a view is protected."""
 
@@ -169,12 +173,21 @@ class Protections:
         # What is nearer to the function that answers counts for more.
         for overrides in marks_of(view, method):
             yield Layer("view", overrides)
+        if self._serves_static_files(endpoint):
+            yield Layer(STATIC_FILES, EXEMPT)
         name = endpoint
         while "." in name:
             name = name.rpartition(".")[0]
             of_blueprint = mark_of(self._app.blueprints.get(name))
             if of_blueprint is not None:
                 yield Layer(f"blueprint {name}", of_blueprint)
+
+    def _serves_static_files(self, endpoint: str) -> bool:
+        name, _, last = endpoint.rpartition(".")
+        if last != "static":
+            return False
+        owner = self._app.blueprints.get(name) if name else self._app
+        return owner is not None and owner.has_static_folder
 
     def of_call(
         self,
@@ -234,8 +247,9 @@ class Route(NamedTuple):
 
 
 def routes_of(app: Flask, protections: Protections) -> Iterator[Route]:
-    """All routes, by path; one appears more than once where its methods differ."""
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+    """All routes that have views, by path; one appears more than once where its methods differ."""
+    rules = (rule for rule in app.url_map.iter_rules() if rule.endpoint in app.view_functions)
+    for rule in sorted(rules, key=lambda rule: rule.rule):
         groups: dict[tuple[object, ...], list[str]] = {}
         for method in sorted(rule.methods or ()):
             found = protections.of(rule.endpoint, method)

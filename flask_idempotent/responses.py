@@ -22,8 +22,9 @@ DROPPED = NEVER_KEPT | {
     "x-request-id",
 }  # fmt: skip
 _DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
-#: A part of a response and a "not modified" depend on the request's own headers.
-_NEVER_STORED = frozenset({206, 304})
+#: A part of a response and a "not modified" depend on the request's own headers; 307 and 308 ask
+#: for the same request elsewhere, which has the same key.
+_NEVER_STORED = frozenset({206, 304, 307, 308})
 
 #: Told the body when it is known, or None when it will not be kept.
 Finish = Callable[[bytes | None], None]

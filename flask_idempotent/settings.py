@@ -26,10 +26,24 @@ Seconds = float | timedelta
 KeyLike = str | int | UUID
 ScopeLike = str | bytes | int | UUID
 
-#: Methods that are never tracked: they have no effect that must not be repeated (RFC 9110, 9.2.1).
+#: Methods that are never tracked: their answers say nothing that a replay could repeat.
 UNTRACKED_METHODS = frozenset({"HEAD", "OPTIONS", "TRACE"})
-#: Methods without an effect that must not be repeated (RFC 9110, 9.2.1).
+#: Methods without an effect that must not be repeated (RFC 9110, 9.2.1), which ``methods`` must
+#: name to have them tracked: here GET alone.
 SAFE_METHODS = UNTRACKED_METHODS | {"GET"}
+#: The methods that ``required`` asks for a key where ``methods`` names none.
+REQUIRING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+#: The IANA registry of HTTP methods (RFC 9110, 16.1.1), without ``UNTRACKED_METHODS`` and those
+#: that never reach an application; and PURGE, which caches know.
+_KNOWN_METHODS = frozenset(
+    {
+        "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "DELETE", "GET", "LABEL",
+        "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF",
+        "MKWORKSPACE", "MOVE", "ORDERPATCH", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE",
+        "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK",
+        "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL",
+    }
+)  # fmt: skip
 #: One century, which Redis still counts exactly in milliseconds.
 _LONGEST = 100 * 365 * 24 * 3600
 
@@ -138,13 +152,26 @@ class Settings:
     def tracks(self, method: str) -> bool:
         """Say whether requests of this method are tracked."""
         if self.methods is None:
-            return method not in UNTRACKED_METHODS
+            return method not in SAFE_METHODS
         return method in self.methods
 
+    def requires_key(self, method: str) -> bool:
+        """Say whether a request of this method is refused where it has no key."""
+        return self.required and method in (self.methods or REQUIRING_METHODS)
 
-def storable(response: Response) -> bool:
-    """Keep every answer but those that ask for another try: 408, 425, 429 and 500 and above."""
-    return response.status_code < 500 and response.status_code not in (408, 425, 429)
+
+#: Answers that ask for another try: with other credentials, or later.
+_ASKING_AGAIN = frozenset({401, 403, 407, 408, 425, 429})
+
+
+def default_store_if(response: Response) -> bool:
+    """Keep every answer but those that ask for another try.
+
+    Not kept are 401, 403 and 407, so that a stranger's refused request does not answer the genuine
+    one; 408, 425 and 429; and 500 and above. A ``store_if`` of your own may build on it:
+    ``lambda response: default_store_if(response) and response.status_code != 404``.
+    """
+    return response.status_code < 500 and response.status_code not in _ASKING_AGAIN
 
 
 # Checks: each takes the setting's name as the user wrote it and the value, and returns the value
@@ -257,6 +284,9 @@ def _methods(name: str, value: Any) -> frozenset[str] | None:
         raise _wrong(
             name, value, "HTTP methods, without HEAD, OPTIONS and TRACE", "('POST', 'PATCH')"
         )
+    for method in sorted(methods - _KNOWN_METHODS):
+        hint = _hint(_closest(method, _KNOWN_METHODS), _KNOWN_METHODS)
+        raise SettingsError(f"{name} must be HTTP methods, and {method} is none.{hint}")
     return methods
 
 
@@ -338,7 +368,7 @@ OPTIONS = (
     Option("scope", "IDEMPOTENT_SCOPE", None, _function),
     Option("fingerprint", "IDEMPOTENT_FINGERPRINT", None, _fingerprint),
     Option("ignore_fields", "IDEMPOTENT_IGNORE_FIELDS", (), _name_set),
-    Option("store_if", "IDEMPOTENT_STORE_IF", storable, _store_if),
+    Option("store_if", "IDEMPOTENT_STORE_IF", default_store_if, _store_if),
     Option("max_body", "IDEMPOTENT_MAX_BODY", 1024 * 1024, _integer(0)),
     Option("compress", "IDEMPOTENT_COMPRESS", None, _integer(0, optional=True)),
     Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _header_set),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from flask import request, request_started
 from flask_idempotent.bodies import watch
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
+from flask_idempotent.notices import Notices
 from flask_idempotent.placement import check_places
 from flask_idempotent.processes import ProcessBound, notice_changes
 from flask_idempotent.protection import Protections, forget_all
@@ -80,6 +81,7 @@ class State(ProcessBound):
         self._given = store
         self._engine: Engine | None = None
         self._prepared = False
+        self.notices = Notices()
         super().__init__()
 
     def reset(self) -> None:
@@ -96,7 +98,12 @@ class State(ProcessBound):
         request_started.disconnect(self.prepare)
         # From now on Flask takes no more such functions; most applications have none.
         again, self._prepared = self._prepared, True
-        if again or not app.before_request_funcs:
+        if again:
+            return
+        # Settings that cannot be used are told to the requests that need them.
+        with suppress(SettingsError):
+            self.notices.on_views(app, self.protections)
+        if not app.before_request_funcs:
             return
         preprocess = app.preprocess_request
 

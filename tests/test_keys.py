@@ -61,7 +61,7 @@ WRONG_BARE = [
 
 def ask(path: str = "/", **environ: str) -> Request:
     """A request with exactly these environment variables."""
-    return Request({**EnvironBuilder(path).get_environ(), **environ})
+    return Request({**EnvironBuilder(path, method="POST").get_environ(), **environ})
 
 
 def find(
@@ -215,6 +215,13 @@ class TestStrictKeys:
         with pytest.raises(UnusableKey):
             parse_header(value, 255, strict=True)
 
+    @pytest.mark.parametrize("value", ["k", "", ",", "other"])
+    def test_w1_of_a_get_in_headers_alone(self, value: str) -> None:
+        """A GET's key stands in a header: who makes somebody open a link chooses the query."""
+        sent = {"path": f"/?__idempotent_key={value}", "form": (value,), "REQUEST_METHOD": "GET"}
+        assert find(**sent) is None
+        assert find(**sent, HTTP_IDEMPOTENCY_KEY="k") == "k"
+
     @pytest.mark.parametrize("name", ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"])
     def test_k4_only_the_standard_header(self, name: str) -> None:
         """Strict mode is for ``Idempotency-Key`` alone; the older header takes both forms."""
@@ -305,6 +312,13 @@ class TestFindKey:
         """All sources are read, and may say the same."""
         assert find(**arguments) == key
 
+    @pytest.mark.parametrize("value", ["k", "", ",", "other"])
+    def test_w1_of_a_get_in_headers_alone(self, value: str) -> None:
+        """A GET's key stands in a header: who makes somebody open a link chooses the query."""
+        sent = {"path": f"/?__idempotent_key={value}", "form": (value,), "REQUEST_METHOD": "GET"}
+        assert find(**sent) is None
+        assert find(**sent, HTTP_IDEMPOTENCY_KEY="k") == "k"
+
     @pytest.mark.parametrize("name", ["Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"])
     def test_k1_names_without_regard_to_case(self, name: str) -> None:
         """A header's name matches in any case, in the setting and in the request."""
@@ -348,7 +362,9 @@ class TestFindKey:
     def test_unusable(self, place: str, value: str) -> None:
         """An unusable key is an error wherever it stands, an empty one too."""
         if place == "query":
-            env = EnvironBuilder("/", query_string={"__idempotent_key": value}).get_environ()
+            env = EnvironBuilder(
+                query_string={"__idempotent_key": value}, method="POST"
+            ).get_environ()
             request, fields = Request(env), []
         elif place == "form":
             request, fields = ask(), [value]

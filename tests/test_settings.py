@@ -18,9 +18,9 @@ from flask_idempotent.settings import (
     UNTRACKED_METHODS,
     Overrides,
     check_overrides,
+    default_store_if,
     milliseconds,
     resolve,
-    storable,
 )
 
 KEYWORDS = set(Overrides.__annotations__)
@@ -80,7 +80,7 @@ TABLE: list[Row] = [
         (["a"], (), {"b", "c"}),
         (frozenset("a"), frozenset(), frozenset("bc")),
     ),
-    same("store_if", storable, first, second, third),
+    same("store_if", default_store_if, first, second, third),
     same("max_body", 1024 * 1024, 0, 1, 2),
     same("compress", None, 0, 1, 2),
     (
@@ -192,7 +192,15 @@ WRONG: dict[str, list[object]] = {
     "lease": POSITIVE,
     "on_crash": ["crash", "", None, True, ["rerun"]],
     "required": [None, 1, 0, "yes", ""],
-    "methods": [*filter(None, NAMES), [], ["HEAD"], ["POST", "options"], ["trace"]],
+    "methods": [
+        *filter(None, NAMES),
+        [],
+        ["HEAD"],
+        ["POST", "options"],
+        ["trace"],
+        ["PSOT"],
+        ["CONNECT"],
+    ],
     "headers": [*HEADER_NAMES, []],
     "field": [None, 5, b"key", ""],
     "strict_keys": [None, 1, "no"],
@@ -334,7 +342,7 @@ class TestTracks:
     @pytest.mark.parametrize(
         ("method", "tracked"),
         [
-            pytest.param("GET", True, id="W1-get"),
+            pytest.param("GET", False, id="W1-get"),
             pytest.param("POST", True, id="W1-post"),
             pytest.param("PUT", True, id="W1-put"),
             pytest.param("PATCH", True, id="W1-patch"),
@@ -346,7 +354,7 @@ class TestTracks:
         ],
     )
     def test_by_default(self, method: str, tracked: bool) -> None:
-        """Every method but HEAD, OPTIONS and TRACE is tracked."""
+        """Every method but the safe ones is tracked."""
         assert resolve({}).tracks(method) is tracked
 
     def test_w1_methods_narrow(self) -> None:
@@ -357,19 +365,49 @@ class TestTracks:
         assert not settings.tracks("GET")
         assert not any(settings.tracks(method) for method in UNTRACKED_METHODS)
 
+    def test_w1_methods_widen(self) -> None:
+        """``methods`` may name GET, and methods of the IANA registry that few applications know."""
+        settings = resolve({}, {"methods": ("get", "MKCALENDAR")})
+        assert settings.tracks("GET")
+        assert settings.tracks("MKCALENDAR")
 
-class TestStorable:
+    def test_w3_unknown_method(self) -> None:
+        """A method that nobody knows is a mistake, and the nearest one is named."""
+        with pytest.raises(SettingsError, match=r"methods= must be .* PSOT is none.*mean POST"):
+            check_overrides({"methods": ("PATCH", "PSOT")})
+
+
+class TestRequiresKey:
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+    def test_w3_of_methods_with_an_effect(self, method: str) -> None:
+        """``required`` asks for a key where a method has an effect."""
+        assert resolve({}, {"required": True}).requires_key(method)
+        assert not resolve({}).requires_key(method)
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "PURGE"])
+    def test_w3_of_no_other(self, method: str) -> None:
+        """It asks no other method."""
+        assert not resolve({}, {"required": True}).requires_key(method)
+
+    def test_w3_methods_name_others(self) -> None:
+        """``methods`` names the methods that it asks."""
+        settings = resolve({}, {"required": True, "methods": ("GET", "PURGE")})
+        assert [m for m in ("GET", "PURGE", "POST") if settings.requires_key(m)] == ["GET", "PURGE"]
+
+
+class TestDefaultStoreIf:
     @pytest.mark.parametrize(
         ("status", "kept"),
         [
             (200, True), (201, True), (204, True), (303, True), (400, True), (404, True),
             (409, True), (422, True), (451, True), (499, True),
-            (408, False), (425, False), (429, False), (500, False), (503, False), (599, False),
+            (401, False), (403, False), (407, False), (408, False), (425, False), (429, False),
+            (500, False), (503, False), (599, False),
         ],
     )  # fmt: skip
-    def test_c4_by_status(self, status: int, kept: bool) -> None:
+    def test_c4_w6_by_status(self, status: int, kept: bool) -> None:
         """Kept is every status below 500 that does not ask for another try."""
-        assert storable(Response(status=status)) is kept
+        assert default_store_if(Response(status=status)) is kept
 
 
 class TestMilliseconds:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from flask import Flask
 
 _MEDIA_TYPE = "application/problem+json"
-#: No effect that must not be repeated (RFC 9110, 9.2.1): a key there changes nothing for most.
-_SAFE = frozenset({"GET"})
 
 _REPLAYED = {
     "description": "Marks the stored response of an earlier request with the same key.",
@@ -48,12 +46,12 @@ def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str,
     described: dict[str, Any] = _copy(document)
     policy = policy_of(app)
     for route in policy.routes:
-        for path, operation in _operations(described, route):
+        for path, method, operation in _operations(described, route):
             known = [*path.get("parameters", ()), *operation.get("parameters", ())]
             if route.key != "custom" and not _has_header(known, policy.headers[0], described):
                 _add_parameter(operation, route, policy)
             _add_replay_header(operation, described, policy)
-            _add_problems(operation, described, route, policy)
+            _add_problems(operation, described, list(_problems_of(route, method)), policy)
     return described
 
 
@@ -67,13 +65,13 @@ def _copy(value: Any) -> Any:
 
 def _operations(
     document: dict[str, Any], route: Route
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
     # <int:number> is {number} in OpenAPI.
     path = re.sub(r"<(?:[^<>]*:)?([^<>:]+)>", r"{\1}", route.path)
     found = document.get("paths", {}).get(path, {})
     for method in route.methods:
-        if method.lower() in found and (route.required or method not in _SAFE):
-            yield found, found[method.lower()]
+        if method.lower() in found:
+            yield found, method, found[method.lower()]
 
 
 def _has_header(known: list[dict[str, Any]], name: str, document: dict[str, Any]) -> bool:
@@ -106,10 +104,13 @@ def _add_replay_header(operation: dict[str, Any], document: dict[str, Any], poli
 
 
 def _add_problems(
-    operation: dict[str, Any], document: dict[str, Any], route: Route, policy: Policy
+    operation: dict[str, Any],
+    document: dict[str, Any],
+    answers: Iterable[type[problems.Problem]],
+    policy: Policy,
 ) -> None:
     base = policy.problem_base
-    for code, kinds in groupby(_problems_of(route), lambda kind: kind.code):
+    for code, kinds in groupby(answers, lambda kind: kind.code):
         response = _own(operation["responses"].get(str(code), {}), document, "responses")
         operation["responses"][str(code)] = response
         content = response.setdefault("content", {})
@@ -119,9 +120,14 @@ def _add_problems(
             _add_meanings(response, list(kinds), base)
 
 
-def _problems_of(route: Route) -> Iterator[type[problems.Problem]]:
+def _problems_of(route: Route, method: str) -> Iterator[type[problems.Problem]]:
     for kind in problems.ALL:  # By their status.
         if kind is problems.KeyMissing and not route.required:
+            continue
+        # A GET is not refused for a key that came along from another request, over a redirect.
+        if method == "GET" and kind is problems.KeyReused:
+            continue
+        if method == "GET" and kind is problems.KeyInvalid and not route.required:
             continue
         if kind is problems.OutcomeUnknown and route.after_crash == "rerun":
             continue

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.marks import is_protecting, layers_of
+from flask_idempotent.notices import keeps_cookies, untracked_views
 from flask_idempotent.placement import misplaced
 from flask_idempotent.policy import Protected
 from flask_idempotent.protection import Kind, routes_of
-from flask_idempotent.settings import SAFE_METHODS
+from flask_idempotent.settings import REQUIRING_METHODS, SAFE_METHODS
 from flask_idempotent.state import state_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _GUARD = re.compile(
 def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
     """Check the views of an application."""
     yield from places(app)
+    yield from tracked(app)
     if not routes:
         yield warning(
             "routes",
@@ -42,12 +44,28 @@ def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
     yield from scopes(app, routes)
     yield from order(app, routes)
     yield from caches(app, routes)
+    yield from cookies(routes)
 
 
 def places(app: Flask) -> Iterator[Finding]:
     """Decorators that protect nothing."""
     for view in misplaced(app):
         yield error("place", view.text, view.mend)
+
+
+def tracked(app: Flask) -> Iterator[Finding]:
+    """Decorated views of which no method is tracked."""
+    idle = [
+        f"{'/'.join(view.methods)} {view.path}"
+        for view in untracked_views(app, state_of(app).protections)
+    ]
+    if idle:
+        yield warning(
+            "methods",
+            "A view has @idempotent, but takes none of the methods that are tracked, so nothing "
+            f"protects it. {listed(idle)}",
+            "Take the decorator off, or name the method in methods=.",
+        )
 
 
 def unprotected(app: Flask) -> Iterator[Finding]:
@@ -68,10 +86,22 @@ def unprotected(app: Flask) -> Iterator[Finding]:
         )
 
 
+def cookies(routes: Routes) -> Iterator[Finding]:
+    """Replays that hand out another's session."""
+    keeping = [named(route) for route in routes if keeps_cookies(route.settings)]
+    if keeping:
+        yield warning(
+            "cookies",
+            "keep_headers has Set-Cookie: whoever has a key gets the cookies of its first request, "
+            f"sessions too. {listed(keeping, routes)}",
+            "Take Set-Cookie off keep_headers.",
+        )
+
+
 def required(routes: Routes) -> Iterator[Finding]:
     """Which routes run without a key; one that only reads may."""
-    changing = [route for route in routes if set(route.methods) != {"GET"}]
-    optional = [named(route) for route in changing if not route.settings.required]
+    changing = [route for route in routes if REQUIRING_METHODS.intersection(route.methods)]
+    optional = [named(route) for route in changing if not route.required]
     if optional:
         yield note(
             "required",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from flask_idempotent.protection import Kind, Protection, name_of
-from flask_idempotent.settings import UNTRACKED_METHODS, Settings
+from flask_idempotent.protection import STATIC_FILES, Kind, Protection, name_of
+from flask_idempotent.settings import SAFE_METHODS, UNTRACKED_METHODS, Settings
 from flask_idempotent.state import state_of
 from flask_idempotent.testing.faults import Fault
 
@@ -66,6 +66,8 @@ def _how_to_protect(view: Any) -> str:
 
 
 def _unprotected(found: Protection, method: str) -> Fault | None:
+    if found.source == STATIC_FILES:
+        return Fault("static files are never tracked", "Name a route of the application's own.")
     if found.kind is Kind.EXEMPT:
         return Fault(
             "the view is exempt, so every retry runs it again",
@@ -77,9 +79,9 @@ def _unprotected(found: Protection, method: str) -> Fault | None:
             f"{_how_to_protect(found.view)}; or protect the whole application with "
             "Idempotent(app).",
         )
-    if method in UNTRACKED_METHODS:
+    if method in UNTRACKED_METHODS or (method in SAFE_METHODS and found.settings.methods is None):
         return Fault(
-            f"{method} is never tracked, as it has no effect that must not be repeated",
+            f"{method} is not tracked, as it has no effect that must not be repeated",
             "Send a method that changes something.",
         )
     if not found.claims:

@@ -184,14 +184,19 @@ class TestDescribe:
         assert described(app) == document()
 
     def test_reading(self, make_app: MakeApp) -> None:
-        """A GET is described only where a key is required: it needs none."""
+        """W1, W5: a GET is described only where it is tracked, and is not refused for its key."""
         responses = {"responses": {"200": {"description": "Here"}}}
         before = document(get=responses, put=responses)
         after = described(shop(make_app(), "GET", "PUT"), before)
         assert operation(after, "get") == responses
         assert "409" in operation(after, "put")["responses"]
-        after = described(shop(make_app(wide=False), "GET", required=True), before)
-        assert "409" in operation(after, "get")["responses"]
+        methods = {"methods": ("GET",)}
+        after = described(shop(make_app(wide=False), "GET", **methods), before)
+        assert {"409", "503"} <= set(operation(after, "get")["responses"])
+        assert "422" not in operation(after, "get")["responses"]
+        assert "key-invalid" not in operation(after, "get")["responses"]["400"]["description"]
+        after = described(shop(make_app(wide=False), "GET", required=True, **methods), before)
+        assert "key-invalid" in operation(after, "get")["responses"]["400"]["description"]
 
     def test_key_of_its_own(self, app: Flask) -> None:
         """Where a function finds the key, no header is promised."""

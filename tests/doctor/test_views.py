@@ -130,6 +130,27 @@ class TestRoutes:
         assert "It is so for POST /1, POST /2, POST /3, POST /4, POST /5 and 2 more." in found.text
 
 
+class TestMethods:
+    def test_w1_get_alone(self, make_app: MakeApp) -> None:
+        """W1: a decorated view that takes GET alone is named, also where nothing else is."""
+        app = make_app(wide=False)
+        app.add_url_rule("/read", view_func=idempotent(plain), endpoint="read")
+        found = examined(app)
+        assert list(found) == ["methods", "routes"]
+        assert found["methods"].level == "warning"
+        assert "It is so for GET /read." in found["methods"].text
+
+
+class TestCookies:
+    def test_kept(self, make_app: MakeApp) -> None:
+        """Set-Cookie in replays is a warning that names the routes."""
+        app = make_app(wide=False)
+        add(app, "/", idempotent(plain))
+        assert "cookies" not in examined(app)
+        add(app, "/kept", idempotent(keep_headers=["set-cookie"])(plain))
+        assert "It is so for POST /kept." in examined(app)["cookies"].text
+
+
 class TestScope:
     def test_nobody_is_known(self, make_app: MakeApp) -> None:
         """The default scope without Flask-Login is a note: who else may be meant is not known."""
@@ -185,6 +206,7 @@ class TestOrder:
         """A decorator that lets callers in stands before the check: nothing is wrong."""
         app = make_app()
         add(app, "/orders", view)
+        add(app, "/", plain)
         assert examined(app)["order"].level == "ok"
 
     def test_class_based_views(self, make_app: MakeApp) -> None:

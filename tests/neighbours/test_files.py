@@ -6,10 +6,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from flask import Flask, Response, send_file, send_from_directory
+from flask import Blueprint, Flask, Response, send_file, send_from_directory
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from flask_idempotent import Idempotent
+from flask_idempotent.policy import policy_of
+from tests.conftest import MakeApp
 from tests.neighbours.client import replayed, send, told
 from tests.web import WayIn, problem
 
@@ -19,7 +22,7 @@ CONTENT = bytes(range(256)) * 300
 @pytest.fixture
 def app(way: WayIn, tmp_path: Path) -> Flask:
     """Sends a file, and counts how often."""
-    app, runs = way.app(), count(1)
+    app, runs = way.app(methods=("GET", "POST")), count(1)
     file = tmp_path / "report.bin"
     file.write_bytes(CONTENT)
 
@@ -118,13 +121,29 @@ def test_file_over_max_body(way: WayIn, tmp_path: Path) -> None:
     assert problem(send(client)) == (409, "response-not-kept")
 
 
-def test_static_files(way: WayIn, tmp_path: Path) -> None:
-    """Flask's own view for static files answers a key, conditions and ranges."""
-    app = way.app()
+def test_w1_static_files(make_app: MakeApp, tmp_path: Path) -> None:
+    """W1: static files, a blueprint's too, are never tracked: they fill no store."""
+    app = make_app(methods=("GET", "POST"), required=True)
     (tmp_path / "a.txt").write_text("static")
     app.static_folder = str(tmp_path)
-    app.view_functions["static"] = way(app.send_static_file)
+    outer = Blueprint("outer", __name__)
+    inner = Blueprint("inner", __name__, static_folder=tmp_path)
+    outer.register_blueprint(inner, url_prefix="/inner")
+    app.register_blueprint(outer, url_prefix="/outer")
     client = app.test_client()
-    answers = [told(send(client, "/static/a.txt", method="GET")) for _ in range(2)]
-    assert answers == [(200, "static", False), (200, "static", True)]
-    assert send(client, "/static/b.txt", key="b", method="GET").status_code == 404
+    for path in ("/static/a.txt", f"/outer/inner/{tmp_path.name}/a.txt"):
+        answers = [told(send(client, path, key, method="GET")) for key in ("k", "k", None, ",")]
+        assert answers == [(200, "static", False)] * 4
+    assert policy_of(app).routes == ()
+
+
+def test_w1_a_view_named_static() -> None:
+    """A view that only shares the name of Flask's is a view like any other."""
+    app = Flask("tests", static_folder=None)
+    app.config["REDIS_URL"] = "memory://"
+    Idempotent(app)
+    app.add_url_rule("/pages", "static", lambda: "page", methods=["POST"])
+    app.add_url_rule("/other", "no_blueprint.static", lambda: "page", methods=["POST"])
+    for path in ("/pages", "/other"):
+        assert replayed([send(app.test_client(), path, path[1:]) for _ in range(2)][1])
+    app.extensions["idempotent"].engine.close()

@@ -250,6 +250,12 @@ def exempt() -> Flask:
     return wide(idempotent.exempt(lambda: "ran"))
 
 
+def unprotected() -> Flask:
+    app = bare()
+    app.add_url_rule("/orders", "orders", lambda: "ran", methods=["POST"])
+    return app
+
+
 def slashed() -> Flask:
     app = bare()
     app.add_url_rule("/orders/", "orders", idempotent(lambda: "ran"), methods=["POST"])
@@ -310,7 +316,7 @@ def unlike() -> Callable[[object], str]:
 
 FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     "unprotected": (
-        lambda: Flask("shop"), {"path": "/static/a", "method": "GET"},
+        unprotected, {},
         "the view is not protected", "Put @idempotent on the view",
     ),
     "class unprotected": (
@@ -326,7 +332,11 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
         "the method is not tracked, only PATCH, PUT", "Add POST to methods=",
     ),
     "never tracked": (
-        lambda: app_with(), {"method": "OPTIONS"}, "OPTIONS is never tracked", "Send a method",
+        lambda: app_with(), {"method": "OPTIONS"}, "OPTIONS is not tracked", "Send a method",
+    ),
+    "static": (
+        lambda: Flask("shop"), {"path": "/static/a", "method": "GET"},
+        "static files are never tracked", "Name a route",
     ),
     "no route": (bare, {}, "no view answers it: 404", "Name the path of a route"),
     "another method": (

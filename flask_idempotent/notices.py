@@ -1,0 +1,92 @@
+"""Notices: what the log tells of an application once, because it protects less than it seems to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask_idempotent.marks import is_protecting, layers_of
+from flask_idempotent.settings import UNTRACKED_METHODS
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.routing import Rule
+
+    from flask_idempotent.protection import Protection, Protections
+    from flask_idempotent.settings import Settings
+
+logger = logging.getLogger("flask_idempotent")
+
+
+class Notices:
+    """What was told of one application."""
+
+    def __init__(self) -> None:
+        self._told: set[Hashable] = set()
+
+    def on_settings(self, settings: Settings) -> None:
+        """Tell of cookies in replays."""
+        if keeps_cookies(settings):
+            self._warn(
+                "cookies",
+                "keep_headers has Set-Cookie: whoever has a key gets the cookies of its first "
+                "request, sessions too. Take it off, unless no cookie says who somebody is",
+            )
+
+    def on_views(self, app: Flask, protections: Protections) -> None:
+        """Tell of cookies in replays, and of views whose decorator protects nothing."""
+        self.on_settings(protections.settings())
+        for _, _, protection in _decorated(app, protections):
+            self.on_settings(protection.settings)
+        for view in untracked_views(app, protections):
+            self._warn(
+                view,
+                "@idempotent protects nothing at %s: %s is not tracked. Take the decorator off, "
+                "or have the method tracked: @idempotent(methods=%s)",
+                view.path,
+                "/".join(view.methods),
+                list(view.methods),
+            )
+
+    def _warn(self, subject: Hashable, message: str, *arguments: object) -> None:
+        if subject not in self._told:
+            self._told.add(subject)
+            logger.warning(message, *arguments)
+
+
+def keeps_cookies(settings: Settings) -> bool:
+    """Say whether replays repeat the cookies of the first response."""
+    return "set-cookie" in settings.keep_headers
+
+
+class UntrackedView(NamedTuple):
+    """A decorated view by one of its paths, and the methods that it takes."""
+
+    path: str
+    methods: tuple[str, ...]
+
+
+def untracked_views(app: Flask, protections: Protections) -> Iterator[UntrackedView]:
+    """Find the decorated views that take none of the methods that are tracked.
+
+    Lazy views are left out, so that nothing is imported for this.
+    """
+    # One view may stand at several routes, one for each method.
+    found: dict[int, tuple[str, set[str]]] = {}
+    tracked = set()
+    for rule, method, protection in _decorated(app, protections):
+        found.setdefault(id(protection.view), (rule.rule, set()))[1].add(method)
+        if protection.claims:
+            tracked.add(id(protection.view))
+    for view, (path, methods) in found.items():
+        if view not in tracked:
+            yield UntrackedView(path, tuple(sorted(methods - UNTRACKED_METHODS)))
+
+
+def _decorated(app: Flask, protections: Protections) -> Iterator[tuple[Rule, str, Protection]]:
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions.get(rule.endpoint)
+        for method in rule.methods or ():
+            if any(map(is_protecting, layers_of(view, method))):
+                yield rule, method, protections.of(rule.endpoint, method)

@@ -118,8 +118,9 @@ def misplaced(app: Flask) -> Iterator[Misplaced]:
     ]
     if suspects:
         # A function that is a view with and without the decorator is meant to be both. Another
-        # application may have it decorated, and have served no request yet.
-        for other in [found for found in gc.get_objects() if isinstance(found, Flask)]:
+        # application may have it decorated, and have served no request yet. Proxies are asked for
+        # nothing: outside their context they raise whatever they like.
+        for other in [found for found in gc.get_objects() if issubclass(type(found), Flask)]:
             _mark_placed(other)
     for endpoint in {endpoint: 0 for layer, endpoint in suspects if was_decorated(layer)}:
         routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))

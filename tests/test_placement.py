@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView, View
+from werkzeug.local import LocalProxy
 
 from flask_idempotent import Idempotent, SettingsError, decorator, idempotent
 from flask_idempotent.placement import misplaced
@@ -172,6 +173,21 @@ class TestAboveTheRoute:
         plain.add_url_rule("/", "view", view, methods=["POST"])
         for app in ((decorated, plain), (plain, decorated))[first]:
             assert post(app).text == "ran"
+
+    def test_proxies_are_left_alone(self, app: Flask) -> None:
+        """Looking for other applications asks no proxy, which may raise outside its context."""
+
+        def raising() -> Any:
+            raise KeyError("an extension that is not set up")
+
+        def above() -> str:
+            return "ran"
+
+        proxy = LocalProxy(raising)
+        app.add_url_rule("/above", "above", above, methods=["POST"])
+        idempotent(above)
+        assert [view.routes for view in misplaced(app)] == ["POST /above"]
+        del proxy
 
     def test_helper(self, app: Flask) -> None:
         """A decorated function that views call is no view, and may be anywhere."""

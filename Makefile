@@ -52,6 +52,11 @@ lint: .venv/dev.stamp ## Check style, imports and the tests' docstrings
 types: .venv/dev.stamp ## Check the types
 	.venv/bin/mypy flask_idempotent _flask_idempotent_pytest.py $(wildcard tests/typing)
 
+.PHONY: audit
+audit: .venv-audit/audit.stamp ## Check the code with bandit, and its dependencies for known vulnerabilities
+	.venv-audit/bin/bandit -q -r --severity-level medium flask_idempotent _flask_idempotent_pytest.py
+	@.venv-audit/bin/python -m tests.audit
+
 .PHONY: format
 format: .venv/dev.stamp ## Put the code in shape
 	.venv/bin/ruff check --fix
@@ -108,6 +113,10 @@ clean: ## Remove everything that these verbs made
 	.venv-bench/bin/python $(PIP_INSTALL) -r tests/benchmarks/requirements.txt
 	@touch $@
 
+.venv-audit/audit.stamp: pyproject.toml | .venv-audit/bin/python
+	.venv-audit/bin/python $(PIP_INSTALL) -e '.[audit]'
+	@touch $@
+
 .venv-docs/docs.stamp: pyproject.toml | .venv-docs/bin/python
 	.venv-docs/bin/python $(PIP_INSTALL) -e '.[docs]'
 	@touch $@
@@ -127,7 +136,7 @@ clean: ## Remove everything that these verbs made
 
 .PRECIOUS: .venv-3.%/bin/python .venv-3.%/test.stamp
 
-.venv/bin/python .venv-bench/bin/python .venv-docs/bin/python:
+.venv/bin/python .venv-audit/bin/python .venv-bench/bin/python .venv-docs/bin/python:
 	$(call create-environment,$(PYTHON))
 
 .venv-min/bin/python:

@@ -28,8 +28,8 @@ def tallies_of(app: Flask) -> Iterator[Tally]:
             yield extension
 
 
-def hit_rate(requests: Mapping[str, int]) -> float | None:
+def hit_rate(outcomes: Mapping[str, int]) -> float | None:
     """How many of the requests that have a response had a stored one; None when there are none."""
-    replayed = requests.get("replayed", 0)
-    answered = requests.get("claimed", 0) + replayed
+    replayed = outcomes.get("replayed", 0)
+    answered = outcomes.get("claimed", 0) + replayed
     return replayed / answered if answered else None

@@ -182,11 +182,15 @@ class Meeting:
             if not _is_file_at(guardian, self.folder / "guardian"):
                 return  # Another guardian came first, and has ended with its server.
             guardian.truncate()
-            guardian.write(b"%d\n" % os.getpid())
-            guardian.flush()
-            with self._server() as runs:
-                while runs() and not _nobody_holds(users):
-                    time.sleep(_LOOK_EVERY)
+            try:
+                # A server that was killed is started again; its records are gone.
+                while not _nobody_holds(users):
+                    with self._server() as runs:
+                        os.pwrite(guardian.fileno(), b"%d\n" % os.getpid(), 0)
+                        while runs() and not _nobody_holds(users):
+                            time.sleep(_LOOK_EVERY)
+            finally:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def _server(self) -> Iterator[Callable[[], bool]]:
@@ -205,7 +209,6 @@ class Meeting:
             if left_behind:
                 self._takes("SHUTDOWN", "NOSAVE")
             server.terminate()
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _make_private(folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,12 @@ def visit(folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
 def joined(visitor: subprocess.Popen[str]) -> None:
     assert visitor.stdout is not None
     assert visitor.stdout.readline() == "joined\n"
+
+
+def guardian_of(folder: Path) -> int:
+    """The process that looks after the server; it says so once the server has started."""
+    until((folder / "guardian").read_text)
+    return int((folder / "guardian").read_text())
 
 
 def server_id(folder: Path) -> str:
@@ -132,6 +140,24 @@ class TestMeeting:
         assert client.execute("CONFIG", "GET", "port") == [b"port", b"0"]
         client.close()
 
+    def test_killed_server(self, folder: Path, visit: Callable[[], subprocess.Popen[str]]) -> None:
+        """A server that was killed is started again for those who use it."""
+        visitor = visit()
+        joined(visitor)
+        client = Client.from_url(f"unix://{folder / 'socket'}")
+        guardian_of(folder)
+        found = re.search(rb"process_id:(\d+)", client.execute("INFO", "server"))
+        assert found is not None
+        os.kill(int(found[1]), signal.SIGKILL)
+
+        def is_back() -> bool:
+            with suppress(StoreUnavailable):
+                return found[0] not in client.execute("INFO", "server")
+            return False
+
+        until(is_back)
+        client.close()
+
     def test_long_temporary_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the temporary folder's path is too long for a socket, a short one takes its place,
         another for each temporary folder."""
@@ -148,12 +174,12 @@ class TestMeeting:
         """A server whose guardian was killed goes on, and the next process sees to its end."""
         first = visit()
         joined(first)
-        server, guardian = server_id(folder), int((folder / "guardian").read_text())
+        server, guardian = server_id(folder), guardian_of(folder)
         os.kill(guardian, signal.SIGKILL)
         second = visit()
         joined(second)
         assert server_id(folder) == server
-        assert int((folder / "guardian").read_text()) != guardian
+        until(lambda: guardian_of(folder) != guardian)
         client = Client.from_url(f"unix://{folder / 'socket'}")
         client.execute("PING")
         for visitor in (first, second):

@@ -1,31 +1,31 @@
-"""Lines: what comes from outside is shown on one line, and in the log stays on one."""
+"""Lines: text from outside is shown on one line, and never breaks a line of the log."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-#: Characters that a line shows of one value: a damaged record may quote megabytes of itself.
+#: Longest value in a log line, in characters: the error of a damaged record may quote megabytes.
 _LONGEST: Final = 2000
 
 
 def printable(text: object) -> str:
-    r"""Show text on one line, and let none of it command the terminal or turn its direction.
+    r"""Escape whatever a terminal would not show as itself: line breaks, escapes, bidi controls.
 
-    Octets of a name that are no UTF-8 are shown as ``\xff``.
+    Bytes of a name that are not UTF-8 are shown as ``\xff``.
     """
     return "".join(c if c.isprintable() else escaped(c) for c in str(text))
 
 
 def escaped(character: str) -> str:
-    """Write a character as Python does; a lone surrogate that stands for an octet as the octet."""
+    """Escape a character as Python does; a surrogate that stands for a byte becomes that byte."""
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
     return repr(character)[1:-1]
 
 
 class _OneLine(logging.Filter):
-    """Lets no value break a line of the log, or forge one."""
+    """Keeps the values of a message from breaking its line, or forging another."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):

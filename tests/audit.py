@@ -1,7 +1,7 @@
 """The second half of ``make audit``: known vulnerabilities of what is installed beside the package.
 
-pip-audit ends well where its service knows none of the packages, as behind a mirror of PyPI. That
-must not look as if they were looked at.
+pip-audit succeeds even where its service knows none of the packages, as behind a mirror of PyPI.
+That must not look as if all of them were sound.
 """
 
 from __future__ import annotations

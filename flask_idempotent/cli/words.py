@@ -16,7 +16,7 @@ from flask_idempotent.records import Answered, InProgress, Released
 from flask_idempotent.stores.base import Sight
 
 _LONGEST = 1000 * 365.25 * 86400
-#: Characters of a table's cell: whoever writes into the store may give a key a longer name.
+#: Longest cell of a table, in characters: a key that others wrote may have any name.
 _WIDEST = 200
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -31,7 +31,7 @@ def duration(text: str) -> float:
 
 def span(seconds: float) -> str:
     """Write a duration for people."""
-    if not abs(seconds) < _LONGEST:  # Not a number is no duration either.
+    if not abs(seconds) < _LONGEST:  # NaN too.
         return "> 1000 years"
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -65,7 +65,7 @@ def counted(number: int, what: str, plural: str = "s") -> str:
 def json_text(data: object, *, indent: int | None = None) -> str:
     """Write JSON that every program reads (RFC 8259).
 
-    What JSON has no number for is null, and text that is no Unicode is escaped once more.
+    Numbers that JSON lacks become null, and lone surrogates are escaped as text.
     """
     return json.dumps(_plain(data), indent=indent, allow_nan=False)
 

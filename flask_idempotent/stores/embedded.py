@@ -64,7 +64,7 @@ def _folder(name: str, temporary: str | None = None) -> Path:
     digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
     folder = where / f"flask-idempotent-{os.getuid()}" / digest
     if temporary is None and len(os.fsencode(folder / _SOCKET)) > _LONGEST_PATH:
-        # As safe as any: whoever made the folder before is found out.
+        # Anybody may write there; _make_private refuses a folder that somebody else made.
         return _folder(f"{name} of {where}", "/tmp")  # nosec B108
     return folder
 
@@ -88,7 +88,7 @@ class Meeting:
     def join(self) -> None:
         """Use the server, starting it if nobody has.
 
-        :raises StoreUnavailable: when it does not start, or its folder is no safe place.
+        :raises StoreUnavailable: when it does not start, or its folder is not safe.
         """
         if self._held is not None:
             return
@@ -216,7 +216,7 @@ def _make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode):
-        raise _unusable(folder, "it is no folder")
+        raise _unusable(folder, "it is not a folder")
     if state.st_uid != os.getuid():
         raise _unusable(folder, f"it belongs to another user ({state.st_uid})")
     if state.st_mode & 0o077:

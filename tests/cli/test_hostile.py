@@ -94,7 +94,7 @@ def read(line: str) -> Any:
     """Read JSON as strictly as the strictest program."""
 
     def refuse(constant: str) -> None:
-        pytest.fail(f"{constant} is no JSON")
+        pytest.fail(f"{constant} is not JSON")
 
     found = json.loads(line, parse_constant=refuse)
     json.dumps(found, ensure_ascii=False).encode()
@@ -141,7 +141,7 @@ class TestLooking:
             read(line)
 
     def test_doctor(self, app: Flask) -> None:
-        """The doctor minds none of it."""
+        """The doctor reports as ever."""
         read(shown(app, "doctor", "--json"))
 
 
@@ -190,7 +190,7 @@ class TestWords:
         assert "\nFAKE" not in result.output
 
     def test_narrow_encoding(self, app: Flask, clean_valkey: Server) -> None:
-        """A terminal that lacks a name's characters is no obstacle."""
+        """Characters that the terminal's encoding lacks are escaped."""
         clean_valkey.client.set("IDEMPOTENT_宽", claimed("here", 7, 1.5), px=HOUR)
         runner = app.test_cli_runner(charset="latin-1")
         result = runner.invoke(commands, ["list"])

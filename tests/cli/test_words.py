@@ -40,7 +40,7 @@ def test_span(seconds: float, text: str) -> None:
 
 
 def test_json_text() -> None:
-    """Numbers that JSON lacks are null, text that is no Unicode is escaped once more."""
+    """Numbers that JSON lacks are null, and lone surrogates are escaped as text."""
     data = {
         "times": (1.5, float("nan"), [float("inf")]),
         "name": "\udcff\n宽",

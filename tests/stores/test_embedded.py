@@ -230,14 +230,14 @@ def squat_open(folder: Path) -> None:
 
 
 class TestSquatters:
-    """Whoever came first to the folder decides nothing: it is refused, by its name."""
+    """A folder that somebody else made in advance is refused, by its name."""
 
     @pytest.mark.parametrize(
         ("squat", "why"),
         [
-            (squat_with_file, "is no folder"),
-            (squat_with_link, "is no folder"),
-            (squat_with_dangling_link, "is no folder"),
+            (squat_with_file, "is not a folder"),
+            (squat_with_link, "is not a folder"),
+            (squat_with_dangling_link, "is not a folder"),
             (squat_as_another, "belongs to another user"),
             (squat_open, "is open to others"),
         ],
@@ -283,7 +283,9 @@ class TestSquatters:
         app.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
         answer = app.test_client().post("/", headers={"Idempotency-Key": "k"})
         assert answer.status_code == 503
-        assert f"failed to claim: embedded:// cannot use {squatted}: it is no folder" in caplog.text
+        assert (
+            f"failed to claim: embedded:// cannot use {squatted}: it is not a folder" in caplog.text
+        )
 
 
 class TestOpen:

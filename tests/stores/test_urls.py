@@ -31,26 +31,26 @@ SECRETS = [
     pytest.param("redis://:s3cret@host:port", id="password"),
     pytest.param("redis://user:s3cret@host:port", id="user-and-password"),
     pytest.param("redis://:a/s3cret@host", id="slash"),
-    pytest.param("redis://:1/s3cret@host", id="slash-behind-a-port"),
+    pytest.param("redis://:1/s3cret@host", id="slash-after-a-port"),
     pytest.param("redis://:a@s3cret&host", id="at"),
     pytest.param("redis://:a:s3cret@host:port", id="colon"),
     pytest.param("redis://:a#s3cret@host", id="hash"),
-    pytest.param("redis://:1#s3cret@host", id="hash-behind-a-port"),
+    pytest.param("redis://:1#s3cret@host", id="hash-after-a-port"),
     pytest.param("redis://:a?s3cret@host", id="question-mark"),
-    pytest.param("redis://:1?s3cret=@host", id="question-mark-behind-a-port"),
+    pytest.param("redis://:1?s3cret=@host", id="question-mark-after-a-port"),
     pytest.param("redis://host?pasword=s3cret", id="misnamed"),
     pytest.param("redis://host?db=1&s3cret=1", id="option-named-so"),
     pytest.param("redis://host?s3cret", id="option-without-a-value"),
     pytest.param("redis://host?db=s3cret", id="value-of-another"),
     pytest.param("redis://host?ssl_password=s3cret&nil=1", id="query-inside"),
     pytest.param("redis://host&password=s3cret", id="ampersand"),
-    pytest.param("redis://host/0&password=s3cret", id="ampersand-behind-a-database"),
+    pytest.param("redis://host/0&password=s3cret", id="ampersand-after-a-database"),
     pytest.param("redis://?host=host%26password=s3cret", id="ampersand-in-an-option"),
     pytest.param("redis://host/s3cret", id="database"),
     pytest.param("redis://host\0s3cret", id="nul"),
     pytest.param("redis://user:s3cret", id="no-host"),
     pytest.param("redis://[s3cret]", id="bracket"),
-    pytest.param("unix:///socket&password=s3cret", id="ampersand-behind-a-path"),
+    pytest.param("unix:///socket&password=s3cret", id="ampersand-after-a-path"),
     pytest.param("unix:///user:s3cret@/socket", id="a-slash-too-many"),
     pytest.param("unix://user:s3cret@host/socket", id="host-of-a-socket"),
     pytest.param("unix://:s3cret@", id="no-path"),
@@ -108,7 +108,7 @@ class TestCheckUrl:
         [("redis:/host", "redis"), (" REDISS://host", "rediss"), ("memmory://", "memory")],
     )
     def test_scheme_that_was_meant(self, url: str, meant: str) -> None:
-        """A scheme that is almost right is told."""
+        """An error names the scheme that was probably meant."""
         with pytest.raises(SettingsError, match=f"Did you mean {meant}://"):
             check_url(url)
 
@@ -121,24 +121,22 @@ class TestCheckUrl:
     @pytest.mark.parametrize(
         ("url", "fault"),
         [
-            pytest.param("redis://host:port", "its host or its port", id="port"),
-            pytest.param("redis://host:99999999", "its host or its port", id="port-range"),
+            pytest.param("redis://host:port", "its host or port", id="port"),
+            pytest.param("redis://host:99999999", "its host or port", id="port-range"),
             pytest.param("redis://host:0", "its port is 0", id="port-0"),
-            pytest.param("redis://[::1", "its host or its port", id="bracket"),
+            pytest.param("redis://[::1", "its host or port", id="bracket"),
             pytest.param("redis://ho st", "its host has characters", id="host"),
-            pytest.param("redis://host/zero", "not the number of a database", id="database"),
+            pytest.param("redis://host/zero", "not a database number", id="database"),
             pytest.param("redis://host?db=one", "an option has a value", id="database-option"),
             pytest.param("redis://host?socket_timeout=soon", "an option has a value", id="time"),
-            pytest.param(
-                "redis://host?db=1&x=1", 'option 2 behind its "?" is unknown', id="option"
-            ),
+            pytest.param("redis://host?db=1&x=1", 'option 2 after the "?" is unknown', id="option"),
             pytest.param("redis://host?Passwd=x", "perhaps password= was meant", id="misnamed"),
             pytest.param(
                 "rediss://host?ssl_cert_reqs=CERT_SOME", "an option has a value", id="certificate"
             ),
             pytest.param("redis://host#1", 'it has a "#"', id="fragment"),
             pytest.param("unix://run/redis", "a third slash", id="two-slashes"),
-            pytest.param("unix://", "its path is none of a socket", id="no-path"),
+            pytest.param("unix://", "its path cannot be that of a socket", id="no-path"),
         ],
     )
     def test_unusable(self, url: str, fault: str) -> None:
@@ -156,7 +154,7 @@ class TestCheckUrl:
 
     def test_ten_thousand_malformed_addresses(self) -> None:
         """Whatever is lost, doubled, swapped or misnamed in an address, its password is not shown;
-        what is taken for an address shows its host, which is a host."""
+        what is accepted shows a host that is one."""
         chance = random.Random(12)
         taken = 0
         for _ in range(10_000):
@@ -175,7 +173,7 @@ class TestCheckUrl:
         assert 500 < taken < 8_000
 
     def test_settings_hide_it(self) -> None:
-        """An address is no part of what the settings look like in a debugger's list."""
+        """The repr of the settings leaves the address out."""
         assert "s3cret" not in repr(resolve({"REDIS_URL": "redis://:s3cret@host"}))
 
 

@@ -1,8 +1,8 @@
 """Checking a server's address before redis-py reads it.
 
 redis-py makes the best of a wrong address: in ``redis://host&password=x`` it finds a host of that
-name, which each later error then shows. No error here quotes any part of an address, because any
-part of a wrong one may be the password.
+name, which every later error then shows. No error here quotes any part of an address, because any
+part of a wrong address may be the password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flask_idempotent.errors import SettingsError
 #: A name, an IPv4 address, or an IPv6 address with its zone.
 _HOST = re.compile(r"[\w.-]+|[\da-f:.]+(%\w+)?", re.IGNORECASE)
 _DATABASE = re.compile(r"/?\d*/?", re.ASCII)
-#: Without what belongs to options and users; a path that has it writes it as %XX.
+#: Without the characters that separate options and users; a path writes those as %XX.
 _SOCKET = re.compile(r"(?!.*@/)/[^:&=]+")
 
 
@@ -33,7 +33,7 @@ def check_address(url: str, options: Collection[str]) -> None:
         faults = [*_faults(parts, parse_qsl(parts.query, keep_blank_values=True), options)]
     except ValueError:
         # Its message quotes what is taken for a port.
-        faults = ["its host or its port is not one"]
+        faults = ["its host or port is not valid"]
     if faults:
         raise unusable_address(faults[0])
 
@@ -54,29 +54,29 @@ def _faults(
     parts: SplitResult, pairs: list[tuple[str, str]], options: Collection[str]
 ) -> Iterator[str]:
     if parts.fragment:
-        yield 'it has a "#", which belongs to no address'
+        yield 'it has a "#", which an address cannot have'
     yield from _faulty_socket(parts, pairs) if parts.scheme == "unix" else _faulty_place(parts)
     for number, (name, value) in enumerate(pairs, 1):
         if name not in options:
-            yield f'option {number} behind its "?" is unknown{_nearest(name, options)}'
+            yield f'option {number} after the "?" is unknown{_nearest(name, options)}'
         if name == "host" and not _HOST.fullmatch(value):
-            yield _NO_HOST
+            yield _BAD_HOST
 
 
 def _faulty_socket(parts: SplitResult, pairs: list[tuple[str, str]]) -> Iterator[str]:
     if parts.hostname is not None:
-        yield "it names a host, where unix:// takes a path that begins with a third slash"
+        yield "it names a host, but unix:// takes only a path, which begins with a third slash"
     if not (_SOCKET.fullmatch(parts.path) or (not parts.path and "path" in dict(pairs))):
-        yield "its path is none of a socket"
+        yield "its path cannot be that of a socket"
 
 
 def _faulty_place(parts: SplitResult) -> Iterator[str]:
     if parts.port == 0:  # Asking for it raises ValueError where it is no number.
         yield "its port is 0"
     if parts.hostname is not None and not _HOST.fullmatch(parts.hostname):
-        yield _NO_HOST
+        yield _BAD_HOST
     if not _DATABASE.fullmatch(parts.path):
-        yield "the path behind its host is not the number of a database"
+        yield "what follows its host is not a database number"
 
 
 def _nearest(name: str, options: Collection[str]) -> str:
@@ -84,4 +84,4 @@ def _nearest(name: str, options: Collection[str]) -> str:
     return f", perhaps {close[0]}= was meant" if close else ""
 
 
-_NO_HOST = 'its host has characters that no host has (options are put behind a "?")'
+_BAD_HOST = 'its host has characters that a host name cannot have (options follow a "?")'

@@ -88,13 +88,13 @@ _OF_VALKEY = re.compile("^valkey(s?)://")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-#: Whoever may write to the server may give a key any name: octets that are no UTF-8 are read as
-#: lone surrogates, and sent as they were.
+#: Others may have given a key any name: bytes that are not UTF-8 become lone surrogates when they
+#: are read, and are sent unchanged.
 _UNCHANGED = "surrogateescape"
 
 
 def read_name(octets: bytes) -> str:
-    """Read the name of a key or a channel, whatever its octets."""
+    """Decode the name of a key or a channel, whatever its bytes."""
     return octets.decode("utf-8", _UNCHANGED)
 
 

@@ -39,10 +39,12 @@ RULES = {
     "K9": "A key or scope function may return an int or a UUID; another type is a TypeError.",
     "K10": "Whatever body comes, looking for its key is no 500.",
     "K11": "A key that the browser itself made does not count where another can be told from it.",
-    "W1": "Every method but HEAD, OPTIONS and TRACE is tracked; others are served as without key.",
+    "W1": "All methods but GET, HEAD, OPTIONS and TRACE are tracked; others count as without key.",
     "W2": "Routing errors and preflights claim nothing and stay as they are.",
     "W3": "Where a key is required, a request without one gets 400.",
     "W4": "A body is read and checked before anything is claimed, in pieces when it is large.",
+    "W5": "Where GET is tracked it is never refused for its key, which may come along a redirect.",
+    "W6": "307 and 308 are passed through: the same request runs elsewhere, under the same key.",
     "F1": "The fingerprint covers method, path, query, media type and body, and nothing else.",
     "F2": "Of a multipart form its parts count, not its boundary, nor fields that are ignored.",
     "F3": "The view sees its request as if nobody had looked.",
@@ -67,11 +69,11 @@ RULES = {
     "R3": "The first response is what it would be without us.",
     "R4": "The response is captured inside compression and session saving.",
     "R5": "Every kind of response replays equal.",
-    "R6": "206 and 304 are passed through and never stored.",
+    "R6": "206, 304, 307 and 308 are passed through and never stored.",
+    "R7": "Without its store the view does not run; after it the caller gets the response.",
     "R8": "A replay is made without the constructor of the application's response class.",
     "R9": "Where the view looked at the session, the replay varies by the cookie too.",
     "R10": "What a resource returns is written by its framework, or the first request says why.",
-    "R7": "Without its store the view does not run; after it the caller gets the response.",
 }
 
 #: What went wrong elsewhere, and the tests that it does not here.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import with_appcontext
 
+from flask_idempotent._lines import printable
 from flask_idempotent.cli import words
 from flask_idempotent.cli.group import Refused, as_json, progress, this_app, this_prefix, this_store
 from flask_idempotent.cli.naming import Named, names_a_record
@@ -17,18 +19,26 @@ from flask_idempotent.records import Answered, Completed, InProgress, Released
 from flask_idempotent.stores.base import Sight, Store
 from flask_idempotent.tallies import hit_rate, tallies_of
 
+if TYPE_CHECKING:
+    from flask import Flask
+
 
 @click.command()
 @names_a_record
+@click.option("--body", "only_body", is_flag=True, help="Write the stored body, and nothing else.")
 @as_json
-def show(named: Named, as_json: bool) -> None:
+def show(named: Named, only_body: bool, as_json: bool) -> None:
     """Show what is stored for a client's KEY.
 
     Without --scope, --user and --authorization it is looked for in the anonymous scope.
     """
+    if only_body and as_json:
+        raise click.UsageError("Leave out --json: --body writes the body as it is.")
     store = this_store()
     sight, completed = look(store, named)
-    if as_json:
+    if only_body:
+        write_body(sight, completed)
+    elif as_json:
         words.write_json(words.as_dict(sight) | _response_as_dict(completed))
     else:
         words.write_pairs([*_record(sight), *_response(completed), *_rest(sight)])
@@ -58,17 +68,37 @@ def _record(sight: Sight) -> Iterator[tuple[str, str]]:
         yield "State", "unreadable: requests with this key get 503"
         return
     yield "State", f"{words.state(sight)}, attempt {record.attempt}"
-    age = words.span(words.age(sight) or 0)
+    yield "Request", words.request(record)
     if isinstance(record, Released):
         yield "Last owner", words.owner(record)
-        yield "Began", f"{age} ago"
+        yield "Began", words.ago(sight)
     elif isinstance(record, InProgress):
         yield "Owner", words.owner(record)
-        yield "Began", f"{age} ago"
+        yield "Began", words.ago(sight)
         yield "Lease", words.lease(sight) + (_LAPSED if sight.lapsed else "")
         yield "Waiters", words.waiters(sight)
     else:
-        yield "Answered", f"{age} ago"
+        yield "Answered", words.ago(sight)
+
+
+def write_body(sight: Sight, completed: Completed | None) -> None:
+    """Write a stored body: to a terminal only as text, and none that commands it.
+
+    :raises Refused: when there is none, or it is no text.
+    """
+    if completed is None or completed.body is None:
+        raise Refused(f"{sight.key} has no body: it is {words.state(sight)}, or was not kept.")
+    if not sys.stdout.isatty():
+        click.echo(completed.body, nl=False)
+        return
+    try:
+        lines = completed.body.decode().splitlines()
+    except UnicodeDecodeError:
+        kind = dict(completed.headers).get("Content-Type", "no text")
+        octets = words.size(len(completed.body))
+        raise Refused(f"The body is {kind}, {octets}. Send it to a file: ... > body") from None
+    for line in lines:
+        click.echo(printable(line))
 
 
 def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
@@ -99,10 +129,12 @@ def _response_as_dict(completed: Completed | None) -> dict[str, object]:
 @click.command("list")
 @click.option("--in-progress", is_flag=True, help="Only what has not been answered.")
 @click.option("--older", type=words.duration, help="Only what is older, say 30s, 5m or 2h.")
+@click.option("--route", help="Only of one route: its endpoint, or its path as it is registered.")
 @as_json
 @with_appcontext
-def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
+def list_records(in_progress: bool, older: float | None, route: str | None, as_json: bool) -> None:
     """List records, the oldest first."""
+    endpoints = None if route is None else _endpoints(this_app(), route)
     store = this_store()
     with progress(store.inspect(store.scan(this_prefix())), "Looking") as sights:
         found = [
@@ -110,6 +142,7 @@ def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
             for sight in sights
             if (isinstance(sight.record, InProgress) or not in_progress)
             and words.is_older(sight, older)
+            and (endpoints is None or (sight.record and sight.record.endpoint in endpoints))
         ]
     # SCAN may name a record twice.
     unique = {sight.key: sight for sight in found}
@@ -122,6 +155,18 @@ def list_records(in_progress: bool, older: float | None, as_json: bool) -> None:
         click.echo("There are no such records.")
 
 
+def _endpoints(app: Flask, route: str) -> set[str]:
+    rules = app.url_map.iter_rules()
+    found = {rule.endpoint for rule in rules if route in (rule.rule, rule.endpoint)}
+    if not found:
+        raise click.BadParameter(
+            f"{route!r} is neither an endpoint nor the path of a route. Say it as flask routes "
+            "does, such as /orders/<int:number>.",
+            param_hint="--route",
+        )
+    return found
+
+
 def _row(sight: Sight) -> tuple[str, ...]:
     record, age = sight.record, words.age(sight)
     who = "-"
@@ -132,7 +177,9 @@ def _row(sight: Sight) -> tuple[str, ...]:
     return (
         sight.key,
         words.state(sight),
+        words.request(record),
         "-" if age is None else words.span(age),
+        words.moment(words.since(sight)) or "-",
         words.lease(sight),
         words.waiters(sight) if isinstance(record, InProgress) else "-",
         words.life(sight),
@@ -207,7 +254,9 @@ _COUNTS = (
     "records", "octets", "in_progress", "lapsed", "waited_for", "completed", "released",
     "unreadable",
 )  # fmt: skip
-_COLUMNS = ("RECORD", "STATE", "AGE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER")
+_COLUMNS = (
+    "RECORD", "STATE", "REQUEST", "AGE", "SINCE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER",
+)  # fmt: skip
 _NOT_COUNTED = (
     "not known here: instrument the application for Prometheus, and set PROMETHEUS_MULTIPROC_DIR "
     "for the server and for this command"

@@ -115,8 +115,8 @@ def _write(line: Line, as_json: bool) -> None:
     if as_json:
         click.echo(words.json_text(_as_dict(line)))
     else:
-        clock = time.strftime("%H:%M:%S")
-        text = f"{clock}  {line.event:11}  {line.key}  {', '.join(_details(line))}"
+        at, details = words.moment(time.time()), ", ".join(_details(line))
+        text = f"{at}  {line.event:11}  {line.key}  {details}"
         click.echo(printable(text.rstrip()))
 
 
@@ -125,8 +125,11 @@ def _as_dict(line: Line) -> dict[str, Any]:
     known = answer or by
     return {
         "time": time.time(),
+        "at": words.moment(time.time()),
         "event": line.event,
         "storage_key": line.key,
+        "method": by and by.method,
+        "endpoint": by and by.endpoint,
         "attempt": known and known.attempt,
         "host": by and by.host,
         "pid": by and by.pid,
@@ -139,6 +142,8 @@ def _as_dict(line: Line) -> dict[str, Any]:
 
 def _details(line: Line) -> Iterator[str]:
     by, answer = line.by, line.answer
+    if by is not None and by.endpoint:
+        yield words.request(by)
     if answer is not None:
         yield f"status {answer.code}"
     if by is not None:

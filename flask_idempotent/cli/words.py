@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -44,6 +49,24 @@ def span(seconds: float) -> str:
     if hours < 24:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def moment(since: float | None) -> str | None:
+    """Write a wall clock's time as RFC 3339 has it, in UTC; None where it is no time."""
+    with suppress(OverflowError, ValueError, OSError, TypeError):
+        return datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")  # type: ignore[arg-type]
+    return None
+
+
+def ago(sight: Sight) -> str:
+    """Write when a run began or answered, for people."""
+    at = moment(since(sight))
+    return f"{span(age(sight) or 0)} ago" + (f", at {at}" if at else "")
+
+
+def request(record: InProgress | Released | Answered | None) -> str:
+    """Write which request a record is for: its method and the endpoint of its route."""
+    return "-" if record is None else f"{record.method} {record.endpoint}".strip() or "-"
 
 
 def size(octets: float) -> str:
@@ -97,12 +120,24 @@ def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write rows in columns."""
+    """Write rows in columns; where a terminal is too narrow for them, each row as pairs."""
     rows = [[printable(cell[:_WIDEST]) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > _terminal_width():
+        for row in rows:
+            write_pairs(zip(map(str.capitalize, head), row, strict=True))
+            click.echo()
+        return
     for row in (head, *rows):
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def _terminal_width() -> float:
+    # Who reads another program's lines wants one for each row, however wide.
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return shutil.get_terminal_size().columns
+    return math.inf
 
 
 def state(sight: Sight) -> str:
@@ -117,14 +152,18 @@ def state(sight: Sight) -> str:
     return "unreadable"
 
 
+def since(sight: Sight) -> float | None:
+    """When the run began or answered, seconds since 1970; None where nobody can know."""
+    match sight.record:
+        case InProgress(started=at) | Released(started=at) | Answered(time=at):
+            return at
+    return None
+
+
 def age(sight: Sight) -> float | None:
     """Seconds since the run began or answered; None where nobody can know."""
-    match sight.record:
-        case InProgress(started=since) | Released(started=since):
-            return max(0.0, time.time() - since)
-        case Answered(time=since):
-            return max(0.0, time.time() - since)
-    return None
+    at = since(sight)
+    return None if at is None else max(0.0, time.time() - at)
 
 
 def is_older(sight: Sight, seconds: float | None) -> bool:
@@ -162,7 +201,11 @@ def as_dict(sight: Sight) -> dict[str, Any]:
     return {
         "storage_key": sight.key,
         "state": state(sight),
+        "method": sight.record and sight.record.method,
+        "endpoint": sight.record and sight.record.endpoint,
         "attempt": sight.record and sight.record.attempt,
+        "began": moment(running and running.started),
+        "answered": moment(answered and answered.time),
         "age": age(sight),
         "host": running and running.host,
         "pid": running and running.pid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from flask_idempotent.tallies import Tally
 from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
 from tests.servers import Server
 from tests.stores.harness import HOUR, answer, lapse
+from tests.web import post
 
 
 class TestShow:
@@ -83,13 +85,39 @@ class TestShow:
         assert run(app, "show", "k").exit_code == 1
 
 
+class TestBody:
+    def test_as_it_is(self, app: Flask) -> None:
+        """--body writes the stored bytes and nothing else."""
+        complete(app)
+        assert run(app, "show", "k", "--body").stdout == "hello"
+
+    def test_on_a_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal it is text that commands nothing; what is no text is refused."""
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        bodies = {"text": b"a\x1b[31m\nb", "image": b"\x89PNG"}
+        for key, body in bodies.items():
+            store_of(app).complete(name(key), answer()._replace(body=body), expire=HOUR)
+        assert run(app, "show", "text", "--body").stdout == "a\\x1b[31m\nb\n"
+        refused = run(app, "show", "image", "--body")
+        assert (refused.exit_code, "Send it to a file" in refused.stderr) == (1, True)
+
+    def test_none(self, app: Flask) -> None:
+        """A claim in progress has none."""
+        claim(app)
+        assert "has no body" in run(app, "show", "k", "--body").stderr
+
+    def test_not_in_json(self, app: Flask) -> None:
+        """--json and --body contradict each other."""
+        assert run(app, "show", "k", "--body", "--json").exit_code == 2
+
+
 class TestList:
     def test_oldest_first(self, app: Flask) -> None:
         """Every record has a row, the oldest first, and other keys of the server have none."""
         store_of(app)._client.execute("SET", "sessions:1", "x")  # type: ignore[attr-defined]
         post = [claim(app, "a"), complete(app, "b")]
         head, *rows = run(app, "list").stdout.splitlines()
-        assert head.split()[:3] == ["RECORD", "STATE", "AGE"]
+        assert head.split()[:5] == ["RECORD", "STATE", "REQUEST", "AGE", "SINCE"]
         # The harness's claim began before its answer.
         assert [row.split()[0] for row in rows] == post
         assert "in progress" in rows[0]
@@ -104,6 +132,39 @@ class TestList:
         found = claim(app, "a")
         assert [r["storage_key"] for r in document(app, "list", "--in-progress")] == [found]
         assert document(app, "list", "--in-progress", "--older", "90000d") == []
+
+    def test_route(self, app: Flask) -> None:
+        """--route takes an endpoint or a path as it is registered; another word is refused."""
+        post(app, "a", "/orders")
+        found = [name("a")]
+        for route in ("orders", "/orders"):
+            assert [r["storage_key"] for r in document(app, "list", "--route", route)] == found
+        assert document(app, "list", "--route", "static") == []
+        refused = run(app, "list", "--route", "/order")
+        assert refused.exit_code == 2
+        assert "neither an endpoint nor the path of a route" in refused.stderr
+
+    def test_request_and_time(self, app: Flask) -> None:
+        """A record says which request it is for, and when it began or was answered."""
+        post(app, "a", "/orders")
+        claim(app, "b")
+        running, answered = document(app, "list")
+        assert (answered["method"], answered["endpoint"]) == ("POST", "orders")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", answered["answered"])
+        assert (answered["began"], running["answered"]) == (None, None)
+        assert running["began"] == "1970-01-01T00:00:01+00:00"
+
+    @pytest.mark.parametrize("columns", [80, 100, 200])
+    def test_fits_the_terminal(
+        self, app: Flask, columns: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No line is wider than the terminal: where a table is, each record is a block."""
+        monkeypatch.setenv("COLUMNS", str(columns))
+        post(app, "a", "/orders")
+        lines = run(app, "list").stdout.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert lines[0].startswith("RECORD " if columns == 200 else "Record ")
+        assert any("POST orders" in line for line in lines)
 
     def test_nothing(self, app: Flask) -> None:
         """An empty list says so to people, and is an empty array to programs."""

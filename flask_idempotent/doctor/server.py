@@ -35,7 +35,7 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
     except StoreError as failure:
         yield error(
             "server",
-            f"{store!r} does not answer: {_said(failure)}. Requests with a key get 503.",
+            f"{store} does not answer: {_said(failure)}. Requests with a key get 503.",
             "Check REDIS_URL, the password in it, that the server runs, and the way to it.",
         )
         return
@@ -55,7 +55,7 @@ def latency(store: Store) -> Finding:
         store.ping()
         times.append(time.perf_counter() - began)
     found = statistics.median(times)
-    text = f"{store!r} answers within {found * 1000:.1f} ms."
+    text = f"{store} answers within {found * 1000:.1f} ms."
     if found < _SLOW:
         return ok("server", text)
     text += " Each first request waits for two such answers, each replay for one."
@@ -221,7 +221,7 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
             "writing",
             f"The server refuses to keep a record: {_said(failure)}. Requests with a new key get "
             "503.",
-            "The stores page has the permissions that a user needs, and what else it may be.",
+            _FULL if "maxmemory" in str(failure) else _REFUSED,
         )
         return
     if heard:
@@ -273,6 +273,8 @@ def _said(failure: Exception) -> str:
     return str(failure).rstrip(".")
 
 
+_FULL = "Its memory is full: raise maxmemory, or keep less with a shorter expire= or max_body=."
+_REFUSED = "The stores page has the permissions that a user needs, and what else it may be."
 _FORGOTTEN = ": a restart may forget every response, and retries of those requests run again."
 _APPEND = "Set appendonly yes."
 _WAYS = {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: Seconds; a shorter lease may end while the store is silent for as long as it may be.
 _SHORTEST_LEASE = 3
+_HOUR = 3600
 #: gunicorn's workers whose views must give way to each other.
 _GREENLETS = ("gevent", "eventlet")
 
@@ -28,6 +29,8 @@ def examine(
     """Check what depends on the way that the application is run."""
     yield from kind_of_store(app, store, general, gunicorn)
     yield from leases(routes)
+    yield from windows(routes)
+    yield from holds(routes)
     if gunicorn is None:
         yield note(
             "gunicorn",
@@ -75,6 +78,38 @@ def leases(routes: Routes) -> Iterator[Finding]:
             f"The lease is below {_SHORTEST_LEASE} s, and the store may be silent for almost a "
             f"second: a view may run twice at the same time. {listed(short, routes)}",
             f"Set a lease of {_SHORTEST_LEASE} s or more.",
+        )
+
+
+def windows(routes: Routes) -> Iterator[Finding]:
+    """Views that find the key themselves: their senders, such as webhooks, retry for hours."""
+    short = [
+        named(route)
+        for route in routes
+        if route.settings.key is not None and route.settings.expire < _HOUR
+    ]
+    if short:
+        yield note(
+            "expire",
+            "The key comes from a function of the view, and the response is kept for less than an "
+            f"hour: a delivery that is repeated later runs again. {listed(short)}",
+            "Set expire= longer than the sender goes on trying, such as three days.",
+        )
+
+
+def holds(routes: Routes) -> Iterator[Finding]:
+    """Views that must not run again by themselves, whose claims end by themselves."""
+    short = [
+        named(route)
+        for route in routes
+        if route.settings.on_crash == "hold" and route.settings.expire < _HOUR
+    ]
+    if short:
+        yield warning(
+            "hold",
+            "A claim whose owner died is held for less than an hour, and after that its view runs "
+            f"again: hardly anybody will have looked by then. {listed(short)}",
+            "Set expire= to the time in which somebody will look, such as a week.",
         )
 
 

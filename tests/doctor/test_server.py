@@ -87,6 +87,7 @@ class TestExamine:
         assert list(found) == ["server"]
         assert found["server"].level == "error"
         assert "geheim" not in found["server"].text
+        assert found["server"].text.startswith("redis://127.0.0.1:")
 
     def test_user_of_the_application(self, clean_valkey: Server) -> None:
         """A user with few rights is told which checks and which uses they stop."""
@@ -128,13 +129,14 @@ class TestExamine:
         assert "&P*" in finding.mend
 
     def test_refused_writes(self, clean_valkey: Server) -> None:
-        """A server that takes no writes is an error."""
+        """A server whose memory is full is an error, which is not explained with permissions."""
         clean_valkey.client.config_set("maxmemory", 1)
         try:
             found = examined(open_store(clean_valkey.url, "tests"))
         finally:
             clean_valkey.client.config_set("maxmemory", 0)
         assert found["writing"].level == "error"
+        assert "raise maxmemory" in found["writing"].mend
         assert found["eviction"].level == "warning"
 
     def test_memory(self) -> None:

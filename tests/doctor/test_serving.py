@@ -56,6 +56,21 @@ class TestStore:
         assert "store" not in examined(shop(make_app, {"REDIS_URL": "redis://"}))
 
 
+class TestWindows:
+    def test_custom_key(self, make_app: MakeApp) -> None:
+        """A view that finds its key itself, as for webhooks, wants more than an hour: a note."""
+        found = {"key": lambda request: "k"}
+        assert examined(shop(make_app, **found))["expire"].level == "note"
+        assert "expire" not in examined(shop(make_app, expire=3600, **found))
+        assert "expire" not in examined(shop(make_app))
+
+    def test_hold(self, make_app: MakeApp) -> None:
+        """Held for less than an hour, a view runs again before anybody looks: a warning."""
+        assert examined(shop(make_app, on_crash="hold"))["hold"].level == "warning"
+        assert "hold" not in examined(shop(make_app, on_crash="hold", expire=3600))
+        assert "hold" not in examined(shop(make_app))
+
+
 class TestTimes:
     def test_short_lease(self, make_app: MakeApp) -> None:
         """A lease that may end while the store is silent is a warning that names the routes."""

@@ -201,10 +201,16 @@ class Client:
             raise _unusable(client, "a redis.Redis client with connections of redis-py")
         return cls(pool)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         given = self._arguments
-        where = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
-        return f"<Client {where}/{self.database}>"
+        if "path" in given:
+            return f"unix://{given['path']}?db={self.database}"
+        scheme = "rediss" if self._encrypted else "redis"
+        where = f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+        return f"{scheme}://{where}/{self.database}"
+
+    def __repr__(self) -> str:
+        return f"<Client {self}>"
 
     @property
     def transport(self) -> str:

@@ -73,8 +73,11 @@ class RedisStore(Store):
         self._unwatched_until = 0.0
         self._takes_nx_with_get = True
 
+    def __str__(self) -> str:
+        return str(self._client)
+
     def __repr__(self) -> str:
-        return f"<RedisStore {self._client!r}>"
+        return f"<RedisStore {self._client}>"
 
     def claim(
         self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False

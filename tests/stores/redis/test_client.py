@@ -232,8 +232,9 @@ class TestSecrets:
 
     def test_representation_names_the_place(self) -> None:
         """The representation says where it connects."""
-        assert repr(Client.from_url("redis://h:7/3")) == "<Client h:7/3>"
-        assert repr(Client.from_url("unix:///run/r?db=2")) == "<Client /run/r/2>"
+        assert repr(Client.from_url("redis://h:7/3")) == "<Client redis://h:7/3>"
+        assert repr(Client.from_url("rediss://h:7/3")) == "<Client rediss://h:7/3>"
+        assert repr(Client.from_url("unix:///run/r?db=2")) == "<Client unix:///run/r?db=2>"
 
 
 class TestMaking:

@@ -522,7 +522,7 @@ class TestOldServer:
 
 def test_representation(redis_store: RedisStore, server: Server) -> None:
     """The store says where it is."""
-    assert repr(redis_store) == f"<RedisStore <Client 127.0.0.1:{server.port}/0>>"
+    assert repr(redis_store) == f"<RedisStore redis://127.0.0.1:{server.port}/0>"
 
 
 class TestWithoutChannels:

@@ -218,6 +218,8 @@ class _Keyed:
             problem.key = self._key
             raise _rejected(self._app, settings, self._request, problem) from None
         self._scope = scope_of(self._request, settings)
+        if self._scope is None and settings.scope is None:
+            self._state.notices.on_anonymous(self._request)
         namespace = settings.namespace or self._app.name
         self._name = storage_key(settings.prefix, namespace, self._scope, self._key)
         host = self._app.url_map.host_matching or self._app.subdomain_matching

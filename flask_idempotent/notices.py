@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from flask_idempotent._lines import logger
 from flask_idempotent.marks import is_protecting, layers_of
+from flask_idempotent.scopes import unread_entries
 from flask_idempotent.settings import UNTRACKED_METHODS
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Request
     from werkzeug.routing import Rule
 
     from flask_idempotent.protection import Protection, Protections
     from flask_idempotent.settings import Settings
-
-logger = logging.getLogger("flask_idempotent")
 
 
 class Notices:
@@ -48,6 +47,20 @@ class Notices:
                 "/".join(view.methods),
                 list(view.methods),
             )
+
+    def on_anonymous(self, request: Request) -> None:
+        """Tell of a session that may say who is asking, though the default scope cannot tell."""
+        subject = "session", request.endpoint
+        if subject in self._told or not (entries := unread_entries()):
+            return
+        self._warn(
+            subject,
+            "the default scope knows nobody at %s, and the session has %s: if that says who is "
+            "asking, callers share their keys, and one may get another's response. Say who it is "
+            "with a scope function, or that nobody is known with scope=lambda request: None",
+            request.url_rule,
+            ", ".join(map(repr, entries)),
+        )
 
     def _warn(self, subject: Hashable, message: str, *arguments: object) -> None:
         if subject not in self._told:

@@ -120,6 +120,7 @@ class Settings:
     key_max_length: int
     key: Callable[[Request], KeyLike | None] | None
     scope: Callable[[Request], ScopeLike | None] | None
+    scope_headers: frozenset[str]
     fingerprint: Callable[[Request], str | bytes] | Literal[False] | None
     ignore_fields: frozenset[str]
     store_if: Callable[[Response], bool]
@@ -138,6 +139,8 @@ class Settings:
     terms: Terms = dataclasses.field(init=False)
     #: The names of ``headers`` in a WSGI environment.
     variables: tuple[str, ...] = dataclasses.field(init=False)
+    #: The names of ``scope_headers``, and the same in a WSGI environment.
+    scope_variables: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
     #: Whether even a request whose usual places have no key must be looked at.
     looks_further: bool = dataclasses.field(init=False)
 
@@ -145,8 +148,9 @@ class Settings:
         takeover = self.on_crash == "rerun"
         terms = Terms(self.timeout, self.expire, self.lease, takeover, self.compress)
         object.__setattr__(self, "terms", terms)
-        names = tuple("HTTP_" + name.upper().replace("-", "_") for name in self.headers)
-        object.__setattr__(self, "variables", names)
+        object.__setattr__(self, "variables", tuple(map(_variable, self.headers)))
+        callers = tuple((name, _variable(name)) for name in sorted(self.scope_headers))
+        object.__setattr__(self, "scope_variables", callers)
         object.__setattr__(self, "looks_further", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:
@@ -158,6 +162,11 @@ class Settings:
     def requires_key(self, method: str) -> bool:
         """Say whether a request of this method is refused where it has no key."""
         return self.required and method in (self.methods or REQUIRING_METHODS)
+
+
+def _variable(header: str) -> str:
+    # RFC 3875, 4.1.18.
+    return "HTTP_" + header.upper().replace("-", "_")
 
 
 #: Answers that ask for another try: with other credentials, or later.
@@ -366,6 +375,9 @@ OPTIONS = (
     Option("key_max_length", "IDEMPOTENT_KEY_MAX_LENGTH", 255, _integer(1)),
     Option("key", None, None, _function),
     Option("scope", "IDEMPOTENT_SCOPE", None, _function),
+    Option(
+        "scope_headers", "IDEMPOTENT_SCOPE_HEADERS", ("Authorization", "X-API-Key"), _header_set
+    ),
     Option("fingerprint", "IDEMPOTENT_FINGERPRINT", None, _fingerprint),
     Option("ignore_fields", "IDEMPOTENT_IGNORE_FIELDS", (), _name_set),
     Option("store_if", "IDEMPOTENT_STORE_IF", default_store_if, _store_if),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from flask import Flask
+from flask import Flask, session
 from flask.views import MethodView
 
 from flask_idempotent import Idempotent, idempotent
@@ -128,4 +128,53 @@ class TestViews:
         app.get("/free", endpoint="free")(plain)
         assert post(app, None, "/free", method="GET").text == "ran"
         assert post(app, None, "/read", method="GET").status_code == 500
+        assert warnings() == []
+
+
+class TestSessions:
+    @pytest.fixture
+    def app(self, make_app: MakeApp) -> Flask:
+        app = make_app()
+
+        @app.post("/fill/<path:names>")
+        @idempotent.exempt
+        def fill(names: str) -> str:
+            session.update(dict.fromkeys(names.split("/"), "x"))
+            return "filled"
+
+        for path in ("/a", "/b"):
+            app.add_url_rule(path, path, plain, methods=["POST"])
+        app.add_url_rule("/own", "own", idempotent(scope=lambda _: None)(plain), methods=["POST"])
+        return app
+
+    def send(self, app: Flask, filled: str, *paths: str) -> None:
+        client = app.test_client()
+        client.post(f"/fill/{filled}")
+        for path in paths:
+            answer = client.post(path, headers={"Idempotency-Key": path[1:]})
+            assert answer.status_code == 200
+
+    def test_f11_once_for_each_route(self, app: Flask, warnings: Told) -> None:
+        """F11: a session that may name its owner is told in the anonymous scope, once a route."""
+        self.send(app, "account/email", "/a", "/b", "/a")
+        self.send(app, "cart", "/b")
+        one, other = warnings()
+        assert "knows nobody at /a, and the session has 'account', 'email'" in one
+        assert "at /b" in other
+
+    @pytest.mark.parametrize("entry", ["user_id", "_user_id"])
+    def test_known_callers(self, app: Flask, warnings: Told, entry: str) -> None:
+        """Nothing is told where the default scope knows who is asking."""
+        self.send(app, f"{entry}/account", "/a")
+        assert warnings() == []
+
+    def test_entries_that_name_nobody(self, app: Flask, warnings: Told) -> None:
+        """Nothing is told of messages and CSRF tokens, and of an empty session."""
+        self.send(app, "csrf_token/_flashes/_permanent", "/a")
+        post(app, path="/a")
+        assert warnings() == []
+
+    def test_scope_function(self, app: Flask, warnings: Told) -> None:
+        """A scope function has its own say, be it that nobody is known."""
+        self.send(app, "account", "/own")
         assert warnings() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.datastructures import Authorization
 
 from flask_idempotent.scopes import credentials, default_scope, scope_of
 from flask_idempotent.settings import resolve
@@ -127,12 +129,58 @@ class TestCredentials:
             pytest.param(
                 SIGNATURE.format("ada", "s"), SIGNATURE.format("bob", "s"), id="F6-signature"
             ),
-            pytest.param("", None, id="F6-empty-and-none"),
         ],
     )  # fmt: skip
-    def test_two_callers(self, one: str, other: str | None) -> None:
+    def test_two_callers(self, one: str, other: str) -> None:
         """Two callers have two scopes, whatever stands beside their names."""
         assert credentials(one) != credentials(other)
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            "{}={}", "{}*=UTF-8''{}", "{} = {}", "{}*={}", "{}*0={}", "\"{}={}\"", "x=\"1, {}={}\"",
+            "x=\"1\" {}={}", "x=\"1,{}*={}\"",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("spelt", [str, str.upper, lambda name: f"%{ord(name[0]):x}{name[1:]}"])
+    @pytest.mark.parametrize(
+        ("scheme", "name"),
+        [("Signature", "keyId"), ("Hawk", "id"), ("Digest", "username"), ("OAuth", "oauth_token")],
+    )
+    def test_f10_name_given_twice(
+        self, scheme: str, name: str, second: str, spelt: Callable[[str], str]
+    ) -> None:
+        """F10: where a name is given twice, in whatever spelling, the whole header counts."""
+        alice = f'{scheme} {name}="alice", signature="1"'
+        assert credentials(alice) == f'{scheme.lower()} {name}="alice"'
+        bob = second.format(spelt(name), "bob")
+        for header in (f"{alice}, {bob}", f'{scheme} {bob}, {name}="alice", signature="1"'):
+            assert credentials(header) == header
+
+    @given(
+        st.sampled_from(["Signature keyId", "Hawk id", "Digest username", "OAuth oauth_token"]),
+        st.lists(
+            st.sampled_from(
+                ["{}*=UTF-8''bob", "{}=bob", 'x="{}=bob"', '"{}=bob"', 'x="', "x", '{}="alice"']
+            ),
+            min_size=1,
+            max_size=2,
+        ),
+        st.booleans(),
+        st.sampled_from([",", ", ", " , "]),
+    )
+    def test_f10_whoever_werkzeug_reads(
+        self, which: str, parts: list[str], first: bool, between: str
+    ) -> None:
+        """F10: what has alice's scope names alice to who reads the header with Werkzeug."""
+        scheme, name = which.split()
+        alice = f'{name}="alice"'
+        others = [part.format(name) for part in parts]
+        header = f"{scheme} {between.join([alice, *others] if first else [*others, alice])}"
+        if credentials(header) == credentials(f"{scheme} {alice}"):
+            read = Authorization.from_header(header)
+            assert read is not None
+            assert read.get(name) == "alice"
 
     def test_f6_signature_is_left_out(self) -> None:
         """Nothing of a signature is in a scope."""
@@ -164,12 +212,24 @@ def _app() -> Flask:
     return app
 
 
-def scope_with(app: Flask, header: str | None = None, user: object = None) -> str | None:
-    headers = {} if header is None else {"Authorization": header}
-    with app.test_request_context(headers=headers):
-        if user is not None:
-            session["_user_id"] = user
-        return default_scope(request)
+SETTINGS = resolve({})
+
+
+def scope_with(
+    app: Flask,
+    header: str | None = None,
+    user: object = None,
+    api_key: str | None = None,
+    user_id: object = None,
+) -> str | None:
+    headers = {"Authorization": header, "X-API-Key": api_key}
+    entries = {"_user_id": user, "user_id": user_id}
+    given = {name: value for name, value in headers.items() if value is not None}
+    with app.test_request_context(headers=given):
+        for name, value in entries.items():
+            if value is not None:
+                session[name] = value
+        return default_scope(request, SETTINGS)
 
 
 class TestDefaultScope:
@@ -187,11 +247,11 @@ class TestDefaultScope:
         scopes = [scope_with(app, header, user) for header, user in combinations]
         assert len(set(scopes)) == len(combinations)
 
-    @given(*[st.tuples(*[st.none() | st.text("a1:-", max_size=4)] * 2)] * 2)
+    @given(*[st.tuples(*[st.none() | st.text("a1:", max_size=3)] * 4)] * 2)
     def test_f7_no_collision(
-        self, one: tuple[str | None, str | None], other: tuple[str | None, str | None]
+        self, one: tuple[str | None, ...], other: tuple[str | None, ...]
     ) -> None:
-        """Two pairs of header and user have one scope only if they are equal."""
+        """Two callers have one scope only if headers and users are equal."""
         app = Flask("scopes")
         app.secret_key = "only for tests"
         assert (scope_with(app, *one) == scope_with(app, *other)) is (one == other)
@@ -199,6 +259,33 @@ class TestDefaultScope:
     def test_user_of_another_type(self, app: Flask) -> None:
         """A user's id need not be text."""
         assert scope_with(app, user=5) == scope_with(app, user="5")
+        assert scope_with(app, user_id=5) == scope_with(app, user_id="5")
+
+    def test_f11_each_input_is_its_own(self, app: Flask) -> None:
+        """F11: headers and the two users are told apart, though their values are the same."""
+        names = ("header", "user", "api_key", "user_id")
+        assert len({scope_with(app, **{name: "1"}) for name in names}) == len(names)
+
+    def test_f11_headers_are_a_setting(self, app: Flask) -> None:
+        """F11: the headers are those of IDEMPOTENT_SCOPE_HEADERS, in any case and order; one
+        more changes no scope that lacks it."""
+
+        def of(names: list[str], **headers: str) -> str | None:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            settings = resolve({"IDEMPOTENT_SCOPE_HEADERS": names})
+            with app.test_request_context(headers=sent):
+                return default_scope(request, settings)
+
+        both = {"X_Tenant": "acme", "Authorization": BASIC_ADA}
+        assert of([], **both) is None
+        assert of(["X-Tenant"], **both) != of(["X-Tenant"], X_Tenant="other")
+        assert of(["x-tenant"], **both) == of(["X-TENANT"], X_Tenant="acme")
+        assert of(["X-Tenant", "Authorization"], **both) == of(
+            ["Authorization", "X-Tenant"], **both
+        )
+        assert of(["Authorization"], Authorization="a") == of(
+            ["X-Tenant", "Authorization"], Authorization="a"
+        )
 
     def test_f6_without_sessions(self) -> None:
         """An application without a secret key has no users, and no error comes of it."""
@@ -217,7 +304,7 @@ class TestDefaultScope:
         app, plain = Flask("scopes"), Plain(_user_id="7")
         app.session_interface = Interface()
         with app.test_request_context():
-            assert default_scope(request) == "-1:7"
+            assert default_scope(request, SETTINGS) == "16:session _user_id1:7"
             assert not plain.accessed
 
     @pytest.mark.parametrize("accessed", [False, True])
@@ -226,7 +313,7 @@ class TestDefaultScope:
         with app.test_request_context():
             if accessed:
                 session.get("anything")
-            assert default_scope(request) is None
+            assert default_scope(request, SETTINGS) is None
             answer = app.process_response(app.response_class())
             assert answer.headers.get("Vary") == ("Cookie" if accessed else None)
 
@@ -250,7 +337,7 @@ class TestScopeOf:
         settings = resolve({}, {"scope": lambda _: value})
         with (
             app.test_request_context(),
-            pytest.raises(TypeError, match=f"must return str, .* not {type(value).__name__}"),
+            pytest.raises(TypeError, match=f"int, UUID or None, not {type(value).__name__}"),
         ):
             scope_of(request, settings)
 
@@ -293,15 +380,25 @@ class TestOnFlask:
             BASIC_BOB: [f"for {BASIC_BOB} (2)"] * 2,
         }
 
-    def test_f6_users_of_the_session(self, make_app: MakeApp) -> None:
-        """So are two users who are logged in."""
+    @pytest.mark.parametrize("entry", ["_user_id", "user_id"])
+    def test_f6_f11_users_of_the_session(self, make_app: MakeApp, entry: str) -> None:
+        """So are two users who are logged in, with Flask-Login or as in Flask's tutorial."""
         app = make_app()
         runs = self.counting(app)
         for user in ("1", "2", "1"):
             client = app.test_client()
             with client.session_transaction() as stored:
-                stored["_user_id"] = user
+                stored[entry] = user
             client.post("/", headers={"Idempotency-Key": "k"})
+        assert len(runs) == 2
+
+    @pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+    def test_f11_headers(self, make_app: MakeApp, name: str) -> None:
+        """F11: so are two callers whom a header tells apart."""
+        app = make_app()
+        runs = self.counting(app)
+        for caller in ("ada", "bob", "ada"):
+            app.test_client().post("/", headers={"Idempotency-Key": "k", name: caller})
         assert len(runs) == 2
 
     @pytest.mark.parametrize("keys", [1, 2])

@@ -73,6 +73,12 @@ TABLE: list[Row] = [
     same("key_max_length", 255, 1, 64, 1000),
     same("key", None, first, second, third),
     same("scope", None, first, second, third),
+    (
+        "scope_headers",
+        frozenset({"authorization", "x-api-key"}),
+        (["X-Tenant"], (), {"Authorization"}),
+        (frozenset({"x-tenant"}), frozenset(), frozenset({"authorization"})),
+    ),
     same("fingerprint", None, first, False, third),
     (
         "ignore_fields",
@@ -208,6 +214,7 @@ WRONG: dict[str, list[object]] = {
     "key_max_length": [None, 0, -1, True, 1.0, "255", float("inf")],
     "key": ["key", 5, False, ()],
     "scope": ["user", 5, False],
+    "scope_headers": HEADER_NAMES,
     "fingerprint": ["body", 5, True, 0],
     "ignore_fields": NAMES,
     "store_if": [None, False, True, 200],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def show(named: Named, only_body: bool, as_json: bool) -> None:
     """Show what is stored for a client's KEY.
 
-    Without --scope, --user and --authorization it is looked for in the anonymous scope.
+    Without --scope, --header, --user and --user-id it is looked for in the anonymous scope.
     """
     if only_body and as_json:
         raise click.UsageError("Leave out --json: --body writes the body as it is.")

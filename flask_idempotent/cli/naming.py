@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from flask import Flask
@@ -41,15 +41,27 @@ class Named:
     terms: Terms
 
 
+class _Caller(NamedTuple):
+    """What was said of who sent the request."""
+
+    scope: str | None = None
+    headers: tuple[str, ...] = ()
+    user: str | None = None
+    user_id: str | None = None
+
+
 _OPTIONS = (
     click.argument("key"),
     click.option("--scope", metavar="VALUE", help="What your scope function returned."),
-    click.option("--user", metavar="ID", help="The signed-in user, of the default scope."),
     click.option(
-        "--authorization",
-        is_flag=True,
-        help="Ask for the Authorization header, of the default scope.",
+        "--header",
+        "headers",
+        metavar="NAME",
+        multiple=True,
+        help="Ask for this header of the request, of the default scope.",
     ),
+    click.option("--user", metavar="ID", help="Flask-Login's user, of the default scope."),
+    click.option("--user-id", metavar="ID", help="The session's user_id, of the default scope."),
     click.option("--path", help="The request's path, for views with a scope of their own."),
     click.option("--method", default="POST", show_default=True, help="The request's method."),
     click.option(
@@ -68,23 +80,24 @@ def names_a_record(command: Callable[..., None]) -> Callable[..., None]:
     def named(
         key: str,
         scope: str | None,
+        headers: tuple[str, ...],
         user: str | None,
-        authorization: bool,
+        user_id: str | None,
         path: str | None,
         method: str,
         is_name: bool,
         **others: Any,
     ) -> None:
         app = this_app()
+        caller = _Caller(scope, headers, user, user_id)
         if is_name:
-            if (scope, user, authorization, path) != (None, None, False, None):
+            if caller != _Caller() or path is not None:
                 raise click.UsageError("A record's name says it all: leave out whose key it is.")
-            found = _by_name(state_of(app).settings(), key)
+            record = _by_name(state_of(app).settings(), key)
         else:
             settings = _settings(app, path, method.upper())
-            caller = _caller(settings, scope, user, authorization)
-            found = _by_key(app, settings, caller, key)
-        command(found, **others)
+            record = _by_key(app, settings, _scope(settings, caller), key)
+        command(record, **others)
 
     with_app: Callable[..., None] = with_appcontext(named)
     for option in reversed(_OPTIONS):
@@ -113,7 +126,7 @@ def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Nam
     whose = "in the anonymous scope" if caller is None else "in this scope"
     missing = f"There is no record of the key {key!r} {whose}."
     if caller is None:
-        missing += _WHOSE_DEFAULT if settings.scope is None else _WHOSE_CUSTOM
+        missing += _WHOSE_CUSTOM if settings.scope else _WHOSE_DEFAULT.format(_names(settings))
     name = storage_key(settings.prefix, settings.namespace or app.name, caller, key)
     return Named(name, missing, settings.terms)
 
@@ -142,24 +155,31 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
     return found.settings
 
 
-def _caller(
-    settings: Settings, scope: str | None, user: str | None, authorization: bool
-) -> str | None:
-    of_default = user is not None or authorization
-    if settings.scope is None:
-        if scope is not None:
-            raise click.UsageError(_DEFAULT_SCOPE)
-        header = _ask_header() if authorization else None
-        return scope_of_caller(header, user)
-    if of_default:
-        raise click.UsageError(_CUSTOM_SCOPE)
-    return scope
+def _scope(settings: Settings, caller: _Caller) -> str | None:
+    if settings.scope is not None:
+        if caller != _Caller(caller.scope):
+            raise click.UsageError(_CUSTOM_SCOPE)
+        return caller.scope
+    if caller.scope is not None:
+        raise click.UsageError(_DEFAULT_SCOPE.format(_names(settings)))
+    for name in caller.headers:
+        if name.lower() not in settings.scope_headers:
+            raise click.BadParameter(
+                f"{name} is not in IDEMPOTENT_SCOPE_HEADERS, which has {_names(settings)}.",
+                param_hint="--header",
+            )
+    headers = {name.lower(): _ask_header(name) for name in caller.headers}
+    return scope_of_caller(sorted(headers.items()), caller.user, caller.user_id)
 
 
-def _ask_header() -> str:
+def _names(settings: Settings) -> str:
+    return ", ".join(name.title() for name in sorted(settings.scope_headers)) or "no header"
+
+
+def _ask_header(name: str) -> str:
     # Never an argument, which others could read in the list of processes or the shell's history.
     if sys.stdin.isatty():
-        header: str = click.prompt("Authorization", hide_input=True, err=True)
+        header: str = click.prompt(name, hide_input=True, err=True)
     else:
         header = sys.stdin.readline()
     # As WSGI hands it over.
@@ -167,15 +187,16 @@ def _ask_header() -> str:
 
 
 _WHOSE_DEFAULT = (
-    "\nA request with an Authorization header or a signed-in user has a scope of its own: add "
-    "--authorization, --user, or both, and --path for a view with a scope function."
+    "\nA request with a header that names its caller ({}) or a user in its session has a scope of "
+    "its own: add --header NAME for each, --user or --user-id, and --path for a view with a scope "
+    "function."
 )
 _WHOSE_CUSTOM = "\nSay what your scope function returned for the request: --scope VALUE."
 _DEFAULT_SCOPE = (
-    "--scope is for views with a scope function. Here the scope is the Authorization header and "
-    "the signed-in user: use --authorization and --user, or add --path to name another view."
+    "--scope is for views with a scope function. Here the scope is made of headers ({}) and the "
+    "session's user: use --header NAME, --user and --user-id, or add --path to name another view."
 )
 _CUSTOM_SCOPE = (
-    "--user and --authorization are for the default scope. Here a scope function says whose a key "
-    "is: give what it returned as --scope, or add --path to name another view."
+    "--header, --user and --user-id are for the default scope. Here a scope function says whose a "
+    "key is: give what it returned as --scope, or add --path to name another view."
 )

@@ -31,7 +31,7 @@ class TestKey:
         sent = "Bearer sécret".encode().decode("latin-1")  # As servers hand octets over.
         post(app, "k", "/orders", headers={"Authorization": sent})
         assert run(app, "show", "k").exit_code == 1
-        found = run(app, "show", "k", "--authorization", text="Bearer sécret\n")
+        found = run(app, "show", "k", "--header", "Authorization", text="Bearer sécret\n")
         assert "completed" in found.stdout
         assert "cret" not in found.output
 
@@ -39,18 +39,42 @@ class TestKey:
         """On a terminal the header is typed without being shown."""
         post(app, "k", "/orders", headers={"Authorization": "Bearer secret"})
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
-        found = run(app, "show", "k", "--authorization", text="Bearer secret\n")
+        found = run(app, "show", "k", "--header", "Authorization", text="Bearer secret\n")
         assert "completed" in found.stdout
         assert "secret" not in found.output
 
-    def test_signed_in_user(self, app: Flask) -> None:
-        """Flask-Login's user of the default scope is found by the id in the session."""
+    def test_several_headers(self, app: Flask) -> None:
+        """Each header of the scope is asked for, in the order of the options, in any case."""
+        headers = {"Authorization": "Bearer ada", "X-API-Key": "secret"}
+        post(app, "k", "/orders", headers=headers)
+        arguments = ["--header", "x-api-key", "--header", "authorization"]
+        assert "completed" in run(app, "show", "k", *arguments, text="secret\nBearer ada\n").stdout
+        other = ["--header", "Authorization", "--header", "X-API-Key"]
+        assert run(app, "show", "k", *other, text="secret\nBearer ada\n").exit_code == 1
+
+    def test_header_of_a_setting(self, app: Flask) -> None:
+        """The headers are those of the setting; another is refused, with those that there are."""
+        app.config["IDEMPOTENT_SCOPE_HEADERS"] = ["X-Tenant"]
+        post(app, "k", "/orders", headers={"X-Tenant": "acme", "Authorization": "Bearer ada"})
+        assert "completed" in run(app, "show", "k", "--header", "X-Tenant", text="acme\n").stdout
+        refused = run(app, "show", "k", "--header", "Authorization", text="Bearer ada\n")
+        assert refused.exit_code == 2
+        assert "Authorization is not in IDEMPOTENT_SCOPE_HEADERS, which has X-Tenant" in (
+            refused.stderr
+        )
+
+    @pytest.mark.parametrize(
+        ("entry", "option"), [("_user_id", "--user"), ("user_id", "--user-id")]
+    )
+    def test_signed_in_user(self, app: Flask, entry: str, option: str) -> None:
+        """The session's user of the default scope is found by the id: Flask-Login's, or that of
+        Flask's tutorial."""
         client = app.test_client()
         with client.session_transaction() as session:
-            session["_user_id"] = "7"
+            session[entry] = "7"
         client.post("/orders", headers={"Idempotency-Key": "k"})
-        assert document(app, "show", "k", "--user", "7")["status"] == 201
-        missing = run(app, "show", "k", "--user", "8")
+        assert document(app, "show", "k", option, "7")["status"] == 201
+        missing = run(app, "show", "k", option, "8")
         assert (missing.exit_code, missing.stdout) == (1, "")
         assert "no record of the key 'k' in this scope" in missing.stderr
 
@@ -62,15 +86,17 @@ class TestKey:
 
     def test_hint_where_nothing_is_found(self, app: Flask) -> None:
         """Who finds nothing is told whose keys were looked at, and how to say another's."""
-        assert "add --authorization, --user" in run(app, "show", "k").stderr
+        assert "(Authorization, X-Api-Key)" in run(app, "show", "k").stderr
         assert "--scope VALUE" in run(app, "show", "k", "--path", "/tenants").stderr
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
             (["--scope", "acme"], "--scope is for views with a scope function"),
-            (["--path", "/tenants", "--user", "7"], "--user and --authorization are for the"),
+            (["--path", "/tenants", "--user", "7"], "--header, --user and --user-id are for the"),
+            (["--path", "/tenants", "--header", "X-API-Key"], "are for the default scope"),
             (["--storage-key", "--user", "7"], "leave out whose key it is"),
+            (["--storage-key", "--header", "X-API-Key"], "leave out whose key it is"),
             (["--path", "http://[::"], "'http://[::' is no path"),
             (["--path", "/none"], "POST /none leads to no view: Not Found"),
             (["--path", "/orders", "--method", "put"], "leads to no view: Method Not Allowed"),

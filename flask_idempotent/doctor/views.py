@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flask_idempotent.doctor.callers import clues
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.marks import is_protecting, layers_of
@@ -115,30 +116,54 @@ def required(routes: Routes) -> Iterator[Finding]:
 
 def scopes(app: Flask, routes: Routes) -> Iterator[Finding]:
     """Whose keys are whose."""
-    default = [named(route) for route in routes if route.settings.scope is None]
+    default = [route for route in routes if route.settings.scope is None]
     if not default:
         yield ok("scope", "Every protected route has a scope function.")
-    elif hasattr(app, "login_manager"):
-        yield ok("scope", "A key belongs to Flask-Login's user and the Authorization header.")
-    else:
-        yield note(
+        return
+    headers = [f"{name.title()}, " for name in sorted(default[0].settings.scope_headers)]
+    seen = f"Callers are known by {''.join(headers)}Flask-Login's user and the session's user_id."
+    where = listed([named(route) for route in default], routes)
+    found = list(clues(app, default))
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        yield warning(
             "scope",
-            "A key belongs to the Authorization header, and Flask-Login is not in use. Callers "
-            "that are known in another way, such as a cookie or X-Api-Key, all share their keys: "
-            f"one may get another's response. {listed(default, routes)}",
-            "If there are such callers, set IDEMPOTENT_SCOPE to a function that tells them apart.",
+            f"{seen} But {'; '.join(found[:_SHOWN])}{more}. Callers whom this alone tells apart "
+            f"share their keys: one may get another's response. {where}",
+            _SCOPE,
         )
+    elif "IDEMPOTENT_SCOPE_HEADERS" in app.config:
+        yield ok("scope", f"{seen} IDEMPOTENT_SCOPE_HEADERS is set.")
+    elif hasattr(app, "login_manager"):
+        yield note("scope", f"{seen} Callers that are known in another way share their keys.")
+    else:
+        yield warning(
+            "scope",
+            f"{seen} Flask-Login is not in use. Callers that are known in another way, such as a "
+            f"cookie, share their keys: one may get another's response. {where}",
+            f"{_SCOPE} Where these headers name every caller, set it to them to say so.",
+        )
+
+
+_SHOWN = 3
+_SCOPE = (
+    "Set IDEMPOTENT_SCOPE to a function that tells them apart, or IDEMPOTENT_SCOPE_HEADERS to the "
+    "headers that do."
+)
 
 
 def order(app: Flask, routes: Routes) -> Iterator[Finding]:
     """Whether anything that lets callers in stands behind the check of the key."""
-    wrong = [
-        f"{named(route)} (@{guard})"
-        for route in routes
-        for guard in sorted(
-            {g for method in route.methods for g in _guards_behind(app, route, method)}
-        )
-    ]
+    wrong, unknown = [], []
+    for route in routes:
+        behind = {
+            layer for method in route.methods for layer in _decorators_behind(app, route, method)
+        }
+        for name, app_wide in sorted(behind):
+            if _GUARD.fullmatch(name):
+                wrong.append(f"{named(route)} (@{name})")
+            elif app_wide:
+                unknown.append(f"{named(route)} (@{name})")
     if wrong:
         yield warning(
             "order",
@@ -149,6 +174,14 @@ def order(app: Flask, routes: Routes) -> Iterator[Finding]:
         )
     else:
         yield ok("order", "No decorator that lets callers in was found behind the check.")
+    if unknown:
+        yield note(
+            "decorators",
+            "The check of Idempotent(app), or of a protected blueprint, stands above decorators "
+            "whose names do not say what they do. If one of them lets callers in, as the check of "
+            f"a signature does, a replay does not pass it. {listed(unknown)}",
+            "Give such a view an @idempotent of its own, below that decorator.",
+        )
 
 
 def caches(app: Flask, routes: Routes) -> Iterator[Finding]:
@@ -177,14 +210,15 @@ def _is_cached(app: Flask, route: Protected, method: str) -> bool:
     )
 
 
-def _guards_behind(app: Flask, route: Protected, method: str) -> Iterator[str]:
+def _decorators_behind(app: Flask, route: Protected, method: str) -> Iterator[tuple[str, bool]]:
     layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
     # An application-wide check stands above them all.
     checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
     for layer in layers[checks[-1] + 1 if checks else 0 :]:
-        decorator = _decorator(layer)
-        if _GUARD.fullmatch(decorator):
-            yield decorator
+        # What wraps nothing is the view itself, perhaps made by a function, as an application's
+        # factory is.
+        if hasattr(layer, "__wrapped__") and (name := _decorator(layer)):
+            yield name, not checks
 
 
 def _decorator(layer: object) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from types import FunctionType
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask, request, session
 from flask.views import MethodView
 from flask_login import LoginManager, login_required
 
@@ -153,11 +154,29 @@ class TestCookies:
 
 class TestScope:
     def test_nobody_is_known(self, make_app: MakeApp) -> None:
-        """The default scope without Flask-Login is a note: who else may be meant is not known."""
+        """F11: where nothing tells who calls, the default scope is a warning."""
         app = make_app(wide=False)
         add(app, "/", idempotent(plain))
+        found = examined(app)["scope"]
+        assert found.level == "warning"
+        assert "known by Authorization, X-Api-Key, Flask-Login's user and the" in found.text
+        assert "It is so for every protected route." in found.text
+
+    def test_flask_login(self, make_app: MakeApp) -> None:
+        """F11: a login manager knows those who log in; whoever else may be meant is not known."""
+        app = make_app(wide=False)
+        add(app, "/", idempotent(plain))
+        login = LoginManager(app)
         assert examined(app)["scope"].level == "note"
-        LoginManager(app)
+        login.request_loader(lambda request: None)
+        found = examined(app)["scope"]
+        assert found.level == "warning"
+        assert "Flask-Login has a request_loader" in found.text
+
+    def test_headers_that_are_named(self, make_app: MakeApp) -> None:
+        """Who sets the headers, were it to the default's, has said who the callers are."""
+        app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
+        add(app, "/", idempotent(plain))
         assert examined(app)["scope"].level == "ok"
 
     def test_scope_function(self, make_app: MakeApp) -> None:
@@ -165,6 +184,72 @@ class TestScope:
         app = make_app(wide=False)
         add(app, "/", idempotent(scope=lambda request: "one")(plain))
         assert examined(app)["scope"].level == "ok"
+
+    @pytest.mark.parametrize(
+        ("reading", "clue"),
+        [
+            (lambda: request.cookies.get("token"), "reads cookies"),
+            (lambda: request.headers["X-Tenant"], "reads the header X-Tenant"),
+            (lambda: request.headers.get("X-Api-Token"), "reads the header X-Api-Token"),
+            (lambda: [request.headers["X-Account-Id"] for _ in "1"], "reads the header X-Account"),
+            (lambda: request.host.partition(".")[0], "reads the host name"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["view", "hook", "blueprint", "decorator"])
+    def test_f11_clues(self, make_app: MakeApp, place: str, reading: View, clue: str) -> None:
+        """F11: what a view, a decorator or a hook reads of a caller is told, whatever is set."""
+        app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
+        view: View = partial(reading) if place == "view" else plain
+        if place == "hook":
+            app.before_request(reading)
+        elif place == "blueprint":
+            blueprint = Blueprint("shop", __name__)
+            blueprint.url_value_preprocessor(reading)
+            app.register_blueprint(blueprint)
+        elif place == "decorator":
+            view = wraps(plain)(FunctionType(reading.__code__, globals()))
+        add(app, "/", idempotent(view))
+        found = examined(app)["scope"]
+        assert found.level == "warning"
+        assert clue in found.text
+
+    @pytest.mark.parametrize(
+        "reading",
+        [
+            lambda: request.headers["User-Agent"],
+            lambda: request.headers["X-CSRFToken"],
+            lambda: request.headers["Accept-Language"],
+            lambda: request.headers["authorization"],
+            lambda: request.json["X-Tenant"],
+            lambda: session["user_id"],
+        ],
+    )
+    def test_no_clues(self, make_app: MakeApp, reading: View) -> None:
+        """What says nothing of a caller, or is in the scope already, is no clue."""
+        app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
+        add(app, "/", idempotent(reading))
+        assert examined(app)["scope"].level == "ok"
+
+    def test_tokens_in_cookies(self, make_app: MakeApp) -> None:
+        """Flask-JWT-Extended says by its setting where it takes tokens from."""
+        app = make_app(wide=False, config={"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
+        add(app, "/", idempotent(plain))
+        assert "takes tokens from cookies" in examined(app)["scope"].text
+
+    def test_tenants_by_host_name(self, make_app: MakeApp) -> None:
+        """A route with a part of the host name in it has tenants."""
+        app = make_app(wide=False)
+        app.add_url_rule(
+            "/", "order", idempotent(lambda tenant: ""), methods=["POST"], subdomain="<tenant>"
+        )
+        assert "routes take a part of the host name" in examined(app)["scope"].text
+
+    def test_many_clues(self, make_app: MakeApp) -> None:
+        """Of many clues the first few are shown."""
+        app = make_app(wide=False)
+        for number in range(5):
+            add(app, f"/{number}", idempotent(lambda: request.cookies["token"]))
+        assert "and 2 more" in examined(app)["scope"].text
 
 
 class TestOrder:
@@ -185,6 +270,18 @@ class TestOrder:
         found = examined(app)["order"]
         assert found.level == "warning"
         assert "Put @idempotent below that decorator." in found.mend
+
+    def test_unknown_decorator(self, make_app: MakeApp) -> None:
+        """What a decorator below the application's check does is not known: it is noted."""
+        app = make_app()
+        add(app, "/signed", timed(plain))
+        add(app, "/own", timed(idempotent(plain)))
+        add(app, "/behind", idempotent(timed(plain)))
+        app.add_url_rule("/class", view_func=MethodView.as_view("class"), methods=["POST"])
+        found = examined(app)
+        assert found["order"].level == "ok"
+        assert found["decorators"].level == "note"
+        assert "It is so for POST /signed (@timed)." in found["decorators"].text
 
     def test_names(self, make_app: MakeApp) -> None:
         """The route and the decorator are named."""
@@ -255,5 +352,5 @@ def test_diagnose(make_app: MakeApp, tmp_path: Any) -> None:
     found = diagnose(app, {"WEB_CONCURRENCY": "2"}, tmp_path)
     assert [(f.check, f.level.value) for f in found] == [
         ("store", "error"), ("gunicorn", "warning"), ("linger", "ok"), ("required", "note"),
-        ("scope", "note"), ("order", "ok"),
+        ("scope", "warning"), ("order", "ok"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Notices: what the log tells of an application once, because it protects less than it seems to."""
+"""Notices: warnings that the log has once, where an application protects less than it seems to."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Notices:
-    """What was told of one application."""
+    """The notices of one application."""
 
     def __init__(self) -> None:
-        self._told: set[Hashable] = set()
+        self._given: set[Hashable] = set()
 
     def on_settings(self, settings: Settings) -> None:
-        """Tell of cookies in replays."""
+        """Warn of cookies in replays."""
         if keeps_cookies(settings):
             self._warn(
                 "cookies",
@@ -34,7 +34,7 @@ class Notices:
             )
 
     def on_views(self, app: Flask, protections: Protections) -> None:
-        """Tell of cookies in replays, and of views whose decorator protects nothing."""
+        """Warn of cookies in replays, and of views whose decorator protects nothing."""
         self.on_settings(protections.settings())
         for _, _, protection in _decorated(app, protections):
             self.on_settings(protection.settings)
@@ -49,22 +49,22 @@ class Notices:
             )
 
     def on_anonymous(self, request: Request) -> None:
-        """Tell of a session that may say who is asking, though the default scope cannot tell."""
+        """Warn of a session that may say who is asking, where the default scope sees nobody."""
         subject = "session", request.endpoint
-        if subject in self._told or not (entries := unread_entries()):
+        if subject in self._given or not (entries := unread_entries()):
             return
         self._warn(
             subject,
-            "the default scope knows nobody at %s, and the session has %s: if that says who is "
-            "asking, callers share their keys, and one may get another's response. Say who it is "
-            "with a scope function, or that nobody is known with scope=lambda request: None",
+            "the default scope sees no caller at %s, but the session has %s: if that says who is "
+            "asking, callers share their keys, and one may get another's response. Return the "
+            "caller from a scope function, or None if there is none: scope=lambda request: None",
             request.url_rule,
             ", ".join(map(repr, entries)),
         )
 
     def _warn(self, subject: Hashable, message: str, *arguments: object) -> None:
-        if subject not in self._told:
-            self._told.add(subject)
+        if subject not in self._given:
+            self._given.add(subject)
             logger.warning(message, *arguments)
 
 

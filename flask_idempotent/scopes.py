@@ -111,7 +111,8 @@ def _naming_parts(rest: str, names: tuple[str, ...]) -> list[str]:
             return []
         if name in names:
             found[name] = part
-    anywhere = rf'(?:^|[\s,;"])(?:{"|".join(names)})\s*(?:\*\d*)?\s*='
+    # Possessive, so that a header of many spaces takes linear time.
+    anywhere = rf'(?:^|[\s,;"])(?:{"|".join(names)})\s*+(?:\*\d*+)?\s*+='
     seen = re.findall(anywhere, unquote(rest), re.IGNORECASE)
     return list(found.values()) if len(seen) == len(found) else []
 

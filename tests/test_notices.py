@@ -1,4 +1,4 @@
-"""What the log tells of an application once."""
+"""Warnings that the log has once for each application."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class TestSessions:
         self.send(app, "account/email", "/a", "/b", "/a")
         self.send(app, "cart", "/b")
         one, other = warnings()
-        assert "knows nobody at /a, and the session has 'account', 'email'" in one
+        assert "sees no caller at /a, but the session has 'account', 'email'" in one
         assert "at /b" in other
 
     @pytest.mark.parametrize("entry", ["user_id", "_user_id"])

@@ -208,6 +208,20 @@ class TestWhatChanged:
         with pytest.raises(SettingsError, match="are gone"):
             getattr(extension, name)(lambda value: value)
 
+    def test_get(self, app: Flask, extension: Idempotent) -> None:
+        """A GET is served as if it carried no key, unless ``methods`` names it."""
+        sent = {"headers": {"X-Idempotent-Key": "key"}, "method": "GET"}
+        assert [post(app, None, **sent).text for _ in range(2)] == ["run 1", "run 2"]
+
+    def test_get_again(self, app: Flask) -> None:
+        """A GET that ``methods`` names has its key in a header, as nobody's link sets one."""
+        app.config["IDEMPOTENT_METHODS"] = ["GET", "POST"]
+        Idempotent(app)
+        in_header = {"headers": {"X-Idempotent-Key": "key"}, "method": "GET"}
+        assert [post(app, None, **in_header).text for _ in range(2)] == ["run 1", "run 1"]
+        in_query = {"query_string": {"__idempotent_key": "other"}, "method": "GET"}
+        assert [post(app, None, **in_query).text for _ in range(2)] == ["run 2", "run 3"]
+
     def test_timeout_is_409(self, make_app: MakeApp, background: Callable[..., Any]) -> None:
         """A timeout answers 409 where it answered 408."""
         app, gate = make_app(config={"IDEMPOTENT_TIMEOUT": 0.05}), Gate()

@@ -182,6 +182,11 @@ class TestCredentials:
             assert read is not None
             assert read.get(name) == "alice"
 
+    @pytest.mark.parametrize("rest", ["id" + " " * 60_000, "id " * 20_000, 'id*="' * 15_000])
+    def test_f10_takes_linear_time(self, rest: str) -> None:
+        """A header of many thousand characters takes no time that anybody would notice."""
+        assert credentials(f"Hawk {rest}") == f"Hawk {rest}"
+
     def test_f6_signature_is_left_out(self) -> None:
         """Nothing of a signature is in a scope."""
         assert credentials(AWS.format("AKIA1", "20260101", "s1")) == (

@@ -72,8 +72,10 @@ def _reads(function: object, known: frozenset[str]) -> set[str]:
 
 
 def _names_caller(header: str, known: frozenset[str]) -> bool:
+    # Other texts of a function, such as the name of a field, have no hyphen.
     return (
-        header.lower() not in known
+        "-" in header
+        and header.lower() not in known
         and _CALLERS_HEADER.fullmatch(header) is not None
         and _NO_CALLER.fullmatch(header) is None
     )

@@ -81,10 +81,17 @@ def _of_released(answer: Answer) -> Fault:
         return Fault(what, "An exception left the view. Set app.testing = True to see it.")
     if status.startswith(("206", "304")):
         return Fault(what, "Parts of a response and 304 are never stored. Ask for the whole.")
+    if status.startswith(("307", "308")):
+        return Fault(
+            what,
+            "307 and 308 are never stored, as they ask for the same request elsewhere. Name "
+            "the path that they lead to, or answer with 303.",
+        )
     return Fault(
         what,
         "Make the view succeed with this request; or let store_if= keep such an answer. Unless "
-        "it says otherwise, 408, 425, 429 and everything from 500 is left for a retry to mend.",
+        "it says otherwise, 401, 403, 407, 408, 425, 429 and everything from 500 is left for a "
+        "retry to mend.",
         answer.shown,
     )
 

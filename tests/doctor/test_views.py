@@ -219,6 +219,7 @@ class TestScope:
             lambda: request.headers["User-Agent"],
             lambda: request.headers["X-CSRFToken"],
             lambda: request.headers["Accept-Language"],
+            lambda: request.headers["Accept"] + request.json["user"],
             lambda: request.headers["authorization"],
             lambda: request.json["X-Tenant"],
             lambda: session["user_id"],

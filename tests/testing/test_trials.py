@@ -372,6 +372,9 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     "a part": (
         lambda: app_with(lambda: ("part", 206)), {}, "its answer 206", "Ask for the whole",
     ),
+    "sent elsewhere": (
+        lambda: app_with(lambda: ("", 307)), {}, "its answer 307", "Name the path",
+    ),
     "too large": (
         lambda: app_with(lambda: "x" * 9, max_body=8), {},
         "larger than the 8 octets of max_body", "allow more with max_body=",

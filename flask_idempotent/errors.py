@@ -53,4 +53,4 @@ class WriteRefused(StoreError):
 
 
 class RecordUnreadable(IdempotentError):
-    """A stored record has an unknown version or damaged bytes."""
+    """A stored record has an unknown version, damaged bytes, or what this package never writes."""

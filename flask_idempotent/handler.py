@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
 from flask_idempotent import problems, signals
+from flask_idempotent._http_syntax import is_status
 from flask_idempotent._lines import logger
 from flask_idempotent.bodies import Body
 from flask_idempotent.engine.claims import Claim, Order
@@ -29,8 +30,8 @@ from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
 from flask_idempotent.problem_pages import prepare_page
 from flask_idempotent.records import Completed
 from flask_idempotent.responses import (
+    capture,
     is_storable,
-    kept_headers,
     replay,
     status_of,
     varying_by_cookie,
@@ -191,8 +192,7 @@ class _Keyed:
         except StoreError as error:
             return self._without_store(error)
         except RecordUnreadable as error:
-            logger.error("record %s cannot be read: %s", order.key, error)
-            raise self._problem(problems.RecordUnreadable, _UNREADABLE) from None
+            raise self._unreadable(error) from None
         match outcome:
             case Claim():
                 return self._run_claimed(outcome)
@@ -248,20 +248,33 @@ class _Keyed:
 
     def _settle(self, claim: Claim, response: Response, *, uses_session: bool) -> None:
         engine = self._state.engine
-        if is_storable(response, self._settings):
-            headers = kept_headers(response, self._settings)
-            if uses_session and "vary" not in self._settings.drop_headers:
-                # Flask adds it to the first response later, and knows nothing of it on a replay.
-                headers = varying_by_cookie(headers)
-            answer = (claim, status_of(response), headers)
-            watch_body(
-                response,
-                self._settings.max_body,
-                partial(self._complete, *answer),
-                partial(engine.complete_later, *answer, None),
-            )
-        else:
+        if not is_storable(response, self._settings):
             engine.release(claim, "not-stored")
+            return
+        try:
+            status, headers = capture(response, self._settings)
+        except ValueError as error:
+            self._complete_without(claim, response, error)
+            return
+        if uses_session and "vary" not in self._settings.drop_headers:
+            # Flask adds it to the first response later, and knows nothing of it on a replay.
+            headers = varying_by_cookie(headers)
+        answer = (claim, status, headers)
+        watch_body(
+            response,
+            self._settings.max_body,
+            partial(self._complete, *answer),
+            partial(engine.complete_later, *answer, None),
+        )
+
+    def _complete_without(self, claim: Claim, response: Response, error: ValueError) -> None:
+        # The view has run, and its retries can only be told so.
+        logger.error(
+            "the response of %s is not kept, as it could not be sent again: record %s: %s",
+            self._request.endpoint, claim.order.key, error,
+        )  # fmt: skip
+        status = status_of(response)
+        self._complete(claim, status if is_status(status) else 500, (), None)
 
     def _complete(
         self,
@@ -306,8 +319,16 @@ class _Keyed:
         self._tell_waited(outcome.waited)
         if completed.body is None:
             raise self._problem(problems.ResponseNotKept, _NOT_KEPT)
+        try:
+            response = replay(completed, self._app.response_class, self._settings)
+        except RecordUnreadable as error:
+            raise self._unreadable(error) from None
         self._tell_replayed(completed, outcome.waited)
-        return replay(completed, self._app.response_class, self._settings)
+        return response
+
+    def _unreadable(self, error: RecordUnreadable) -> problems.Problem:
+        logger.error("record %s cannot be read: %s", self._name, error)
+        return self._problem(problems.RecordUnreadable, _UNREADABLE)
 
     def _tell_waited(self, seconds: float) -> None:
         if seconds:
@@ -345,12 +366,12 @@ class _Keyed:
         assert self._name is not None, "another request has this key"
         try:
             record = self._state.engine.store.read(self._name)
+            if not isinstance(record, Completed) or record.body is None:
+                return None
+            return replay(record, self._app.response_class, self._settings)
         except (StoreError, RecordUnreadable) as error:
             logger.error("record %s cannot be read: %s", self._name, error)
             return None
-        if not isinstance(record, Completed) or record.body is None:
-            return None
-        return replay(record, self._app.response_class, self._settings)
 
     def _without_store(self, error: StoreError) -> ResponseReturnValue:
         unprotected = self._settings.on_store_error == "run"
@@ -391,7 +412,7 @@ _REUSED = (
 )
 _NOT_KEPT = (
     "The first request with this idempotency key ran, but its response was not kept: it was too "
-    "large or broke off. It will not run again; look up its result another way."
+    "large, broke off or cannot be repeated. It will not run again; look up its result another way."
 )
 _UNKNOWN = (
     "The first request with this idempotency key was interrupted and it is not known how far it "

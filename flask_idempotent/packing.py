@@ -46,7 +46,8 @@ def unpack_first(octets: bytes, count: int) -> list[Any]:
     :param count: how many items at most; what is cut off before is left out.
     :raises DAMAGE: when it is not an array, or not one item is whole.
     """
-    unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS)
+    # An item may say that it is any size; without a limit room would be made for it.
+    unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS, max_buffer_size=max(1, len(octets)))
     unpacker.feed(octets)
     unpacker.read_array_header()
     items = [unpacker.unpack()]

@@ -23,7 +23,11 @@ left to live. So a renewal writes nothing into the record, and the store's clock
 Behind the header of a record in progress, and of a released one, which keeps what it had, stands
 ``[method, endpoint, host, pid, started]``; behind that of a completed one
 ``[status, method, endpoint, headers, body, operation, time]``. The body is octets, or
-``[codec, octets]`` where it is kept compressed; nil is the marker of a response that was not kept.
+``[codec, octets, size]`` where it is kept compressed; nil is the marker of a response that was not
+kept.
+
+Somebody else may write to the store, so a record that is read has nothing that this package would
+not write: see ``decode``.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ import struct
 import zlib
 from typing import Any, NamedTuple
 
+from flask_idempotent._http_syntax import are_fields, is_status
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.packing import DAMAGE, pack, unpack, unpack_first
 
@@ -49,6 +54,11 @@ _RELEASED = b"r"
 _HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sI")
 
 HEADER_SIZE = _HEADER.size
+
+#: Up to here Lua counts milliseconds exactly.
+_GRACE_END = 1 << 53
+#: Where the calendar of ``datetime`` ends, in seconds since 1970.
+_YEAR_10000 = 253_402_300_800
 
 
 class InProgress(NamedTuple):
@@ -107,6 +117,35 @@ class Released(NamedTuple):
     first_attempt: int = 1
 
 
+class Compressed(NamedTuple):
+    """A body as it is kept compressed.
+
+    :param octets: a zlib stream (RFC 1950).
+    :param size: how many octets it was made of.
+    """
+
+    octets: bytes
+    size: int
+
+    def expand(self, limit: int) -> bytes:
+        """Get the body itself.
+
+        :param limit: how many octets it may have.
+        :raises RecordUnreadable: when it has more, or not what the record says.
+        """
+        if self.size > limit:
+            raise RecordUnreadable(f"its body of {self.size} octets is larger than max_body")
+        stream = zlib.decompressobj()
+        try:
+            # A few octets may swell to any size: one more than there should be is enough to know.
+            body = stream.decompress(self.octets, self.size + 1)
+        except zlib.error as error:
+            raise RecordUnreadable(f"its body is damaged: {error}") from error
+        if len(body) != self.size or not stream.eof or stream.unused_data:
+            raise RecordUnreadable("its body has another size than the record says")
+        return body
+
+
 class Completed(NamedTuple):
     """A key whose view has answered.
 
@@ -115,7 +154,7 @@ class Completed(NamedTuple):
     :param attempt: which run answered.
     :param status: the status code, or the whole status line where its reason is not the usual one.
     :param headers: names and values in their order, repetitions included.
-    :param body: the octets, or None for a response that was not kept.
+    :param body: the octets, perhaps compressed, or None for a response that was not kept.
     :param time: wall clock of the answer, seconds since 1970; for people, never compared.
     :param compress: whether the body is to be kept compressed, where that makes it smaller.
     :param method: the request's method.
@@ -129,7 +168,7 @@ class Completed(NamedTuple):
     attempt: int
     status: int | str
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
+    body: bytes | Compressed | None = None
     time: float = 0.0
     compress: bool = False
     method: str = ""
@@ -140,6 +179,21 @@ class Completed(NamedTuple):
     def code(self) -> int:
         """The status code, such as 201."""
         return _code(self.status)
+
+    @property
+    def body_size(self) -> int:
+        """How many octets the body has, 0 where it was not kept."""
+        return self.body.size if isinstance(self.body, Compressed) else len(self.body or b"")
+
+    def whole_body(self, limit: int) -> bytes:
+        """The body's octets, none where it was not kept.
+
+        :param limit: how many octets a compressed body may have.
+        :raises RecordUnreadable: when it has more, or is damaged.
+        """
+        if isinstance(self.body, Compressed):
+            return self.body.expand(limit)
+        return self.body or b""
 
 
 Record = InProgress | Completed | Released
@@ -184,10 +238,9 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     payload: list[Any]
     if isinstance(record, Completed):
         state, headers = _COMPLETED, [part for pair in record.headers for part in pair]
-        body = _compressed(record.body) if record.compress and record.body else record.body
         payload = [
-            record.status, record.method, record.endpoint, headers, body, record.operation,
-            record.time,
+            record.status, record.method, record.endpoint, headers, _kept_body(record),
+            record.operation, record.time,
         ]  # fmt: skip
     else:
         state, first = _RELEASED, record.first_attempt
@@ -203,6 +256,9 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
 def decode(data: bytes) -> Record:
     """Turn bytes into a record.
 
+    It has nothing that this package would not write: status and headers can be sent, and times,
+    sizes and numbers make sense.
+
     :raises RecordUnreadable: on an unknown version or damaged bytes.
     """
     try:
@@ -211,34 +267,43 @@ def decode(data: bytes) -> Record:
             raise RecordUnreadable(
                 f"record version {version} is unknown, this release reads {VERSION}"
             )
-        payload = data[HEADER_SIZE : offer or None]
-        if state == _COMPLETED:
-            return Completed(owner, fingerprint, attempt, *_response(payload))
+        _require(0 < first <= attempt and grace < _GRACE_END)
         if state == _IN_PROGRESS:
+            # A late owner's response stands behind it, or was cut off.
+            _require(not offer or HEADER_SIZE < offer <= len(data))
+            payload = data[HEADER_SIZE : offer or None]
             return InProgress(owner, fingerprint, attempt, grace, *_origin(payload), first)
+        _require(not grace and not offer)
+        if state == _COMPLETED:
+            return Completed(owner, fingerprint, attempt, *_response(data[HEADER_SIZE:]))
         if state == _RELEASED:
-            return Released(owner, fingerprint, attempt, *_origin(payload), first)
+            return Released(owner, fingerprint, attempt, *_origin(data[HEADER_SIZE:]), first)
     except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     raise RecordUnreadable(f"record state {state!r} is unknown")
 
 
-_DAMAGE = (*DAMAGE, struct.error, zlib.error)
+_DAMAGE = (*DAMAGE, struct.error)
 
 
-def _compressed(body: bytes) -> bytes | tuple[str, bytes]:
-    smaller = zlib.compress(body, _ZLIB_LEVEL)
-    return (_ZLIB, smaller) if len(smaller) < len(body) else body
+def _kept_body(record: Completed) -> bytes | tuple[str, bytes, int] | None:
+    body = record.body
+    if isinstance(body, Compressed):
+        return (_ZLIB, *body)
+    if body and record.compress:
+        smaller = zlib.compress(body, _ZLIB_LEVEL)
+        if len(smaller) < len(body):
+            return _ZLIB, smaller, len(body)
+    return body
 
 
-def _body(kept: Any) -> bytes | None:
+def _body(kept: Any) -> bytes | Compressed | None:
     if kept is None or type(kept) is bytes:
         return kept
     _require(type(kept) is list)
-    codec, octets = kept
-    if codec != _ZLIB:
-        raise ValueError(f"the codec {codec!r} is unknown")
-    return zlib.decompress(octets)
+    codec, octets, size = kept
+    _require(codec == _ZLIB and type(octets) is bytes and type(size) is int and size >= 0)
+    return Compressed(octets, size)
 
 
 def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
@@ -257,8 +322,9 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
         # Events are cut off behind the status.
         status, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 3), "", "")[:3]
         time = unpack(tail)
-        _require(_are_texts(method, endpoint) and _is_status(status) and type(time) is float)
-    except (*DAMAGE, struct.error) as error:
+        _require(attempt > 0 and is_status(status))
+        _require(_are_texts(method, endpoint) and _is_time(time))
+    except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     return Answered(attempt, status, time, method, endpoint)
 
@@ -275,23 +341,24 @@ _Origin = tuple[str, int, float, str, str]
 
 def _origin(payload: bytes) -> _Origin:
     method, endpoint, host, pid, started = unpack(payload)
-    _require(_are_texts(method, endpoint, host) and type(pid) is int and type(started) is float)
+    _require(_are_texts(method, endpoint, host) and _is_time(started))
+    _require(type(pid) is int and 0 <= pid < 1 << 32)
     return host, pid, started, method, endpoint
 
 
 _Headers = tuple[tuple[str, str], ...]
-_Response = tuple[int | str, _Headers, bytes | None, float, bool, str, str, bytes]
+_Response = tuple[int | str, _Headers, bytes | Compressed | None, float, bool, str, str, bytes]
 
 
 def _response(payload: bytes) -> _Response:
     status, method, endpoint, flat, kept, operation, time = unpack(payload)
     _require(
-        _are_texts(method, endpoint)
-        and _is_status(status)
-        and type(operation) is bytes
-        and type(time) is float
+        is_status(status)
+        and _are_texts(method, endpoint)
         and type(flat) is list
-        and _TEXTS.issuperset(map(type, flat))
+        and are_fields(flat)
+        and type(operation) is bytes
+        and _is_time(time)
     )
     parts = iter(flat)
     headers = tuple(zip(parts, parts, strict=True))
@@ -305,14 +372,10 @@ def _are_texts(*values: object) -> bool:
     return _TEXTS.issuperset(map(type, values))
 
 
-def _is_status(status: object) -> bool:
-    # Werkzeug takes any number from a view, and 0 where it gave a phrase alone.
-    if type(status) is str:
-        code = status.partition(" ")[0]
-        return code.isascii() and code.isdecimal()
-    return type(status) is int
+def _is_time(time: object) -> bool:
+    return type(time) is float and 0 <= time < _YEAR_10000
 
 
 def _require(true: bool) -> None:
     if not true:
-        raise ValueError("its parts have unexpected types")
+        raise ValueError("it has what this package does not write")

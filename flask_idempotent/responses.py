@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import HTTP_STATUS_CODES, parse_set_header
+from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
+from flask_idempotent._http_syntax import check_response, is_status
 from flask_idempotent._lines import logger
-from flask_idempotent.settings import NEVER_KEPT
+from flask_idempotent.errors import RecordUnreadable
 
 if TYPE_CHECKING:
     from flask_idempotent.records import Completed
     from flask_idempotent.settings import Settings
 
-#: Headers that belong to one answer, one caller or one hop, not to the operation's result.
-DROPPED = NEVER_KEPT | {
-    "age", "alt-svc", "server", "server-timing", "set-cookie", "traceparent", "www-authenticate",
-    "x-request-id",
-}  # fmt: skip
 _DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
+#: What Werkzeug sends as a URI, whatever the view wrote.
+_URIS = ("location", "content-location")
+#: What it then leaves as it is: a path, or an address whose host and port are beyond doubt.
+_PLAIN_URI = re.compile(
+    r"(?:https?://(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}(?::[0-9]{1,4})?(?:[/?#]|\Z)|/(?!/))[!-~]*",
+    re.IGNORECASE,
+)
 #: A part of a response and a "not modified" depend on the request's own headers; 307 and 308 ask
 #: for the same request elsewhere, which has the same key.
 _NEVER_STORED = frozenset({206, 304, 307, 308})
@@ -48,33 +53,52 @@ def is_storable(response: Response, settings: Settings) -> bool:
 
 
 def status_of(response: Response) -> int | str:
-    """The status code, or the whole status line where its reason is not the usual one."""
-    code = response.status_code
+    """The status code, or the whole status line where its reason is not the usual one.
+
+    A reason that cannot be sent is left out: it says nothing that the code does not
+    (RFC 9110, 15.1).
+    """
+    code, line = response.status_code, response.status
     usual = f"{code} {HTTP_STATUS_CODES.get(code, 'UNKNOWN').upper()}"
-    return code if response.status == usual else response.status
+    return line if line != usual and is_status(line) else code
 
 
 def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The headers that a replay repeats, in their order."""
-    never = NEVER_KEPT
+    """The headers that a replay repeats, in their order.
+
+    :raises ValueError: when a URI in them is none.
+    """
+    headers = tuple(_lasting(response.headers, settings))
     if connection := response.headers.getlist("Connection"):
         # Tokens alone, so that a comma always parts two of them (RFC 9110, 7.6.1).
-        named = ",".join(connection).split(",")
-        never = never.union(name.strip().lower() for name in named)
+        named = {name.strip().lower() for name in ",".join(connection).split(",")}
+        return tuple(pair for pair in headers if pair[0].lower() not in named)
+    return headers
 
-    def keeps(name: str) -> bool:
-        if name in never:
-            return False
-        if name in settings.keep_headers:
-            return True
-        return not (
-            name in DROPPED
-            or name in settings.drop_headers
-            or name.startswith(_DROPPED_PREFIXES)
-            or name == settings.replay_header.lower()
-        )
 
-    return tuple((name, value) for name, value in response.headers if keeps(name.lower()))
+def _lasting(headers: Iterable[tuple[str, str]], settings: Settings) -> Iterator[tuple[str, str]]:
+    for name, value in headers:
+        lower = name.lower()
+        if lower in settings.dropped_headers:
+            continue
+        if lower.startswith(_DROPPED_PREFIXES) and lower not in settings.keep_headers:
+            continue
+        if lower in _URIS and _PLAIN_URI.fullmatch(value) is None:
+            yield name, iri_to_uri(value)
+        else:
+            yield name, value
+
+
+def capture(
+    response: Response, settings: Settings
+) -> tuple[int | str, tuple[tuple[str, str], ...]]:
+    """The status and the headers that a replay repeats.
+
+    :raises ValueError: when they cannot be sent; most servers refuse the first response as well.
+    """
+    status, headers = status_of(response), kept_headers(response, settings)
+    check_response(status, headers)
+    return status, headers
 
 
 def varying_by_cookie(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -172,12 +196,21 @@ class _Plain(Response):
 
 
 def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
-    """Make the stored response again, marked as a replay."""
-    body = completed.body or b""
+    """Make the stored response again, marked as a replay.
+
+    What is never kept is left out once more: somebody else may have written the record, or the
+    application may have dropped more headers since.
+
+    :raises RecordUnreadable: when its body or a URI in it cannot be sent.
+    """
+    body = completed.whole_body(settings.max_body)
     headers = Headers()
-    # One by one: the constructor looks at what it is given in more ways than these need.
-    for name, value in completed.headers:
-        headers.add(name, value)
+    try:
+        # One by one: the constructor looks at what it is given in more ways than these need.
+        for name, value in _lasting(completed.headers, settings):
+            headers.add(name, value)
+    except ValueError as error:
+        raise RecordUnreadable(f"one of its headers cannot be sent: {error}") from error
     if completed.code != 204:
         headers.add("Content-Length", str(len(body)))
     headers.add(settings.replay_header, "true")

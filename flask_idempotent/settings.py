@@ -141,6 +141,8 @@ class Settings:
     variables: tuple[str, ...] = dataclasses.field(init=False)
     #: The names of ``scope_headers``, and the same in a WSGI environment.
     scope_variables: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
+    #: The names, in lower case, of the headers that no replay repeats.
+    dropped_headers: frozenset[str] = dataclasses.field(init=False)
     #: Whether even a request whose usual places have no key must be looked at.
     looks_further: bool = dataclasses.field(init=False)
 
@@ -151,6 +153,8 @@ class Settings:
         object.__setattr__(self, "variables", tuple(map(_variable, self.headers)))
         callers = tuple((name, _variable(name)) for name in sorted(self.scope_headers))
         object.__setattr__(self, "scope_variables", callers)
+        dropped = (DROPPED | self.drop_headers) - self.keep_headers | {self.replay_header.lower()}
+        object.__setattr__(self, "dropped_headers", dropped)
         object.__setattr__(self, "looks_further", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:
@@ -329,6 +333,13 @@ NEVER_KEPT = frozenset(
         "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
+
+
+#: Headers that belong to one answer, one caller or one hop, not to the operation's result.
+DROPPED = NEVER_KEPT | {
+    "age", "alt-svc", "server", "server-timing", "set-cookie", "traceparent", "www-authenticate",
+    "x-request-id",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import io
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -41,7 +42,7 @@ from flask_idempotent import current_claim, signals
 from flask_idempotent.engine import attempts as attempts_module
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.policy import policy_of
-from flask_idempotent.records import Completed
+from flask_idempotent.records import Completed, Compressed
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky, fail
 from tests.servers import free_port
@@ -787,6 +788,24 @@ class TestStoreIf:
         assert problem(post(app)) == (409, "response-not-kept")
         assert "the response cannot be stored" in caplog.text
 
+    def test_r12_response_that_cannot_be_sent(
+        self, way: WayIn, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What no server may send goes out as without us, is logged, and its view runs once."""
+        app, runs = way.app(timeout=0), count(1)
+
+        @app.post("/")
+        @way
+        def view() -> Response:
+            return Response(f"run {next(runs)}", 201, {"X-Name": "secret \u9375"})
+
+        first = post(app)
+        assert (first.text, first.headers["X-Name"]) == ("run 1", "secret \u9375")
+        assert problem(post(app)) == (409, "response-not-kept")
+        assert "the response of view is not kept, as it could not be sent again" in caplog.text
+        assert "the header 'X-Name' cannot be sent" in caplog.text
+        assert "secret" not in caplog.text
+
     @pytest.mark.parametrize("interrupted", [False, True])
     def test_broken_response(self, way: WayIn, interrupted: bool) -> None:
         """A response that fails before it is captured keeps no key stuck; its view runs once."""
@@ -1334,6 +1353,18 @@ class TestStoreErrors:
         answer = post(app)
         assert problem(answer) == (503, "record-unreadable")
         assert "Retry-After" not in answer.headers
+
+    def test_r12_unreadable_body(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
+        """So is one whose body swells beyond what the view may keep."""
+        store = Shaky()
+        app = way.app(store=store, max_body=100)
+        counting(app, way)
+        post(app)
+        (entry,) = store._entries.values()
+        body = Compressed(zlib.compress(bytes(1000)), 1000)
+        entry.record = entry.record._replace(body=body)  # type: ignore[call-arg]
+        assert problem(post(app)) == (503, "record-unreadable")
+        assert "its body of 1000 octets is larger than max_body" in caplog.text
 
     def test_e3_own_error_handler(self, way: WayIn, down: dict[str, str]) -> None:
         """E3: the application's handler of the werkzeug class answers in the library's place."""

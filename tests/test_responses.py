@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Any
 import pytest
 from flask import Flask, redirect, request, send_file, stream_with_context
 from flask import Response as FlaskResponse
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
+from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
-from flask_idempotent.records import Completed, decode, encode
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.records import Completed, Compressed, decode, encode
 from flask_idempotent.responses import (
-    DROPPED,
+    _PLAIN_URI,
     Tee,
+    capture,
     is_storable,
     kept_headers,
     replay,
@@ -27,7 +33,7 @@ from flask_idempotent.responses import (
     varying_by_cookie,
     watch_body,
 )
-from flask_idempotent.settings import NEVER_KEPT, resolve
+from flask_idempotent.settings import DROPPED, NEVER_KEPT, resolve
 from tests.conftest import MakeApp
 
 SETTINGS = resolve({})
@@ -105,8 +111,7 @@ class TestStatusOf:
             ("200 Ok", "200 Ok"),
             ("404 Not Found", "404 Not Found"),
             ("299 My Own", "299 My Own"),
-            ("no number", "0 no number"),
-            (1000, 1000),
+            ("404 Größe", "404 Größe"),
         ],
     )
     def test_r1_reason_phrase(self, given: int | str, kept: int | str) -> None:
@@ -117,6 +122,23 @@ class TestStatusOf:
         again = decode(encode(Completed(b"o" * 16, b"f" * 16, 1, kept, body=b"")))
         assert isinstance(again, Completed)
         assert replay(again, Response, SETTINGS).status == response.status
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            ("299 O\r\nX-Injected: 1", 299),
+            ("200 鍵", 200),
+            ("200 \udcff", 200),
+            ("+201 Fine", 201),
+            ("2_0_1 Fine", 201),
+            ("201 " + "x" * 1000, 201),
+            ("no number", 0),
+            (1000, 1000),
+        ],
+    )
+    def test_reason_that_cannot_be_sent(self, given: int | str, kept: int) -> None:
+        """A status line that cannot be sent is kept as its code alone (RFC 9110, 15.1)."""
+        assert status_of(Response(status=given)) == kept
 
 
 class TestKeptHeaders:
@@ -194,6 +216,64 @@ class TestKeptHeaders:
         """The replay's own mark is not kept, whatever its name."""
         settings = resolve({"IDEMPOTENT_REPLAY_HEADER": "X-Again"})
         assert "X-Again" not in dict(kept_headers(Response(headers={"X-Again": "true"}), settings))
+
+    @pytest.mark.parametrize("name", ["Location", "content-location"])
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            ("/orders/7?a=b#c", "/orders/7?a=b#c"),
+            ("https://example.com:8000/7", "https://example.com:8000/7"),
+            ("/orders/鍵", "/orders/%E9%8D%B5"),
+            ("http://bücher.de/", "http://xn--bcher-kva.de/"),
+            ("//example.com/\xe9", "//example.com/%C3%A9"),
+            ("a b\0", "a%20b%00"),
+        ],
+    )
+    def test_uri(self, name: str, given: str, kept: str) -> None:
+        """A URI is kept as Werkzeug sends it, whatever the view wrote."""
+        response = Response(headers={name: given})
+        assert (name, kept) in kept_headers(response, SETTINGS)
+        assert response.get_wsgi_headers(EnvironBuilder().get_environ())[name] == kept
+
+    @given(st.from_regex(_PLAIN_URI, fullmatch=True))
+    def test_plain_uri(self, uri: str) -> None:
+        """What looks plain can be sent: Werkzeug makes it a URI without an error."""
+        assert iri_to_uri(uri).isascii()
+
+
+class TestCapture:
+    def test_as_it_is(self) -> None:
+        """What can be sent is captured with its status and its headers."""
+        response = Response(status="201 Made", headers={"X-Name": "J\xfcrgen", "Set-Cookie": "a=1"})
+        status, headers = capture(response, SETTINGS)
+        assert (status, dict(headers)["X-Name"]) == ("201 Made", "J\xfcrgen")
+        assert "Set-Cookie" not in dict(headers)
+
+    @pytest.mark.parametrize(
+        ("status", "headers"),
+        [
+            (1000, {}),
+            (0, {}),
+            (-200, {}),
+            ("no number", {}),
+            (101, {}),
+            (200, {"X-Name": "鍵"}),
+            (200, {"X-Name": "\ud800"}),
+            (200, {"X-Name": "a\0b"}),
+            (200, {"X Name": "a"}),
+            (200, {"X: 1\r\nY": "a"}),
+            (200, {"": "a"}),
+            (200, {"Location": "http://["}),
+            (200, {"Location": "http://a:99999/"}),
+            (200, {"Content-Location": "//a:b/"}),
+            (200, {"Location": "/\ud800"}),
+            (200, {"Location": f"http://{'a' * 64}.de/"}),
+        ],
+    )
+    def test_cannot_be_sent(self, status: int | str, headers: dict[str, str]) -> None:
+        """What Werkzeug takes from a view and no server may send is told before it is stored."""
+        with pytest.raises(ValueError):  # noqa: PT011 - Werkzeug's own words, or ours.
+            capture(Response(status=status, headers=headers), SETTINGS)
 
 
 class TestVaryingByCookie:
@@ -417,6 +497,43 @@ class TestReplay:
             default_mimetype = "text/plain"
 
         assert type(replay(self.completed(), Own, SETTINGS)) is Own
+
+    @pytest.mark.parametrize(
+        "name",
+        ["Set-Cookie", "set-cookie", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade",
+         "Trailer", "Date", "Server", "WWW-Authenticate", "Access-Control-Allow-Origin",
+         "X-RateLimit-Limit", "Idempotent-Replayed"],
+    )  # fmt: skip
+    def test_r12_never_kept_never_replayed(self, name: str) -> None:
+        """What is never kept is not replayed either, though somebody wrote it into the record."""
+        completed = self.completed(headers=((name, "1"), ("X-Own", "2"), (name, "3")), body=b"four")
+        response = replay(completed, Response, SETTINGS)
+        assert list(response.headers) == [
+            ("X-Own", "2"),
+            ("Content-Length", "4"),
+            ("Idempotent-Replayed", "true"),
+        ]
+
+    def test_r12_settings_of_today(self) -> None:
+        """A header that the application has come to drop is dropped, one that it keeps is kept."""
+        completed = self.completed(headers=(("Server", "1"), ("X-Own", "2")))
+        settings = resolve({}, {"drop_headers": ["x-own"], "keep_headers": ["server"]})
+        names = [name for name, _ in replay(completed, Response, settings).headers]
+        assert names == ["Server", "Content-Length", "Idempotent-Replayed"]
+
+    @pytest.mark.parametrize("value", ["http://[", "http://a:99999/", "//[x]"])
+    def test_r12_uri(self, value: str) -> None:
+        """An address that Werkzeug cannot send makes the record unreadable."""
+        completed = self.completed(headers=(("location", value),))
+        with pytest.raises(RecordUnreadable, match="cannot be sent"):
+            replay(completed, Response, SETTINGS)
+
+    def test_r12_size(self) -> None:
+        """A compressed body may be as large as the view's ``max_body``."""
+        completed = self.completed(body=Compressed(zlib.compress(bytes(100)), 100))
+        assert replay(completed, Response, resolve({}, {"max_body": 100})).data == bytes(100)
+        with pytest.raises(RecordUnreadable, match="larger than max_body"):
+            replay(completed, Response, resolve({}, {"max_body": 99}))
 
 
 class Demanding(FlaskResponse):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Flask, Response, request
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.test import TestResponse, stream_encode_multipart
 
+from flask_idempotent.records import decode, encode
+from flask_idempotent.responses import is_storable
+from flask_idempotent.settings import resolve
+from flask_idempotent.state import EXTENSION
 from tests.web import WayIn, problem
 
 KEY_FIELD = "__idempotent_key"
@@ -63,7 +69,9 @@ class Answer:
 LATIN_1 = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=8
 )
-STORABLE = st.integers(200, 499).filter(lambda status: status not in (206, 304, 408, 425, 429))
+STORABLE = st.integers(200, 499).filter(
+    lambda status: is_storable(Response(status=status), resolve({}))
+)
 NAMES = st.sampled_from([*KEPT, *(name.title() for name in NOT_KEPT - {"content-length"})])
 ANSWERS = st.builds(
     Answer,
@@ -110,6 +118,65 @@ class TestResponses:
             length = None if answer.status == 204 else str(len(answer.body))
             assert replay.headers.pop("Content-Length", None) == length
             assert list(replay.headers) == kept(first.headers)
+
+        check()
+
+
+# What Werkzeug takes from a view, whether or not it can be sent.
+ANY_TEXT = st.text(max_size=6) | st.text(
+    st.sampled_from("a1-:;\t\0\x1b\x7f\xfc鍵\ud800"), max_size=6
+)
+NO_NEWLINES = ANY_TEXT.filter(lambda text: not re.search(r"[\r\n]", text))
+ODD_STATUSES = (
+    st.integers(-10, 1100)
+    | st.builds("{} {}".format, st.integers(100, 499), ANY_TEXT)
+    | ANY_TEXT.filter(str.strip)
+)
+URIS = st.builds(
+    "".join, st.lists(st.sampled_from(["http:", "//", "a.b", ":", "9", "[", "/", "ü"]))
+)
+ODD_HEADERS = st.lists(
+    st.tuples(st.sampled_from(KEPT) | ANY_TEXT, NO_NEWLINES)
+    | st.tuples(st.sampled_from(["Location", "content-location"]), URIS),
+    max_size=4,
+)
+
+
+class TestOddResponses:
+    def test_r12_read_back_or_told_not_kept(self, way: WayIn) -> None:
+        """R12: whatever Werkzeug takes from a view, what is kept of it can be read again.
+
+        A retry gets the answer of the first request, or 409 where no server may send that answer;
+        never a 500 or a 503, and never a second run.
+        """
+        app, new = way.app(), keys()
+        answers: list[Response] = []
+        app.add_url_rule("/", "view", way(answers.pop), methods=["POST"])
+        client = app.test_client(use_cookies=False)
+
+        @given(ODD_STATUSES, ODD_HEADERS)
+        def check(status: int | str, headers: list[tuple[str, str]]) -> None:
+            answer = Response(b"body", status, headers)
+            assume(is_storable(answer, resolve({})))
+            answers.append(answer)
+            key = {"Idempotency-Key": next(new)}
+            with suppress(ValueError):  # Werkzeug's own, of a Location that is none.
+                client.post("/", headers=key, buffered=True)
+            store = app.extensions[EXTENSION].engine.store
+            (name,) = store.scan("IDEMPOTENT_")
+            record = store.read(name)
+            store.delete([name])
+            assert decode(encode(record)) == record
+            store.complete(name, record, expire=60_000)
+            retry = client.post("/", headers=key, buffered=True)
+            if "Idempotent-Replayed" in retry.headers:
+                body = b"" if answer.status_code == 204 else b"body"
+                assert (retry.status_code, retry.data) == (answer.status_code, body)
+                for text in (retry.status, *(text for pair in retry.headers for text in pair)):
+                    assert re.fullmatch(r"[\t -~\x80-\xff]*", text)
+            else:
+                assert problem(retry) == (409, "response-not-kept")
+            store.delete([name])
 
         check()
 

@@ -16,6 +16,7 @@ from flask_idempotent.cli.group import Refused, as_json, progress, this_app, thi
 from flask_idempotent.cli.naming import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import Answered, Completed, InProgress, Released
+from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Sight, Store
 from flask_idempotent.tallies import hit_rate, tallies_of
 
@@ -88,17 +89,29 @@ def write_body(sight: Sight, completed: Completed | None) -> None:
     """
     if completed is None or completed.body is None:
         raise Refused(f"{sight.key} has no body: it is {words.state(sight)}, or was not kept.")
+    try:
+        body = completed.whole_body(_max_body(completed))
+    except RecordUnreadable as error:
+        raise Refused(f"{sight.key} has a body that no request gets: {error}.") from None
     if not sys.stdout.isatty():
-        click.echo(completed.body, nl=False)
+        click.echo(body, nl=False)
         return
     try:
-        lines = completed.body.decode().splitlines()
+        lines = body.decode().splitlines()
     except UnicodeDecodeError:
         kind = dict(completed.headers).get("Content-Type", "no text")
-        octets = words.size(len(completed.body))
+        octets = words.size(len(body))
         raise Refused(f"The body is {kind}, {octets}. Send it to a file: ... > body") from None
     for line in lines:
         click.echo(printable(line))
+
+
+def _max_body(completed: Completed) -> int:
+    protections = state_of(this_app()).protections
+    try:
+        return protections.of(completed.endpoint, completed.method).settings.max_body
+    except KeyError:
+        return protections.settings().max_body
 
 
 def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
@@ -108,7 +121,7 @@ def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
     for name, value in completed.headers:
         yield "Header", f"{name}: {value}"
     kept = completed.body is not None
-    yield "Body", words.size(len(completed.body or b"")) if kept else _NOT_KEPT
+    yield "Body", words.size(completed.body_size) if kept else _NOT_KEPT
 
 
 def _rest(sight: Sight) -> Iterator[tuple[str, str]]:
@@ -122,7 +135,7 @@ def _response_as_dict(completed: Completed | None) -> dict[str, object]:
     return {
         "headers": completed.headers,
         "body_kept": completed.body is not None,
-        "body_octets": len(completed.body or b""),
+        "body_octets": completed.body_size,
     }
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
-from flask_idempotent.errors import StoreError, StoreUnavailable
+from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import OWNER_SIZE, Completed, InProgress
-from flask_idempotent.stores.base import Busy, Claimed, Reply
+from flask_idempotent.stores.base import Busy, Claimed, Reply, Reused
 
 if TYPE_CHECKING:
     from flask_idempotent.engine.engine import Engine
@@ -92,12 +92,15 @@ class Attempt:
         except StoreError as error:
             self._uncertain = before or error.sent
             raise
+        except RecordUnreadable:
+            self._uncertain = False  # What stands there is not ours.
+            raise
         # Whatever the store answered, it is the last word on this token, but for a claim.
         self._uncertain = isinstance(reply, Claimed)
         return reply
 
-    def _judge(self, reply: Busy | Completed) -> Outcome:
-        if reply.fingerprint != self._order.fingerprint:
+    def _judge(self, reply: Busy | Reused | Completed) -> Outcome:
+        if isinstance(reply, Reused) or reply.fingerprint != self._order.fingerprint:
             return Mismatch()
         if isinstance(reply, Completed):
             return Replay(reply, self._waited())

@@ -43,7 +43,16 @@ class Busy(NamedTuple):
     left: int | None
 
 
-Reply = Claimed | Busy | Completed
+class Reused(NamedTuple):
+    """The key was completed for another request; its response stays where it is.
+
+    :param fingerprint: digest of the other request.
+    """
+
+    fingerprint: bytes
+
+
+Reply = Claimed | Busy | Reused | Completed
 
 
 class Completion(enum.Enum):
@@ -115,7 +124,7 @@ class Store(ABC):
         :param expire: how long the record is kept; its lease is shorter by the record's grace.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
         :param quick: whether it is enough to know that the key is another's: its lease need not be
-            told, nor a lapsed one be taken over.
+            told, nor a lapsed one be taken over. Then a response may be told to another request.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
 

@@ -28,6 +28,7 @@ from flask_idempotent.stores.base import (
     Completion,
     Renewal,
     Reply,
+    Reused,
     Sight,
     Store,
 )
@@ -112,7 +113,7 @@ class MemoryStore(ProcessBound, Store):
             if isinstance(old, Completed):
                 told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
                 self._tell(key, *told)
-                return old
+                return old if same else Reused(old.fingerprint)
             if isinstance(old, Released):
                 return self._follow(key, record, old, expire)
             if old.owner == record.owner:

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from flask_idempotent.records import Answered, Completed, InProgress, Released, encode
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
+from flask_idempotent.records import Answered, InProgress, Released, encode
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Reused, Store
 from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
     ENDS,
@@ -30,9 +30,7 @@ from tests.waiting import until
 KEY = "IDEMPOTENT_{contract}"
 
 
-def claim(
-    store: Store, record: InProgress, *, takeover: bool = True, key: str = KEY
-) -> Claimed | Busy | Completed:
+def claim(store: Store, record: InProgress, *, takeover: bool = True, key: str = KEY) -> Reply:
     return store.claim(key, record, expire=2 * HOUR, takeover=takeover)
 
 
@@ -113,6 +111,12 @@ class TestClaim:
         reply = claim(store, running("bob", "two"))
         assert isinstance(reply, Busy)
         assert reply.fingerprint == running("ada", "one").fingerprint
+
+    def test_another_requests_response_stays_where_it_is(self, store: Store) -> None:
+        """Who has the key of another request is told so, and not what that was answered."""
+        store.complete(KEY, answer("ada", "one"), expire=HOUR)
+        reply = claim(store, running("bob", "two"))
+        assert reply == Reused(running("ada", "one").fingerprint)
 
     def test_quick_look(self, store: Store) -> None:
         """A quick claim takes a free key, finds itself, tells of another, and brings a response."""

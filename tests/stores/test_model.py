@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from flask_idempotent.records import Completed, InProgress, Released
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Store
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Reused, Store
 from tests.stores.harness import (
     ENDS,
     HOUR,
@@ -60,7 +60,11 @@ class Machine(RuleBasedStateMachine):
             assert reply.attempt == 1
             self.model[key] = Known(record)
         elif isinstance(known.record, Completed):
-            assert reply == known.record
+            reused = known.record.fingerprint != record.fingerprint
+            if not reused or (quick and isinstance(reply, Completed)):
+                assert reply == known.record
+            else:
+                assert reply == Reused(known.record.fingerprint)
         elif isinstance(known.record, Released):
             self.follows(key, record, reply)
         elif known.record.owner == record.owner:

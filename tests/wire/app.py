@@ -169,6 +169,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "reset-content": lambda: ("", 205),
     "error": lambda: ("no such thing", 404),
     "reason": lambda: Response("odd", status="299 Quite Special"),
+    "unsendable": lambda: Response("named", headers={"X Name": "no token"}),
     "latin-1": lambda: Response("named", headers={"X-Name": "Jos\xe9"}),
     "links": lambda: Response("linked", headers=[("Link", "</a>; rel=a"), ("Link", "</b>; rel=b")]),
     "cookies": lambda: Response("baked", headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]),

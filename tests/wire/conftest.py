@@ -9,10 +9,12 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
+from flask_idempotent.records import Completed, decode, encode
 from tests.servers import Server, free_port
 from tests.waiting import until
 from tests.wire.client import Answer, Connection, Headers, connected, message
@@ -95,6 +97,7 @@ class Wire:
         self.port = server.port
         self.case = uuid.uuid4().hex
         self.key = ("Idempotency-Key", f"key-{self.case}")
+        self._redis_port = redis_port
         self._store = Redis(port=redis_port, db=0, decode_responses=True)
         self._notes = Redis(port=redis_port, db=1, decode_responses=True, socket_timeout=20)
 
@@ -143,6 +146,20 @@ class Wire:
     def nothing_happened(self) -> bool:
         """Whether no view ran and nothing was claimed."""
         return (self.runs, self.records) == (0, 0)
+
+    def rewrite(self, changes: dict[str, Any]) -> None:
+        """Write the completed record anew, as somebody else may do."""
+        with Redis(port=self._redis_port, db=0) as store:
+            (name,) = store.keys()
+            record = decode(store.get(name))
+            assert isinstance(record, Completed)
+            store.set(name, encode(record._replace(**changes)), keepttl=True)
+
+    def replace_by_list(self) -> None:
+        """Put something else than a string in the record's place."""
+        (name,) = self._store.keys()
+        self._store.delete(name)
+        self._store.rpush(name, "a list")
 
     def reached(self) -> None:
         """Wait until a view stands before its gate."""

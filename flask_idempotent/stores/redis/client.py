@@ -47,7 +47,13 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
+from flask_idempotent.errors import (
+    IdempotentError,
+    RecordUnreadable,
+    SettingsError,
+    StoreUnavailable,
+    WriteRefused,
+)
 from flask_idempotent.stores.redis.addresses import check_address, unusable_address
 from flask_idempotent.stores.redis.options import (
     CONNECT_TIMEOUT,
@@ -225,6 +231,7 @@ class Client:
     def execute(self, *command: Any) -> Any:
         """Send one command and return its reply.
 
+        :raises RecordUnreadable: when the key holds something else than a string.
         :raises WriteRefused: when the server takes no writes.
         :raises StoreUnavailable: when it does not answer, or answers with an error.
         """
@@ -233,7 +240,7 @@ class Client:
     def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands in one round trip.
 
-        :returns: replies; a ``StoreError`` in the place of one that failed.
+        :returns: replies; an ``IdempotentError`` in the place of one that failed.
         """
         return self._exchange(b"".join(map(_packed, commands)), len(commands))
 
@@ -251,7 +258,7 @@ class Client:
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a script once for each key and its arguments, in one round trip.
 
-        :returns: replies; a ``StoreError`` in the place of one that failed.
+        :returns: replies; an ``IdempotentError`` in the place of one that failed.
         """
         replies = self._exchange(_joined(script.known, calls), len(calls))
         if _ScriptUnknown in map(type, replies):
@@ -262,7 +269,7 @@ class Client:
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send commands and read their replies, once more where the connection was of no use.
 
-        :returns: replies; a ``StoreError`` in the place of one that failed.
+        :returns: replies; an ``IdempotentError`` in the place of one that failed.
         """
         self._prepare()
         started = time.monotonic()
@@ -470,10 +477,12 @@ def _translated(replies: list[Any], *, in_doubt: bool = False) -> list[Any]:
     ]
 
 
-def _refusal(error: RedisError, in_doubt: bool = False) -> StoreError:
+def _refusal(error: RedisError, in_doubt: bool = False) -> IdempotentError:
     message = _message(error)
     if isinstance(error, NoScriptError):
         return _ScriptUnknown(message, sent=in_doubt)
+    if "WRONGTYPE" in message:
+        return RecordUnreadable("the key holds another kind of value than a string")
     if isinstance(error, OutOfMemoryError | ReadOnlyError) or _REFUSAL.search(message):
         refused = WriteRefused(message)
         refused.sent = in_doubt
@@ -482,7 +491,7 @@ def _refusal(error: RedisError, in_doubt: bool = False) -> StoreError:
 
 
 def _or_raise(reply: Any) -> Any:
-    if isinstance(reply, StoreError):
+    if isinstance(reply, IdempotentError):
         raise reply
     return reply
 

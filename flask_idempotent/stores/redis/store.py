@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from flask_idempotent.errors import (
+    IdempotentError,
     RecordUnreadable,
     StoreError,
     StoreUnavailable,
@@ -32,6 +33,7 @@ from flask_idempotent.stores.base import (
     Completion,
     Renewal,
     Reply,
+    Reused,
     Sight,
     Store,
 )
@@ -49,7 +51,7 @@ _BATCH = 500
 #: What is told of a server's configuration beside INFO.
 _CONFIGURED = ("save", "min-replicas-to-write")
 
-_CLAIMED, _FOUND = 1, 2
+_CLAIMED, _FOUND, _REUSED = 1, 2, 4
 
 
 class RedisStore(Store):
@@ -94,6 +96,8 @@ class RedisStore(Store):
             return _claimed(*rest)
         if code == _FOUND:
             return _completed(rest[0])
+        if code == _REUSED:
+            return Reused(*rest)
         left, data = rest
         return Busy(_in_progress(data).fingerprint, left)
 
@@ -130,13 +134,14 @@ class RedisStore(Store):
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         calls = [(r.key, encode(r.record), r.expire, until) for r in renewals]
         replies = self._client.run_many(self._renew, calls)
-        return [
-            None if isinstance(reply, StoreError) or reply < 0 else reply == 1 for reply in replies
-        ]
+        return [_is_renewed(reply) for reply in replies]
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         data, asked = encode(record), time.monotonic()
-        watchers, code = self._client.run(self._complete, key, data, expire, self._suffix)
+        try:
+            watchers, code = self._client.run(self._complete, key, data, expire, self._suffix)
+        except RecordUnreadable:
+            return Completion.REFUSED
         self._note(watchers, asked)
         completion = Completion(code)
         if completion is Completion.STORED:
@@ -146,7 +151,10 @@ class RedisStore(Store):
 
     def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
         arguments = (owner, expire, tombstone_ttl_ms, self._suffix)
-        return bool(self._client.run(self._release, key, *arguments))
+        try:
+            return bool(self._client.run(self._release, key, *arguments))
+        except RecordUnreadable:
+            return False
 
     def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
         return self._subscriber.listen(key + self._suffix, seconds, lambda: self.read(key))
@@ -222,6 +230,12 @@ class RedisStore(Store):
         self._client.close()
 
 
+def _is_renewed(reply: Any) -> bool | None:
+    if isinstance(reply, RecordUnreadable):
+        return False
+    return None if isinstance(reply, StoreError) or reply < 0 else reply == 1
+
+
 def _escaped(prefix: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
 
@@ -233,7 +247,7 @@ def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _sight(key: str, reply: Any) -> Sight | None:
-    if isinstance(reply, StoreError):
+    if isinstance(reply, IdempotentError):
         raise reply
     if not reply:
         return None
@@ -247,12 +261,20 @@ def _sight(key: str, reply: Any) -> Sight | None:
 
 
 def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:
-    return Claimed(attempt, first_attempt, None if dead is None else _in_progress(dead))
+    return Claimed(attempt, first_attempt, None if dead is None else _dead_owner(dead))
+
+
+def _dead_owner(data: bytes) -> InProgress | None:
+    # The key is ours whatever somebody wrote behind the header of its last owner's record.
+    with suppress(RecordUnreadable):
+        return _in_progress(data)
+    return None
 
 
 def _completed(data: bytes) -> Completed:
     record = decode(data)
-    assert isinstance(record, Completed), "the script answers with completed records"
+    if not isinstance(record, Completed):
+        raise RecordUnreadable("a record in progress has numbers that no owner writes")
     return record
 
 

@@ -13,7 +13,13 @@ import pytest
 import redis
 import redis.exceptions
 
-from flask_idempotent.errors import SettingsError, StoreError, StoreUnavailable, WriteRefused
+from flask_idempotent.errors import (
+    RecordUnreadable,
+    SettingsError,
+    StoreError,
+    StoreUnavailable,
+    WriteRefused,
+)
 from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client, Script
 from flask_idempotent.stores.redis.vigil import Vigil
@@ -185,15 +191,22 @@ class TestErrors:
             ("@user_script: 40: -READONLY You can't write against a replica.", WriteRefused),
             ("ERR unknown key NO-OOM", StoreUnavailable),
             ("ERR unknown command", StoreUnavailable),
-            ("WRONGTYPE Operation against a key", StoreUnavailable),
         ],
     )
     def test_error_replies(self, message: str, kind: type[StoreError]) -> None:
         """A server that takes no writes is told apart from one that fails."""
         error = module._refusal(redis.exceptions.ResponseError(message))
+        assert isinstance(error, StoreError)
         assert type(error) is kind
         assert error.sent is False
         assert str(error) == message
+
+    @pytest.mark.parametrize("before", ["", "ERR Error running script (call to f_1): @user: 7: "])
+    def test_another_kind_of_value(self, before: str) -> None:
+        """Where the key holds a list, say, the server is well and the record is unreadable."""
+        message = f"{before}WRONGTYPE Operation against a key holding the wrong kind of value"
+        error = module._refusal(redis.exceptions.ResponseError(message))
+        assert type(error) is RecordUnreadable
 
     def test_real_error_reply(self, client: Client) -> None:
         """An error reply leaves the connection usable."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
-from flask_idempotent.records import encode
-from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.records import InProgress, encode
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
 from flask_idempotent.stores.events import Event, Kind
 from flask_idempotent.stores.redis import client as redis_client
 from flask_idempotent.stores.redis import store as store_module
@@ -18,6 +20,7 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import UNWATCHED_FOR, RedisStore
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.urls import open_store
+from tests.hostile import FINGERPRINT, HOSTILE, OWNER, header, in_progress
 from tests.proxy import Fault, Proxy
 from tests.servers import Server, free_port
 from tests.stores.harness import (
@@ -206,9 +209,9 @@ class TestPlainly:
         assert server.client.get(KEY) == data
 
     def test_foreign_value(self, store: RedisStore, server: Server) -> None:
-        """What is no text is an error and stays."""
+        """What is no text is unreadable and stays."""
         server.client.lpush(KEY, "a list")
-        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        with pytest.raises(RecordUnreadable, match="another kind of value"):
             quick(store)
         assert server.client.llen(KEY) == 1
 
@@ -360,6 +363,16 @@ class TestWaiters:
 
 
 class TestRecords:
+    def assert_nobodys(self, store: RedisStore) -> None:
+        """What stands at the key is unreadable, and none of ours."""
+        with pytest.raises(RecordUnreadable):
+            claim(store)
+        with pytest.raises(RecordUnreadable):
+            store.read(KEY)
+        assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
+        assert store.release(KEY, running().owner, **ENDS) is False
+        assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
+
     @pytest.mark.parametrize(
         "data",
         [
@@ -375,14 +388,74 @@ class TestRecords:
     def test_unreadable(self, redis_store: RedisStore, server: Server, data: bytes) -> None:
         """A record that cannot be read is an error, stays, and is never taken over."""
         server.client.set(KEY, data, ex=60)
-        with pytest.raises(RecordUnreadable):
-            claim(redis_store)
-        with pytest.raises(RecordUnreadable):
-            redis_store.read(KEY)
-        assert redis_store.renew([renewal(KEY, running())], until=NEVER) == [False]
-        assert redis_store.release(KEY, running().owner, **ENDS) is False
-        assert redis_store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
+        self.assert_nobodys(redis_store)
         assert server.client.get(KEY) == data
+
+    def test_r12_another_kind_of_value(self, redis_store: RedisStore, server: Server) -> None:
+        """A list where the record should be is unreadable, stays, and is nobody's."""
+        server.client.rpush(KEY, "a list")
+        self.assert_nobodys(redis_store)
+        assert server.client.llen(KEY) == 1
+
+    def test_r12_damage_behind_a_sound_header(
+        self, redis_store: RedisStore, server: Server
+    ) -> None:
+        """A claim that took over is ours, though it cannot be read whose the last one was."""
+        server.client.set(KEY, header(state=b"p", grace=2 * HOUR) + b"\xc1", px=HOUR)
+        asking = running()._replace(fingerprint=FINGERPRINT)
+        reply = redis_store.claim(KEY, asking, expire=HOUR, takeover=True)
+        assert reply == Claimed(2, 1, None)
+
+    def test_r12_state_of_another_release(self, redis_store: RedisStore, server: Server) -> None:
+        """A response is not taken for stored where a record with our token has an unknown state."""
+        server.client.set(KEY, b"\x01z" + encode(answer())[2:], ex=60)
+        assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.REFUSED
+
+    @pytest.mark.parametrize(
+        "numbers",
+        [{"attempt": 0}, {"attempt": 2**32 - 1}, {"grace": 2**53}, {"grace": 2**64 - 1},
+         {"offer": 10}, {"offer": 60}, {"offer": 2**32 - 1}],
+        ids=str,
+    )  # fmt: skip
+    def test_r12_numbers_that_no_owner_writes(
+        self, redis_store: RedisStore, server: Server, numbers: dict[str, int]
+    ) -> None:
+        """A lapsed claim with impossible numbers is never taken over, and stays."""
+        data = in_progress(**{"grace": 2 * HOUR, **numbers})
+        server.client.set(KEY, data, px=HOUR)
+        asking = running()._replace(fingerprint=FINGERPRINT)
+        with pytest.raises(RecordUnreadable):
+            redis_store.claim(KEY, asking, expire=HOUR, takeover=True)
+        assert server.client.get(KEY) == data
+
+    def test_r12_whatever_somebody_wrote(self, redis_store: RedisStore, server: Server) -> None:
+        """No record makes a script fail, and none that cannot be read is told as a response."""
+        asking = InProgress(bytes(16), FINGERPRINT, grace=HOUR)
+        late = answer()._replace(owner=OWNER, fingerprint=FINGERPRINT)
+
+        @settings(max_examples=50)
+        @given(HOSTILE | st.binary(max_size=80), st.integers(1, HOUR))
+        def check(data: bytes, life: int) -> None:
+            def put() -> None:
+                server.client.set(KEY, data, px=life + 1000)
+
+            for quick in (True, False):
+                put()
+                with suppress(RecordUnreadable):
+                    redis_store.claim(KEY, asking, expire=HOUR, takeover=True, quick=quick)
+            put()
+            assert redis_store.renew([Renewal(KEY, asking, HOUR)], until=NEVER) == [False]
+            for _ in redis_store.inspect([KEY]):
+                pass
+            with suppress(RecordUnreadable):
+                redis_store.read(KEY)
+            # A completed record with our token is taken for ours.
+            if redis_store.complete(KEY, late, expire=HOUR) is Completion.STORED:
+                assert data[1:2] == b"c" or redis_store.read(KEY) == late
+            put()
+            redis_store.release(KEY, OWNER, **ENDS)
+
+        check()
 
     def test_never_without_an_end(self, redis_store: RedisStore, server: Server) -> None:
         """C5: no step leaves a record without a time to live."""
@@ -515,9 +588,14 @@ class TestOldServer:
 
     def test_other_errors_are_passed_on(self, redis_store: RedisStore, server: Server) -> None:
         """An error that has nothing to do with the version stays what it is."""
-        server.client.rpush(KEY, "a list")
-        with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
-            claim(redis_store)
+        server.client.acl_setuser(
+            "mute", enabled=True, passwords=["+pw"], commands=["+@all", "-set"]
+        )
+        store = open_store(server.url.replace("//", "//mute:pw@"), "tests")
+        with pytest.raises(StoreUnavailable, match="permission"):
+            claim(store)
+        store.close()
+        server.client.acl_deluser("mute")
 
 
 def test_representation(redis_store: RedisStore, server: Server) -> None:

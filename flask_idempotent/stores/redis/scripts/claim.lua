@@ -11,6 +11,7 @@
 --         {watchers, 2, record}                    completed, or not readable by this script
 --         {watchers, 3, milliseconds left, record} in progress, less what a late owner has left in
 --                                                  it; none left: its lease has lapsed
+--         {watchers, 4, fingerprint}               completed for another request
 --         an error              when the server refuses to write and nothing is completed
 --
 -- Tells whoever watches, on the waiters' channel's name with a '!': claimed, busy, unknown, reused
@@ -32,10 +33,20 @@ local old = redis.call('GET', KEYS[1])
 local same = old and string.sub(old, 35, 50) == string.sub(ARGV[1], 35, 50)
 local kind = old and #old >= 54 and string.sub(old, 1, 2)
 if kind == '\1c' then
-  local watchers = same and tell('replayed 0', ends(old)) or tell('reused 0', ARGV[1])
-  return {watchers, 2, old}
+  if not same then
+    return {tell('reused 0', ARGV[1]), 4, string.sub(old, 35, 50)}
+  end
+  return {tell('replayed 0', ends(old)), 2, old}
 end
-if old and kind ~= '\1p' and kind ~= '\1r' then
+local grace, attempt, offer
+if kind == '\1p' or kind == '\1r' then
+  grace, attempt, offer = struct.unpack('>I8I4I4', string.sub(old, 3, 18))
+end
+local answered = offer and offer > 0 and string.sub(old, offer + 1)
+-- What no owner writes is not taken over. Lua counts exactly up to the last of these numbers.
+local sound = attempt and attempt > 0 and attempt < 4294967295 and grace < 9007199254740992
+    and (not answered or #answered > 54 and string.sub(answered, 1, 2) == '\1c')
+if old and not sound then
   return {tell('unreadable 0', ARGV[1]), 2, old}
 end
 
@@ -48,7 +59,6 @@ end
 if not old then
   return {tell('claimed 0', ARGV[1]), 1, 1, 1}
 end
-local grace, attempt, offer = struct.unpack('>I8I4I4', string.sub(old, 3, 18))
 local first = struct.unpack('>I4', string.sub(old, 51, 54))
 local function follow(dead)
   -- What an earlier run of another request answers is refused from now on.
@@ -78,9 +88,8 @@ if left > 0 or ARGV[3] ~= '1' or not same then
   local what = not same and 'reused 0' or left > 0 and 'busy 0' or 'unknown 0'
   return {tell(what, ARGV[1]), 3, left, string.sub(old, 1, offer > 0 and offer or -1)}
 end
-if offer > 0 then
+if answered then
   -- An earlier owner came late with its response; nobody needs to run again.
-  local answered = string.sub(old, offer + 1)
   redis.call('SET', KEYS[1], answered, 'PX', ARGV[2])
   local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[4], '')
   tell('completed ' .. (tonumber(woken) or 0), ends(answered))

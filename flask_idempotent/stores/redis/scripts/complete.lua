@@ -33,7 +33,7 @@ if old then
   local ours = string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34)
   local state = string.sub(old, 2, 2)
   if state ~= 'p' and state ~= 'r' then
-    return {1, ours and 1 or 3}
+    return {1, state == 'c' and ours and 1 or 3}
   end
   -- Big-endian numbers compare as text does.
   if not ours and (string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50)

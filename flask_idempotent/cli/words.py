@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
 import sys
@@ -135,7 +134,7 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _terminal_width() -> float:
     # Who reads another program's lines wants one for each row, however wide.
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+    if sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return math.inf
 

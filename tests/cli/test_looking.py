@@ -173,6 +173,7 @@ class TestList:
     ) -> None:
         """No line is wider than the terminal: where a table is, each record is a block."""
         monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
         post(app, "a", "/orders")
         lines = run(app, "list").stdout.splitlines()
         assert max(map(len, lines)) <= columns

@@ -117,8 +117,9 @@ def watch_body(response: Response, max_body: int, finish: Finish, abandon: Aband
     if response.status_code == 204:
         # Whatever the view gave, it is neither sent nor read.
         finish(b"")
-    elif response.is_sequence and not response.direct_passthrough:
-        body = response.get_data()
+    elif response.is_sequence:
+        # What is there counts: with X-Sendfile, Content-Length is that of another's file.
+        body = b"".join(response.iter_encoded())
         finish(body if len(body) <= max_body else None)
     elif (response.content_length or 0) > max_body:
         finish(None)

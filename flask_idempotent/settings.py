@@ -282,6 +282,15 @@ def _header_set(name: str, value: Any) -> frozenset[str]:
     return frozenset(_token(name, item).lower() for item in _names(name, value))
 
 
+def _drop_headers(name: str, value: Any) -> frozenset[str]:
+    dropped = _header_set(name, value)
+    for header in sorted(dropped & _INSTEAD_OF_A_BODY):
+        raise _wrong(
+            name, header, "headers that a replay can do without; this one stands for the body", ""
+        )
+    return dropped
+
+
 def _keep_headers(name: str, value: Any) -> frozenset[str]:
     kept = _header_set(name, value)
     for header in sorted(kept & NEVER_KEPT):
@@ -323,6 +332,9 @@ def _wrong(name: str, value: object, expected: str, example: str) -> SettingsErr
     hint = f" For example: {example}" if example else ""
     return SettingsError(f"{name} must be {expected}, not {value!r}.{hint}")
 
+
+#: Headers that tell a front server which file to send in the place of the body, which is empty.
+_INSTEAD_OF_A_BODY = frozenset({"x-accel-redirect", "x-lighttpd-send-file", "x-sendfile"})
 
 #: Headers that describe a connection or a message and are made anew for each answer
 #: (RFC 9110, 7.6.1): ``keep_headers`` cannot bring them back.
@@ -394,7 +406,7 @@ OPTIONS = (
     Option("store_if", "IDEMPOTENT_STORE_IF", default_store_if, _store_if),
     Option("max_body", "IDEMPOTENT_MAX_BODY", 1024 * 1024, _integer(0)),
     Option("compress", "IDEMPOTENT_COMPRESS", None, _integer(0, optional=True)),
-    Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _header_set),
+    Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _drop_headers),
     Option("keep_headers", "IDEMPOTENT_KEEP_HEADERS", (), _keep_headers),
     Option("replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", _token),
     Option("on_store_error", "IDEMPOTENT_ON_STORE_ERROR", "reject", _choice("reject", "run")),

@@ -220,7 +220,7 @@ WRONG: dict[str, list[object]] = {
     "store_if": [None, False, True, 200],
     "max_body": [None, -1, True, 1.5, "1 MiB"],
     "compress": [-1, True, 1.5, "4 KiB"],
-    "drop_headers": HEADER_NAMES,
+    "drop_headers": [*HEADER_NAMES, ["X-Sendfile"], ["X-A", "x-accel-redirect"]],
     "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
     "on_store_error": ["ignore", None, False],

@@ -48,6 +48,42 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
+@pytest.mark.parametrize("size", [0, 5, 2 * 1024 * 1024])
+def test_r1_sent_by_the_front_server(way: WayIn, tmp_path: Path, size: int) -> None:
+    """R1: with X-Sendfile a replay names the file again, however large that is."""
+    file = tmp_path / "report.bin"
+    file.write_bytes(b"x" * size)
+    app, runs = way.app(config={"USE_X_SENDFILE": True}), count(1)
+
+    @app.post("/")
+    @way
+    def view() -> Response:
+        response = send_file(file)
+        response.headers["X-Run"] = str(next(runs))
+        return response
+
+    first, retry = (send(app.test_client()) for _ in range(2))
+    for answer in (first, retry):
+        assert (answer.status_code, answer.headers["X-Sendfile"]) == (200, str(file))
+        assert (answer.data, run(answer)) == (b"", "1")
+    assert replayed(retry)
+    assert retry.headers["ETag"] == first.headers["ETag"]
+
+
+def test_r1_accelerated_redirect(way: WayIn) -> None:
+    """R1: nginx's header is repeated likewise."""
+    app = way.app()
+
+    @app.post("/")
+    @way
+    def view() -> Response:
+        return Response(headers={"X-Accel-Redirect": "/files/report.bin"})
+
+    answers = [send(app.test_client()) for _ in range(2)]
+    assert [answer.headers["X-Accel-Redirect"] for answer in answers] == ["/files/report.bin"] * 2
+    assert [replayed(answer) for answer in answers] == [False, True]
+
+
 def run(answer: TestResponse) -> str:
     return answer.headers["X-Run"]
 

@@ -62,6 +62,8 @@ class Idempotent:
         :param store: this application's store, in the place of the extension's.
         :raises SettingsError: on a wrong setting, or a second call for one application.
         """
+        # Whoever gives current_app means the application: signals are told from that.
+        app = getattr(app, "_get_current_object", lambda: app)()
         if not isinstance(app, Flask):
             raise SettingsError(_NO_APPLICATION.format(app))
         self._make_way(app)

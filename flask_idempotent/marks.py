@@ -7,7 +7,6 @@ for ``protection`` to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, Final
@@ -49,8 +48,7 @@ def mark_decorated(
     mark(protected, overrides)
     setattr(protected, _ITSELF, protected)
     if isinstance(view, FunctionType):
-        with suppress(AttributeError):
-            setattr(view, _WAS_DECORATED, id(view))
+        setattr(view, _WAS_DECORATED, id(view))
 
 
 def mark_decorator(decorator: object, overrides: Mapping[str, Any]) -> None:

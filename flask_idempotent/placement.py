@@ -83,10 +83,12 @@ def check_blueprint(blueprint: object, overrides: Mapping[str, Any]) -> None:
 class Misplaced(NamedTuple):
     """A view that was decorated above its route, so that nothing protects it.
 
+    :param endpoint: where the application has it.
     :param view: its module and name.
     :param routes: the routes that it is registered for.
     """
 
+    endpoint: str
     view: str
     routes: str
 
@@ -124,7 +126,7 @@ def misplaced(app: Flask) -> Iterator[Misplaced]:
             _mark_placed(other)
     for endpoint in {endpoint: 0 for layer, endpoint in suspects if was_decorated(layer)}:
         routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))
-        yield Misplaced(name_of(app.view_functions[endpoint]), routes)
+        yield Misplaced(endpoint, name_of(app.view_functions[endpoint]), routes)
 
 
 def _mark_placed(app: Flask) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_idempotent import problems
+from flask_idempotent._quantities import duration, size
 from flask_idempotent.protection import routes_of
 from flask_idempotent.settings import Settings
 from flask_idempotent.state import state_of
@@ -156,8 +157,8 @@ def _route_row(route: Route) -> str:
     needed = "required" if route.required else "optional"
     after = "runs again" if route.after_crash == "rerun" else "never runs again"
     return (
-        f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {route.window:g} s "
-        f"| {route.wait:g} s | {after} | {route.max_body} |"
+        f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {duration(route.window)} "
+        f"| {duration(route.wait)} | {after} | {size(route.max_body)} |"
     )
 
 
@@ -179,7 +180,7 @@ other request with the same key, at the same moment or later, gets the first one
 
 ## Operations
 
-| Methods | Path | Key | Response kept | Duplicate waits | If the server dies meanwhile | Largest response kept (octets) |
+| Methods | Path | Key | Response kept | Duplicate waits | If the server dies meanwhile | Largest response kept |
 | --- | --- | --- | --- | --- | --- | --- |
 {routes}
 

@@ -103,7 +103,8 @@ class Protections:
         app_wide: bool = False,
     ) -> None:
         self._app = app
-        self._extension = tuple(Layer("extension", overrides) for overrides in extension)
+        #: What counts for every view.
+        self.extension = tuple(Layer("extension", overrides) for overrides in extension)
         self._app_wide = app_wide
         self._told: set[str] = set()
         #: Settings by the identity of the keywords, which are kept as long.
@@ -125,7 +126,7 @@ class Protections:
 
         :param layers: keywords of a view and its blueprints, the most important first.
         """
-        every = (*layers, *self._extension)
+        every = (*layers, *self.extension)
         key = tuple(id(layer.overrides) for layer in every)
         known = self._settings.get(key)
         if known is None:
@@ -163,7 +164,7 @@ class Protections:
             kind=kind,
             source=source,
             settings=settings,
-            layers=(*given, *self._extension),
+            layers=(*given, *self.extension),
             claims=claims,
             decorated=decorated,
             dispatched=claims and not decorated,

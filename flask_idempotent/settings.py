@@ -417,7 +417,8 @@ OPTIONS = (
     Option("linger", "IDEMPOTENT_LINGER", 5, _seconds(above=False)),
 )  # fmt: skip
 
-_KEYWORDS = frozenset(Overrides.__annotations__)
+#: Names of the settings that a view may have for itself.
+KEYWORDS = frozenset(Overrides.__annotations__)
 _CONFIG_NAMES = frozenset(option.config for option in OPTIONS if option.config)
 
 
@@ -427,9 +428,9 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     :raises SettingsError: on a wrong name, type or range.
     """
     for name in overrides:
-        if name not in _KEYWORDS:
-            close = _closest(name, _KEYWORDS)
-            raise SettingsError(f"{name}= is no setting.{_hint(close, _KEYWORDS)}")
+        if name not in KEYWORDS:
+            close = _closest(name, KEYWORDS)
+            raise SettingsError(f"{name}= is no setting.{_hint(close, KEYWORDS)}")
     for option in OPTIONS:
         if option.name in overrides:
             option.check(f"{option.name}=", overrides[option.name])
@@ -455,6 +456,23 @@ def _resolve_one(option: Option, config: Mapping[str, Any], layers: Iterable[Any
     if name is None:
         return option.check(option.name, option.default)
     return option.check(name, config.get(name, option.default))
+
+
+def origin(
+    option: Option, config: Mapping[str, Any], layers: Iterable[tuple[str, Mapping[str, Any]]]
+) -> str:
+    """Say where ``resolve`` finds a setting: a layer's name, a name in the config, or ``default``.
+
+    :param layers: names and keywords, the most important first.
+    """
+    for name, layer in layers:
+        if option.name in layer:
+            return name
+    in_config = option.name_in(config)
+    # The extension writes some defaults into the config, as the original did.
+    if in_config is None or config.get(in_config, option.default) == option.default:
+        return "default"
+    return in_config
 
 
 def _check_config_name(name: str) -> None:

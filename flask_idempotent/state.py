@@ -130,6 +130,11 @@ class State(ProcessBound):
         return True
 
     @property
+    def has_own_store(self) -> bool:
+        """Whether the extension was given a store, so that no address in the config counts."""
+        return self._given is not None
+
+    @property
     def engine(self) -> Engine:
         """The engine, made at the first request that carries a key."""
         return self._engine or self._make_engine()

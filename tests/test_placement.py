@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, current_app
 from flask.views import MethodView, View
 from werkzeug.local import LocalProxy
 
@@ -357,6 +357,15 @@ class TestWhatCannotBeProtected:
 
 
 class TestExtension:
+    def test_current_application(self, make_app: MakeApp) -> None:
+        """``current_app`` stands for its application."""
+        app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": True})
+        with app.app_context():
+            Idempotent(current_app)  # type: ignore[arg-type]
+        idempotent(app.post("/")(lambda: "ran"))
+        with pytest.raises(SettingsError, match="protects nothing"):
+            post(app)
+
     @pytest.mark.parametrize(
         "target",
         [Blueprint("shop", "shop"), lambda: "ran", "shop"],

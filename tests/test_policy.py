@@ -83,8 +83,8 @@ class TestForms:
         text = policy_of(add_routes(make_app(wide=False))).as_markdown()
         assert "`Idempotency-Key` or `X-Idempotent-Key`" in text
         assert "field `__idempotent_key`" in text
-        assert "| POST | `/a` | required | 240 s | 5 s | runs again | 1048576 |" in text
-        assert "| PUT | `/orders` | optional | 30 s | 60 s | never runs again | 1048576 |" in text
+        assert "| POST | `/a` | required | 4 minutes | 5 seconds | runs again | 1 MiB |" in text
+        assert "| PUT | `/orders` | optional | 30 seconds | 1 minute | never runs again |" in text
         assert all(f"`urn:flask-idempotent:problem:{kind.slug}`" in text for kind in problems.ALL)
 
     def test_strict_keys_are_told(self, make_app: MakeApp) -> None:

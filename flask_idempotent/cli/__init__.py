@@ -6,10 +6,11 @@ from flask_idempotent.cli.changing import purge, release
 from flask_idempotent.cli.group import Commands
 from flask_idempotent.cli.looking import list_records, show, stats
 from flask_idempotent.cli.reporting import doctor, policy
+from flask_idempotent.cli.routes import routes, settings
 from flask_idempotent.cli.watching import watch
 
 commands = Commands(
     "idempotent",
     help="Look into what Flask-Idempotent does for this application.",
-    commands=[show, list_records, release, purge, stats, watch, doctor, policy],
+    commands=[show, list_records, release, purge, stats, watch, doctor, policy, routes, settings],
 )

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from flask_idempotent._lines import printable
 from flask_idempotent.cli.group import this_app
 from flask_idempotent.keys import UnusableKey, parse_header, storage_key
+from flask_idempotent.protection import Protection
 from flask_idempotent.scopes import scope_of_caller
 from flask_idempotent.settings import Settings, Terms
 from flask_idempotent.state import state_of
@@ -132,9 +133,22 @@ def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Nam
 
 
 def _settings(app: Flask, path: str | None, method: str) -> Settings:
-    state = state_of(app)
     if path is None:
-        return state.settings()
+        return state_of(app).settings()
+    found = protection_at(app, path, method)
+    if not found.claims:
+        raise click.BadParameter(
+            f"{printable(f'{method} {path}')} is not protected: its requests have no records.",
+            param_hint="--path",
+        )
+    return found.settings
+
+
+def protection_at(app: Flask, path: str, method: str) -> Protection:
+    """Find what protects the view that a request would reach.
+
+    :raises click.BadParameter: when it would reach none.
+    """
     asked = printable(f"{method} {path}")
     try:
         builder = EnvironBuilder(app, path, method=method)
@@ -147,12 +161,7 @@ def _settings(app: Flask, path: str | None, method: str) -> Settings:
         raise click.BadParameter(
             f"{asked} leads to no view: {refusal.name}.", param_hint="--path"
         ) from None
-    found = state.protections.of(rule.endpoint, method)
-    if not found.claims:
-        raise click.BadParameter(
-            f"{asked} is not protected: its requests have no records.", param_hint="--path"
-        )
-    return found.settings
+    return state_of(app).protections.of(rule.endpoint, method)
 
 
 def _scope(settings: Settings, caller: _Caller) -> str | None:

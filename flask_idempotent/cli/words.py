@@ -7,8 +7,9 @@ import math
 import re
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,8 @@ from flask_idempotent.stores.base import Sight
 _LONGEST = 1000 * 365.25 * 86400
 #: Longest cell of a table, in characters: a key that others wrote may have any name.
 _WIDEST = 200
+#: Characters that the last column of a table has at least, however narrow the terminal.
+_NARROWEST = 16
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -120,16 +123,35 @@ def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write rows in columns; where a terminal is too narrow for them, each row as pairs."""
-    rows = [[printable(cell[:_WIDEST]) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    if sum(widths) + 2 * (len(widths) - 1) > _terminal_width():
-        for row in rows:
-            write_pairs(zip(map(str.capitalize, head), row, strict=True))
-            click.echo()
+    rows = list(rows)
+    lines = [begin + last for begin, last in columns(head, rows)]
+    if max(map(len, lines)) <= _terminal_width():
+        click.echo("\n".join(map(str.rstrip, lines)))
         return
-    for row in (head, *rows):
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    for row in rows:
+        write_pairs(zip(map(str.capitalize, head), (cell[:_WIDEST] for cell in row), strict=True))
+        click.echo()
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Align the columns of a table: for its head and each row, all but the last, and the last."""
+    rows = [[printable(cell[:_WIDEST]) for cell in row] for row in rows]
+    *widths, _ = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for *cells, last in (head, *rows):
+        aligned = (f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=True))
+        yield "".join(aligned), last
+
+
+def wrapped(begin: str, text: str) -> str:
+    """Wrap a text where a terminal ends, all its lines below each other.
+
+    :param begin: what stands before the first of them.
+    """
+    room = max(_NARROWEST, _terminal_width() - len(begin))
+    if room > len(text):
+        return (begin + text).rstrip()
+    lines = textwrap.wrap(text, int(room), break_long_words=False, break_on_hyphens=False)
+    return begin + f"\n{' ' * len(begin)}".join(lines)
 
 
 def _terminal_width() -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app
 
 from flask_idempotent import problems
+from flask_idempotent._quantities import duration
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.policy import Policy, Route, policy_of
 
@@ -88,7 +89,7 @@ def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> N
             "required": route.required,
             "description": "A new random key for each operation, the same with every retry: "
             f"1 to {policy.max_length} characters, {form}. Its response is kept for "
-            f"{route.window:g} seconds.",
+            f"{duration(route.window)}.",
             "schema": {"type": "string", "minLength": 1},
         }
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
+from flask_idempotent.placement import check_places
 from flask_idempotent.protection import STATIC_FILES, Kind, Protection, name_of
 from flask_idempotent.settings import SAFE_METHODS, UNTRACKED_METHODS, Settings
 from flask_idempotent.state import state_of
@@ -34,7 +35,11 @@ class View:
 
 
 def view_of(app: Flask, call: Call, method: str) -> View:
-    """Find the view of a call."""
+    """Find the view of a call.
+
+    :raises SettingsError: when the application refuses every request.
+    """
+    check_places(app)
     state = state_of(app)
     adapter = app.create_url_adapter(app.request_class(dict(call.environ)))
     assert adapter is not None, "a request always has one"

@@ -16,7 +16,7 @@ from flask import Flask, Request, Response, flash, redirect, request, session
 from flask.views import MethodView
 from flask_session import Session
 
-from flask_idempotent import Idempotent, current_claim, idempotent
+from flask_idempotent import Idempotent, SettingsError, current_claim, idempotent
 from flask_idempotent.state import state_of
 from flask_idempotent.testing import NotIdempotent, assert_idempotent
 from tests.testing.apps import app_with, bare, wide
@@ -556,6 +556,13 @@ class TestFaults:
         app.config["SESSION_REFRESH_EACH_REQUEST"] = False
         with pytest.raises(NotIdempotent, match=rf"session\s+\({entries}\)"):
             assert_idempotent(client, "POST", "/orders", racers=0, crash=False)
+
+    def test_above_the_route(self) -> None:
+        """A view that was decorated above its route is told of as its requests would tell."""
+        app = wide(lambda: "ran")
+        idempotent(app.view_functions["orders"])
+        with pytest.raises(SettingsError, match=r"Put @idempotent below @app\.post"):
+            check(app)
 
     def test_names_the_view(self) -> None:
         """The message names the function and its endpoint."""

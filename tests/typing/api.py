@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
-from flask import Flask, Request, Response
+from flask import Blueprint, Flask, Request, Response
 from flask.views import MethodView
 
 from flask_idempotent import Idempotent, current_claim, idempotent
@@ -44,6 +44,25 @@ async def async_with_options(number: int) -> str:
 @idempotent.exempt
 def exempt(number: int) -> str:
     return str(number)
+
+
+@idempotent.exempt
+class ExemptView(MethodView):
+    def post(self) -> str:
+        return ""
+
+
+class OwnBlueprint(Blueprint):
+    def own(self) -> str:
+        return self.name
+
+
+shop = idempotent.protect(OwnBlueprint("shop", __name__), expire=60, required=True)
+shop.own().upper()
+idempotent.exempt(shop).own().upper()
+ExemptView().post().upper()
+idempotent.protect(app)  # type: ignore[type-var]
+idempotent.protect(shop, expires=60)  # type: ignore[call-arg]
 
 
 one: Callable[[int], tuple[str, int]] = bare

@@ -56,9 +56,7 @@ class Console:
         self._server: subprocess.Popen[bytes] | None = None
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # What processes share by way of the temporary folder stays on this page.
-        # A page shows what a terminal of any width would.
-        inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        self._environment = inherited | {"PATH": path, "TMPDIR": str(self.folder)}
+        self._environment = os.environ | {"PATH": path, "TMPDIR": str(self.folder)}
 
     def run(self, command: str, shown: str) -> None:
         """Run one command and compare what it prints with what the page shows."""

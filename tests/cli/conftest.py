@@ -11,12 +11,6 @@ from tests.conftest import MakeApp
 from tests.servers import Server
 
 
-@pytest.fixture(autouse=True)
-def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where pytest runs files side by side, readline has told its workers of a terminal.
-    monkeypatch.delenv("COLUMNS", raising=False)
-
-
 @pytest.fixture
 def app(clean_valkey: Server, make_app: MakeApp) -> Flask:
     """Protected app-wide; ``/tenants`` has a scope function, ``/free`` is exempt."""

@@ -112,6 +112,7 @@ class TestRoutes:
     ) -> None:
         """No line is longer than the terminal is wide, and no word is broken."""
         monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
         lines = run(app, "routes").stdout.splitlines()
         assert max(map(len, lines)) <= columns
         assert "tests.cli.test_routes.tenant (view)" in " ".join(map(str.strip, lines))

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from flask import (
     Blueprint,
     Flask,
+    Response,
     abort,
     current_app,
     jsonify,
+    make_response,
     redirect,
     render_template,
     request,
@@ -81,9 +83,9 @@ def count_request() -> None:
 
 
 @shop.get("/")
-def index() -> str:
+def index() -> Response:
     """The product page; what its address says was chosen stays chosen."""
-    return render_template(
+    page = render_template(
         "shop.html",
         products=SHELF,
         most=MOST,
@@ -93,6 +95,10 @@ def index() -> str:
         protected=request.args.getlist("protection") != ["off"],
         counts=ledger().counts(),
     )
+    answer = make_response(page)
+    # Not "no-store", the library's own: "back" shall bring this form again, with the key it had.
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer
 
 
 @shop.post("/orders")

@@ -113,16 +113,25 @@ class Attempt:
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
 
-    def wait(self) -> Outcome:
-        """Wait until the other is done, gives up or dies, or until the time is over."""
+    def wait(self, outcome: Outcome) -> Outcome:
+        """Wait until the other is done, gives up or dies, or until the time is over.
+
+        :param outcome: of the look before.
+        """
         self._began_waiting = time.monotonic()
         timeout = self._order.terms.timeout
         until = self._began_waiting + timeout
         listening = min(_LISTEN_WITHIN, timeout)
+        failure: StoreError | None = None
         with self._engine.store.listen(self._order.key, listening) as bell:
+            bell.looks_until = until - _REPLY_WITHIN
+            # This look, once the subscription stands, closes the gap before it. Where that takes
+            # long, the store may be silent.
+            looks = bell.may_look or not bell.unsure
             while True:
-                # This look, once the subscription stands, closes the gap before it.
-                outcome, failure = self._look()
+                if looks:
+                    outcome, failure = self._look()
+                looks = True
                 if not isinstance(outcome, Waiting):
                     return outcome
                 patience = until - time.monotonic()

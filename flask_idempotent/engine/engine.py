@@ -81,7 +81,7 @@ class Engine(ProcessBound):
     def _wait(self, attempt: Attempt, outcome: Waiting, timeout: float) -> Outcome:
         if timeout > 0 and self._enter():
             try:
-                return attempt.wait()
+                return attempt.wait(outcome)
             finally:
                 self._leave()
         return attempt.claim() if outcome.left is None else outcome

@@ -7,8 +7,9 @@ than one after the other. So a ring wakes a few, and each of these wakes one mor
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from flask_idempotent.errors import RecordUnreadable, StoreError
@@ -70,6 +71,11 @@ class Bell:
 
     def __init__(self, *, leads: bool = True) -> None:
         self.leads = leads
+        #: Monotonic time after which its waiter asks the store no more of its own accord: a silent
+        #: one would be known to be silent too late.
+        self.looks_until = float("inf")
+        #: Whether it does not hear everything yet; it rings when it does.
+        self.unsure = False
         # Held until the bell rings; an event would take ten times as long.
         self._silence = threading.Lock()
         self._silence.acquire()
@@ -77,6 +83,11 @@ class Bell:
         #: Those whom the last ring has not woken yet, and those of whom this one has woken one.
         self._asleep: deque[Bell] = deque()
         self._passed_on = self._asleep
+
+    @property
+    def may_look(self) -> bool:
+        """Whether its waiter has the time for a look at a store that may be silent."""
+        return time.monotonic() < self.looks_until
 
     @property
     def rung(self) -> bool:
@@ -139,11 +150,12 @@ class Bells:
     """The waiters of one key in this process, in the order of their coming; used under a lock.
 
     The first leads: it polls the store, and the others rely on it. When it leaves, whatever its
-    reason, the next one leads, and begins by looking.
+    reason, the next one that has the time leads, and begins by looking.
     """
 
     def __init__(self) -> None:
         self._bells: dict[Bell, None] = {}
+        self._led = False
 
     def __len__(self) -> int:
         return len(self._bells)
@@ -153,7 +165,8 @@ class Bells:
 
     def join(self) -> Bell:
         """Get a bell."""
-        bell = Bell(leads=not self._bells)
+        bell = Bell(leads=not self._led)
+        self._led = True
         self._bells[bell] = None
         return bell
 
@@ -161,15 +174,24 @@ class Bells:
         """Give a bell back."""
         del self._bells[bell]
         bell.pass_on()
-        following = next(iter(self._bells), None)
-        if bell.leads and following is not None:
-            following.leads = True
-            following.wake()
+        if bell.leads:
+            following = next((other for other in self._bells if other.may_look), None)
+            self._led = following is not None
+            if following is not None:
+                following.leads = True
+                following.wake()
 
     def ring(self, news: News | None = None) -> None:
         """Wake all of them, with news or to claim again."""
-        asleep = deque(self._bells)
-        for bell in self._bells:
+        self._ring(self._bells, news)
+
+    def doubt(self) -> None:
+        """Wake those that have the time to look: they may have missed a message."""
+        self._ring([bell for bell in self._bells if bell.may_look])
+
+    def _ring(self, bells: Iterable[Bell], news: News | None = None) -> None:
+        asleep = deque(bells)
+        for bell in bells:
             bell.expect(news, asleep)
         for _ in range(_AT_ONCE):
             wake_next(asleep)

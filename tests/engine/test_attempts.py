@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 import pytest
 
 from flask_idempotent.engine import attempts
 from flask_idempotent.engine.attempts import POLL_EVERY, Attempt
 from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Waiting
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
+from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.redis.client import REPLY_TIMEOUT
 from tests.engine.harness import KEY, Shaky, fail, order
 from tests.waiting import until
@@ -58,3 +64,59 @@ def test_unknown_claim_is_not_forgotten(engine: Engine, shaky: Shaky) -> None:
         attempt.claim()
     attempt.forget()
     until(lambda: shaky.read(KEY) is None)
+
+
+class TestSilentStore:
+    """C1: a waiter overshoots its timeout by less than 0.2 s, whoever else waits."""
+
+    @pytest.fixture(autouse=True)
+    def _quicker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(attempts, "POLL_EVERY", 0.5)
+        monkeypatch.setattr(attempts, "_REPLY_WITHIN", 0.4)
+        monkeypatch.setattr(attempts, "_TOLD_WITHIN", 0.6)
+
+    def silence(self) -> None:
+        threading.Event().wait(0.35)
+        raise StoreUnavailable("silent")
+
+    @pytest.mark.parametrize("second", [0.75, 0.85])
+    def test_leader_leaves(
+        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[object]], second: float
+    ) -> None:
+        """The next one leads only where it has the time to learn that the store is silent."""
+
+        def wait(timeout: float) -> float:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                engine.begin(order(timeout=timeout))
+            return time.monotonic() - began - timeout
+
+        engine.begin(order())
+        first = background(wait, 0.7)
+        until(lambda: len(shaky.calls) == 3)
+        other = background(wait, second)
+        until(lambda: len(shaky.calls) == 5)
+        shaky.before["claim"] = [self.silence] * 100
+        assert 0 <= first.result() < 0.2
+        assert 0 <= other.result() < 0.2
+        shaky.before.clear()
+
+    def test_subscription_is_not_confirmed(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter whose subscription no server confirms asks it only where there is time."""
+
+        @contextmanager
+        def listen(key: str, seconds: float) -> Iterator[Bell]:
+            bell = Bell()
+            bell.unsure = True
+            bell.wait(seconds)
+            yield bell
+
+        monkeypatch.setattr(shaky, "listen", listen)
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None] + [self.silence] * 100
+        began = time.monotonic()
+        assert isinstance(engine.begin(order(timeout=0.3)), Waiting)
+        assert 0.3 <= time.monotonic() - began < 0.5
+        shaky.before.clear()

@@ -87,6 +87,35 @@ def awake(bells: list[Bell]) -> int:
     return sum(bell.rung for bell in bells)
 
 
+class TestLeading:
+    def test_one_without_the_time_does_not_lead(self) -> None:
+        """The lead goes to the first that has the time for a look; no other is woken for it."""
+        bells = Bells()
+        leader, short, patient, last = joined(bells, 4)
+        short.looks_until = time.monotonic() - 1
+        patient.looks_until = time.monotonic() + 60
+        bells.leave(leader)
+        assert [bell.leads for bell in (short, patient, last)] == [False, True, False]
+        assert (short.rung, patient.rung) == (False, True)
+
+    def test_nobody_leads(self) -> None:
+        """Where nobody has the time nobody leads, until somebody comes who has."""
+        bells = Bells()
+        leader, short = joined(bells, 2)
+        short.looks_until = time.monotonic() - 1
+        bells.leave(leader)
+        assert not short.leads
+        assert [bell.leads for bell in joined(bells, 2)] == [True, False]
+
+    def test_doubt(self) -> None:
+        """Who may have missed a message looks, unless a silent store would make it too late."""
+        bells = Bells()
+        short, *others = joined(bells, 3)
+        short.looks_until = time.monotonic() - 1
+        bells.doubt()
+        assert (short.rung, awake(others)) == (False, 2)
+
+
 class TestRing:
     def test_few_at_a_time(self) -> None:
         """A ring wakes a few, and each of them wakes one more, in the order of their coming."""

@@ -100,6 +100,7 @@ class Subscriber(ProcessBound):
     def _doubt(self, channel: _Channel, bell: Bell) -> None:
         with self._lock:
             if not channel.confirmed.is_set():
+                bell.unsure = True
                 channel.unsure.add(bell)
 
     def _wish(self, command: str, name: str) -> None:
@@ -150,7 +151,7 @@ class Subscriber(ProcessBound):
                 if channel.confirmed.is_set():
                     channel.confirmed.clear()
                     channel.unsure.update(channel.bells)
-                    channel.bells.ring()
+                    channel.bells.doubt()
             return list(self._channels)
 
     def confirm(self, name: str) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Request, request
 from flask.globals import request_ctx
@@ -55,13 +55,33 @@ Run = Callable[[], "ResponseReturnValue"]
 _CLAIM = "flask_idempotent.claim"
 
 
-def _current_claim() -> Claim | None:
+class _NoClaim:
+    """Stands where nothing is claimed."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "<no claim>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"current_claim has no {name} here, because nothing is claimed: the request carries no "
+            "key, or its view is not protected, has answered, or runs without its store. Test for "
+            "it first: if current_claim: ..."
+        )
+
+
+_NO_CLAIM = _NoClaim()
+
+
+def _current_claim() -> Claim | _NoClaim:
     claim = request.environ.get(_CLAIM) if request_ctx else None
-    return claim if isinstance(claim, Claim) and not claim.settled else None
+    return claim if isinstance(claim, Claim) and not claim.settled else _NO_CLAIM
 
 
 #: The claim of the running request: falsy where nothing is claimed, else with ``key``, ``owner``,
-#: ``attempt`` and ``held``.
+#: ``attempt``, ``held`` and ``release()``.
 current_claim: Any = LocalProxy(_current_claim)
 
 
@@ -183,10 +203,20 @@ class _Keyed:
         self._key = key
         self._name: str | None = None
         self._scope: str | bytes | None = None
+        self._claim: Claim | None = None
 
     def serve(self, body: Body) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
-        order = self._order(body)
+        try:
+            return self._serve(self._order(body))
+        except BaseException:
+            # A worker's timeout, say, may come at any moment: a claim whose view has not begun is
+            # nobody's.
+            if self._claim is not None and not self._claim.began:
+                self._state.engine.abandon(self._claim)
+            raise
+
+    def _serve(self, order: Order) -> ResponseReturnValue:
         try:
             outcome = self._state.engine.begin(order)
         except StoreError as error:
@@ -195,12 +225,12 @@ class _Keyed:
             raise self._unreadable(error) from None
         match outcome:
             case Claim():
+                self._claim = outcome
                 return self._run_claimed(outcome)
             case Replay():
                 return self._replay(outcome)
             case Waiting():
-                self._tell_waited(outcome.waited)
-                retry_after = outcome.retry_after
+                retry_after = outcome.retry_after(time.time())
                 raise self._problem(problems.InProgress, _IN_PROGRESS, retry_after=retry_after)
             case Unknown():
                 raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
@@ -222,11 +252,14 @@ class _Keyed:
             self._state.notices.on_anonymous(self._request)
         namespace = settings.namespace or self._app.name
         self._name = storage_key(settings.prefix, namespace, self._scope, self._key)
-        host = self._app.url_map.host_matching or self._app.subdomain_matching
-        digest = fingerprint(self._request, body, settings, host=host)
         current = self._request
-        endpoint = current.endpoint or ""
-        return Order(self._name, self._key, digest, settings.terms, current.method, endpoint)
+        host = self._app.url_map.host_matching or self._app.subdomain_matching
+        digest = fingerprint(current, body, settings, host=host)
+        path = (current.root_path, current.path, current.host if host else None)
+        return Order(
+            self._name, self._key, digest, settings.terms, current.method, current.endpoint or "",
+            path,
+        )  # fmt: skip
 
     def _run_claimed(self, claim: Claim) -> Response:
         engine = self._state.engine
@@ -234,10 +267,12 @@ class _Keyed:
         accessed = was_accessed()
         try:
             self._tell_claimed(claim)
+            claim.began = True
             response = self._respond()
         except BaseException:
             engine.release(claim, "failed")
             raise
+        claim.returned = True
         try:
             self._settle(claim, response, uses_session=was_accessed() and not accessed)
         except BaseException:
@@ -248,6 +283,9 @@ class _Keyed:
 
     def _settle(self, claim: Claim, response: Response, *, uses_session: bool) -> None:
         engine = self._state.engine
+        if claim.given_up:
+            engine.release(claim, "by-view")
+            return
         if not is_storable(response, self._settings):
             engine.release(claim, "not-stored")
             return
@@ -283,6 +321,10 @@ class _Keyed:
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
     ) -> None:
+        if claim.given_up:
+            # What streams the body belongs to the view.
+            self._state.engine.release(claim, "by-view")
+            return
         complete = partial(self._state.engine.complete, claim)
         try:
             complete(status, headers, body)
@@ -299,6 +341,7 @@ class _Keyed:
             storage_key=claim.order.key,
             attempt=claim.attempt,
             owner=claim.owner,
+            took_over=claim.dead is not None,
         )
 
     def _respond(self) -> Response:
@@ -316,7 +359,6 @@ class _Keyed:
 
     def _replay(self, outcome: Replay) -> Response:
         completed = outcome.completed
-        self._tell_waited(outcome.waited)
         if completed.body is None:
             raise self._problem(problems.ResponseNotKept, _NOT_KEPT)
         try:
@@ -329,11 +371,6 @@ class _Keyed:
     def _unreadable(self, error: RecordUnreadable) -> problems.Problem:
         logger.error("record %s cannot be read: %s", self._name, error)
         return self._problem(problems.RecordUnreadable, _UNREADABLE)
-
-    def _tell_waited(self, seconds: float) -> None:
-        if seconds:
-            names = {"key": self._key, "storage_key": self._name}
-            signals.tell(signals.waited, self._app, **names, seconds=seconds)
 
     def _tell_replayed(self, completed: Completed, waited: float) -> None:
         # Mostly nobody listens; to ask takes less than to gather what would be told.

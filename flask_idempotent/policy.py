@@ -31,6 +31,7 @@ class Route:
     :param max_body: octets of the largest response that is kept.
     :param scope: ``"default"`` or ``"custom"``.
     :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
+    :param correctable: the statuses after which a corrected request may use the key.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Route:
     max_body: int
     scope: str
     key: str = "default"
+    correctable: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def _route(found: Protected) -> Route:
         settings.max_body,
         "default" if settings.scope is None else "custom",
         "default" if settings.key is None else "custom",
+        tuple(sorted(settings.correctable)),
     )
 
 
@@ -177,6 +180,8 @@ other request with the same key, at the same moment or later, gets the first one
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.
+- After an answer with the status 400, 413, 415 or 422 the corrected request to the same path may
+  use the key, unless the operation says otherwise; then the key is its.
 
 ## Operations
 

@@ -22,7 +22,7 @@ left to live. So a renewal writes nothing into the record, and the store's clock
 
 Behind the header of a record in progress, and of a released one, which keeps what it had, stands
 ``[method, endpoint, host, pid, started]``; behind that of a completed one
-``[status, method, endpoint, headers, body, operation, time]``. The body is octets, or
+``[status, operation, method, endpoint, headers, body, time]``. The body is octets, or
 ``[codec, octets, size]`` where it is kept compressed; nil is the marker of a response that was not
 kept.
 
@@ -227,6 +227,8 @@ def _code(status: int | str) -> int:
 
 #: How many of a record's first and last octets ``decode_ends`` needs.
 HEAD_SIZE, TAIL_SIZE = 1024, 9
+#: How many of its first octets ``decode_beginning`` needs.
+BEGINNING_SIZE = 128
 
 
 def encode(record: Record, *, offer: int = 0) -> bytes:
@@ -239,8 +241,8 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     if isinstance(record, Completed):
         state, headers = _COMPLETED, [part for pair in record.headers for part in pair]
         payload = [
-            record.status, record.method, record.endpoint, headers, _kept_body(record),
-            record.operation, record.time,
+            record.status, record.operation, record.method, record.endpoint, headers,
+            _kept_body(record), record.time,
         ]  # fmt: skip
     else:
         state, first = _RELEASED, record.first_attempt
@@ -320,13 +322,26 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
     try:
         _, _, _, attempt, *_ = _HEADER.unpack_from(head)
         # Events are cut off behind the status.
-        status, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 3), "", "")[:3]
+        status, _, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 4), b"", "", "")[:4]
         time = unpack(tail)
         _require(attempt > 0 and is_status(status))
         _require(_are_texts(method, endpoint) and _is_time(time))
     except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     return Answered(attempt, status, time, method, endpoint)
+
+
+def decode_beginning(head: bytes) -> tuple[bytes, bytes, bytes]:
+    """Tell fingerprint, owner and operation of a completed record from its first octets.
+
+    :param head: its first ``BEGINNING_SIZE`` octets.
+    """
+    _, _, _, _, _, owner, fingerprint, _ = _HEADER.unpack_from(head)
+    try:
+        _, operation = unpack_first(head[HEADER_SIZE:], 2)
+    except DAMAGE:
+        operation = b""  # Damaged, or behind a status of many words.
+    return fingerprint, owner, operation if type(operation) is bytes else b""
 
 
 def abridge(record: Record) -> InProgress | Released | Answered:
@@ -351,7 +366,7 @@ _Response = tuple[int | str, _Headers, bytes | Compressed | None, float, bool, s
 
 
 def _response(payload: bytes) -> _Response:
-    status, method, endpoint, flat, kept, operation, time = unpack(payload)
+    status, operation, method, endpoint, flat, kept, time = unpack(payload)
     _require(
         is_status(status)
         and _are_texts(method, endpoint)

@@ -43,7 +43,7 @@ def is_storable(response: Response, settings: Settings) -> bool:
 
     A ``store_if`` that fails must not make the view run again: then the response is kept.
     """
-    if response.status_code in _NEVER_STORED:
+    if response.status_code in _NEVER_STORED or response.status_code in settings.dont_keep:
         return False
     try:
         return bool(settings.store_if(response))

@@ -62,6 +62,9 @@ class Overrides(TypedDict, total=False):
     fingerprint: Callable[[Request], str | bytes] | Literal[False]
     ignore_fields: Collection[str]
     store_if: Callable[[Response], bool]
+    dont_keep: Collection[int]
+    correctable: bool | Collection[int]
+    max_run: Seconds | None
     max_body: int
     compress: int | None
     drop_headers: Collection[str]
@@ -78,6 +81,8 @@ class Terms:
     :param lease: seconds that a claim outlives its owner.
     :param takeover: whether to run again after an owner died.
     :param compress: octets from which a body is kept compressed; None for never.
+    :param correctable: the statuses after which a corrected request may use the key.
+    :param max_run: seconds for which the lease of a view that runs is renewed; None for ever.
     """
 
     timeout: float
@@ -85,6 +90,8 @@ class Terms:
     lease: float
     takeover: bool
     compress: int | None = None
+    correctable: frozenset[int] = frozenset()
+    max_run: float | None = None
     #: The same in milliseconds, as the store wants them.
     expire_ms: int = dataclasses.field(init=False)
     #: How long a record in progress is kept: never less than its lease.
@@ -124,6 +131,9 @@ class Settings:
     fingerprint: Callable[[Request], str | bytes] | Literal[False] | None
     ignore_fields: frozenset[str]
     store_if: Callable[[Response], bool]
+    dont_keep: frozenset[int]
+    correctable: frozenset[int]
+    max_run: float | None
     max_body: int
     compress: int | None
     drop_headers: frozenset[str]
@@ -148,7 +158,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         takeover = self.on_crash == "rerun"
-        terms = Terms(self.timeout, self.expire, self.lease, takeover, self.compress)
+        terms = Terms(
+            self.timeout, self.expire, self.lease, takeover, self.compress, self.correctable,
+            self.max_run,
+        )  # fmt: skip
         object.__setattr__(self, "terms", terms)
         object.__setattr__(self, "variables", tuple(map(_variable, self.headers)))
         callers = tuple((name, _variable(name)) for name in sorted(self.scope_headers))
@@ -193,10 +206,12 @@ def default_store_if(response: Response) -> bool:
 Check = Callable[[str, Any], Any]
 
 
-def _seconds(*, above: bool) -> Check:
+def _seconds(*, above: bool, optional: bool = False) -> Check:
     wanted = "above 0" if above else "0 or more"
 
-    def check(name: str, value: Any) -> float:
+    def check(name: str, value: Any) -> float | None:
+        if value is None and optional:
+            return None
         number = value.total_seconds() if isinstance(value, timedelta) else value
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise _wrong(name, value, "a number of seconds or a timedelta", "60 or timedelta(...)")
@@ -248,6 +263,29 @@ def _url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise SettingsError(f"{name} must be a text such as redis://localhost:6379/0")
     return value
+
+
+def _statuses(name: str, value: Any) -> frozenset[int]:
+    if (
+        isinstance(value, str | bytes | Mapping)
+        or not isinstance(value, Collection)
+        or not all(type(item) is int and 100 <= item <= 599 for item in value)
+    ):
+        raise _wrong(name, value, "a tuple, list or set of statuses", "(409, 410)")
+    return frozenset(value)
+
+
+#: What a server answers to a request that it could not make sense of.
+_INVALID = frozenset({400, 413, 415, 422})
+
+
+def _correctable(name: str, value: Any) -> frozenset[int]:
+    if isinstance(value, bool):
+        return _INVALID if value else frozenset()
+    statuses = _statuses(name, value)
+    if any(not 400 <= status <= 499 for status in statuses):
+        raise _wrong(name, value, "True, False, or statuses from 400 to 499", "(400, 422)")
+    return statuses
 
 
 def _token(name: str, value: Any) -> str:
@@ -404,6 +442,9 @@ OPTIONS = (
     Option("fingerprint", "IDEMPOTENT_FINGERPRINT", None, _fingerprint),
     Option("ignore_fields", "IDEMPOTENT_IGNORE_FIELDS", (), _name_set),
     Option("store_if", "IDEMPOTENT_STORE_IF", default_store_if, _store_if),
+    Option("dont_keep", "IDEMPOTENT_DONT_KEEP", (), _statuses),
+    Option("correctable", "IDEMPOTENT_CORRECTABLE", True, _correctable),
+    Option("max_run", "IDEMPOTENT_MAX_RUN", None, _seconds(above=True, optional=True)),
     Option("max_body", "IDEMPOTENT_MAX_BODY", 1024 * 1024, _integer(0)),
     Option("compress", "IDEMPOTENT_COMPRESS", None, _integer(0, optional=True)),
     Option("drop_headers", "IDEMPOTENT_DROP_HEADERS", (), _drop_headers),

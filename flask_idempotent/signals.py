@@ -18,8 +18,14 @@ from flask_idempotent._lines import logger
 _signals = Namespace()
 
 #: A request claimed its key and its view is about to run.
-#: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run; ``owner``: str.
+#: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run; ``owner``: str;
+#: ``took_over``: bool, whether the owner before has died.
 claimed = _signals.signal("claimed")
+
+#: A duplicate is about to wait for the first request: the moment to give back what that may need,
+#: such as a database connection.
+#: ``key``, ``storage_key``: str.
+before_wait = _signals.signal("before_wait")
 
 #: The view's response is stored.
 #: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, false when the body was too
@@ -28,8 +34,9 @@ claimed = _signals.signal("claimed")
 completed = _signals.signal("completed")
 
 #: The claim was given up; the next request with this key runs.
-#: ``key``, ``storage_key``: str; ``reason``: ``"failed"`` (an exception left the view) or
-#: ``"not-stored"`` (``store_if`` said no, or the response is a 206 or 304).
+#: ``key``, ``storage_key``: str; ``reason``: ``"failed"`` (an exception left the view),
+#: ``"not-stored"`` (``store_if`` or ``dont_keep`` said no, or the response is a 206 or 304) or
+#: ``"by-view"`` (the view called ``current_claim.release()``).
 released = _signals.signal("released")
 
 #: A duplicate got the stored response.
@@ -37,7 +44,7 @@ released = _signals.signal("released")
 #: seconds since the response was stored.
 replayed = _signals.signal("replayed")
 
-#: A duplicate waited for the first request.
+#: A duplicate has waited for the first request, whatever came of it.
 #: ``key``, ``storage_key``: str; ``seconds``: float.
 waited = _signals.signal("waited")
 
@@ -56,6 +63,7 @@ store_failed = _signals.signal("store_failed")
 
 ALL: Iterable[NamedSignal] = (
     claimed,
+    before_wait,
     completed,
     released,
     replayed,

@@ -91,7 +91,7 @@ def completed(
     **numbers: int,
 ) -> bytes:
     """A completed record that says whatever it is told to."""
-    payload = [status, "POST", "orders", headers, body, b"", time]
+    payload = [status, b"", "POST", "orders", headers, body, time]
     return header(**numbers) + msgpack.packb(payload, unicode_errors="surrogatepass")
 
 

@@ -502,18 +502,40 @@ class TestReuse:
 
 class TestInProgress:
     def test_c1_at_once(self, way: WayIn, background: Background) -> None:
-        """C1: with timeout 0 a duplicate gets 409 at once, and Retry-After is the lease's rest."""
+        """C1: with timeout 0 a duplicate gets 409 at once, and Retry-After is at least a second."""
+        app = way.app(timeout=0)
+        gate = gated(app, way)
+        first = background(post, app)
+        gate.reached()
+        began = time.monotonic()
+        duplicate = post(app)
+        assert time.monotonic() - began < 0.2
+        assert problem(duplicate) == (409, "in-progress")
+        assert duplicate.headers["Retry-After"] == "1"
+        gate.open()
+        assert first.result().text == "run 1"
+
+    @pytest.mark.parametrize(("ran", "after"), [(6.5, "7"), (60, "20")])
+    def test_c1_retry_after(
+        self,
+        way: WayIn,
+        background: Background,
+        monkeypatch: pytest.MonkeyPatch,
+        ran: float,
+        after: str,
+    ) -> None:
+        """C1: try again after as long as the first has run so far, within what its lease has."""
         clock = Clock()
         app = way.app(store=MemoryStore(clock), timeout=0, lease=30)
         gate = gated(app, way)
         first = background(post, app)
         gate.reached()
         clock.now += 10.5
-        began = time.monotonic()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + ran - 0.2)
         duplicate = post(app)
-        assert time.monotonic() - began < 0.2
-        assert problem(duplicate) == (409, "in-progress")
-        assert duplicate.headers["Retry-After"] == "20"
+        monkeypatch.undo()
+        assert duplicate.headers["Retry-After"] == after
         gate.open()
         assert first.result().text == "run 1"
 
@@ -1493,7 +1515,8 @@ class TestSignals:
         name = claim["storage_key"]
         owner = claim.pop("owner")
         assert isinstance(owner, str)
-        assert claim == {"key": "key-one", "storage_key": name, "attempt": 1}
+        told = {"key": "key-one", "storage_key": name, "attempt": 1, "took_over": False}
+        assert claim == told
         assert completion.pop("seconds") >= 0
         assert completion == {"key": "key-one", "storage_key": name, "status": 200, "kept": True}
         age = replay.pop("age")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask
 from flask.views import MethodView
 
 from flask_idempotent import idempotent, problems
 from flask_idempotent.policy import Policy, Route, policy_of
 from tests.conftest import MakeApp
+
+INVALID: dict[str, Any] = {"correctable": (400, 413, 415, 422)}
 
 
 class Orders(MethodView):
@@ -18,7 +22,7 @@ class Orders(MethodView):
     def post(self) -> str:
         return "placed"
 
-    @idempotent(expire=30, on_crash="hold")
+    @idempotent(expire=30, on_crash="hold", correctable=False)
     def put(self) -> str:
         return "changed"
 
@@ -41,8 +45,8 @@ class TestRoutes:
         """Without the extension only decorated views are promised, each with its own numbers."""
         policy = policy_of(add_routes(make_app(wide=False)))
         assert policy.routes == (
-            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default"),
-            Route("/orders", ("POST",), False, 60, 60, "rerun", 1024 * 1024, "default"),
+            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", **INVALID),
+            Route("/orders", ("POST",), False, 60, 60, "rerun", 1024 * 1024, "default", **INVALID),
             Route("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default"),
         )
 

@@ -82,6 +82,14 @@ class TestIsStorable:
         assert is_storable(Response(status=500), settings) is True
         assert is_storable(Response(status=200), settings) is False
 
+    def test_c8_dont_keep(self) -> None:
+        """C8: statuses of ``dont_keep`` are not kept, and ``store_if`` is not asked."""
+        settings = resolve({}, {"dont_keep": (404,)})
+        assert is_storable(Response(status=404), settings) is False
+        assert is_storable(Response(status=403), settings) is True
+        settings = resolve({}, {"dont_keep": (404,), "store_if": lambda response: 1 / 0})
+        assert is_storable(Response(status=404), settings) is False
+
     @pytest.mark.parametrize("status", [206, 304])
     def test_r6_never_stored(self, status: int) -> None:
         """A 206 and a 304 are never stored, whatever ``store_if`` says; it is not even asked."""

@@ -87,6 +87,19 @@ TABLE: list[Row] = [
         (frozenset("a"), frozenset(), frozenset("bc")),
     ),
     same("store_if", default_store_if, first, second, third),
+    (
+        "dont_keep",
+        frozenset(),
+        ([404], (), {409, 410}),
+        (frozenset({404}), frozenset(), frozenset({409, 410})),
+    ),
+    (
+        "correctable",
+        frozenset({400, 413, 415, 422}),
+        ((409,), False, True),
+        (frozenset({409}), frozenset(), frozenset({400, 413, 415, 422})),
+    ),
+    same("max_run", None, 1, None, 2.5),
     same("max_body", 1024 * 1024, 0, 1, 2),
     same("compress", None, 0, 1, 2),
     (
@@ -218,6 +231,9 @@ WRONG: dict[str, list[object]] = {
     "fingerprint": ["body", 5, True, 0],
     "ignore_fields": NAMES,
     "store_if": [None, False, True, 200],
+    "dont_keep": [*NAMES, ["404"], [True], [99], [600], 404, {404: True}],
+    "correctable": [None, 1, 422, "yes", ["422"], [200], [500], {422: True}],
+    "max_run": [value for value in POSITIVE if value is not None],
     "max_body": [None, -1, True, 1.5, "1 MiB"],
     "compress": [-1, True, 1.5, "4 KiB"],
     "drop_headers": [*HEADER_NAMES, ["X-Sendfile"], ["X-A", "x-accel-redirect"]],
@@ -337,7 +353,7 @@ class TestChecks:
 
     def test_nothing_near(self) -> None:
         """Where no known name is near, all are named."""
-        with pytest.raises(SettingsError, match=r"Known are: compress, drop_headers, .*timeout\."):
+        with pytest.raises(SettingsError, match=r"Known are: compress, correctable, .*timeout\."):
             check_overrides({"zzz": 5})
 
     def test_right_keywords_pass(self) -> None:

@@ -11,8 +11,8 @@ from blinker import NamedSignal
 from flask_idempotent import signals
 
 NAMES = [
-    "claimed", "completed", "released", "replayed", "waited", "rejected", "lease_lost",
-    "store_failed",
+    "claimed", "before_wait", "completed", "released", "replayed", "waited", "rejected",
+    "lease_lost", "store_failed",
 ]  # fmt: skip
 
 

@@ -17,8 +17,8 @@ View = TypeVar("View", bound=Callable[..., Any])
 Event = tuple[str, dict[str, Any]]
 
 SIGNALS = (
-    "claimed", "completed", "released", "replayed", "waited", "rejected", "lease_lost",
-    "store_failed",
+    "claimed", "before_wait", "completed", "released", "replayed", "waited", "rejected",
+    "lease_lost", "store_failed",
 )  # fmt: skip
 
 

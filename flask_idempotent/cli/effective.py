@@ -14,7 +14,7 @@ from flask_idempotent.settings import OPTIONS, REDIS_URL, Settings, origin
 from flask_idempotent.state import state_of
 from flask_idempotent.stores.urls import check_url, without_password
 
-_TIMES: Final = frozenset({"timeout", "expire", "lease", "linger"})
+_TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run"})
 _SIZES: Final = frozenset({"max_body", "compress"})
 #: What it means that a setting is None.
 _NONE: Final = {
@@ -22,6 +22,7 @@ _NONE: Final = {
     "scope": "the default scope",
     "fingerprint": "the whole request",
     "compress": "never",
+    "max_run": "as long as the view runs",
     "max_waiters": "no limit",
     "namespace": "the application's name",
 }
@@ -76,7 +77,7 @@ def _text(name: str, value: Any) -> str:
     if value is None:
         return _NONE.get(name, "none")
     if isinstance(value, list):
-        return ", ".join(value) or "none"
+        return ", ".join(map(str, value)) or "none"
     if name in _TIMES:
         return duration(value)
     return size(value) if name in _SIZES else str(value)

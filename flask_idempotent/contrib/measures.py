@@ -99,9 +99,9 @@ class Measures(Listener, ABC):
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add a time to a histogram."""
 
-    def claimed(self, app: Flask, attempt: int, **_: Any) -> None:
+    def claimed(self, app: Flask, took_over: bool, **_: Any) -> None:
         self.count("requests", **_place(app), outcome="claimed")
-        self.count("takeovers", int(attempt > 1), **_place(app))
+        self.count("takeovers", int(took_over), **_place(app))
 
     def replayed(self, app: Flask, age: float, **_: Any) -> None:
         self.count("requests", **_place(app), outcome="replayed")

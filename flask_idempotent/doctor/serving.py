@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flask_idempotent import signals
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.settings import Settings
@@ -31,6 +32,7 @@ def examine(
     yield from leases(routes)
     yield from windows(routes)
     yield from holds(routes)
+    yield from pool(app, general, routes)
     if gunicorn is None:
         yield note(
             "gunicorn",
@@ -111,6 +113,33 @@ def holds(routes: Routes) -> Iterator[Finding]:
             f"again: hardly anybody will have looked by then. {listed(short)}",
             "Set expire= to the time in which somebody will look, such as a week.",
         )
+
+
+def pool(app: Flask, general: Settings, routes: Routes) -> Iterator[Finding]:
+    """Whether duplicates that wait may hold every connection of Flask-SQLAlchemy's pool."""
+    size = _connections(app)
+    waits = any(route.settings.timeout for route in routes)
+    if not size or not waits or signals.before_wait.has_receivers_for(app):
+        return
+    if general.max_waiters is None or general.max_waiters >= size:
+        limit = "no limit" if general.max_waiters is None else f"at most {general.max_waiters}"
+        yield note(
+            "pool",
+            f"Duplicates that wait ({limit}) keep the database connection that a before_request "
+            f"function took, and the pool has {size}: the first request may get none, and all of "
+            "them wait for nothing.",
+            f"Set IDEMPOTENT_MAX_WAITERS below {size}, or give connections back in a receiver of "
+            "the signal before_wait.",
+        )
+
+
+def _connections(app: Flask) -> int | None:
+    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
+    if "sqlalchemy" not in app.extensions or "poolclass" in options:
+        return None
+    # SQLAlchemy's own defaults; 0 and a negative number mean as many as are wanted.
+    size, overflow = options.get("pool_size", 5), options.get("max_overflow", 10)
+    return size + overflow if size and overflow >= 0 else None
 
 
 def timeouts(routes: Routes, gunicorn: Gunicorn) -> Iterator[Finding]:

@@ -43,6 +43,7 @@ class Attempt:
         self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
         self._uncertain = False
+        self._claim: Claim | None = None
 
     def claim(self, *, quick: bool = False) -> Outcome:
         """Ask the store once.
@@ -50,19 +51,24 @@ class Attempt:
         :param quick: whether another look follows where the key is another's.
         """
         order = self._order
+        replaces: bytes | None = None
         while True:
             record = InProgress(
                 self._owner, order.fingerprint, 1, order.terms.grace_ms,
                 _HOST, os.getpid(), time.time(), order.method, order.endpoint,
             )  # fmt: skip
             sent = time.monotonic()
-            reply = self._ask(record, quick)
+            reply = self._ask(record, quick, replaces)
+            if isinstance(reply, Reused | Completed) and self._corrects(reply, replaces):
+                replaces = reply.owner
+                continue
             if not isinstance(reply, Claimed):
                 return self._judge(reply)
             if reply.attempt > 1:
                 record = record._replace(attempt=reply.attempt, first_attempt=reply.first_attempt)
-            claim = Claim(order, record, sent)
+            claim = Claim(order, record, sent, dead=reply.dead)
             if self._still_holds(claim):
+                self._claim = claim
                 self._engine.keep(claim)
                 self._uncertain = False
                 return claim
@@ -78,7 +84,17 @@ class Attempt:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
-    def _ask(self, record: InProgress, quick: bool) -> Reply:
+    def _corrects(self, completed: Reused | Completed, replaced: bytes | None) -> bool:
+        # Whoever has waited for another answer to its own request corrects nothing.
+        return (
+            completed.operation != b""
+            and completed.owner != replaced
+            and completed.fingerprint != self._order.fingerprint
+            and self._began_waiting is None
+            and completed.operation == self._order.operation()
+        )
+
+    def _ask(self, record: InProgress, quick: bool, replaces: bytes | None) -> Reply:
         order, terms = self._order, self._order.terms
         before, self._uncertain = self._uncertain, True
         try:
@@ -88,6 +104,7 @@ class Attempt:
                 expire=terms.lifetime_ms,
                 takeover=terms.takeover,
                 quick=quick,
+                replaces=replaces,
             )
         except StoreError as error:
             self._uncertain = before or error.sent
@@ -105,10 +122,10 @@ class Attempt:
         if isinstance(reply, Completed):
             return Replay(reply, self._waited())
         if reply.left is None:
-            return Waiting(None)
+            return Waiting(None, started=reply.started)
         if reply.left <= 0 and not self._order.terms.takeover:
             return Unknown()
-        return Waiting(max(0.001, reply.left / 1000), self._waited())
+        return Waiting(max(0.001, reply.left / 1000), self._waited(), reply.started)
 
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
@@ -159,6 +176,13 @@ class Attempt:
         """Give back a claim that the store may have noted without our knowing."""
         if self._uncertain:
             self._engine.forget(self._order, self._owner)
+
+    def abandon(self) -> None:
+        """Give back whatever was claimed: nobody will run."""
+        if self._claim is not None:
+            self._engine.abandon(self._claim)
+        else:
+            self.forget()
 
 
 def _until_the_next_look(patience: float, left: float | None) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flask_idempotent.packing import pack
 from flask_idempotent.records import InProgress
 from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import Renewal
@@ -21,6 +23,7 @@ class Order(NamedTuple):
     :param terms: the settings of its view.
     :param method: the request's method.
     :param endpoint: the endpoint of its route, for people who look at the record.
+    :param path: what says, with the method, which operation the request is for.
     """
 
     key: str
@@ -29,6 +32,11 @@ class Order(NamedTuple):
     terms: Terms
     method: str = ""
     endpoint: str = ""
+    path: tuple[str | None, ...] = ()
+
+    def operation(self) -> bytes:
+        """Digest what a corrected request has in common with the first: method and path."""
+        return hashlib.blake2b(pack((self.method, *self.path)), digest_size=16).digest()
 
 
 @dataclass(eq=False, slots=True)
@@ -39,18 +47,27 @@ class Claim:
     :param record: the record as it was claimed.
     :param sent: monotonic time before the claim's command was sent; its age counts from here.
     :param held: False once the lease is known to be lost.
+    :param dead: after a take-over the record of the owner that died, where the store tells.
     """
 
     order: Order
     record: InProgress
     sent: float
     held: bool = True
+    dead: InProgress | None = None
     #: Held while a command about this claim is under way: none may overtake another. Its kind is
     #: looked up when it is made: gevent may have patched it after this module was imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
     #: Its view has answered: what becomes of the response says whether the lease was lost.
     answered: bool = False
     settled: bool = False
+    #: Its view has begun, and has returned.
+    began: bool = False
+    returned: bool = False
+    #: Its view has given it up.
+    given_up: bool = False
+    #: It was told that its view has run for longer than ``max_run``.
+    overran: bool = False
     renewed: float = field(init=False)
     pid: int = field(default_factory=os.getpid)
 
@@ -69,8 +86,15 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """1 on a first run, higher when an earlier owner died: a fencing number."""
+        """1 on a first run, higher after an earlier one: a fencing number."""
         return self.record.attempt
+
+    def release(self) -> None:
+        """Give the key up when the view has ended: its answer is not stored, whatever it is.
+
+        For a view that finds that it has nothing to do. The next request with the key runs.
+        """
+        self.given_up = True
 
     @property
     def ours(self) -> bool:
@@ -80,6 +104,11 @@ class Claim:
     def is_due(self, now: float) -> bool:
         """Say whether a third of the lease is over."""
         return now - self.renewed > self.order.terms.lease / 3
+
+    def has_overrun(self, now: float) -> bool:
+        """Say whether the view runs for longer than its lease is to be renewed."""
+        limit = self.order.terms.max_run
+        return limit is not None and not self.returned and now - self.sent > limit
 
     def renewal(self) -> Renewal:
         """What to ask of the store to keep this claim."""

@@ -6,6 +6,7 @@ import atexit
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 
 from flask_idempotent import signals
@@ -73,17 +74,25 @@ class Engine(ProcessBound):
         try:
             outcome = attempt.claim(quick=True)
             if isinstance(outcome, Waiting):
-                outcome = self._wait(attempt, outcome, order.terms.timeout)
-        finally:
-            attempt.forget()
+                outcome = self._wait(attempt, outcome, order)
+            if not isinstance(outcome, Claim):
+                attempt.forget()
+        except BaseException:
+            attempt.abandon()
+            raise
         return outcome
 
-    def _wait(self, attempt: Attempt, outcome: Waiting, timeout: float) -> Outcome:
-        if timeout > 0 and self._enter():
+    def _wait(self, attempt: Attempt, outcome: Waiting, order: Order) -> Outcome:
+        if order.terms.timeout > 0 and self._enter():
+            began = time.monotonic()
+            names = {"key": order.client_key, "storage_key": order.key}
             try:
+                signals.tell(signals.before_wait, self._sender, **names)
                 return attempt.wait(outcome)
             finally:
                 self._leave()
+                seconds = time.monotonic() - began
+                signals.tell(signals.waited, self._sender, **names, seconds=seconds)
         return attempt.claim() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
@@ -176,7 +185,7 @@ class Engine(ProcessBound):
     def release(self, claim: Claim, reason: str) -> None:
         """Give up a claim whose view failed, now or as soon as the store takes it.
 
-        :param reason: ``"failed"`` or ``"not-stored"``.
+        :param reason: ``"failed"``, ``"not-stored"`` or ``"by-view"``.
         """
         if not claim.ours:
             return
@@ -209,12 +218,24 @@ class Engine(ProcessBound):
 
     def forget(self, order: Order, owner: bytes) -> None:
         """Release, in the background, a claim that the store may have noted without our knowing."""
-        self._keeper.retry(
-            order.key,
-            lambda: self._give_back(order, owner),
-            order.terms.expire,
-            lambda _: None,
-        )
+        self._release_later(order, lambda: self._give_back(order, owner))
+
+    def abandon(self, claim: Claim) -> None:
+        """Release, in the background, a claim whose view will not run."""
+        if claim.settled:
+            return
+        claim.settled = True
+        self._keeper.remove(claim)
+
+        def give_back() -> None:
+            # A renewal may be under way, which must not put it back.
+            with claim.lock:
+                self._give_back(claim.order, claim.record.owner)
+
+        self._release_later(claim.order, give_back)
+
+    def _release_later(self, order: Order, give_back: Callable[[], None]) -> None:
+        self._keeper.retry(order.key, give_back, order.terms.expire, lambda _: None)
 
     def keep(self, claim: Claim) -> None:
         """Look after a claim until it is completed or released."""
@@ -230,10 +251,13 @@ def _answer(
 ) -> Completed:
     record, limit = claim.record, claim.order.terms.compress
     compress = limit is not None and body is not None and len(body) >= limit
-    return Completed(
+    answer = Completed(
         record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),
         compress, record.method, record.endpoint,
     )  # fmt: skip
+    if answer.code in claim.order.terms.correctable:
+        return answer._replace(operation=claim.order.operation())
+    return answer
 
 
 def _close(keeper: Keeper, store: Store, until: float) -> None:

@@ -160,7 +160,7 @@ class Keeper(ProcessBound):
         due = [claim for claim in list(self._claims.values()) if claim.is_due(now)]
         held = [claim for claim in due if claim.lock.acquire(blocking=False)]
         try:
-            live = [claim for claim in held if not claim.settled and claim.held]
+            live = [c for c in held if not c.settled and c.held and not self._overran(c, now)]
             if live:
                 self._renew(live)
         except StoreError as error:
@@ -168,6 +168,18 @@ class Keeper(ProcessBound):
         finally:
             for claim in held:
                 claim.lock.release()
+
+    def _overran(self, claim: Claim, now: float) -> bool:
+        if not claim.has_overrun(now):
+            return False
+        if not claim.overran:
+            claim.overran = True
+            logger.warning(
+                "max_run is over: key %s, record %s, attempt %d still runs, and its lease is "
+                "renewed no more; a second run may overlap",
+                shortened(claim.key), claim.order.key, claim.attempt,
+            )  # fmt: skip
+        return True
 
     def renew(self, claim: Claim) -> bool:
         """Renew one claim now.

@@ -25,15 +25,25 @@ class Waiting(NamedTuple):
 
     :param left: seconds that the other's lease still has; None where that is not known.
     :param waited: seconds that this request waited; 0 where it was not to wait.
+    :param started: wall clock of the other when its run began, seconds since 1970; 0 where that is
+        not known.
     """
 
     left: float | None
     waited: float = 0.0
+    started: float = 0.0
 
-    @property
-    def retry_after(self) -> int:
-        """Whole seconds after which another try makes sense, at least 1."""
-        return max(1, math.ceil(self.left or 0))
+    def retry_after(self, now: float) -> int:
+        """Tell after how many whole seconds another try makes sense.
+
+        After as long again as the other has run so far, but not after its lease is over.
+
+        :param now: the wall clock, seconds since 1970.
+        """
+        if not self.started:
+            return 1
+        ran = max(now - self.started, self.waited)
+        return max(1, math.ceil(ran if self.left is None else min(ran, self.left)))
 
 
 class Mismatch:

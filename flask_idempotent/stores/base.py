@@ -37,19 +37,26 @@ class Busy(NamedTuple):
     :param fingerprint: digest of the other's request.
     :param left: milliseconds its lease still has, 0 or less when it has lapsed; None after a quick
         look, which does not tell.
+    :param started: wall clock of the owner when its run began, seconds since 1970; 0 where the
+        store does not tell.
     """
 
     fingerprint: bytes
     left: int | None
+    started: float = 0.0
 
 
 class Reused(NamedTuple):
     """The key was completed for another request; its response stays where it is.
 
     :param fingerprint: digest of the other request.
+    :param owner: token of the run that answered it.
+    :param operation: see the completed record.
     """
 
     fingerprint: bytes
+    owner: bytes
+    operation: bytes
 
 
 Reply = Claimed | Busy | Reused | Completed
@@ -114,7 +121,14 @@ class Store(ABC):
 
     @abstractmethod
     def claim(
-        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
+        self,
+        key: str,
+        record: InProgress,
+        *,
+        expire: int,
+        takeover: bool,
+        quick: bool = False,
+        replaces: bytes | None = None,
     ) -> Reply:
         """Claim a key, or tell what is known of it.
 
@@ -125,6 +139,8 @@ class Store(ABC):
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
         :param quick: whether it is enough to know that the key is another's: its lease need not be
             told, nor a lapsed one be taken over. Then a response may be told to another request.
+        :param replaces: owner token of a completed record whose place the claim takes, because its
+            request is corrected; None for none.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
 

@@ -102,7 +102,14 @@ class MemoryStore(ProcessBound, Store):
         self._audience.tell(Event(key, kind, by, answer, woken))
 
     def claim(
-        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
+        self,
+        key: str,
+        record: InProgress,
+        *,
+        expire: int,
+        takeover: bool,
+        quick: bool = False,
+        replaces: bytes | None = None,
     ) -> Reply:
         with self._lock:
             entry = self._live(key)
@@ -110,35 +117,37 @@ class MemoryStore(ProcessBound, Store):
                 return self._run(key, record._replace(attempt=1, first_attempt=1), expire)
             old = entry.record
             same = old.fingerprint == record.fingerprint
-            if isinstance(old, Completed):
-                told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
-                self._tell(key, *told)
-                return old if same else Reused(old.fingerprint)
             if isinstance(old, Released):
                 return self._follow(key, record, old, expire)
+            if isinstance(old, Completed):
+                if old.owner == replaces:
+                    return self._follow(key, record, old, expire)
+                told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
+                self._tell(key, *told)
+                return old if same else Reused(old.fingerprint, old.owner, old.operation)
             if old.owner == record.owner:
                 return self._take(key, old, expire, entry.offer)
             if quick:
                 if not same:
                     self._tell(key, Kind.REUSED, record)
-                return Busy(old.fingerprint, None)
+                return Busy(old.fingerprint, None, old.started)
             left = entry.dies - self.now() - old.grace
             if left > 0 or not takeover or not same:
                 running = Kind.BUSY if left > 0 else Kind.UNKNOWN
                 self._tell(key, running if same else Kind.REUSED, record)
-                return Busy(old.fingerprint, left)
+                return Busy(old.fingerprint, left, old.started)
             if entry.offer is not None:
                 self._answer(key, entry.offer, expire)
                 self._tell(key, Kind.REPLAYED, entry.offer)
                 return entry.offer
             return self._follow(key, record, old, expire)._replace(dead=old)
 
-    def _follow(
-        self, key: str, record: InProgress, old: InProgress | Released, expire: int
-    ) -> Claimed:
+    def _follow(self, key: str, record: InProgress, old: Record, expire: int) -> Claimed:
         attempt = old.attempt + 1
-        # What an earlier run of another request answers is refused from now on.
-        first = old.first_attempt if old.fingerprint == record.fingerprint else attempt
+        first = attempt
+        if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
+            first = old.first_attempt
+        # What runs before the first attempt answer is refused from now on.
         return self._run(key, record._replace(attempt=attempt, first_attempt=first), expire)
 
     def _run(self, key: str, record: InProgress, expire: int) -> Claimed:

@@ -36,7 +36,7 @@ def claimed(*origin: Any, **header: int) -> bytes:
 
 
 def answered(status: object, headers: object, body: object, time: float) -> bytes:
-    return record(b"c", status, "POST", "orders", headers, body, b"", time)
+    return record(b"c", status, b"", "POST", "orders", headers, body, time)
 
 
 RECORDS = {

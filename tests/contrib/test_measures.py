@@ -41,11 +41,11 @@ def _app() -> Flask:
 
 SIGNALS: list[tuple[Any, dict[str, Any], list[tuple[Any, ...]]]] = [
     (
-        signals.claimed, {**KEYS, "attempt": 1, "owner": "o"},
+        signals.claimed, {**KEYS, "attempt": 2, "owner": "o", "took_over": False},
         [("requests", {"outcome": "claimed"}), ("takeovers", "from nothing", {})],
     ),
     (
-        signals.claimed, {**KEYS, "attempt": 2, "owner": "o"},
+        signals.claimed, {**KEYS, "attempt": 2, "owner": "o", "took_over": True},
         [("requests", {"outcome": "claimed"}), ("takeovers", {})],
     ),
     (

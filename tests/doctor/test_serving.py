@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_idempotent import signals
 from flask_idempotent.doctor import serving
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.doctor.gunicorn import Gunicorn
@@ -111,3 +112,49 @@ class TestTimes:
         assert finding.level == level
         assert f"{graceful} s" in finding.text
         assert "5 s" in finding.text
+
+
+class TestPool:
+    """C10: duplicates that wait may hold every connection of a database's pool."""
+
+    def found(
+        self, make_app: MakeApp, options: dict[str, Any] | None = None, **config: Any
+    ) -> Finding | None:
+        config["SQLALCHEMY_ENGINE_OPTIONS"] = options or {}
+        app = shop(make_app, config=config)
+        app.extensions["sqlalchemy"] = object()
+        return examined(app).get("pool")
+
+    def test_no_limit(self, make_app: MakeApp) -> None:
+        """Without a limit of waiters the pool's size is told, as SQLAlchemy has it by default."""
+        finding = self.found(make_app)
+        assert finding is not None
+        assert (finding.level, "no limit" in finding.text) == ("note", True)
+        assert "IDEMPOTENT_MAX_WAITERS below 15" in finding.mend
+
+    @pytest.mark.parametrize(("limit", "told"), [(4, True), (3, True), (2, False)])
+    def test_limit(self, make_app: MakeApp, limit: int, told: bool) -> None:
+        """Fewer waiters than connections leave one for the first request."""
+        options = {"pool_size": 2, "max_overflow": 1}
+        finding = self.found(make_app, options, IDEMPOTENT_MAX_WAITERS=limit)
+        assert (finding is not None) is told
+
+    @pytest.mark.parametrize(
+        "options", [{"pool_size": 0}, {"max_overflow": -1}, {"poolclass": object}]
+    )
+    def test_other_pools(self, make_app: MakeApp, options: dict[str, Any]) -> None:
+        """A pool without a limit, and one of another kind, is not spoken of."""
+        assert self.found(make_app, options) is None
+
+    def test_nobody_waits(self, make_app: MakeApp) -> None:
+        """Where no duplicate waits there is nothing to say."""
+        assert self.found(make_app, IDEMPOTENT_TIMEOUT=0) is None
+
+    def test_receiver(self, make_app: MakeApp) -> None:
+        """Where the application hears before a duplicate waits it knows what to do."""
+        with signals.before_wait.connected_to(lambda *_, **__: None):
+            assert self.found(make_app) is None
+
+    def test_no_database(self, make_app: MakeApp) -> None:
+        """Where there is no Flask-SQLAlchemy there is nothing to say."""
+        assert "pool" not in examined(shop(make_app))

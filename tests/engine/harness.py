@@ -19,16 +19,26 @@ KEY = "IDEMPOTENT_{engine}"
 
 
 def order(
-    payload: str = "one", *, key: str = KEY, client_key: str = "client-key", **changes: Any
+    payload: str = "one",
+    *,
+    key: str = KEY,
+    client_key: str = "client-key",
+    path: str = "/orders",
+    **changes: Any,
 ) -> Order:
-    terms: dict[str, Any] = {"timeout": 5.0, "expire": 240.0, "lease": 30.0, "takeover": True}
+    terms: dict[str, Any] = {
+        "timeout": 5.0, "expire": 240.0, "lease": 30.0, "takeover": True,
+        "correctable": frozenset({422}),
+    }  # fmt: skip
     fingerprint = payload.encode().ljust(16, b"-")
-    return Order(key, client_key, fingerprint, Terms(**(terms | changes)))
+    return Order(
+        key, client_key, fingerprint, Terms(**(terms | changes)), "POST", "orders", (path,)
+    )
 
 
-def finish(engine: Engine, claim: object, body: bytes | None = b"done") -> None:
+def finish(engine: Engine, claim: object, body: bytes | None = b"done", status: int = 200) -> None:
     assert isinstance(claim, Claim)
-    engine.complete(claim, 200, (("Content-Type", "text/plain"),), body)
+    engine.complete(claim, status, (("Content-Type", "text/plain"),), body)
 
 
 class Clock:

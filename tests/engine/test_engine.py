@@ -56,12 +56,11 @@ class TestBegin:
         assert replay.waited == 0
 
     def test_duplicate_at_once_may_not_wait(self, engine: Engine) -> None:
-        """C1: with timeout 0 a duplicate is told at once, in whole seconds of the lease."""
-        engine.begin(order(lease=2.5))
+        """C1: with timeout 0 a duplicate is told at once, with the owner's lease and start."""
+        claim = engine.begin(order(lease=2.5))
         waiting = engine.begin(order(timeout=0))
-        assert isinstance(waiting, Waiting)
-        assert waiting.retry_after == 3
-        assert waiting.waited == 0
+        assert isinstance(claim, Claim)
+        assert waiting == Waiting(2.5, 0.0, claim.record.started)
 
     def test_patience_ends(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
@@ -168,6 +167,98 @@ class TestBegin:
         with pytest.raises(StoreUnavailable, match="than a lease lasts"):
             engine.begin(order(lease=0.03))
         until(lambda: shaky.read(KEY) is None)
+
+
+class TestCorrected:
+    """C7: a response that says that a request is invalid binds its key to nothing."""
+
+    def test_runs(self, real_engine: Engine) -> None:
+        """A corrected request runs, as the next attempt, and its response is the key's."""
+        finish(real_engine, real_engine.begin(order("one")), b"no", 422)
+        claim = real_engine.begin(order("two"))
+        assert isinstance(claim, Claim)
+        assert claim.attempt == 2
+        finish(real_engine, claim)
+        replay = real_engine.begin(order("two"))
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"done"
+        assert isinstance(real_engine.begin(order("one")), Mismatch)
+
+    def test_same_request_gets_the_answer(self, engine: Engine) -> None:
+        """The same request again gets the answer that it got before."""
+        finish(engine, engine.begin(order()), b"no", 422)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"no"
+
+    @pytest.mark.parametrize("status", [200, 400, 409])
+    def test_other_answers_bind(self, engine: Engine, shaky: Shaky, status: int) -> None:
+        """F4: only the statuses that the settings name are those of an invalid request."""
+        finish(engine, engine.begin(order("one")), b"done", status)
+        before = shaky.read(KEY)
+        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert shaky.read(KEY) == before
+
+    @pytest.mark.parametrize("other", [{"path": "/refunds"}, {"method": "PUT"}])
+    def test_other_operation(self, engine: Engine, other: dict[str, str]) -> None:
+        """F5: a request with another path or method corrects nothing."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        changed = order("two", path=other.get("path", "/orders"))
+        changed = changed._replace(method=other.get("method", "POST"))
+        assert isinstance(engine.begin(changed), Mismatch)
+
+    def test_while_the_first_runs(self, engine: Engine) -> None:
+        """F4: while the first request runs, another payload is refused."""
+        engine.begin(order("one"))
+        assert isinstance(engine.begin(order("two")), Mismatch)
+
+    def test_replaced_payload_is_another_one(self, engine: Engine) -> None:
+        """The replaced payload, sent again, is a correction in its turn, or a mismatch."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        second = engine.begin(order("two"))
+        assert isinstance(engine.begin(order("one")), Mismatch)
+        finish(engine, second, b"no", 422)
+        third = engine.begin(order("one"))
+        assert isinstance(third, Claim)
+        assert third.attempt == 3
+
+    def test_waiter_for_the_old_answer(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Who waits for an answer that was replaced gets 422, and corrects nothing by itself."""
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order("one"))
+        waiter = background(engine.begin, order("one"))
+        assert shaky.listening.acquire(timeout=5)
+        until(lambda: shaky.calls.count("claim") == 3)
+        finish(engine, claim, b"no", 422)
+        finish(engine, engine.begin(order("two")), b"no", 422)
+        assert isinstance(waiter.result(), Mismatch)
+
+    def test_lost_race(self, engine: Engine, shaky: Shaky) -> None:
+        """Of two that correct the same answer one runs; the other is refused."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        others: list[object] = []
+        shaky.before["claim"] = [
+            lambda: None,
+            lambda: others.append(engine.begin(order("three"))),
+        ]
+        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(others[0], Claim)
+
+    def test_lost_reply(self, engine: Engine, shaky: Shaky) -> None:
+        """A correction whose reply was lost is given back; the next one runs."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        shaky.before["claim"] = [lambda: shaky.after.update(claim=[fail(StoreUnavailable("lost"))])]
+        shaky.after["claim"] = []
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order("two"))
+        until(lambda: not engine._keeper.has_tasks)
+        assert isinstance(engine.begin(order("two", timeout=0)), Claim)
 
 
 class TestWaiting:
@@ -444,6 +535,36 @@ class TestUnknownClaim:
         with pytest.raises(KeyboardInterrupt):
             engine.begin(order())
         until(lambda: shaky.read(KEY) is None)
+
+
+class TestAbandon:
+    def test_gives_the_key_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim whose view will not run is released in the background, and renewed no more."""
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        engine.abandon(claim)
+        assert engine._keeper._claims == {}
+        until(lambda: shaky.read(KEY) is None)
+        engine.abandon(claim)
+        assert not engine._keeper.has_tasks
+
+    def test_waits_for_a_renewal(self, shaky: Shaky) -> None:
+        """A renewal that is under way does not put back what is given up."""
+        engine = Engine(shaky, None)
+        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        claim = engine.begin(order())
+        assert isinstance(claim, Claim)
+        engine.abandon(claim)
+        (task,) = engine._keeper._tasks
+        with ThreadPoolExecutor() as pool:
+            with claim.lock:
+                giving = pool.submit(task.run)
+                with pytest.raises(TimeoutError):
+                    giving.result(0.05)
+                assert shaky.read(KEY) is not None
+            giving.result(5)
+        assert shaky.read(KEY) is None
+        engine.close()
 
 
 class TestComplete:

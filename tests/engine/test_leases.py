@@ -115,6 +115,27 @@ class TestRenewing:
         assert shaky.calls == ["claim", "renew", "release"]
         assert shaky.read(KEY) is None
 
+    def test_c9_max_run(
+        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """C9: a view that runs longer than ``max_run`` is renewed no more, and told of once."""
+        claim = begin(engine, client_key="a-key-that-is-long", max_run=60.0)
+        claim.renewed -= 20
+        engine._keeper.renew_due()
+        assert shaky.calls.count("renew") == 1
+        claim.sent -= 61
+        for _ in range(2):
+            claim.renewed -= 20
+            engine._keeper.renew_due()
+        assert shaky.calls.count("renew") == 1
+        (record,) = [r for r in caplog.records if "max_run" in r.message]
+        assert record.levelname == "WARNING"
+        assert KEY in record.message
+        assert "a-key-that" not in record.message
+        claim.returned = True
+        engine._keeper.renew_due()
+        assert shaky.calls.count("renew") == 2, "what streams is renewed as ever"
+
     def test_lost_lease_is_told_once(
         self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -212,6 +233,23 @@ class TestThread:
             begin(engine, key=f"IDEMPOTENT_{{{number}}}")
         names = [t.name for t in threading.enumerate()]
         assert names.count("flask-idempotent-keeper") == 1
+        engine.close()
+
+    def test_interrupted_while_it_starts(
+        self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker's timeout while the thread starts leaves no claim that is renewed for ever."""
+        engine = Engine(shaky, None)
+
+        def interrupt() -> None:
+            monkeypatch.undo()
+            raise SystemExit
+
+        monkeypatch.setattr(engine._keeper, "_rouse", interrupt)
+        with pytest.raises(SystemExit):
+            engine.begin(order())
+        assert engine._keeper._claims == {}
+        until(lambda: shaky.read(KEY) is None)
         engine.close()
 
     def test_no_more_threads(self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch) -> None:

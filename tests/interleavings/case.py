@@ -8,6 +8,7 @@ from flask_idempotent.engine.claims import Order
 from flask_idempotent.settings import Terms
 
 KEY = "IDEMPOTENT_{interleavings}"
+INVALID = 422
 #: Milliseconds that a record is kept.
 LIFETIME = 3_600_000
 LEASE = 30.0
@@ -31,6 +32,7 @@ class Request:
 
     :param process: the process that serves it.
     :param fails: whether its view raises.
+    :param status: what its view answers; after INVALID a corrected request may use the key.
     :param unread: whether nobody reads its response, which is then stored in the background.
     :param tries: how often it is sent while the answer is 503.
     """
@@ -38,6 +40,7 @@ class Request:
     process: str
     payload: str = "one"
     fails: bool = False
+    status: int = 200
     unread: bool = False
     takeover: bool = True
     timeout: float = TIMEOUT
@@ -46,8 +49,9 @@ class Request:
     @property
     def order(self) -> Order:
         fingerprint = self.payload.encode().ljust(16, b"-")
-        terms = Terms(self.timeout, LIFETIME / 1000, LEASE, self.takeover)
-        return Order(KEY, "key", fingerprint, terms)
+        correctable = frozenset({INVALID})
+        terms = Terms(self.timeout, LIFETIME / 1000, LEASE, self.takeover, correctable=correctable)
+        return Order(KEY, "key", fingerprint, terms, "POST", "orders", ("/orders",))
 
 
 @dataclass(frozen=True, slots=True)

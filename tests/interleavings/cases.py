@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.interleavings.case import Case, Request
+from tests.interleavings.case import INVALID, Case, Request
 
 A, B, C = Request("A"), Request("B"), Request("C")
 FAILING_A, FAILING_B = Request("A", fails=True), Request("B", fails=True)
@@ -12,6 +12,13 @@ RETRYING_A, RETRYING_B = Request("A", tries=2), Request("B", tries=2)
 FAILING_RETRYING_A = Request("A", fails=True, tries=2)
 UNREAD_A = Request("A", unread=True)
 HASTY_B = Request("B", timeout=0.0)
+INVALID_A, INVALID_B, INVALID_C = (Request(name, status=INVALID) for name in "ABC")
+INVALID_TWO_B = Request("B", payload="two", status=INVALID)
+INVALID_TWO_C = Request("C", payload="two", status=INVALID)
+FAILING_TWO_B, FAILING_TWO_C = (Request(name, payload="two", fails=True) for name in "BC")
+THREE_C = Request("C", payload="three")
+INVALID_RETRYING_A = Request("A", status=INVALID, tries=2)
+TWO_RETRYING_B = Request("B", payload="two", tries=2)
 
 CASES = {
     "two owners": Case((A, B)),
@@ -76,6 +83,24 @@ CASES = {
     "lost record, late owner": Case((A, B), losses=1, lapses=1),
     "lost record, two payloads": Case((A, TWO_B), losses=1, renewals=1),
     "lost record, one fault": Case((A, B), losses=1, faults=1),
+    "corrected": Case((INVALID_A, TWO_B), polls=1),
+    "corrected, one waits for the old answer": Case((INVALID_A, INVALID_B, TWO_C), polls=1),
+    "corrected, two wait": Case((INVALID_A, TWO_B, TWO_C), polls=1),
+    "corrected, fails": Case((INVALID_A, FAILING_TWO_B, C)),
+    "corrected and back": Case((INVALID_A, INVALID_TWO_B, C)),
+    "corrected twice at once": Case((INVALID_A, TWO_B, THREE_C)),
+    "corrected, late owner": Case((INVALID_A, INVALID_B, TWO_C), lapses=1),
+    "corrected, late owner, successor fails": Case((A, INVALID_B, FAILING_TWO_C), lapses=2),
+    "corrected and back, late owner": Case((A, INVALID_B, INVALID_TWO_C, B), lapses=2),
+    "corrected, one crash": Case((INVALID_A, TWO_B, TWO_C), lapses=1, crashes=1),
+    "corrected, one fault": Case((INVALID_RETRYING_A, TWO_RETRYING_B), faults=1),
+    "corrected, one fault, one waits": Case((INVALID_RETRYING_A, INVALID_B, TWO_C), faults=1),
+    "corrected, renewal": Case((INVALID_A, TWO_B), renewals=1, faults=1),
+    "corrected, one process": Case((INVALID_A, TWO_A, INVALID_A), polls=1),
+    "tombstone, late owner": Case((A, FAILING_B, C), lapses=2),
+    "tombstone, one fault": Case((FAILING_RETRYING_A, FAILING_B, C), lapses=1, faults=1),
+    "tombstone, renewal": Case((A, FAILING_B), lapses=1, renewals=1),
+    "tombstone, two payloads": Case((A, FAILING_B, TWO_C, FAILING_A), lapses=2),
 }
 
 #: How many schedules a case has; None for more than anybody waits for.
@@ -142,4 +167,22 @@ SCHEDULES: dict[str, int | None] = {
     "lost record, late owner": 1350,
     "lost record, two payloads": 78,
     "lost record, one fault": 3688,
+    "corrected": 4,
+    "corrected, one waits for the old answer": 104,
+    "corrected, two wait": 104,
+    "corrected, fails": 63,
+    "corrected and back": 79,
+    "corrected twice at once": 28,
+    "corrected, late owner": 3014,
+    "corrected, late owner, successor fails": None,
+    "corrected and back, late owner": None,
+    "corrected, one crash": 11_644,
+    "corrected, one fault": 300,
+    "corrected, one fault, one waits": None,
+    "corrected, renewal": 1042,
+    "corrected, one process": None,
+    "tombstone, late owner": None,
+    "tombstone, one fault": None,
+    "tombstone, renewal": 738,
+    "tombstone, two payloads": None,
 }

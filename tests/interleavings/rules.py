@@ -3,8 +3,12 @@
 A key is granted to another run only when every earlier grant is excused: its view failed and it was
 released; its lease passed without a renewal (its owner died, or was too late); or the store lost
 the record and nobody has put it back. Its attempt number is higher than that of each run that may
-still go on. Nothing excuses a grant after a response was stored or
-offered but a record lost since. So there is at most one run, and one more for each of those.
+still go on. Nothing excuses a grant after a response was stored or offered but a record lost since,
+and a corrected request in the place of an invalid one. So there is at most one run, and one more
+for each of those.
+
+With a corrected request, and with another payload after a release, an era begins: what the runs of
+earlier eras answer is refused, and each era has one answer.
 
 What a late claim of the server's leaves behind is the one thing that nobody looks after: the
 command of a request that was answered 503, carried out after the release that followed it. It ends
@@ -16,11 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from greenlet import getcurrent
+
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
-from flask_idempotent.records import Completed, InProgress, Record
+from flask_idempotent.records import Completed, InProgress, Record, Released
 from flask_idempotent.stores.base import Completion
-from tests.interleavings.case import KEY, LIFETIME
+from tests.interleavings.case import INVALID, KEY, LIFETIME
 from tests.stores.harness import time_left
 
 if TYPE_CHECKING:
@@ -38,15 +44,24 @@ class _Grant:
     :param lost: the store lost the record and it was not put back since.
     :param ever_lost: the store lost the record once.
     :param word: how often time had moved when the store last said that it is theirs.
+    :param era: when it was granted.
+    :param stored: its response was stored.
     """
 
     record: InProgress
+    era: int
     over: bool = False
     lapsed: bool = False
     ever_lapsed: bool = False
     lost: bool = False
     ever_lost: bool = False
     word: int = 0
+    stored: bool = False
+
+
+def corrects(before: Completed, record: InProgress) -> bool:
+    """Whether a request may take the place of this answer."""
+    return before.code == INVALID and before.fingerprint != record.fingerprint
 
 
 class Witness:
@@ -59,7 +74,9 @@ class Witness:
         self._before: Record | None = None
         self._known: set[bytes] = set()
         self._stored: set[bytes] = set()
-        self._replays: set[bytes] = set()
+        self._replays: dict[int, set[bytes]] = {}
+        self._era = 0
+        self._waited: set[object] = set()
         self._excuses = 0
         self._moves = 0
         #: The late command that is carried out just now.
@@ -98,22 +115,48 @@ class Witness:
         if self.late:
             # Nobody waits for it: a claim that nobody may know of.
             self.orphaned = True
-        if grant is None or grant.over:
-            assert grant is None or self.late, "a claim that was given back was made again"
+        if grant is None or grant.over or not self._stands(record.owner):
+            over = grant is not None and grant.over
+            assert not over or self.late, "a claim that was given back was made again"
             self._check_grant(record)
-            grant = self._grants[record.owner] = _Grant(record)
+            grant = self._grants[record.owner] = _Grant(record, self._era)
         self._has_word(grant)
 
     def _check_grant(self, record: InProgress) -> None:
-        assert not self._known, "a run after a response was stored or offered"
         before = self._before
+        if isinstance(before, Completed) and corrects(before, record):
+            assert self._asking not in self._waited, "a correction by who waited for the answer"
+            self._excuses += 1
+            self._begin_era()
+        if isinstance(before, Released) and before.fingerprint != record.fingerprint:
+            self._begin_era()
+        assert not self._known, "a run after a response was stored or offered"
         if isinstance(before, InProgress):
             assert self._world.lapsed, "a run beside one whose lease has not passed"
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
         for other in self._grants.values():
-            assert other.over or other.lapsed or other.lost, "a run beside another"
+            if other.record.owner == record.owner:
+                continue  # It lost its claim before its view began, and claims again.
+            assert other.stored or other.over or other.lapsed or other.lost, "a run beside another"
             if not (other.over or other.ever_lost):
                 assert record.attempt > other.record.attempt, "a number that another run has"
+
+    @property
+    def _asking(self) -> object:
+        return getcurrent()
+
+    def waits(self) -> None:
+        """A request has found its own payload in progress, and waits for the answer."""
+        self._waited.add(self._asking)
+
+    def _stands(self, owner: bytes) -> bool:
+        before = self._before
+        return isinstance(before, InProgress) and before.owner == owner
+
+    def _begin_era(self) -> None:
+        self._era += 1
+        self._known.clear()
+        self._stored.clear()
 
     def renewed(self, owner: bytes) -> None:
         """The store says: still yours."""
@@ -125,16 +168,20 @@ class Witness:
 
     def completed(self, owner: bytes, completion: Completion) -> None:
         """The store took or refused a response."""
+        grant = self._grants[owner]
         if completion is not Completion.REFUSED:
+            assert grant.era == self._era or grant.ever_lost, "an answer of another era"
             self._known.add(owner)
         if completion is Completion.STORED:
+            grant.stored = True
             self._stored.add(owner)
             assert len(self._stored) == 1, "two owners were told that their response is stored"
 
     def changed(self, before: Record | None, after: Record | None) -> None:
         """A command was carried out."""
-        if isinstance(before, Completed):
-            assert after == before, "a stored response was changed"
+        if isinstance(before, Completed) and after != before:
+            assert isinstance(after, InProgress), "a stored response was changed"
+            assert corrects(before, after), "a stored response was taken away"
         if isinstance(after, InProgress) and after != before:
             grant = self._grants[after.owner]
             assert not grant.over, "a claim that was given back lives again"
@@ -162,8 +209,9 @@ class Witness:
             assert completed.fingerprint == request.order.fingerprint, "another payload's response"
             assert completed.body is not None
             assert completed.body.startswith(request.payload.encode()), "another's response"
-            self._replays.add(completed.owner)
-            assert len(self._replays) == 1, "two answers of one key"
+            replays = self._replays.setdefault(self._grants[completed.owner].era, set())
+            replays.add(completed.owner)
+            assert len(replays) == 1, "two answers of one key"
         elif isinstance(outcome, Unknown):
             assert not request.takeover, "a rerun was refused"
             assert self._excuses, "an outcome is unknown though nobody died"
@@ -188,9 +236,11 @@ class Witness:
         for claim in self._claims:
             grant = self._grants[claim.record.owner]
             if not claim.held:
-                assert grant.ever_lapsed or grant.ever_lost, "a lease was called lost that was not"
+                # Whose reply was lost cannot know that its response was stored, and replaced since.
+                excused = grant.ever_lapsed or grant.ever_lost or grant.era < self._era
+                assert excused, "a lease was called lost that was not"
             elif claim.settled and claim.answered and not self.any_lost:
-                assert claim.record.owner in self._stored, "an owner believes that it is stored"
+                assert grant.stored, "an owner believes that it is stored"
         if self._stored:
             assert isinstance(record, Completed), "a stored response is gone"
             assert record.owner in self._stored, "another's response stands"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.records import Completed, InProgress, Released
-from flask_idempotent.stores.base import Completion, Renewal, Reply
+from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
 from flask_idempotent.stores.memory import MemoryStore
-from tests.interleavings.cases import CASES
-from tests.interleavings.explore import BrokenRule, sample
+from tests.interleavings.case import Case, Request
+from tests.interleavings.cases import CASES, INVALID_B, INVALID_TWO_C, A
+from tests.interleavings.explore import BrokenRule, follow, sample
 from tests.interleavings.world import World, stopped_time
 from tests.stores.harness import NEVER
 
@@ -99,6 +101,23 @@ class Renumbering(MemoryStore):
         return released
 
 
+class Overcorrecting(MemoryStore):
+    """Lets a corrected request take the place of whatever response stands."""
+
+    def claim(self, key: str, record: InProgress, **how: Any) -> Reply:
+        entry = self._live(key)
+        if how["replaces"] is not None and entry is not None:
+            how["replaces"] = entry.record.owner
+        return super().claim(key, record, **how)
+
+
+class Mixing(MemoryStore):
+    """Takes a response for a key that had another payload meanwhile."""
+
+    def _run(self, key: str, record: InProgress, expire: int) -> Claimed:
+        return super()._run(key, record._replace(first_attempt=1), expire)
+
+
 class Eternal(MemoryStore):
     """Keeps records for ever."""
 
@@ -123,6 +142,7 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
         (Reviving, "renewal, alone, fails", "given back lives again"),
         (Careless, "late owner fails, another comes", "a run beside another"),
         (Renumbering, "late owner, successor fails, another comes", "number that another run has"),
+        (Overcorrecting, "corrected twice at once", "after a response was stored or offered"),
         (Eternal, "two owners", "a record without its end"),
     ],
 )
@@ -132,8 +152,40 @@ def test_broken_store_is_found(store: type[MemoryStore], case: str, rule: str) -
         search(case, store)
 
 
+#: A late owner answers when its key has been another payload's and is its own payload's again.
+BACK = """
+    request 1: claim
+    request 1: reply
+    time: a lease passes
+    request 2: claim
+    request 2: listen
+    request 2: claim
+    request 2: complete
+    request 3: claim
+    request 3: claim
+    request 3: complete
+    request 4: claim
+    request 4: claim
+    request 1: complete
+    request 4: complete
+    """
+
+
+@pytest.mark.parametrize("store", [MemoryStore, Mixing])
+def test_late_owner_of_another_era(store: type[MemoryStore]) -> None:
+    """So long a schedule is found by no search, so it is written down."""
+    case = Case((A, INVALID_B, INVALID_TWO_C, Request("D")), lapses=1)
+    expected = pytest.raises(BrokenRule, match="an answer of another era")
+    with stopped_time() as time, nullcontext() if store is MemoryStore else expected:
+        follow(World(case, store(time.monotonic), time), BACK)
+
+
 def _run_without_asking(attempt: Attempt, claim: Claim) -> bool:
     return True
+
+
+def _correct_whenever(attempt: Attempt, completed: Completed, replaced: object) -> bool:
+    return completed.operation != b"" and completed.fingerprint != attempt._order.fingerprint
 
 
 def _do_nothing(*_: object) -> None:
@@ -144,6 +196,7 @@ def _do_nothing(*_: object) -> None:
     ("owner", "name", "broken", "case", "rule"),
     [
         (Attempt, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
+        (Attempt, "_corrects", _correct_whenever, "corrected and back", "who waited"),
         (Engine, "forget", _do_nothing, "one fault", "all wait for nobody"),
         (Engine, "_store_later", _do_nothing, "one fault", "settled|nobody looks after"),
         (Keeper, "remove", _do_nothing, "two owners", "renews what is settled"),

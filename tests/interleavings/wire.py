@@ -25,12 +25,9 @@ class Wire:
         self._store = world.store
         self._bells = Bells()
 
-    def claim(
-        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool
-    ) -> Reply:
+    def claim(self, key: str, record: InProgress, **how: Any) -> Reply:
         def run() -> Reply:
-            how = {"takeover": takeover, "quick": quick}
-            reply = self._store.claim(key, record, expire=expire, **how)
+            reply = self._store.claim(key, record, **how)
             if isinstance(reply, Claimed):
                 world.witness.granted(record._replace(attempt=reply.attempt))
                 world.lease_begins()
@@ -79,6 +76,7 @@ class Wire:
     @contextmanager
     def listen(self, key: str, seconds: float) -> Iterator[Bell]:
         self._world.pause(Sending("listen"))
+        self._world.witness.waits()
         # The subscription is confirmed in real time.
         with self._store.listen(key, max(seconds, 5.0)) as bell:
             # The store is every process's here, but in each process one waiter leads.
@@ -110,6 +108,15 @@ class WireBell(Bell):
         self._world = world
         self._bell = bell
         self._own = own
+        self.unsure = False
+
+    @property
+    def looks_until(self) -> float:  # type: ignore[override]
+        return self._own.looks_until
+
+    @looks_until.setter
+    def looks_until(self, until: float) -> None:
+        self._own.looks_until = until
 
     @property
     def leads(self) -> bool:  # type: ignore[override]

@@ -23,6 +23,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress, Record
+from flask_idempotent.stores import bells
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
@@ -128,7 +129,7 @@ class World:
             engine.release(claim, "failed")
             return
         complete = engine.complete_later if request.unread else engine.complete
-        complete(claim, 200, (), f"{request.payload} by {number}".encode())
+        complete(claim, request.status, (), f"{request.payload} by {number}".encode())
 
     def _keep(self, process: str) -> None:
         keeper = self.engines[process]._keeper
@@ -330,7 +331,7 @@ def stopped_time() -> Iterator[Time]:
     """Time that moves when told, for the engine; and no thread that closes dropped engines."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempts, engine_module, leases):
+        for module in (attempts, bells, engine_module, leases):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(attempts, "POLL_EVERY", 2 * LEASE / 3)

@@ -118,12 +118,13 @@ def test_c3_validation_above_never_claims(
 
 
 def test_c4_validation_inside_is_stored(make_app: Callable[..., Flask]) -> None:
-    """C4: app-wide, a schema's 422 is the view's answer: stored, and bound to its payload."""
+    """C4: app-wide, a schema's 422 is the view's answer: stored, until it is corrected."""
     client = functional(WayIn("app-wide", make_app))[0].test_client()
     first, retry = (send(client, json={}) for _ in range(2))
     assert first.json["errors"] == {"json": {"product": ["Missing data for required field."]}}
     assert (retry.status_code, retry.data, replayed(retry)) == (422, first.data, True)
-    other = send(client, json={"product": "mug"})
+    assert send(client, json={"product": "mug"}).status_code == 201
+    other = send(client, json={"product": "cup"})
     assert (other.status_code, other.json["status"]) == (422, "Idempotency key reused")
 
 

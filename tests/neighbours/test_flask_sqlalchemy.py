@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import String
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from werkzeug.test import TestResponse
 
+from flask_idempotent import signals
 from tests.neighbours.client import send, told
-from tests.web import WayIn
+from tests.web import Gate, WayIn, post
 
 
 class Base(DeclarativeBase):
@@ -68,6 +72,76 @@ def checked_out(app: Flask) -> int:
     with app.app_context():
         pool = db.engine.pool
         return int(pool.checkedout())
+
+
+class TestPool:
+    """C10: duplicates that wait hold no connection that the owner may need."""
+
+    @pytest.fixture
+    def crowded(self, way: WayIn, tmp_path: Path) -> Iterator[Flask]:
+        """An application that takes a connection before each view, of which there are two."""
+        app = way.app(
+            config={
+                "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/shop.db",
+                "SQLALCHEMY_ENGINE_OPTIONS": {
+                    "pool_size": 2, "max_overflow": 0, "pool_timeout": 1,
+                },
+            }
+        )  # fmt: skip
+        db.init_app(app)
+        with app.app_context():
+            db.create_all()
+        yield app
+        with app.app_context():
+            db.engine.dispose()
+
+    @pytest.mark.parametrize("gives_back", [True, False])
+    def test_c10_four_duplicates(
+        self,
+        crowded: Flask,
+        way: WayIn,
+        background: Callable[..., Future[TestResponse]],
+        gives_back: bool,
+    ) -> None:
+        """With ``before_wait`` one of five runs and none fails; without, the owner is starved."""
+        app, gate = crowded, Gate()
+        held, waiting = threading.Semaphore(0), threading.Semaphore(0)
+
+        @app.before_request
+        def look() -> None:
+            db.session.execute(db.select(Order)).all()
+            held.release()
+
+        @app.post("/orders/<product>")
+        @way
+        def create(product: str) -> str:
+            db.session.rollback()  # The view's first transaction ends, and gives its one back.
+            gate()
+            order = Order(product=product)
+            db.session.add(order)
+            db.session.commit()
+            return f"order {order.id}"
+
+        def give_back(sender: object, **_: object) -> None:
+            if gives_back:
+                db.session.rollback()
+            waiting.release()
+
+        with signals.before_wait.connected_to(give_back, app):
+            owner = background(post, app, path="/orders/mug")
+            gate.reached()
+            duplicates = [background(post, app, path="/orders/mug") for _ in range(4)]
+            for _ in range(4 if gives_back else 2):
+                assert waiting.acquire(timeout=5)
+            gate.open()
+            answers = [owner.result(), *(duplicate.result() for duplicate in duplicates)]
+        statuses = {answer.status_code for answer in answers}
+        if not gives_back:
+            assert 500 in statuses
+            return
+        assert statuses == {200}
+        assert {answer.text for answer in answers} == {"order 1"}
+        assert checked_out(app) == 0
 
 
 def test_session_ends_with_each_answer(app: Flask) -> None:

@@ -116,7 +116,7 @@ class TestClaim:
         """Who has the key of another request is told so, and not what that was answered."""
         store.complete(KEY, answer("ada", "one"), expire=HOUR)
         reply = claim(store, running("bob", "two"))
-        assert reply == Reused(running("ada", "one").fingerprint)
+        assert reply == Reused(running("ada", "one").fingerprint, owner("ada"), b"")
 
     def test_quick_look(self, store: Store) -> None:
         """A quick claim takes a free key, finds itself, tells of another, and brings a response."""
@@ -150,6 +150,85 @@ class TestClaim:
             replies = list(pool.map(contend, range(32)))
         assert sum(isinstance(reply, Claimed) for reply in replies) == 1
         assert sum(isinstance(reply, Busy) for reply in replies) == 31
+
+
+def correct(store: Store, record: InProgress, replaces: str) -> Reply:
+    return store.claim(KEY, record, expire=2 * HOUR, takeover=True, replaces=owner(replaces))
+
+
+class TestCorrected:
+    """C7: a corrected request takes the place of a response that it knows of."""
+
+    def test_takes_the_key(self, store: Store) -> None:
+        """The claim is the next attempt, whose record is as any other's."""
+        store.complete(KEY, answer("ada")._replace(attempt=4), expire=HOUR)
+        two = running("bob", "two")
+        assert correct(store, two, "ada") == Claimed(5, 5)
+        assert store.read(KEY) == two._replace(attempt=5, first_attempt=5)
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
+        assert isinstance(claim(store, running("cyd", "two")), Busy)
+
+    def test_quick(self, store: Store) -> None:
+        """It takes the key with a quick claim too."""
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        two = running("bob", "two")
+        reply = store.claim(KEY, two, expire=HOUR, takeover=True, quick=True, replaces=owner("ada"))
+        assert reply == Claimed(2, 2)
+
+    def test_second_sending_succeeds(self, store: Store) -> None:
+        """A claim that is sent again finds itself."""
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        for _ in "12":
+            assert correct(store, running("bob", "two"), "ada") == Claimed(2, 2)
+
+    def test_one_of_two(self, store: Store) -> None:
+        """Of two who correct the same response one runs, and the other learns of it."""
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        correct(store, running("bob", "two"), "ada")
+        reply = correct(store, running("cyd", "three"), "ada")
+        assert isinstance(reply, Busy)
+        assert reply.fingerprint == running("bob", "two").fingerprint
+        refusal = answer("bob", "two")._replace(operation=b"o" * 16)
+        store.complete(KEY, refusal, expire=HOUR)
+        reply = correct(store, running("cyd", "three"), "ada")
+        assert reply == Reused(refusal.fingerprint, refusal.owner, refusal.operation)
+
+    @pytest.mark.parametrize("payload", ["one", "two"])
+    def test_earlier_runs_are_refused(self, store: Store, payload: str) -> None:
+        """What was to be stored for the key before is not stored any more, nor kept for later."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        claim(store, running("bob"))
+        store.complete(KEY, answer("bob")._replace(attempt=2), expire=HOUR)
+        correct(store, running("cyd", "two"), "bob")
+        if payload == "one":
+            store.complete(KEY, answer("cyd", "two")._replace(attempt=3), expire=HOUR)
+            assert correct(store, running("dan", "one"), "cyd") == Claimed(4, 4)
+        before = store.read(KEY)
+        for name, attempt in (("ada", 1), ("bob", 2)):
+            late = answer(name)._replace(attempt=attempt)
+            assert store.complete(KEY, late, expire=HOUR) is Completion.REFUSED
+            assert store.renew([renewal(KEY, running(name))], until=NEVER) == [False]
+            assert store.release(KEY, owner(name), **ENDS) is False
+        assert store.read(KEY) == before
+
+    def test_gives_up(self, store: Store) -> None:
+        """A corrected request that fails leaves a tombstone: the number goes on."""
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        correct(store, running("bob", "two"), "ada")
+        store.release(KEY, owner("bob"), **ENDS)
+        assert claim(store, running("cyd")) == Claimed(3, 3)
+
+    @pytest.mark.parametrize("state", ["free", "in progress", "released"])
+    def test_of_something_else(self, store: Store, state: str) -> None:
+        """Where no such response stands, it is a claim as any other."""
+        if state == "in progress":
+            claim(store, running("ada"))
+        if state == "released":
+            leave_tombstone(store)
+        reply = correct(store, running("cyd"), "ada")
+        expected = {"free": Claimed(1), "released": Claimed(3)}.get(state)
+        assert reply == expected or (expected is None and isinstance(reply, Busy))
 
 
 class TestComplete:

@@ -29,7 +29,7 @@ class TestClock:
         store.claim("k", running("ada", grace=4000), expire=5000, takeover=True)
         clock.now += 0.999
         reply = store.claim("k", running("bob", grace=4000), expire=5000, takeover=True)
-        assert reply == Busy(running().fingerprint, 1)
+        assert reply == Busy(running().fingerprint, 1, 1.5)
         clock.now += 0.001
         reply = store.claim("k", running("bob", grace=4000), expire=5000, takeover=True)
         assert isinstance(reply, Claimed)

@@ -20,6 +20,7 @@ from tests.stores.harness import (
     answer,
     expire,
     lapse,
+    owner,
     released,
     renewal,
     running,
@@ -54,6 +55,22 @@ class Machine(RuleBasedStateMachine):
     def claim(self, key: str, name: str, payload: str, takeover: bool, quick: bool) -> None:
         record = running(name, payload)
         reply = self.store.claim(key, record, expire=2 * HOUR, takeover=takeover, quick=quick)
+        self.judge(key, record, reply, takeover, quick)
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, replaces=OWNERS)
+    def correct(self, key: str, name: str, payload: str, replaces: str) -> None:
+        record, replaced = running(name, payload), owner(replaces)
+        reply = self.store.claim(key, record, expire=2 * HOUR, takeover=True, replaces=replaced)
+        known = self.model.get(key)
+        old = None if known is None else known.record
+        if isinstance(old, Completed) and old.owner == replaced:
+            self.follows(key, record, reply)
+        else:
+            self.judge(key, record, reply, takeover=True, quick=False)
+
+    def judge(
+        self, key: str, record: InProgress, reply: Reply, takeover: bool, quick: bool
+    ) -> None:
         known = self.model.get(key)
         if known is None:
             assert isinstance(reply, Claimed)
@@ -64,7 +81,7 @@ class Machine(RuleBasedStateMachine):
             if not reused or (quick and isinstance(reply, Completed)):
                 assert reply == known.record
             else:
-                assert reply == Reused(known.record.fingerprint)
+                assert reply == Reused(known.record.fingerprint, known.record.owner, b"")
         elif isinstance(known.record, Released):
             self.follows(key, record, reply)
         elif known.record.owner == record.owner:
@@ -76,7 +93,7 @@ class Machine(RuleBasedStateMachine):
             assert reply.left is not None or quick
             assert reply.left is None or (reply.left <= 0) == known.lapsed
         elif quick and isinstance(reply, Busy):
-            assert reply == Busy(known.record.fingerprint, None)
+            assert reply == Busy(known.record.fingerprint, None, 1.5)
         elif known.offer is not None:
             assert reply == known.offer
             self.model[key] = Known(known.offer)
@@ -88,9 +105,9 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """The key is somebody's after somebody else."""
         old = self.model[key].record
-        assert isinstance(old, InProgress | Released)
-        attempt = old.attempt + 1
-        first = old.first_attempt if old.fingerprint == record.fingerprint else attempt
+        attempt = first = old.attempt + 1
+        if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
+            first = old.first_attempt
         assert reply == Claimed(attempt, first, dead)
         self.model[key] = Known(record._replace(attempt=attempt, first_attempt=first))
 

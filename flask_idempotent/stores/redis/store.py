@@ -24,6 +24,7 @@ from flask_idempotent.records import (
     Record,
     Released,
     decode,
+    decode_beginning,
     decode_ends,
     encode,
 )
@@ -82,14 +83,21 @@ class RedisStore(Store):
         return f"<RedisStore {self._client}>"
 
     def claim(
-        self, key: str, record: InProgress, *, expire: int, takeover: bool, quick: bool = False
+        self,
+        key: str,
+        record: InProgress,
+        *,
+        expire: int,
+        takeover: bool,
+        quick: bool = False,
+        replaces: bytes | None = None,
     ) -> Reply:
         octets, asked = encode(record), time.monotonic()
-        if quick and asked < self._unwatched_until and self._takes_nx_with_get:
+        if quick and replaces is None and asked < self._unwatched_until and self._takes_nx_with_get:
             reply = self._claim_quickly(key, record.owner, octets, expire)
             if reply is not None:
                 return reply
-        arguments = (octets, expire, int(takeover), self._suffix)
+        arguments = (octets, expire, int(takeover), self._suffix, replaces or b"")
         watchers, code, *rest = self._client.run(self._claim, key, *arguments)
         self._note(watchers, asked)
         if code == _CLAIMED:
@@ -97,9 +105,10 @@ class RedisStore(Store):
         if code == _FOUND:
             return _completed(rest[0])
         if code == _REUSED:
-            return Reused(*rest)
+            return Reused(*decode_beginning(rest[0]))
         left, data = rest
-        return Busy(_in_progress(data).fingerprint, left)
+        other = _in_progress(data)
+        return Busy(other.fingerprint, left, other.started)
 
     def _claim_quickly(self, key: str, owner: bytes, octets: bytes, expire: int) -> Reply | None:
         # What one plain command can do takes the server a fraction of the time.
@@ -122,7 +131,7 @@ class RedisStore(Store):
         # begins anew.
         if isinstance(other, Released) or other.owner == owner:
             return None
-        return Busy(other.fingerprint, None)
+        return Busy(other.fingerprint, None, other.started)
 
     def _note(self, watchers: int, asked: float) -> None:
         self._unwatched_until = 0.0 if watchers else asked + UNWATCHED_FOR

@@ -174,7 +174,7 @@ class TestPlainly:
         claim(store)
         lapse(store, KEY)
         before = store.read(KEY)
-        assert quick(store, "bob") == Busy(running().fingerprint, None)
+        assert quick(store, "bob") == Busy(running().fingerprint, None, 1.5)
         assert store.read(KEY) == before
         assert claim(store, "bob") == Claimed(2, dead=running())
 
@@ -198,7 +198,7 @@ class TestPlainly:
         lapse(store, KEY)
         claim(store, "bob")
         store.complete(KEY, answer("ada", body=bytes(100_000)), expire=HOUR)
-        assert quick(store, "cyd") == Busy(running().fingerprint, None)
+        assert quick(store, "cyd") == Busy(running().fingerprint, None, 1.5)
 
     @pytest.mark.parametrize("data", [b"", b"x", b"\x02" + encode(running())[1:], b"\x01z"])
     def test_unreadable(self, store: RedisStore, server: Server, data: bytes) -> None:
@@ -285,7 +285,7 @@ def test_record_that_was_made_to_stay(redis_store: RedisStore, server: Server) -
     """A claim whose end somebody took away has not lapsed, and gets an end again."""
     claim(redis_store)
     server.client.persist(KEY)
-    assert claim(redis_store, "bob") == Busy(running().fingerprint, HOUR)
+    assert claim(redis_store, "bob") == Busy(running().fingerprint, HOUR, 1.5)
     assert HOUR < time_left(redis_store, KEY) <= 2 * HOUR
 
 
@@ -313,7 +313,7 @@ class TestLostReplies:
         proxy.faults.append(Fault(b"$3\r\nSET\r\n", action))  # type: ignore[arg-type]
         assert quick(store) == Claimed(1)
         assert proxy.happened == [action]
-        assert quick(store, "bob") == Busy(running().fingerprint, None)
+        assert quick(store, "bob") == Busy(running().fingerprint, None, 1.5)
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_complete(self, proxy: Proxy, store: RedisStore, action: str) -> None:

@@ -5,13 +5,14 @@
 -- ARGV[2]  time to live in milliseconds
 -- ARGV[3]  '1' when a claim whose lease has lapsed may be taken over
 -- ARGV[4]  what follows the key's name in its channel's
+-- ARGV[5]  owner token of a completed record whose place is taken, because its request is corrected
 --
 -- Returns {watchers, 1, attempt, first attempt}    the key is ours; after a take-over the dead
 --                                                  owner's record comes as well
 --         {watchers, 2, record}                    completed, or not readable by this script
 --         {watchers, 3, milliseconds left, record} in progress, less what a late owner has left in
 --                                                  it; none left: its lease has lapsed
---         {watchers, 4, fingerprint}               completed for another request
+--         {watchers, 4, beginning}                 completed for another request
 --         an error              when the server refuses to write and nothing is completed
 --
 -- Tells whoever watches, on the waiters' channel's name with a '!': claimed, busy, unknown, reused
@@ -32,14 +33,15 @@ end
 local old = redis.call('GET', KEYS[1])
 local same = old and string.sub(old, 35, 50) == string.sub(ARGV[1], 35, 50)
 local kind = old and #old >= 54 and string.sub(old, 1, 2)
-if kind == '\1c' then
+local corrected = kind == '\1c' and string.sub(old, 19, 34) == ARGV[5]
+if kind == '\1c' and not corrected then
   if not same then
-    return {tell('reused 0', ARGV[1]), 4, string.sub(old, 35, 50)}
+    return {tell('reused 0', ARGV[1]), 4, string.sub(old, 1, 128)}
   end
   return {tell('replayed 0', ends(old)), 2, old}
 end
 local grace, attempt, offer
-if kind == '\1p' or kind == '\1r' then
+if kind == '\1p' or kind == '\1r' or corrected then
   grace, attempt, offer = struct.unpack('>I8I4I4', string.sub(old, 3, 18))
 end
 local answered = offer and offer > 0 and string.sub(old, offer + 1)
@@ -61,15 +63,15 @@ if not old then
 end
 local first = struct.unpack('>I4', string.sub(old, 51, 54))
 local function follow(dead)
-  -- What an earlier run of another request answers is refused from now on.
+  -- What runs before the first attempt answer is refused from now on.
   attempt = attempt + 1
-  first = same and first or attempt
+  first = same and not corrected and first or attempt
   local taken = string.sub(ARGV[1], 1, 10) .. struct.pack('>I4', attempt)
       .. string.sub(ARGV[1], 15, 50) .. struct.pack('>I4', first) .. string.sub(ARGV[1], 55)
   redis.call('SET', KEYS[1], taken, 'PX', ARGV[2])
   return {tell('claimed 0', taken), 1, attempt, first, dead}
 end
-if kind == '\1r' then
+if kind == '\1r' or corrected then
   return follow()
 end
 if string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34) then

@@ -28,7 +28,7 @@ from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.fingerprints import fingerprint
 from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
 from flask_idempotent.problem_pages import prepare_page
-from flask_idempotent.records import Completed
+from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.responses import (
     capture,
     is_storable,
@@ -334,6 +334,8 @@ class _Keyed:
             complete(500, (), None)
 
     def _tell_claimed(self, claim: Claim) -> None:
+        if claim.dead is not None:
+            self._log_take_over(claim, claim.dead)
         signals.tell(
             signals.claimed,
             self._app,
@@ -343,6 +345,14 @@ class _Keyed:
             owner=claim.owner,
             took_over=claim.dead is not None,
         )
+
+    def _log_take_over(self, claim: Claim, dead: InProgress) -> None:
+        logger.warning(
+            "take-over: key %s, record %s, attempt %d, endpoint %s; its owner died: "
+            "%s, process %d, which began %.1f s ago",
+            shortened(self._key), self._name, claim.attempt, self._request.endpoint,
+            dead.host, dead.pid, max(0.0, time.time() - dead.started),
+        )  # fmt: skip
 
     def _respond(self) -> Response:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import os
+import re
 import threading
 import time
 import zlib
@@ -1498,6 +1500,12 @@ class TestCurrentClaim:
         lost = [data for name, data in events if name == "lease_lost"]
         assert [(data["key"], data["attempt"]) for data in lost] == [("key-one", 1)]
         assert set(lost[0]) == {"key", "storage_key", "owner", "attempt"}
+        storage_key = lost[0]["storage_key"]
+        assert re.search(
+            rf"WARNING .*take-over: key key…, record {storage_key}, attempt 2, endpoint view; "
+            rf"its owner died: \S+, process {os.getpid()}, which began \d+\.\d s ago",
+            caplog.text,
+        )
         records = [r for r in caplog.records if "lease lost" in r.getMessage()]
         assert [r.levelno for r in records] == [logging.WARNING]
 

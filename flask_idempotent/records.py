@@ -54,6 +54,8 @@ _RELEASED = b"r"
 _HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sI")
 
 HEADER_SIZE = _HEADER.size
+#: Where the owner token stands in a record.
+OWNER_PLACE = slice(18, 18 + OWNER_SIZE)
 
 #: Up to here Lua counts milliseconds exactly.
 _GRACE_END = 1 << 53

@@ -86,7 +86,7 @@ class TestIsStorable:
         """C8: statuses of ``dont_keep`` are not kept, and ``store_if`` is not asked."""
         settings = resolve({}, {"dont_keep": (404,)})
         assert is_storable(Response(status=404), settings) is False
-        assert is_storable(Response(status=403), settings) is True
+        assert is_storable(Response(status=409), settings) is True
         settings = resolve({}, {"dont_keep": (404,), "store_if": lambda response: 1 / 0})
         assert is_storable(Response(status=404), settings) is False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 from flask.cli import with_appcontext
@@ -15,13 +15,16 @@ from flask_idempotent.cli.group import (
     as_json,
     ask,
     progress,
+    this_app,
     this_prefix,
     this_store,
     yes,
 )
 from flask_idempotent.cli.looking import look
 from flask_idempotent.cli.naming import Named, names_a_record
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import InProgress, Released
+from flask_idempotent.settings import Terms
+from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Sight, Store
 
 
@@ -46,7 +49,7 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
     if kind != "lapsed" and kind not in even:
         raise Refused(_REFUSALS[kind].format(lease=words.lease(sight), owner=_owner(sight)))
     ask(f"{sight.key} is {_IS[kind]} {_RUNS} Release it?", yes=yes)
-    if not _released(store, sight, named):
+    if not _released(store, sight, named.terms):
         raise Refused(f"{sight.key} has changed meanwhile and was left alone. Look again.")
     if as_json:
         words.write_json({"storage_key": sight.key, "was": kind})
@@ -57,6 +60,8 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
 def _kind(sight: Sight) -> str:
     if isinstance(sight.record, InProgress):
         return "lapsed" if sight.lapsed else "running"
+    if isinstance(sight.record, Released):
+        return "released"
     return "unreadable" if sight.record is None else "completed"
 
 
@@ -64,17 +69,18 @@ def _owner(sight: Sight) -> str:
     return words.owner(sight.record) if isinstance(sight.record, InProgress) else ""
 
 
-def _released(store: Store, sight: Sight, named: Named) -> bool:
+def _released(store: Store, sight: Sight, terms: Terms) -> bool:
+    # Only what was seen: what has begun or was answered meanwhile stays.
     if isinstance(sight.record, InProgress):
-        # Only what was seen: another owner's claim stays. A late owner's response is kept.
-        terms = named.terms
+        # A late owner's response is kept, and an owner that still runs cannot claim again.
         return store.release(
             sight.key,
             sight.record.owner,
             expire=terms.expire_ms,
             tombstone_ttl_ms=terms.lifetime_ms,
+            owner_may_run=True,
         )
-    return store.delete([sight.key]) > 0
+    return store.discard([sight]) > 0
 
 
 @click.command()
@@ -89,27 +95,38 @@ def purge(
 ) -> None:
     """Delete records.
 
-    All of them whose names begin with this application's prefix, but for claims whose lease runs.
-    Waiters are told.
+    All of them whose names begin with this application's prefix, but for claims whose lease runs,
+    and for tombstones, which end by themselves. Waiters are told.
     """
     if everything == (older is not None):
         raise click.UsageError("Say which: --older 2h, or --all.")
     store = this_store()
     with progress(store.inspect(store.scan(this_prefix())), "Looking") as sights:
-        found = {s.key: _kind(s) for s in sights if words.is_older(s, older)}
-    doomed = [key for key, kind in found.items() if even_running or kind != "running"]
+        found = {s.key: s for s in sights if words.is_older(s, older) and _kind(s) != "released"}
+    doomed = [s for s in found.values() if even_running or _kind(s) != "running"]
     spared = len(found) - len(doomed)
     if doomed:
-        kinds = sorted(Counter(found[key] for key in doomed).items())
+        kinds = sorted(Counter(map(_kind, doomed)).items())
         listed = ", ".join(f"{number} {kind}" for kind, number in kinds)
         records = words.counted(len(doomed), "record")
         ask(f"This deletes {records} ({listed}). {_RUN} Go on?", yes=yes)
-    with progress(doomed, "Deleting", len(doomed)) as keys:
-        deleted = store.delete(keys)
+    with progress(doomed, "Deleting", len(doomed)) as sights:
+        deleted = _delete(store, sights, state_of(this_app()).settings().terms)
     if as_json:
         words.write_json({"deleted": deleted, "running": spared})
     else:
         click.echo(" ".join(_outcome(deleted, spared)))
+
+
+def _delete(store: Store, sights: Iterable[Sight], terms: Terms) -> int:
+    others, released = [], 0
+    for sight in sights:
+        # A claim that was deleted its owner would put back.
+        if _kind(sight) == "running":
+            released += _released(store, sight, terms)
+        else:
+            others.append(sight)
+    return released + store.discard(others)
 
 
 def _outcome(deleted: int, spared: int) -> Iterator[str]:
@@ -127,6 +144,10 @@ _IS = {
 _RUNS = "The next request with its key runs the view."
 _RUN = "Requests that are sent again with their keys run their views again."
 _REFUSALS = {
+    "released": (
+        "The key is free already: what is left of an earlier claim is in nobody's way and ends by "
+        "itself."
+    ),
     "running": (
         "The claim's lease has {lease}: {owner}, renews it and probably runs the view. End that "
         "process and the key is free after one lease. To release it nevertheless, and perhaps "

@@ -98,6 +98,7 @@ class Sight:
     :param lease: milliseconds the lease still has, 0 or less once it has lapsed; None for what is
         not in progress.
     :param waiters: how many processes wait for it; None when the store does not tell.
+    :param token: the owner token's bytes, whatever they are, which tell it from a later record.
     """
 
     key: str
@@ -106,6 +107,7 @@ class Sight:
     octets: int
     lease: int | None = None
     waiters: int | None = 0
+    token: bytes = b""
 
     @property
     def lapsed(self) -> bool:
@@ -164,7 +166,15 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
+    def release(
+        self,
+        key: str,
+        owner: bytes,
+        *,
+        expire: int,
+        tombstone_ttl_ms: int,
+        owner_may_run: bool = False,
+    ) -> bool:
         """Give a claim up and wake the waiters; a late owner's response takes its place.
 
         Where there was an attempt before, its owner may still run: the record becomes a released
@@ -172,6 +182,8 @@ class Store(ABC):
 
         :param expire: how long that response is kept.
         :param tombstone_ttl_ms: how long the released record is kept.
+        :param owner_may_run: whether this owner itself may still run, because somebody else gives
+            its claim up: the record becomes a released one whatever the attempt.
         :returns: whether there was a claim of this owner.
         """
 
@@ -205,6 +217,13 @@ class Store(ABC):
     @abstractmethod
     def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
         """Look at records, in batches; those that are gone are left out."""
+
+    @abstractmethod
+    def discard(self, sights: Iterable[Sight]) -> int:
+        """Delete records that are still those that were seen, in batches, and wake their waiters.
+
+        :returns: how many there were.
+        """
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> int:

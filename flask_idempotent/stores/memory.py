@@ -200,7 +200,15 @@ class MemoryStore(ProcessBound, Store):
             self._answer(key, record, expire)
             return Completion.STORED
 
-    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
+    def release(
+        self,
+        key: str,
+        owner: bytes,
+        *,
+        expire: int,
+        tombstone_ttl_ms: int,
+        owner_may_run: bool = False,
+    ) -> bool:
         with self._lock:
             entry = self._live(key)
             if entry is None or not isinstance(entry.record, InProgress):
@@ -212,7 +220,7 @@ class MemoryStore(ProcessBound, Store):
             if entry.offer is not None:
                 self._put(key, entry.offer, expire)
                 self._tell(key, Kind.COMPLETED, entry.offer)
-            elif entry.record.attempt > 1:
+            elif owner_may_run or entry.record.attempt > 1:
                 self._put(key, _tombstone(entry.record), tombstone_ttl_ms)
             return True
 
@@ -257,17 +265,27 @@ class MemoryStore(ProcessBound, Store):
         life, record = entry.dies - self.now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
         lease = life - record.grace if isinstance(record, InProgress) else None
-        return Sight(key, abridge(record), life, octets, lease, self._waiting(key))
+        return Sight(key, abridge(record), life, octets, lease, self._waiting(key), record.owner)
+
+    def discard(self, sights: Iterable[Sight]) -> int:
+        seen = {sight.key: sight.token for sight in sights}
+        with self._lock:
+            live = {key: self._live(key) for key in seen}
+            same = [key for key, entry in live.items() if entry and entry.record.owner == seen[key]]
+            return self._delete(same)
 
     def delete(self, keys: Iterable[str]) -> int:
-        count = 0
         keys = list(keys)  # They may come from this store itself, which takes the lock.
         with self._lock:
-            for key in keys:
-                count += self._live(key) is not None
-                self._entries.pop(key, None)
-                self._ring(key)
-                self._tell(key, Kind.DELETED)
+            return self._delete(keys)
+
+    def _delete(self, keys: Iterable[str]) -> int:
+        count = 0
+        for key in keys:
+            count += self._live(key) is not None
+            self._entries.pop(key, None)
+            self._ring(key)
+            self._tell(key, Kind.DELETED)
         return count
 
     def ping(self) -> None:

@@ -29,6 +29,19 @@ class MortalStore(MemoryStore):
             return Completion.STORED
         return super().complete(key, record, expire=expire)
 
-    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
-        lives = {"expire": expire, "tombstone_ttl_ms": tombstone_ttl_ms}
-        return self._dying or super().release(key, owner, **lives)
+    def release(
+        self,
+        key: str,
+        owner: bytes,
+        *,
+        expire: int,
+        tombstone_ttl_ms: int,
+        owner_may_run: bool = False,
+    ) -> bool:
+        return self._dying or super().release(
+            key,
+            owner,
+            expire=expire,
+            tombstone_ttl_ms=tombstone_ttl_ms,
+            owner_may_run=owner_may_run,
+        )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import NoneType
+
 import pytest
 from flask import Flask
 
+from flask_idempotent.records import InProgress, Released
+from flask_idempotent.stores.base import Completion, Renewal, Sight
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, store_of
-from tests.stores.harness import HOUR, answer, lapse
+from tests.stores.harness import HOUR, answer, lapse, running
 from tests.waiting import until
 from tests.web import post
 
@@ -46,7 +50,40 @@ class TestRelease:
         assert refused.exit_code == 1
         assert f"--even {kind}" in refused.stderr
         assert document(app, "release", "k", "--yes", "--even", kind)["was"] == kind
-        assert store_of(app).read(name()) is None
+        assert isinstance(store_of(app).read(name()), Released if kind == "running" else NoneType)
+
+    def test_running_is_taken_away(self, app: Flask) -> None:
+        """A running owner's renewal does not bring its claim back; its response is kept."""
+        store = store_of(app)
+        found = claim(app, owner="ada")
+        run(app, "release", "k", "--yes", "--even", "running")
+        renewal = Renewal(found, running("ada"), HOUR)
+        assert store.renew([renewal], until=store.now() + HOUR) == [False]
+        assert store.complete(found, answer("ada"), expire=HOUR) is Completion.STORED
+
+    def test_free_already(self, app: Flask) -> None:
+        """What is left of a released claim needs no release."""
+        claim(app)
+        run(app, "release", "k", "--yes", "--even", "running")
+        again = run(app, "release", "k", "--yes")
+        assert again.exit_code == 1
+        assert "free already" in again.stderr
+
+    def test_claimed_meanwhile(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A claim that began after the look is left alone."""
+        store, begun = store_of(app), []
+        complete(app)
+
+        def answer_slowly(*_: object, **__: object) -> None:
+            store.delete([name()])
+            begun.append(claim(app, owner=f"bob {len(begun)}"))
+
+        monkeypatch.setattr("flask_idempotent.cli.changing.ask", answer_slowly)
+        refused = run(app, "release", "k", "--yes", "--even", "completed")
+        assert refused.exit_code == 1
+        assert "changed meanwhile" in refused.stderr
+        assert document(app, "purge", "--all", "--even-running")["deleted"] == 0
+        assert isinstance(store.read(begun[-1]), InProgress)
 
     def test_late_owners_response_is_kept(self, app: Flask) -> None:
         """A view that ran to its end is not run again: its response takes the claim's place."""
@@ -80,14 +117,17 @@ class TestPurge:
         lapse(store_of(app), claim(app, "a"))
         complete(app, "b")
         damage(app, "c")
-        running = claim(app, "d")
+        alive = claim(app, "d")
         asked = run(app, "purge", "--all", text="y\n")
         assert "This deletes 3 records (1 completed, 1 lapsed, 1 unreadable)." in asked.stderr
         assert asked.stdout.startswith("Deleted 3 records. Left 1 claim alone whose lease runs")
-        assert list(store_of(app).scan("")) in (["sessions:1", running], [running, "sessions:1"])
+        assert list(store_of(app).scan("")) in (["sessions:1", alive], [alive, "sessions:1"])
         assert document(app, "purge", "--all", "--yes", "--even-running") == {
             "deleted": 1, "running": 0,
         }  # fmt: skip
+        # Its owner may still run, and must not put its claim back.
+        assert isinstance(store_of(app).read(alive), Released)
+        assert document(app, "purge", "--all", "--yes")["deleted"] == 0
 
     def test_older(self, app: Flask) -> None:
         """Only what is older goes; what has no age stays."""
@@ -113,13 +153,13 @@ class TestPurge:
     def test_in_batches(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many records are deleted in several commands."""
         sizes: list[int] = []
-        delete = RedisStore._delete
+        discard = RedisStore._discard
 
-        def note(self: RedisStore, names: list[str]) -> int:
-            sizes.append(len(names))
-            return delete(self, names)
+        def note(self: RedisStore, sights: list[Sight]) -> int:
+            sizes.append(len(sights))
+            return discard(self, sights)
 
-        monkeypatch.setattr(RedisStore, "_delete", note)
+        monkeypatch.setattr(RedisStore, "_discard", note)
         for number in range(501):
             complete(app, str(number))
         assert document(app, "purge", "--all", "--yes")["deleted"] == 501

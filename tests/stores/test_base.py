@@ -9,7 +9,15 @@ from functools import partial
 import pytest
 
 from flask_idempotent.records import Answered, InProgress, Released, encode
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Reused, Store
+from flask_idempotent.stores.base import (
+    Busy,
+    Claimed,
+    Completion,
+    Renewal,
+    Reply,
+    Reused,
+    Store,
+)
 from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
     ENDS,
@@ -292,6 +300,20 @@ class TestComplete:
 
 
 class TestRelease:
+    def test_owner_may_run(self, store: Store) -> None:
+        """Given up by somebody else, a claim leaves a tombstone, even that of a first attempt.
+
+        Its owner's renewal does not bring it back, its response is stored, and the next attempt
+        has a higher number.
+        """
+        claim(store, running())
+        assert store.release(KEY, owner("ada"), owner_may_run=True, **ENDS) is True
+        assert store.read(KEY) == released(running())
+        assert store.renew([Renewal(KEY, running(), HOUR)], until=NEVER) == [False]
+        assert claim(store, running("bob")) == Claimed(2)
+        assert store.release(KEY, owner("bob"), **ENDS) is True
+        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.STORED
+
     def test_key_is_free_again(self, store: Store) -> None:
         """A released key is claimed by the next, whatever its payload."""
         claim(store, running())
@@ -696,6 +718,25 @@ class TestKeys:
             assert store.delete([KEY, "IDEMPOTENT_{none}"]) == 1
             until(lambda: bell.rung)
         assert store.read(KEY) is None
+
+    def test_discard_what_was_seen(self, store: Store) -> None:
+        """Discarding deletes a record that is still the one that was seen, and wakes waiters."""
+        claim(store, running())
+        (sight,) = store.inspect([KEY])
+        with store.listen(KEY, 5) as bell:
+            assert store.discard([sight]) == 1
+            until(lambda: bell.rung)
+        assert store.read(KEY) is None
+        assert store.discard([sight]) == 0
+
+    def test_discard_leaves_what_came_since(self, store: Store) -> None:
+        """A record that another owner has written since is left alone."""
+        store.complete(KEY, answer("ada"), expire=HOUR)
+        (sight,) = store.inspect([KEY])
+        store.delete([KEY])
+        claim(store, running("bob"))
+        assert store.discard([sight]) == 0
+        assert isinstance(store.read(KEY), InProgress)
 
     def test_delete_nothing(self, store: Store) -> None:
         """Deleting no keys deletes none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from flask_idempotent.errors import (
     IdempotentError,
@@ -18,6 +18,7 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.records import (
     HEAD_SIZE,
+    OWNER_PLACE,
     TAIL_SIZE,
     Completed,
     InProgress,
@@ -52,6 +53,8 @@ _BATCH = 500
 #: What is told of a server's configuration beside INFO.
 _CONFIGURED = ("save", "min-replicas-to-write")
 
+Item = TypeVar("Item")
+
 _CLAIMED, _FOUND, _REUSED = 1, 2, 4
 
 
@@ -69,6 +72,7 @@ class RedisStore(Store):
         self._release = Script("release")
         self._renew = Script("renew")
         self._inspect = Script("inspect")
+        self._discard_script = Script("discard")
         # Pub/sub knows no databases, so the channel's name does.
         self._suffix = f"@{client.database}"
         self._subscriber = Subscriber(client.subscription)
@@ -158,8 +162,16 @@ class RedisStore(Store):
             self._subscriber.tell(key + self._suffix, News.of(record))
         return completion
 
-    def release(self, key: str, owner: bytes, *, expire: int, tombstone_ttl_ms: int) -> bool:
-        arguments = (owner, expire, tombstone_ttl_ms, self._suffix)
+    def release(
+        self,
+        key: str,
+        owner: bytes,
+        *,
+        expire: int,
+        tombstone_ttl_ms: int,
+        owner_may_run: bool = False,
+    ) -> bool:
+        arguments = (owner, expire, tombstone_ttl_ms, self._suffix, int(owner_may_run))
         try:
             return bool(self._client.run(self._release, key, *arguments))
         except RecordUnreadable:
@@ -208,6 +220,18 @@ class RedisStore(Store):
             waiters = None if counts is None else counts.get(sight.key + self._suffix, 0)
             yield replace(sight, waiters=waiters)
 
+    def discard(self, sights: Iterable[Sight]) -> int:
+        return sum(map(self._discard, _batches(sights)))
+
+    def _discard(self, sights: Sequence[Sight]) -> int:
+        calls = [(sight.key, sight.token, self._suffix) for sight in sights]
+        count = 0
+        for reply in self._client.run_many(self._discard_script, calls):
+            if isinstance(reply, IdempotentError):
+                raise reply
+            count += reply
+        return count
+
     def delete(self, keys: Iterable[str]) -> int:
         return sum(map(self._delete, _batches(keys)))
 
@@ -249,9 +273,9 @@ def _escaped(prefix: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
 
 
-def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
-    names = iter(keys)
-    while batch := list(islice(names, _BATCH)):
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    left = iter(items)
+    while batch := list(islice(left, _BATCH)):
         yield batch
 
 
@@ -261,12 +285,13 @@ def _sight(key: str, reply: Any) -> Sight | None:
     if not reply:
         return None
     octets, life, head, tail = reply
+    token = head[OWNER_PLACE]
     try:
         record = decode_ends(head, tail)
     except RecordUnreadable:
-        return Sight(key, None, life, octets)
+        return Sight(key, None, life, octets, token=token)
     lease = life - record.grace if isinstance(record, InProgress) else None
-    return Sight(key, record, life, octets, lease)
+    return Sight(key, record, life, octets, lease, token=token)
 
 
 def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:

@@ -5,11 +5,12 @@
 -- ARGV[2]  time to live in milliseconds of a late owner's response, if one waits here
 -- ARGV[3]  time to live in milliseconds of a tombstone
 -- ARGV[4]  what follows the key's name in its channel's
+-- ARGV[5]  '1' when this owner itself may still run, because somebody else gives its claim up
 --
 -- Returns 1  released
 --         0  nothing of ours to release
 --
--- Where an earlier owner may still run, a tombstone stays: the record with another state.
+-- Where an earlier owner, or this one, may still run, a tombstone stays: the record with another state.
 --
 -- The empty message tells waiters to claim again. Whoever watches hears released and how many
 -- processes were woken, on the channel's name with a '!', and of a late owner's response completed
@@ -23,7 +24,7 @@ local attempt, offer = struct.unpack('>I4I4', string.sub(head, 11, 18))
 local answered = offer > 0 and redis.call('GETRANGE', KEYS[1], offer, -1)
 if answered then
   redis.call('SET', KEYS[1], answered, 'PX', ARGV[2])
-elseif attempt > 1 then
+elseif attempt > 1 or ARGV[5] == '1' then
   redis.call('SETRANGE', KEYS[1], 1, 'r' .. string.rep('\0', 8))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 else

@@ -129,7 +129,7 @@ def _inner(layer: object, load: bool) -> object:
     if isinstance(layer, FunctionType) or not hasattr(type(layer), "view"):
         return getattr(layer, "__wrapped__", None)
     # To ask a lazy view for it imports it; a view that was imported is among its own attributes.
-    return getattr(layer, "view", None) if load else vars(layer).get("view")
+    return getattr(layer, "view", None) if load else getattr(layer, "__dict__", {}).get("view")
 
 
 def marks_of(view: object, method: str) -> list[Mapping[str, Any]]:

@@ -15,11 +15,7 @@ from weakref import WeakSet
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import OutsideRequest, SettingsError
 from flask_idempotent.frameworks import Framework, framework_above
-from flask_idempotent.marks import (
-    EXEMPT,
-    mark_of,
-    marks_of,
-)
+from flask_idempotent.marks import EXEMPT, mark_of, marks_of
 from flask_idempotent.settings import UNTRACKED_METHODS, Settings, resolve
 
 if TYPE_CHECKING:

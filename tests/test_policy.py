@@ -62,6 +62,13 @@ class TestRoutes:
         ]
         assert {route.scope for route in policy.routes} == {"custom"}
 
+    def test_what_only_reads(self, make_app: MakeApp) -> None:
+        """Nothing is promised for GET and for static files, unless GET is tracked."""
+        for methods, expected in (None, [("/", ("POST",))]), (["GET"], [("/", ("GET",))]):
+            app = make_app(**({} if methods is None else {"methods": methods}))
+            app.add_url_rule("/", "view", lambda: "a", methods=["GET", "POST"])
+            assert paths(policy_of(app)) == expected
+
     def test_key_of_its_own(self, make_app: MakeApp) -> None:
         """A route says where a function of the view finds the key."""
         app = make_app(wide=False)

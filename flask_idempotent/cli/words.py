@@ -114,11 +114,23 @@ def write_json(data: object) -> None:
 
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Write names with what belongs to each."""
+    """Write names with what belongs to each, wrapped between words on a terminal."""
     rows = list(pairs)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        click.echo(f"{name:{width}}  {printable(text)}")
+        first, *others = _wrapped(printable(text), _terminal_width() - width - 2)
+        click.echo(f"{name:{width}}  {first}")
+        for line in others:
+            click.echo(" " * (width + 2) + line)
+
+
+def _wrapped(text: str, room: float) -> list[str]:
+    if len(text) <= room:
+        return [text]
+    # A word that is too long, such as a record's name, stays whole: it may be copied.
+    return textwrap.wrap(
+        text, max(1, int(room)), break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

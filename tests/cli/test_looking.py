@@ -222,6 +222,16 @@ class TestReleased:
 
 
 class TestStats:
+    def test_fits_the_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal a long text goes on below itself, and no word is broken."""
+        monkeypatch.setenv("COLUMNS", "80")
+        whole = run(app, "stats").stdout
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        shown = run(app, "stats").stdout
+        assert max(map(len, whole.splitlines())) > 80
+        assert max(map(len, shown.splitlines())) <= 80
+        assert shown.split() == whole.split()
+
     def test_counts(self, app: Flask) -> None:
         """Records are counted by state, with their octets and the age of the oldest."""
         lapse(store_of(app), claim(app, "a"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -107,18 +108,21 @@ class _Decorator:
         return blueprint
 
 
-#: Where a request's environment says that a decorated function was called.
-_CALLED = "flask_idempotent.called"
+#: Where a request's environment says that a decorated function runs.
+_INSIDE = "flask_idempotent.inside"
 
 
 def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[..., Any]:
     check_view(view)
-    function = _as_function(view) if iscoroutinefunction(view) else view
+    is_async = iscoroutinefunction(view)
+    function = _as_function(view) if is_async else view
     name = id(overrides)
 
     # Every request comes by here, with a key or without: even a call counts.
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
+        if is_async and _is_awaited():
+            return _awaitable(protected)(*args, **kwargs)
         try:
             context = request_ctx._get_current_object()  # type: ignore[attr-defined]
         except RuntimeError:
@@ -134,17 +138,18 @@ def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable
         settings = call.settings
         # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
         # to use.
-        raw = call.nested or routed is protected or _is_nested(current.environ, routed)
+        environ = current.environ
+        raw = call.nested or routed is protected or is_protecting(routed) or _INSIDE in environ
         run: Callable[[], Any] = partial(function, *args, **kwargs)
         framework = None if raw else call.framework
         if framework is not None:
             run = framework.wrap(run)
-        if settings is not None and (state.key_finders or may_matter(current.environ, settings)):
-            answer = handle(state, settings, current, run)
-        else:
-            answer = run()
+        if settings is not None and (state.key_finders or may_matter(environ, settings)):
+            part = None if routed is protected else protected
+            run = partial(handle, state, settings, current, run, part)
         if raw:
-            return answer
+            return run()
+        answer = _run_outermost(environ, run)
         # Without a key too: else a decorator above, such as a schema that leaves out what a client
         # must not see, would get the view's value from requests without a key alone.
         response = app.make_response(answer)
@@ -162,15 +167,33 @@ def _protect_views(setup: BlueprintSetupState) -> None:
     wrap_dispatching(setup.app)
 
 
-def _is_nested(environ: WSGIEnvironment, routed: object) -> bool:
-    # Flask has called a decorated function before this one, or somebody has.
-    nested = is_protecting(routed) or _CALLED in environ
-    environ[_CALLED] = True
-    return nested
-
-
 def _as_function(view: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: current_app.ensure_sync(view)(*args, **kwargs)
+
+
+def _run_outermost(environ: WSGIEnvironment, run: Callable[[], Any]) -> Any:
+    environ[_INSIDE] = True
+    try:
+        return run()
+    finally:
+        environ.pop(_INSIDE, None)  # Another thread may have been quicker.
+
+
+def _is_awaited() -> bool:
+    # Flask calls an async view in a thread without an event loop, and another async view in one.
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
+    # A package of Flask's extra for async views. It runs the function in the request's own thread,
+    # and what the function calls in turn in the event loop that awaits it.
+    from asgiref.sync import sync_to_async
+
+    return sync_to_async(function)
 
 
 class _FirstRequests:

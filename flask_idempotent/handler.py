@@ -26,8 +26,10 @@ from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.fingerprints import fingerprint
-from flask_idempotent.keys import check_custom, find_key, shortened, storage_key
+from flask_idempotent.keys import check_custom, find_key, part_key, shortened, storage_key
+from flask_idempotent.marks import belongs_to
 from flask_idempotent.problem_pages import prepare_page
+from flask_idempotent.protection import WHOSE, name_of
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.responses import (
     capture,
@@ -42,6 +44,7 @@ from flask_idempotent.sessions import was_accessed
 from flask_idempotent.templating import keep_out_of_caches
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Flask
     from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Response
@@ -53,6 +56,8 @@ Run = Callable[[], "ResponseReturnValue"]
 
 #: Where a request's environment holds its claim; a nested call finds it and claims nothing.
 _CLAIM = "flask_idempotent.claim"
+#: Where it holds the first call that looked at its key.
+_FIRST = "flask_idempotent.first"
 
 
 class _NoClaim:
@@ -85,25 +90,46 @@ def _current_claim() -> Claim | _NoClaim:
 current_claim: Any = LocalProxy(_current_claim)
 
 
-def handle(state: State, settings: Settings, current: Request, run: Run) -> ResponseReturnValue:
+def handle(
+    state: State,
+    settings: Settings,
+    current: Request,
+    run: Run,
+    part: Callable[..., Any] | None = None,
+) -> ResponseReturnValue:
     """Serve a request: run its view, or answer what is known of its key.
 
     :param settings: the settings of the view.
     :param current: the request.
     :param run: runs the view.
+    :param part: the decorated function that is called, where it may be a part of the view; None
+        for the view itself.
     :raises Problem: when the request cannot be served.
     """
-    if not settings.tracks(current.method) or _CLAIM in current.environ or _opens_socket(current):
+    if not settings.tracks(current.method) or _is_inside(current.environ):
         return run()
+    if _opens_socket(current):
+        return run()
+    first: _Keyed | None = current.environ.get(_FIRST)
+    if first is not None and first.finds_the_same_as(settings):
+        return _Keyed(state, settings, run, current, first.key, part).serve_again(first)
     body = Body(current, _limit(state.app, current))
     key = _find_key(state, settings, current, body)
     if key is not None:
-        return _Keyed(state, settings, run, current, key).serve(body)
+        return _Keyed(state, settings, run, current, key, part).serve(body)
     if not settings.requires_key(current.method):
         return run()
     where = _IN_HEADER.format(settings.headers[0]) if settings.key is None else ""
     problem = problems.KeyMissing(_MISSING.format(where), base=settings.problem_base)
     raise _rejected(state.app, settings, current, problem)
+
+
+def _is_inside(environ: WSGIEnvironment) -> bool:
+    # A view that was claimed runs, and calls another one.
+    if _CLAIM not in environ:
+        return False
+    claim: Claim | None = environ[_CLAIM]
+    return claim is None or not (claim.returned or claim.settled)
 
 
 def _opens_socket(current: Request) -> bool:
@@ -190,25 +216,67 @@ class _Keyed:
     :param run: runs the view.
     :param current: the request.
     :param key: the client's key.
+    :param part: the decorated function that may be a part of the view, if any.
     """
 
     def __init__(
-        self, state: State, settings: Settings, run: Run, current: Request, key: str
+        self,
+        state: State,
+        settings: Settings,
+        run: Run,
+        current: Request,
+        key: str,
+        part: Callable[..., Any] | None,
     ) -> None:
         self._app = state.app
         self._state = state
         self._settings = settings
         self._run = run
         self._request = current
-        self._key = key
+        self.key = key
+        self._part = part
         self._name: str | None = None
         self._scope: str | bytes | None = None
         self._claim: Claim | None = None
+        #: What was asked, in the name of the key's own record.
+        self._asked: Order | None = None
+
+    def finds_the_same_as(self, settings: Settings) -> bool:
+        """Say whether a look with these settings finds the same key, caller and fingerprint."""
+        return settings is self._settings or all(
+            getattr(settings, option) == getattr(self._settings, option) for option in WHOSE
+        )
 
     def serve(self, body: Body) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
+        self._asked = order = self._order(body)
+        self._request.environ[_FIRST] = self
+        return self._serve(self._own(order))
+
+    def serve_again(self, first: _Keyed) -> ResponseReturnValue:
+        """Do the same in a request whose key was looked at before, and whose body may be spent.
+
+        :param first: the call that looked.
+        """
+        assert first._asked is not None, "it was served"
+        self._scope = first._scope
+        return self._serve(self._own(first._asked)._replace(terms=self._settings.terms))
+
+    def _own(self, order: Order) -> Order:
+        # A decorated function that is no view, but called by one, has a record of its own: two of
+        # them must not get each other's answers, in whichever order they are called.
+        part, current = self._part, self._request
+        if part is not None:
+            view = self._app.view_functions.get(current.endpoint or "")
+            if not belongs_to(part, view, current.method):
+                name = part_key(self._settings.prefix, order.key, name_of(part))
+                order = order._replace(key=name)
+        self._name = order.key
+        return order
+
+    def _serve(self, order: Order) -> ResponseReturnValue:
         try:
-            return self._serve(self._order(body))
+            return self._begin(order)
         except BaseException:
             # A worker's timeout, say, may come at any moment: a claim whose view has not begun is
             # nobody's.
@@ -216,7 +284,7 @@ class _Keyed:
                 self._state.engine.abandon(self._claim)
             raise
 
-    def _serve(self, order: Order) -> ResponseReturnValue:
+    def _begin(self, order: Order) -> ResponseReturnValue:
         try:
             outcome = self._state.engine.begin(order)
         except StoreError as error:
@@ -245,20 +313,19 @@ class _Keyed:
         try:
             body.buffer(settings.problem_base)
         except problems.BodyIncomplete as problem:
-            problem.key = self._key
+            problem.key = self.key
             raise _rejected(self._app, settings, self._request, problem) from None
         self._scope = scope_of(self._request, settings)
         if self._scope is None and settings.scope is None:
             self._state.notices.on_anonymous(self._request)
         namespace = settings.namespace or self._app.name
-        self._name = storage_key(settings.prefix, namespace, self._scope, self._key)
+        name = storage_key(settings.prefix, namespace, self._scope, self.key)
         current = self._request
         host = self._app.url_map.host_matching or self._app.subdomain_matching
         digest = fingerprint(current, body, settings, host=host)
         path = (current.root_path, current.path, current.host if host else None)
         return Order(
-            self._name, self._key, digest, settings.terms, current.method, current.endpoint or "",
-            path,
+            name, self.key, digest, settings.terms, current.method, current.endpoint or "", path,
         )  # fmt: skip
 
     def _run_claimed(self, claim: Claim) -> Response:
@@ -339,7 +406,7 @@ class _Keyed:
         signals.tell(
             signals.claimed,
             self._app,
-            key=self._key,
+            key=self.key,
             storage_key=claim.order.key,
             attempt=claim.attempt,
             owner=claim.owner,
@@ -350,7 +417,7 @@ class _Keyed:
         logger.warning(
             "take-over: key %s, record %s, attempt %d, endpoint %s; its owner died: "
             "%s, process %d, which began %.1f s ago",
-            shortened(self._key), self._name, claim.attempt, self._request.endpoint,
+            shortened(self.key), self._name, claim.attempt, self._request.endpoint,
             dead.host, dead.pid, max(0.0, time.time() - dead.started),
         )  # fmt: skip
 
@@ -359,8 +426,12 @@ class _Keyed:
             rv: Any = self._run()
         except Exception as error:
             # What the application's error handlers make of it is the view's answer; what they
-            # leave unhandled rises from here.
-            rv = self._app.handle_user_exception(error)
+            # leave unhandled, or raise themselves, rises from here.
+            try:
+                rv = self._app.handle_user_exception(error)
+            except Exception as unhandled:
+                self._state.pass_on(unhandled)
+                raise
         if isinstance(rv, HTTPException):
             # Flask would run it as an application, whose answer looks like a stream.
             rv = rv.get_response(self._request.environ)
@@ -389,12 +460,12 @@ class _Keyed:
         age, status = max(0.0, time.time() - completed.time), completed.code
         logger.info(
             "replay: key %s, record %s, status %d, stored %.1f s ago, waited %.3f s",
-            shortened(self._key), self._name, status, age, waited,
+            shortened(self.key), self._name, status, age, waited,
         )  # fmt: skip
         signals.tell(
             signals.replayed,
             self._app,
-            key=self._key,
+            key=self.key,
             storage_key=self._name,
             status=status,
             waited=waited,
@@ -439,7 +510,7 @@ class _Keyed:
         self, kind: type[problems.Problem], detail: str, *, retry_after: int | None = None
     ) -> problems.Problem:
         problem = kind(
-            detail, key=self._key, base=self._settings.problem_base, retry_after=retry_after
+            detail, key=self.key, base=self._settings.problem_base, retry_after=retry_after
         )
         return _rejected(self._app, self._settings, self._request, problem, self._name)
 

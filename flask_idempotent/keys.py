@@ -211,7 +211,20 @@ def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str
     if isinstance(scope, str):
         # Whoever names a record on the command line can only write text.
         scope = scope.encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(pack((namespace, scope, key)), digest_size=16).digest()
+    return _record_name(prefix, (namespace, scope, key))
+
+
+def part_key(prefix: str, storage_key: str, part: str) -> str:
+    """Name the record of a part of a request's work, such as a decorated function that it calls.
+
+    :param storage_key: the record of the request's key.
+    :param part: the part's own name.
+    """
+    return _record_name(prefix, (storage_key, part))
+
+
+def _record_name(prefix: str, parts: tuple[str | bytes | None, ...]) -> str:
+    digest = hashlib.blake2b(pack(parts), digest_size=16).digest()
     # RFC 4648, 5; the module base64 takes more steps.
     name = binascii.b2a_base64(digest, newline=False).translate(_URL_SAFE)[:22]
     return f"{prefix}{{{name.decode()}}}"

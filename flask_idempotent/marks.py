@@ -68,6 +68,19 @@ def is_protecting(layer: object) -> bool:
     return getattr(layer, _ITSELF, None) is layer
 
 
+def belongs_to(function: object, view: object, method: str) -> bool:
+    """Say whether a decorated function is the view itself, or a layer of it.
+
+    :param view: the view that the application calls.
+    :param method: the request's.
+    """
+    if getattr(view, _ITSELF, None) is function:
+        return True
+    # Some frameworks decorate a method anew for each request.
+    *_, inner = _unwrapped(function, load=False)
+    return any(layer is function or layer is inner for layer in layers_of(view, method, load=True))
+
+
 def was_decorated(layer: object) -> bool:
     """Say whether the decorator was given this function."""
     return getattr(layer, _WAS_DECORATED, None) == id(layer)

@@ -221,7 +221,7 @@ class Protections:
     def _tell_hidden(self, found: Protection, own: Settings, name: str, where: str) -> None:
         # The dispatching claims before the function is called.
         text = _HIDDEN.format(name, where, found.source)
-        if any(getattr(own, option) != getattr(found.settings, option) for option in _WHOSE):
+        if any(getattr(own, option) != getattr(found.settings, option) for option in WHOSE):
             raise SettingsError(text)
         logger.warning("%s", text)
 
@@ -260,7 +260,7 @@ _every: WeakSet[Protections] = WeakSet()
 #: Whose keywords a function does not share with the view that calls it.
 _NOT_SHARED = ("view", "extension")
 #: The settings that decide who gets a response, and for which request.
-_WHOSE = ("key", "scope", "fingerprint", "ignore_fields")
+WHOSE = ("key", "scope", "fingerprint", "ignore_fields")
 
 
 def forget_all() -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from flask import Flask, Request
 
 EXTENSION = "idempotent"
+#: Where a request's environment holds an error that its error handlers have had, or have raised.
+_HANDLED = "flask_idempotent.handled"
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class State(ProcessBound):
         self._given = store
         self._engine: Engine | None = None
         self._prepared = False
+        self._passes_on = False
         self.notices = Notices()
         super().__init__()
 
@@ -117,6 +120,23 @@ class State(ProcessBound):
     def _claims(self, request: Request) -> bool:
         rule = request.url_rule
         return rule is not None and self.protections.of(rule.endpoint, request.method).claims
+
+    def pass_on(self, error: Exception) -> None:
+        """Keep Flask from handling an error again that its error handlers have had or raised."""
+        request.environ[_HANDLED] = error
+        with self._making:
+            if self._passes_on:
+                return
+            self._passes_on = True
+            handle = self.app.handle_user_exception
+
+            def handle_once(*args: Any) -> Any:
+                # Flask's own gives up in the same way.
+                if request.environ.pop(_HANDLED, None) is args[-1]:
+                    raise args[-1]
+                return handle(*args)
+
+            self.app.handle_user_exception = handle_once  # type: ignore[assignment,method-assign]
 
     def settings(self) -> Settings:
         """The settings of a view without marks."""

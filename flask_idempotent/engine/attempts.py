@@ -59,11 +59,11 @@ class Attempt:
             )  # fmt: skip
             sent = time.monotonic()
             reply = self._ask(record, quick, replaces)
-            if isinstance(reply, Reused | Completed) and self._corrects(reply, replaces):
-                replaces = reply.owner
-                continue
             if not isinstance(reply, Claimed):
-                return self._judge(reply)
+                replaces = self._correctable(reply, replaces)
+                if replaces is None:
+                    return self._judge(reply)
+                continue
             if reply.attempt > 1:
                 record = record._replace(attempt=reply.attempt, first_attempt=reply.first_attempt)
             claim = Claim(order, record, sent, dead=reply.dead)
@@ -84,15 +84,17 @@ class Attempt:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
-    def _corrects(self, completed: Reused | Completed, replaced: bytes | None) -> bool:
-        # Whoever has waited for another answer to its own request corrects nothing.
-        return (
-            completed.operation != b""
-            and completed.owner != replaced
-            and completed.fingerprint != self._order.fingerprint
-            and self._began_waiting is None
-            and completed.operation == self._order.operation()
-        )
+    def _correctable(
+        self, reply: Busy | Reused | Completed, replaced: bytes | None
+    ) -> bytes | None:
+        # The owner of the answer whose place this request takes, where it may.
+        if reply.fingerprint == self._order.fingerprint or isinstance(reply, Busy):
+            return None
+        if reply.operation == b"" or reply.operation != self._order.operation():
+            return None
+        # Whoever has waited for the answer to its own request corrects nothing.
+        may = self._began_waiting is None and reply.owner != replaced
+        return reply.owner if may else None
 
     def _ask(self, record: InProgress, quick: bool, replaces: bytes | None) -> Reply:
         order, terms = self._order, self._order.terms

@@ -13,7 +13,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.records import Completed, InProgress, Released
-from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal, Reply
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
 from tests.interleavings.cases import CASES, INVALID_B, INVALID_TWO_C, A
@@ -184,8 +184,10 @@ def _run_without_asking(attempt: Attempt, claim: Claim) -> bool:
     return True
 
 
-def _correct_whenever(attempt: Attempt, completed: Completed, replaced: object) -> bool:
-    return completed.operation != b"" and completed.fingerprint != attempt._order.fingerprint
+def _correct_whenever(attempt: Attempt, reply: Any, replaced: object) -> bytes | None:
+    if isinstance(reply, Busy) or reply.fingerprint == attempt._order.fingerprint:
+        return None
+    return reply.owner if reply.operation else None
 
 
 def _do_nothing(*_: object) -> None:
@@ -196,7 +198,7 @@ def _do_nothing(*_: object) -> None:
     ("owner", "name", "broken", "case", "rule"),
     [
         (Attempt, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
-        (Attempt, "_corrects", _correct_whenever, "corrected and back", "who waited"),
+        (Attempt, "_correctable", _correct_whenever, "corrected and back", "who waited"),
         (Engine, "forget", _do_nothing, "one fault", "all wait for nobody"),
         (Engine, "_store_later", _do_nothing, "one fault", "settled|nobody looks after"),
         (Keeper, "remove", _do_nothing, "two owners", "renews what is settled"),

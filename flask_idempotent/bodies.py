@@ -1,293 +1,131 @@
-"""Bodies: reading a request's body whole before its view does, and leaving it untouched.
+"""Bodies: what the library reads of a request's body, before its view does.
 
-The key may stand in a form and the fingerprint covers the body, so both are read first. What is
-read goes into a buffer, on disk when it is large, which takes the place of the server's stream:
-the view sees the request as if nobody had looked.
+The key may stand in a form, and the fingerprint covers the body. Both are read from the tracked
+input, so the view sees the request as if nobody had looked.
 """
 
 from __future__ import annotations
 
-import io
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
-from werkzeug.wsgi import get_content_length
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from flask_idempotent.problems import BodyIncomplete
+from flask_idempotent.body_tracking import BodyTakenError, TrackedInput, tracked
+from flask_idempotent.multipart import MultipartFields
+from flask_idempotent.urlencoded import UrlencodedFields
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-    from _typeshed.wsgi import WSGIEnvironment
-    from werkzeug.datastructures import FileStorage
     from werkzeug.wrappers import Request
 
-#: A larger body is kept in a temporary file.
-SPOOL_SIZE = 512 * 1024
-PIECE_SIZE = 64 * 1024
-FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+FORM_TYPES = frozenset({URLENCODED, MULTIPART})
 
-Form = tuple["MultiDict[str, str]", "MultiDict[str, FileStorage]"]
-
-
-#: Where a request's environment holds its watched stream, whoever wraps that.
-_WATCHED = "flask_idempotent.input"
-
-
-class Watched(io.RawIOBase):
-    """A server's stream that knows what it gave, whoever read it.
-
-    :param stream: the server's stream, of which WSGI promises ``read`` and ``readline``.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        #: How many octets were read.
-        self.given = 0
-        #: Whether a reader met the end.
-        self.ended = False
-
-    def __getattr__(self, name: str) -> Any:
-        # WebSocket libraries look for the server's socket behind its stream.
-        return getattr(self._stream, name)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        size = -1 if size is None else size
-        return self._note(self._stream.read(size), size, ends=size < 0)
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        size = -1 if size is None else size
-        return self._note(self._stream.readline(size), size, ends=False)
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer)
-        piece = self.read(len(view))
-        view[: len(piece)] = piece
-        return len(piece)
-
-    def _note(self, piece: bytes, size: int, *, ends: bool) -> bytes:
-        self.given += len(piece)
-        self.ended = self.ended or ends or (size != 0 and not piece)
-        return piece
-
-
-def watch(environ: WSGIEnvironment) -> None:
-    """Note what the server's stream gives, before anybody reads it."""
-    environ[_WATCHED] = environ["wsgi.input"] = Watched(environ["wsgi.input"])
+Answer = TypeVar("Answer")
 
 
 class Body:
     """The body of one request.
 
-    :param request: the request; ``buffer`` replaces its input stream.
-    :param limit: how many octets the application takes.
+    :param request: the request.
+    :param limit: how many bytes the application takes.
     """
-
-    #: Whether ``form`` found that the octets are none; then it is empty, as the view's is.
-    malformed = False
 
     def __init__(self, request: Request, limit: int | None) -> None:
         self._request = request
         self._limit = limit
-        self._buffer: IO[bytes] | None = None
+        self.input: TrackedInput = tracked(request)
         # Werkzeug's own property parses the parameters too, for which only forms have a use.
         content_type = request.environ.get("CONTENT_TYPE", "")
         #: Type and subtype in lower case, without parameters.
         self.mimetype = content_type.partition(";")[0].strip(" \t").lower()
         #: Whether it is a form, which may carry the key.
         self.is_form = self.mimetype in FORM_TYPES
-
-    def buffer(self, problem_base: str) -> None:
-        """Read the body whole.
-
-        :raises BodyIncomplete: when it is shorter than announced, or broke off.
-        :raises RequestEntityTooLarge: when it is longer than the application allows.
-        """
-        if self._buffer is not None:
-            return
-        try:
-            if self._already_read():
-                _check_what_was_read(self._request, self._limit)
-                return
-            self._buffer = self._request.environ["wsgi.input"] = _read(self._request, self._limit)
-        except ClientDisconnected:
-            raise BodyIncomplete(
-                "The request's body ended before its announced end. Send the request again.",
-                base=problem_base,
-            ) from None
-
-    def _already_read(self) -> bool:
-        # By a before_request function: CSRF protection parses forms, signature checks read data.
-        state = self._request.__dict__
-        if "_cached_data" in state:
-            return True
-        if "form" in state:
-            # Looking for fields in another type of body leaves its stream unread.
-            return self.is_form
-        watched = self._request.environ.get(_WATCHED)
-        return "stream" in state and (watched is None or watched.given > 0)
-
-    def _rewind(self) -> None:
-        assert self._buffer is not None
-        self._buffer.seek(0)
-        self._request.environ["wsgi.input"] = self._buffer
+        #: Why the look for the key ended before the form did, if it has.
+        self.cut: str | None = None
+        #: The digest of a form, where it was made while the key was looked for.
+        self.form_digest: bytes | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        """The octets of a body that is no form, a piece at a time."""
-        if self._buffer is None:
-            yield getattr(self._request, "_cached_data", b"")
-        elif isinstance(self._buffer, io.BytesIO):
-            yield self._buffer.getvalue()
-        else:
-            yield from read_pieces(self._buffer)
-            self._rewind()
+        """The whole body, a piece at a time.
 
-    def mentions(self, field: str) -> bool:
-        """Say whether a form's octets may hold this field; quick, sometimes a false yes."""
-        if self._buffer is None:
-            return True
-        name, seen = field.encode(), b""
-        try:
-            for piece in read_pieces(self._buffer):
-                seen = seen[-len(name) :] + piece
-                if name in seen or b"%" in seen or b"+" in seen:
-                    return True
-            return False
-        finally:
-            self._rewind()
-
-    @contextmanager
-    def form(self) -> Iterator[Form]:
-        """The fields and files of a form, in the order of their names' first appearance."""
-        request = self._request
-        if self._buffer is None:
-            yield request.form, request.files
-            return
-        parser = request.make_form_data_parser()
-        parser.silent = False
-        try:
-            _, fields, files = parser.parse(
-                self._buffer, self.mimetype, request.content_length, request.mimetype_params
-            )
-        except ValueError:
-            self.malformed = True
-            fields, files = MultiDict(), MultiDict()
-        try:
-            yield fields, files
-        finally:
-            for _, file in files.items(multi=True):
-                file.close()
-            self._rewind()
-
-
-class _Buffer(tempfile.SpooledTemporaryFile[bytes]):
-    """Ends with its last reader, which may be a response that streams after the request's end."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _check_what_was_read(request: Request, limit: int | None) -> None:
-    # gunicorn ends the stream of a client that goes away without an error, and Werkzeug cuts a
-    # chunked body that is read at once: a before_request function may have got half a body.
-    watched = request.environ.get(_WATCHED)
-    if watched is None:
-        return
-    announced = _announced(request.environ)
-    if announced is not None:
-        if watched.ended and watched.given < announced:
-            raise ClientDisconnected
-    elif limit is not None and watched.given >= limit and any(read_pieces(watched)):
-        raise RequestEntityTooLarge
-
-
-def _announced(environ: WSGIEnvironment) -> int | None:
-    # What most requests have; Werkzeug's own way takes longer than to read a small body.
-    text = environ.get("CONTENT_LENGTH", "")
-    if text.isdecimal() and len(text) < 20 and "HTTP_TRANSFER_ENCODING" not in environ:
-        return int(text)
-    return get_content_length(environ)
-
-
-def _read(request: Request, limit: int | None) -> IO[bytes]:
-    announced = _announced(request.environ)
-    if announced is None:
-        buffer = _spooled(_unannounced(request, limit))
-    else:
-        if limit is not None and announced > limit:
+        :raises ClientDisconnected: when it is shorter than announced, or broke off.
+        :raises RequestEntityTooLarge: when it is longer than the application allows.
+        :raises BodyTakenError: when bytes were read of it before Flask had its turn.
+        """
+        announced, limit = self.input.announced, self._limit
+        if announced is not None and limit is not None and announced > limit:
+            # Without reading any of it: a client that asked may still keep it.
             raise RequestEntityTooLarge
-        if announced > SPOOL_SIZE:
-            buffer = _spooled(_rest(request, announced))
-        else:
-            buffer = io.BytesIO(_small(request, announced))
-    # The view's own access must find the buffer, not the spent stream.
-    request.__dict__.pop("stream", None)
-    return buffer
+        return self.input.pieces(limit)
+
+    def read(self) -> None:
+        """Read it whole; it raises what ``pieces`` does."""
+        deque(self.pieces(), maxlen=0)
+
+    def show(self, function: Callable[[Any], Answer]) -> Answer:
+        """Call a function of the application that may read the request's body, and put it back."""
+        return self.input.show(self._request, function)
+
+    def give_back(self) -> None:
+        """Let the view read it: nobody will ask for it again."""
+        self.input.hand_over(self._request)
+
+    def look_for(self, field: str) -> list[str]:
+        """The different values of a form's field; a third one is not looked for.
+
+        It refuses nothing: where the look ends before the form does, ``cut`` says why.
+
+        :raises ClientDisconnected: when the form is shorter than announced, or broke off.
+        """
+        fields = self._fields(self.input.pieces(self._limit), frozenset({field}))
+        values: list[str] = []
+        try:
+            for name, value in fields:
+                if name is not None:
+                    _add(values, value)
+            self.cut = fields.cut
+        except RequestEntityTooLarge:
+            self.cut = f"it is longer than {self._limit} bytes"
+        except BodyTakenError:
+            self.cut = "bytes of it were read before Flask had its turn"
+        return values
+
+    def pass_form(
+        self, field: str | None, ignored: frozenset[str], digest: Callable[[bytes], object]
+    ) -> list[str]:
+        """Hand a form over to be digested, without its fields of some names.
+
+        It raises what ``pieces`` does.
+
+        :param ignored: the names of these fields.
+        :param digest: is given all the rest, a piece at a time.
+        :returns: the values of ``field``, as ``look_for`` does.
+        """
+        values: list[str] = []
+        for name, content in self._fields(self.pieces(), ignored):
+            if name is None:
+                digest(content)
+            elif name == field:
+                _add(values, content)
+        return values
+
+    def _fields(
+        self, pieces: Iterable[bytes], names: frozenset[str]
+    ) -> UrlencodedFields | MultipartFields:
+        if self.mimetype == URLENCODED:
+            return UrlencodedFields(pieces, names)
+        boundary = self._request.mimetype_params.get("boundary", "")
+        if not boundary.isascii():
+            # To Werkzeug, that is no form either.
+            boundary = ""
+        return MultipartFields(pieces, boundary.encode(), names, self._request.max_form_parts)
 
 
-def _small(request: Request, size: int) -> bytes:
-    if not size:
-        return b""
-    # Werkzeug's stream around it takes longer for a small body than all the rest here.
-    whole = _piece(request.environ["wsgi.input"], size)
-    # A server may give less at once than there is.
-    return whole if len(whole) == size else whole + b"".join(_rest(request, size - len(whole)))
-
-
-def _rest(request: Request, left: int) -> Iterator[bytes]:
-    stream = request.environ["wsgi.input"]
-    while left:
-        piece = _piece(stream, min(left, PIECE_SIZE))
-        if not piece:
-            raise ClientDisconnected
-        left -= len(piece)
-        yield piece
-
-
-def _unannounced(request: Request, limit: int | None) -> Iterator[bytes]:
-    size = 0
-    for piece in read_pieces(request.stream):
-        size += len(piece)
-        yield piece
-        if size == limit:
-            # Read in pieces, Werkzeug's stream refuses even this size; read at once, it cuts a
-            # longer one without a word.
-            if any(read_pieces(request.environ["wsgi.input"])):
-                raise RequestEntityTooLarge
-            return
-
-
-def _spooled(pieces: Iterator[bytes]) -> IO[bytes]:
-    buffer = _Buffer(max_size=SPOOL_SIZE)
-    try:
-        for piece in pieces:
-            buffer.write(piece)
-        buffer.seek(0)
-    except BaseException:
-        buffer.close()
-        raise
-    return buffer
-
-
-def read_pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    """Read a stream to its end, a piece at a time.
-
-    :raises ClientDisconnected: when the client went away, whatever the server calls it.
-    """
-    while piece := _piece(stream, PIECE_SIZE):
-        yield piece
-
-
-def _piece(stream: IO[bytes], size: int) -> bytes:
-    try:
-        return stream.read(size)
-    except HTTPException:
-        raise
-    except Exception as error:
-        raise ClientDisconnected from error
+def _add(values: list[str], value: bytes) -> None:
+    # Two are enough to see that they disagree. A key is ASCII; what is not is told as such.
+    text = value.decode("latin-1")
+    if text not in values and len(values) < 2:
+        values.append(text)

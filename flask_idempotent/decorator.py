@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -31,7 +32,7 @@ from flask_idempotent.marks import (
 from flask_idempotent.placement import check_blueprint, check_exempt, check_view
 from flask_idempotent.protection import forget_all, name_of
 from flask_idempotent.settings import Overrides, check_overrides
-from flask_idempotent.state import EXTENSION, state_of
+from flask_idempotent.state import EXTENSION, State, state_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -131,7 +132,7 @@ def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable
         rule, method = current.url_rule, current.method
         endpoint = rule and rule.endpoint
         routed = app.view_functions.get(endpoint)
-        state = app.extensions.get(EXTENSION) or state_of(app)
+        state = app.extensions.get(EXTENSION) or _first_requests.missed(app)
         call = state.protections.calls.get((name, endpoint, method))
         if call is None or call.view is not routed:
             call = state.protections.of_call(protected, overrides, endpoint, method)
@@ -197,29 +198,41 @@ def _awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FirstRequests:
-    """Prepares each application that has decorated views at its first request."""
+    """Prepares each application that may have decorated views at its first request."""
 
-    #: A decorated function that no application has shown in so many requests is taken for unused.
+    #: After so many requests without a new application, or a new decorated function, none is
+    #: expected any more.
     PATIENCE = 1000
 
     def __init__(self) -> None:
         self._unseen: WeakSet[Callable[..., Any]] = WeakSet()
         self._met: WeakSet[Flask] = WeakSet()
-        self._left = 0
+        self._left: float = 0
 
     def expect(self, function: Callable[..., Any]) -> None:
         self._unseen.add(function)
-        self._left = self.PATIENCE
+        self._listen(self.PATIENCE)
+
+    def missed(self, app: Flask) -> State:
+        """Give the state of an application that came late; where one did, others may."""
+        self._listen(math.inf)
+        return state_of(app)
+
+    def _listen(self, requests: float) -> None:
+        self._left = max(self._left, requests)
         request_started.connect(self.prepare)
 
     def prepare(self, app: Flask, **_: object) -> None:
         if app not in self._met:
-            state_of(app).prepare(app)
-            self._met.add(app)
             self._unseen.difference_update(_functions(app))
-            self._left = self.PATIENCE
+            state = state_of(app)
+            # A decorated function that is no view of any application is called by one.
+            state.calls_inside |= bool(self._unseen)
+            state.prepare(app)
+            self._met.add(app)
+            self._left = max(self._left, self.PATIENCE)
         self._left -= 1
-        if not self._unseen or self._left <= 0:
+        if self._left <= 0:
             # Every request pays for a signal that has a receiver.
             request_started.disconnect(self.prepare)
 

@@ -6,14 +6,15 @@ import hashlib
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from flask_idempotent.bodies import Body, read_pieces
 from flask_idempotent.packing import pack
 from flask_idempotent.records import FINGERPRINT_SIZE
 
 if TYPE_CHECKING:
-    from werkzeug.datastructures import FileStorage
+    from hashlib import _Hash
+
     from werkzeug.wrappers import Request
 
+    from flask_idempotent.bodies import Body
     from flask_idempotent.settings import Settings
 
 #: Form fields that change between retries of one form.
@@ -33,21 +34,39 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
         request.method, request.root_path, request.path, request.host.lower() if host else None,
     )  # fmt: skip
     if settings.fingerprint is False:
-        return _digest(pack(operation)).digest()
+        return _finish(_digest(pack(operation)))
     if settings.fingerprint is not None:
-        return _digest(pack((*operation, _custom(settings.fingerprint(request))))).digest()
+        return _finish(_digest(pack((*operation, _custom(body.show(settings.fingerprint))))))
     digest = _digest(pack((*operation, _query(request, settings.field), body.mimetype)))
     if body.is_form:
-        _update_form(digest, body, settings)
-    if not body.is_form or body.malformed:
+        digest.update(body.form_digest or read_form(body, settings)[0])
+    else:
         # The body comes last and alone has no length before it: nothing can follow it.
         for piece in body.pieces():
             digest.update(piece)
-    return digest.digest()
+    return _finish(digest)
 
 
-def _digest(octets: bytes = b"") -> hashlib.blake2b:
-    return hashlib.blake2b(octets, digest_size=FINGERPRINT_SIZE)
+def read_form(body: Body, settings: Settings) -> tuple[bytes, list[str]]:
+    """Digest a form without the fields that change between its retries.
+
+    :returns: the digest, and the values of the field that carries the key.
+    """
+    digest = _digest()
+    ignored = IGNORED_FIELDS | settings.ignore_fields
+    if settings.field is not None:
+        ignored |= {settings.field}
+    values = body.pass_form(settings.field, ignored, digest.update)
+    return digest.digest(), values
+
+
+def _digest(content: bytes = b"") -> _Hash:
+    # Most processors have instructions for it: half the time of BLAKE2, 10 ms less of 20 MiB.
+    return hashlib.sha256(content)
+
+
+def _finish(digest: _Hash) -> bytes:
+    return digest.digest()[:FINGERPRINT_SIZE]
 
 
 def _custom(value: object) -> str | bytes:
@@ -58,32 +77,12 @@ def _custom(value: object) -> str | bytes:
     return value
 
 
-def _query(request: Request, field: str) -> bytes:
-    if not request.query_string:
-        return b""
+def _query(request: Request, field: str | None) -> bytes:
+    if field is None or not request.query_string:
+        return request.query_string
     arguments = request.query_string.split(b"&")
     return b"&".join(argument for argument in arguments if _name(argument) != field)
 
 
 def _name(argument: bytes) -> str:
     return unquote_plus(argument.partition(b"=")[0].decode("latin-1"), errors="replace")
-
-
-def _update_form(digest: hashlib.blake2b, body: Body, settings: Settings) -> None:
-    ignored = IGNORED_FIELDS | settings.ignore_fields | {settings.field}
-    with body.form() as (fields, files):
-        for name, value in fields.items(multi=True):
-            if name not in ignored:
-                digest.update(pack(("field", name, value)))
-        for name, file in files.items(multi=True):
-            if name not in ignored:
-                parts = (file.filename, file.content_type, _content(file))
-                digest.update(pack(("file", name, *parts)))
-
-
-def _content(file: FileStorage) -> bytes:
-    digest = _digest()
-    for piece in read_pieces(file.stream):
-        digest.update(piece)
-    file.stream.seek(0)
-    return digest.digest()

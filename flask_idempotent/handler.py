@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Request, request
 from flask.globals import request_ctx
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.local import LocalProxy
 
 from flask_idempotent import problems, signals
 from flask_idempotent._http_syntax import is_status
 from flask_idempotent._lines import logger
 from flask_idempotent.bodies import Body
+from flask_idempotent.body_tracking import BodyTakenError, is_tracked
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError
-from flask_idempotent.fingerprints import fingerprint
+from flask_idempotent.fingerprints import fingerprint, read_form
 from flask_idempotent.keys import check_custom, find_key, part_key, shortened, storage_key
 from flask_idempotent.marks import belongs_to
 from flask_idempotent.problem_pages import prepare_page
@@ -112,13 +113,16 @@ def handle(
         return run()
     first: _Keyed | None = current.environ.get(_FIRST)
     if first is not None and first.finds_the_same_as(settings):
-        return _Keyed(state, settings, run, current, first.key, part).serve_again(first)
+        return _Keyed(state, settings, run, current, first.body, first.key, part).serve_again(first)
+    if not is_tracked(current):
+        # A view that nothing protects has called a decorated function, and may have read before.
+        state.calls_inside = True
     body = Body(current, _limit(state.app, current))
     key = _find_key(state, settings, current, body)
     if key is not None:
-        return _Keyed(state, settings, run, current, key, part).serve(body)
+        return _Keyed(state, settings, run, current, body, key, part).serve()
     if not settings.requires_key(current.method):
-        return run()
+        return _run_without_key(run, current, body)
     where = _IN_HEADER.format(settings.headers[0]) if settings.key is None else ""
     problem = problems.KeyMissing(_MISSING.format(where), base=settings.problem_base)
     raise _rejected(state.app, settings, current, problem)
@@ -149,26 +153,38 @@ def _limit(app: Flask, current: Request) -> int | None:
 _FLASKS = Request.max_content_length
 
 
+def _run_without_key(run: Run, current: Request, body: Body) -> ResponseReturnValue:
+    body.give_back()
+    answer = run()
+    if body.cut is not None:
+        logger.warning(
+            "%s ran without a key: its form was not searched to the end, because %s",
+            current.endpoint, body.cut,
+        )  # fmt: skip
+    return answer
+
+
 def _find_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
     try:
         if settings.key is not None:
-            key = settings.key(current)
+            key = body.show(settings.key)
             return None if key is None else check_custom(key, settings)
         return _client_key(state, settings, current, body)
-    except problems.BodyIncomplete as problem:
+    except ClientDisconnected:
+        key = None
         with suppress(problems.KeyInvalid):
-            problem.key = find_key(current, settings, ())
-        raise _rejected(state.app, settings, current, problem) from None
+            key = find_key(current, settings, ())
+        raise _incomplete(state.app, settings, current, key) from None
     except problems.Problem as problem:
         raise _rejected(state.app, settings, current, problem) from None
 
 
 def _client_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
+    finders = (_showing(body, finder) for finder in state.key_finders)
     if current.method != "GET":
-        fields = _form_keys(settings, body) if body.is_form else ()
-        return find_key(current, settings, fields, state.key_finders)
+        return find_key(current, settings, _form_keys(settings, current, body), finders)
     try:
-        return find_key(current, settings, (), state.key_finders)
+        return find_key(current, settings, (), finders)
     except problems.KeyInvalid:
         if settings.required:
             raise
@@ -176,12 +192,26 @@ def _client_key(state: State, settings: Settings, current: Request, body: Body) 
         return None
 
 
-def _form_keys(settings: Settings, body: Body) -> list[str]:
-    body.buffer(settings.problem_base)
-    if not body.mentions(settings.field):
+def _showing(body: Body, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda _: body.show(function)
+
+
+def _form_keys(settings: Settings, current: Request, body: Body) -> list[str]:
+    if settings.field is None or not body.is_form:
         return []
-    with body.form() as (fields, _):
-        return fields.getlist(settings.field)
+    if settings.fingerprint is None and any(name in current.environ for name in settings.variables):
+        # The fingerprint will be wanted: to read the form once is enough.
+        with suppress(BodyTakenError):
+            body.form_digest, keys = read_form(body, settings)
+            return keys
+    return body.look_for(settings.field)
+
+
+def _incomplete(
+    app: Flask, settings: Settings, current: Request, key: str | None
+) -> problems.Problem:
+    problem = problems.BodyIncomplete(_INCOMPLETE, key=key, base=settings.problem_base)
+    return _rejected(app, settings, current, problem)
 
 
 def _rejected(
@@ -215,6 +245,7 @@ class _Keyed:
     :param settings: the settings of the view.
     :param run: runs the view.
     :param current: the request.
+    :param body: its body.
     :param key: the client's key.
     :param part: the decorated function that may be a part of the view, if any.
     """
@@ -225,6 +256,7 @@ class _Keyed:
         settings: Settings,
         run: Run,
         current: Request,
+        body: Body,
         key: str,
         part: Callable[..., Any] | None,
     ) -> None:
@@ -233,6 +265,7 @@ class _Keyed:
         self._settings = settings
         self._run = run
         self._request = current
+        self.body = body
         self.key = key
         self._part = part
         self._name: str | None = None
@@ -247,9 +280,9 @@ class _Keyed:
             getattr(settings, option) == getattr(self._settings, option) for option in WHOSE
         )
 
-    def serve(self, body: Body) -> ResponseReturnValue:
+    def serve(self) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
-        self._asked = order = self._order(body)
+        self._asked = order = self._order()
         self._request.environ[_FIRST] = self
         return self._serve(self._own(order))
 
@@ -308,25 +341,33 @@ class _Keyed:
             case Mismatch():
                 raise self._reused()
 
-    def _order(self, body: Body) -> Order:
-        settings = self._settings
+    def _order(self) -> Order:
+        settings, current, body = self._settings, self._request, self.body
+        host = self._app.url_map.host_matching or self._app.subdomain_matching
         try:
-            body.buffer(settings.problem_base)
-        except problems.BodyIncomplete as problem:
-            problem.key = self.key
-            raise _rejected(self._app, settings, self._request, problem) from None
-        self._scope = scope_of(self._request, settings)
+            if settings.fingerprint is not None:
+                body.read()
+            digest = fingerprint(current, body, settings, host=host)
+        except ClientDisconnected:
+            raise _incomplete(self._app, settings, current, self.key) from None
+        except BodyTakenError:
+            logger.error(_TAKEN, current.endpoint)
+            raise self._problem(problems.BodyUnavailable, _UNAVAILABLE) from None
+        self._scope = self._find_scope()
         if self._scope is None and settings.scope is None:
-            self._state.notices.on_anonymous(self._request)
+            self._state.notices.on_anonymous(current)
         namespace = settings.namespace or self._app.name
         name = storage_key(settings.prefix, namespace, self._scope, self.key)
-        current = self._request
-        host = self._app.url_map.host_matching or self._app.subdomain_matching
-        digest = fingerprint(current, body, settings, host=host)
         path = (current.root_path, current.path, current.host if host else None)
         return Order(
             name, self.key, digest, settings.terms, current.method, current.endpoint or "", path,
         )  # fmt: skip
+
+    def _find_scope(self) -> str | bytes | None:
+        settings = self._settings
+        if settings.scope is None:
+            return scope_of(self._request, settings)
+        return self.body.show(partial(scope_of, settings=settings))
 
     def _run_claimed(self, claim: Claim) -> Response:
         engine = self._state.engine
@@ -334,6 +375,7 @@ class _Keyed:
         accessed = was_accessed()
         try:
             self._tell_claimed(claim)
+            self.body.give_back()
             claim.began = True
             response = self._respond()
         except BaseException:
@@ -535,6 +577,16 @@ _NOT_KEPT = (
 _UNKNOWN = (
     "The first request with this idempotency key was interrupted and it is not known how far it "
     "came. It will not run again; look up its result before sending a new key."
+)
+_INCOMPLETE = "The request's body ended before its announced end. Send the request again."
+_UNAVAILABLE = (
+    "A part of the request's body was lost on this server before it could be compared, so the "
+    "request was not run. Ask the operators of this service."
+)
+_TAKEN = (
+    "bytes of the body of a request to %s were read before Flask had its turn, so its idempotency "
+    "key cannot be checked: a WSGI middleware that reads environ['wsgi.input'] must put there what "
+    "it read, as in environ['wsgi.input'] = io.BytesIO(data), or be a before_request function"
 )
 _NO_STORE = (
     "It cannot be checked now whether this request ran before, so it was not run. Send it again "

@@ -44,6 +44,8 @@ def may_matter(environ: WSGIEnvironment, settings: Settings) -> bool:
     for variable in settings.variables:
         if variable in environ:
             return True
+    if settings.field is None:
+        return False
     query = environ.get("QUERY_STRING")
     if query and (settings.field in query or "%" in query or "+" in query):
         return True
@@ -111,7 +113,7 @@ def _sources(
     if request.method == "GET":
         # Whoever makes somebody open a link chooses its query, and knows the key then.
         return found
-    if request.query_string:
+    if settings.field is not None and request.query_string:
         # Not request.args, which fails on octets that are no UTF-8.
         pairs = parse_qsl(request.query_string.decode("latin-1"), True)
         arguments = [value for name, value in pairs if name == settings.field]

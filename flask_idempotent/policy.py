@@ -30,6 +30,7 @@ class Route:
     :param after_crash: ``"rerun"`` or ``"hold"``.
     :param max_body: octets of the largest response that is kept.
     :param scope: ``"default"`` or ``"custom"``.
+    :param field: the form field and query argument that may carry the key; None where neither may.
     :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
     :param correctable: the statuses after which a corrected request may use the key.
     """
@@ -42,6 +43,7 @@ class Route:
     after_crash: str
     max_body: int
     scope: str
+    field: str | None
     key: str = "default"
     correctable: tuple[int, ...] = ()
 
@@ -51,7 +53,7 @@ class Policy:
     """What an application promises.
 
     :param headers: the headers that may carry the key.
-    :param field: the form field and query argument that may carry it.
+    :param field: the form field and query argument that may carry it; None where neither may.
     :param max_length: characters of the longest key.
     :param strict: whether ``Idempotency-Key`` must be a quoted string.
     :param replay_header: marks a replay.
@@ -60,7 +62,7 @@ class Policy:
     """
 
     headers: tuple[str, ...]
-    field: str
+    field: str | None
     max_length: int
     strict: bool
     replay_header: str
@@ -90,12 +92,22 @@ class Policy:
         )
         return _MARKDOWN.format(
             headers=" or ".join(f"`{name}`" for name in self.headers),
-            field=self.field,
+            field="" if self.field is None else _FIELD.format(self.field),
             bare=bare,
             max_length=self.max_length,
             replay_header=self.replay_header,
-            routes="\n".join(map(_route_row, self.routes)),
+            routes="\n".join(self._route_row(route) for route in self.routes),
             problems="\n".join(map(self._problem_row, problems.ALL)),
+        )
+
+    def _route_row(self, route: Route) -> str:
+        needed = "required" if route.required else "optional"
+        if route.field != self.field:
+            needed += ", headers only" if route.field is None else f", or in `{route.field}`"
+        after = "runs again" if route.after_crash == "rerun" else "never runs again"
+        return (
+            f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {duration(route.window)} "
+            f"| {duration(route.wait)} | {after} | {size(route.max_body)} |"
         )
 
     def _problem_row(self, kind: type[problems.Problem]) -> str:
@@ -151,20 +163,14 @@ def _route(found: Protected) -> Route:
         settings.on_crash,
         settings.max_body,
         "default" if settings.scope is None else "custom",
+        settings.field,
         "default" if settings.key is None else "custom",
         tuple(sorted(settings.correctable)),
     )
 
 
-def _route_row(route: Route) -> str:
-    needed = "required" if route.required else "optional"
-    after = "runs again" if route.after_crash == "rerun" else "never runs again"
-    return (
-        f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {duration(route.window)} "
-        f"| {duration(route.wait)} | {after} | {size(route.max_body)} |"
-    )
-
-
+_FIELD = """ Forms may send it in the field `{}`, and any
+  request but a GET in the query argument of that name."""
 _MARKDOWN = """\
 # Repeating requests safely
 
@@ -175,8 +181,7 @@ other request with the same key, at the same moment or later, gets the first one
 
 - Make a new random key for each operation, such as a UUID, and send the same key with every retry.
 - Send it in the header {headers}: as a quoted string (RFC 9651, 3.3.3){bare}. It has 1 to
-  {max_length} characters. Forms may send it in the field `{field}`, and any request but a GET in
-  the query argument of that name.
+  {max_length} characters.{field}
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.

@@ -13,6 +13,7 @@ werkzeug class above it, or by number. Left alone, it answers ``application/prob
     * ResponseNotKept (409)
     * OutcomeUnknown (409)
     * KeyReused (422)
+    * BodyUnavailable (500)
     * StoreUnavailable (503)
     * RecordUnreadable (503)
 """
@@ -31,6 +32,7 @@ from werkzeug.exceptions import (
     BadRequest,
     Conflict,
     HTTPException,
+    InternalServerError,
     ServiceUnavailable,
     UnprocessableEntity,
 )
@@ -246,6 +248,17 @@ class KeyReused(Problem, UnprocessableEntity):
     )
 
 
+class BodyUnavailable(Problem, InternalServerError):
+    """Bytes of the request's body were lost on the server before they could be compared."""
+
+    slug = "body-unavailable"
+    title = "Request body unavailable"
+    form_title = "This form cannot be processed"
+    form_detail = (
+        "This is a fault of this site, not yours, and nothing was done. Please tell us of it."
+    )
+
+
 class StoreUnavailable(Problem, ServiceUnavailable):
     """The store cannot be asked whether this request ran before."""
 
@@ -279,6 +292,7 @@ ALL: Iterable[type[Problem]] = (
     ResponseNotKept,
     OutcomeUnknown,
     KeyReused,
+    BodyUnavailable,
     StoreUnavailable,
     RecordUnreadable,
 )

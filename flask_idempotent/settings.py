@@ -57,6 +57,7 @@ class Overrides(TypedDict, total=False):
     on_crash: Literal["rerun", "hold"]
     required: bool
     methods: Collection[str]
+    field: str | None
     key: Callable[[Request], KeyLike | None]
     scope: Callable[[Request], ScopeLike | None]
     fingerprint: Callable[[Request], str | bytes] | Literal[False]
@@ -121,7 +122,7 @@ class Settings:
     required: bool
     methods: frozenset[str] | None
     headers: tuple[str, ...]
-    field: str
+    field: str | None
     strict_keys: bool
     browser_keys: bool
     key_max_length: int
@@ -430,7 +431,7 @@ OPTIONS = (
     Option(
         "headers", "IDEMPOTENT_HEADERS", ("Idempotency-Key", "X-Idempotent-Key"), _header_names
     ),
-    Option("field", "IDEMPOTENT_FIELD", "__idempotent_key", _text),
+    Option("field", "IDEMPOTENT_FIELD", "__idempotent_key", _optional_text),
     Option("strict_keys", "IDEMPOTENT_STRICT_KEYS", False, _boolean),
     Option("browser_keys", "IDEMPOTENT_BROWSER_KEYS", False, _boolean),
     Option("key_max_length", "IDEMPOTENT_KEY_MAX_LENGTH", 255, _integer(1)),

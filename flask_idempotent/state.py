@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flask import request, request_started
+from flask.globals import request_ctx
 
-from flask_idempotent.bodies import watch
+from flask_idempotent.body_tracking import track
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
+from flask_idempotent.keys import may_matter
 from flask_idempotent.notices import Notices
 from flask_idempotent.placement import check_places
 from flask_idempotent.processes import ProcessBound, notice_changes
@@ -85,13 +87,15 @@ class State(ProcessBound):
         self._prepared = False
         self._passes_on = False
         self.notices = Notices()
+        #: Whether views that are not protected may call functions that are.
+        self.calls_inside = False
         super().__init__()
 
     def reset(self) -> None:
         self._making = threading.Lock()
 
     def prepare(self, app: Flask, **_: object) -> None:
-        """Note, from the first request on, what is read of a body before the view's turn comes.
+        """Track what is read of bodies, from the first request on.
 
         :raises SettingsError: when a view was decorated above its route; at every request then.
         """
@@ -99,27 +103,37 @@ class State(ProcessBound):
         self.hooks.served = app.name
         # Not for this sender alone: blinker would go on looking for receivers at every request.
         request_started.disconnect(self.prepare)
-        # From now on Flask takes no more such functions; most applications have none.
-        again, self._prepared = self._prepared, True
-        if again:
+        if self._prepared:
             return
+        self._prepared = True
         # Settings that cannot be used are told to the requests that need them.
         with suppress(SettingsError):
             self.notices.on_views(app, self.protections)
-        if not app.before_request_funcs:
+        if request_ctx:
+            self._track(request._get_current_object())  # type: ignore[attr-defined]
+        dispatch = app.full_dispatch_request
+
+        def dispatch_tracked(*args: Any) -> Any:
+            # ``request_started`` is sent from here; a receiver would cost every request 2 us.
+            self._track(request_ctx._get_current_object().request)  # type: ignore[attr-defined]
+            return dispatch(*args)
+
+        app.full_dispatch_request = dispatch_tracked  # type: ignore[method-assign]
+
+    def _track(self, current: Request) -> None:
+        """Track the body of a request that may carry a key."""
+        rule = current.url_rule
+        if rule is None:
             return
-        preprocess = app.preprocess_request
-
-        def preprocess_watched(*args: Any) -> Any:
-            if self._claims(request):
-                watch(request.environ)
-            return preprocess(*args)
-
-        app.preprocess_request = preprocess_watched  # type: ignore[method-assign]
-
-    def _claims(self, request: Request) -> bool:
-        rule = request.url_rule
-        return rule is not None and self.protections.of(rule.endpoint, request.method).claims
+        try:
+            found = self.protections.of(rule.endpoint, current.method)
+        except SettingsError:
+            # It is told to the requests that need them.
+            return
+        if not found.claims and not self.calls_inside:
+            return
+        if self.key_finders or may_matter(current.environ, found.settings):
+            track(current)
 
     def pass_on(self, error: Exception) -> None:
         """Keep Flask from handling an error again that its error handlers have had or raised."""

@@ -10,6 +10,7 @@ from flask import after_this_request, current_app, has_request_context, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
+from flask_idempotent.errors import SettingsError
 from flask_idempotent.state import state_of
 
 if TYPE_CHECKING:
@@ -44,8 +45,18 @@ def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyRe
 
 
 def field_name() -> str:
-    """The name of the form field that carries the key (``IDEMPOTENT_FIELD``)."""
-    return state_of(current_app._get_current_object()).settings().field  # type: ignore[attr-defined]
+    """The name of the form field that carries the key (``IDEMPOTENT_FIELD``).
+
+    :raises SettingsError: where the application has turned it off.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    field = state_of(app).settings().field
+    if field is None:
+        raise SettingsError(
+            "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: give it a "
+            "name, such as '__idempotent_key', or leave idempotent_input() out of the form"
+        )
+    return field
 
 
 def hidden_input(key: str) -> Markup:

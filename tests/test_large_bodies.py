@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent.bodies import SPOOL_SIZE
+from flask_idempotent.spools import SPOOL_SIZE
 from tests.served import CHUNK, CHUNKS
 from tests.servers import Server
 from tests.serving import connected, serving

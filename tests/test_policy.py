@@ -36,6 +36,9 @@ def add_routes(app: Flask) -> Flask:
     return app
 
 
+FIELD = "__idempotent_key"
+
+
 def paths(policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
     return [(route.path, route.methods) for route in policy.routes]
 
@@ -45,9 +48,20 @@ class TestRoutes:
         """Without the extension only decorated views are promised, each with its own numbers."""
         policy = policy_of(add_routes(make_app(wide=False)))
         assert policy.routes == (
-            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", **INVALID),
-            Route("/orders", ("POST",), False, 60, 60, "rerun", 1024 * 1024, "default", **INVALID),
-            Route("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default"),
+            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", FIELD, **INVALID),
+            Route(
+                "/orders",
+                ("POST",),
+                False,
+                60,
+                60,
+                "rerun",
+                1024 * 1024,
+                "default",
+                FIELD,
+                **INVALID,
+            ),
+            Route("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default", FIELD),
         )
 
     def test_app_wide(self, make_app: MakeApp) -> None:

@@ -14,6 +14,7 @@ from werkzeug.exceptions import (
     BadRequest,
     Conflict,
     HTTPException,
+    InternalServerError,
     ServiceUnavailable,
     UnprocessableEntity,
 )
@@ -38,6 +39,10 @@ TABLE = [
     pytest.param(problems.OutcomeUnknown, "outcome-unknown", 409, False, Conflict, id="E1-unknown"),
     pytest.param(
         problems.KeyReused, "key-reused", 422, False, UnprocessableEntity, id="E1-key-reused"
+    ),
+    pytest.param(
+        problems.BodyUnavailable, "body-unavailable", 500, False, InternalServerError,
+        id="E1-body-unavailable",
     ),
     pytest.param(
         problems.StoreUnavailable, "store-unavailable", 503, True, ServiceUnavailable,

@@ -215,8 +215,11 @@ class Ask:
         """What is left when that is left out which F1 and F2 leave out."""
         content: object = self.body
         if self._is_form:
-            files = self.files if self.media_type == MULTIPART else ()
-            content = by_name(self.fields), by_name((name, rest) for name, *rest in files)
+            content = [
+                (name, value)
+                for name, value in self._parts(None)
+                if name not in IGNORED or not isinstance(value, str)
+            ]
         return self.method, self.path, self.query, self.media_type.lower(), content
 
     def send(self, app: Flask, key: str) -> TestResponse:
@@ -241,23 +244,26 @@ class Ask:
     def _content(self, key: str | None) -> tuple[bytes, str]:
         if not self._is_form:
             return self.body, self.media_type + self.parameter
-        own = [] if key is None else [(KEY_FIELD, key)]
-        pairs: list[tuple[str, Any]] = [*self.fields, ("csrf_token", self.token), *own]
+        parts = self._parts(key)
         if self.media_type != MULTIPART:
-            return urlencode(pairs).encode(), self.media_type + self.parameter
-        pairs += [
-            (name, FileStorage(io.BytesIO(content), filename, content_type=kind))
-            for name, filename, kind, content in self.files
-        ]
+            return urlencode(parts).encode(), self.media_type + self.parameter
+        pairs = [(name, value if isinstance(value, str) else file(*value)) for name, value in parts]
         stream, _, _ = stream_encode_multipart(MultiDict(pairs), boundary=self.boundary)
         with stream:
             return stream.read(), f"{MULTIPART}; boundary={self.boundary}"
 
+    def _parts(self, key: str | None) -> list[tuple[str, Any]]:
+        """Names and values of a form, in the order in which they are sent."""
+        own = [] if key is None else [(KEY_FIELD, key)]
+        parts: list[tuple[str, Any]] = [*self.fields, ("csrf_token", self.token), *own]
+        if self.media_type != MULTIPART:
+            return parts
+        parts += [(name, rest) for name, *rest in self.files]
+        return list(MultiDict(parts).items(multi=True))
 
-def by_name(pairs: Iterable[tuple[str, object]]) -> list[tuple[str, list[object]]]:
-    """Fields as a view sees them: by name, in the order in which the names first appear."""
-    found = MultiDict((name, value) for name, value in pairs if name not in IGNORED)
-    return list(found.lists())
+
+def file(filename: str, kind: str, content: bytes) -> FileStorage:
+    return FileStorage(io.BytesIO(content), filename, content_type=kind)
 
 
 FIELD_NAMES = st.sampled_from(["a", "b", "nonce"])

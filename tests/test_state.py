@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -75,9 +75,13 @@ class TestPrepare:
     """What happens at the first request, so that later ones need not pay for it."""
 
     @pytest.fixture(autouse=True)
-    def _alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _alone(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         # The decorated views of other tests have no application here.
+        request_started.disconnect(decorator._first_requests.prepare)
         monkeypatch.setattr(decorator, "_first_requests", decorator._FirstRequests())
+        monkeypatch.setattr(decorator._FirstRequests, "PATIENCE", 5)
+        yield
+        request_started.disconnect(decorator._first_requests.prepare)
 
     @pytest.fixture
     def others(self) -> set[object]:
@@ -95,30 +99,60 @@ class TestPrepare:
         app.add_url_rule("/", "view", protected, methods=["POST"])
         return app
 
-    def test_nobody_reads_before_the_view(self, app: Flask, others: set[object]) -> None:
-        """Without functions before the view nothing is wrapped and no signal is listened to."""
-        assert [app.test_client().post("/").text for _ in range(2)] == ["BytesIO", "BytesIO"]
-        assert request_started.receivers.keys() <= others
-        assert "preprocess_request" not in vars(app)
+    def seen_before(self, app: Flask) -> list[str]:
+        """What stands in the place of the server's stream before the view is called."""
+        seen: list[str] = []
+        app.before_request(lambda: seen.append(type(flask_request.environ["wsgi.input"]).__name__))
+        return seen
 
-    def test_somebody_reads_before_the_view(self, app: Flask, others: set[object]) -> None:
-        """With one, what it reads of a body is noted from the first request on, exactly once."""
-        app.before_request(lambda: None)
-        assert [app.test_client().post("/").text for _ in range(2)] == ["Watched", "Watched"]
+    def test_f8_bodies_are_tracked(self, app: Flask) -> None:
+        """F8: a body that may need a fingerprint is tracked, from the first request on."""
+        seen = self.seen_before(app)
+        for _ in range(2):
+            app.test_client().post("/", headers={"Idempotency-Key": "k"})
+        assert seen == ["TrackedInput", "TrackedInput"]
+
+    def test_w7_others_are_not(self, app: Flask) -> None:
+        """W7: a request that cannot carry a key has the server's own stream."""
+        seen = self.seen_before(app)
+        for _ in range(2):
+            assert app.test_client().post("/", json={"a": 1}).text == "BytesIO"
+        assert seen == ["BytesIO", "BytesIO"]
+
+    def test_signal_is_let_go(self, app: Flask, others: set[object]) -> None:
+        """Every request would pay for its receiver, so the signal is soon listened to no more."""
+        for _ in range(5):
+            app.test_client().post("/")
         assert request_started.receivers.keys() <= others
 
-    def test_each_application_of_a_process(self, make_app: MakeApp) -> None:
-        """Every application is seen to at its own first request, whichever came before."""
+    def test_f8_each_application_of_a_process(self, make_app: MakeApp) -> None:
+        """F8: every application is prepared at its own first request, also for a shared view."""
+
+        @idempotent
+        def view() -> str:
+            return "done"
+
         for app in [make_app(wide=False) for _ in range(3)]:
-            app.before_request(lambda: None)
-
-            @app.post("/")
-            @idempotent
-            def view() -> str:
-                return type(flask_request.environ["wsgi.input"]).__name__
-
+            seen = self.seen_before(app)
+            app.add_url_rule("/", "view", view, methods=["POST"])
             make_app(wide=True).test_client().get("/nothing")
-            assert app.test_client().post("/").text == "Watched"
+            app.test_client().post("/", headers={"Idempotency-Key": "k"})
+            assert seen == ["TrackedInput"]
+
+    def test_late_application(self, make_app: MakeApp, others: set[object]) -> None:
+        """An application that comes when none was expected is prepared at its second request,
+        and the next late one at its first."""
+        view = idempotent(lambda: "done")
+        seen = []
+        for _ in range(3):
+            app = make_app(wide=False)
+            seen.append(self.seen_before(app))
+            app.add_url_rule("/", "view", view, methods=["POST"])
+            for _ in range(5):
+                app.test_client().post("/", headers={"Idempotency-Key": "k"})
+        tracked = ["TrackedInput"] * 5
+        assert seen == [tracked, ["BytesIO", *tracked[1:]], tracked]
+        assert not request_started.receivers.keys() <= others
 
     def test_prepared_by_the_extension(self, make_app: MakeApp, others: set[object]) -> None:
         """It makes no difference who prepares an application: its views are known afterwards."""
@@ -126,13 +160,9 @@ class TestPrepare:
         app.add_url_rule("/", "view", idempotent(lambda: "done"), methods=["POST"])
         state_of(app).prepare(app)
         assert app.test_client().post("/").text == "done"
-        assert request_started.receivers.keys() <= others
 
-    def test_unused_function(
-        self, make_app: MakeApp, others: set[object], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_unused_function(self, make_app: MakeApp, others: set[object]) -> None:
         """A decorated function that no application has does not cost every request for ever."""
-        monkeypatch.setattr(decorator._FirstRequests, "PATIENCE", 5)
         app = make_app(wide=False)
         used, _unused = [idempotent(lambda: "used") for _ in "12"]
         app.add_url_rule("/", "view", used, methods=["POST"])
@@ -145,25 +175,40 @@ class TestPrepare:
     def test_known_before(self, app: Flask) -> None:
         """It makes no difference that somebody asked for the state before the first request."""
         state_of(app)
-        app.before_request(lambda: None)
-        assert app.test_client().post("/").text == "Watched"
+        seen = self.seen_before(app)
+        app.test_client().post("/", headers={"Idempotency-Key": "k"})
+        assert seen == ["TrackedInput"]
 
     def test_once(self, app: Flask) -> None:
         """Nothing is wrapped twice."""
-        app.before_request(lambda: None)
         state = state_of(app)
         state.prepare(app)
-        wrapped = app.preprocess_request
+        wrapped = app.full_dispatch_request
         state.prepare(app)
-        assert app.preprocess_request is wrapped
+        assert app.full_dispatch_request is wrapped
 
-    def test_other_views_are_left_alone(self, app: Flask) -> None:
-        """The body of a view that is exempt is the server's."""
-        app.before_request(lambda: None)
+    def test_f8_receivers_of_the_signal(self, app: Flask) -> None:
+        """F8: what a receiver of ``request_started`` reads is tracked too."""
+        bodies: list[bytes] = []
+
+        def receive(_: Flask, **__: object) -> None:
+            bodies.append(flask_request.get_data(cache=False))
+
+        client, headers = app.test_client(), {"Idempotency-Key": "k"}
+        client.post("/", data=b"warm up")
+        with request_started.connected_to(receive, app):
+            assert client.post("/", data=b"one", headers=headers).status_code == 200
+            assert client.post("/", data=b"other", headers=headers).status_code == 422
+        assert bodies == [b"one", b"other"]
+
+    def test_w7_other_views_are_left_alone(self, app: Flask) -> None:
+        """W7: the body of a view that is exempt is the server's."""
+        seen = self.seen_before(app)
         view = app.view_functions["view"]
         exempt = idempotent.exempt(getattr(view, "__wrapped__", view))
         app.add_url_rule("/exempt", "exempt", exempt, methods=["POST"])
-        assert app.test_client().post("/exempt").text == "BytesIO"
+        app.test_client().post("/exempt", headers={"Idempotency-Key": "k"})
+        assert seen == ["BytesIO"]
 
 
 class TestOnStore:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flask_idempotent import signals
+from flask_idempotent._quantities import size
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.settings import Settings
+from flask_idempotent.spools import SPOOL_SIZE
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 
@@ -30,6 +33,8 @@ def examine(
     """Check what depends on the way that the application is run."""
     yield from kind_of_store(app, store, general, gunicorn)
     yield from leases(routes)
+    if routes:
+        yield from request_bodies(app)
     yield from windows(routes)
     yield from holds(routes)
     yield from pool(app, general, routes)
@@ -140,6 +145,34 @@ def _connections(app: Flask) -> int | None:
     # SQLAlchemy's own defaults; 0 and a negative number mean as many as are wanted.
     size, overflow = options.get("pool_size", 5), options.get("max_overflow", 10)
     return size + overflow if size and overflow >= 0 else None
+
+
+def request_bodies(app: Flask) -> Iterator[Finding]:
+    """How much of a request's body may be read before its view, and where it is kept."""
+    limit = app.config["MAX_CONTENT_LENGTH"]
+    try:
+        rest = f"larger ones go to {tempfile.gettempdir()}"
+    except FileNotFoundError:
+        yield warning(
+            "bodies",
+            "There is no folder for temporary files: large bodies stay in memory while they are "
+            "compared.",
+            "Let TMPDIR name a folder that can be written.",
+        )
+        rest = "so do larger ones"
+    text = f"Up to {size(SPOOL_SIZE)} stay in memory, {rest}."
+    if limit is None:
+        yield warning(
+            "bodies",
+            "MAX_CONTENT_LENGTH is not set: a form, and a body with a key, is read before its "
+            f"view, however long it is. {text}",
+            "Set MAX_CONTENT_LENGTH to what the longest body may have.",
+        )
+    else:
+        yield ok(
+            "bodies",
+            f"A form, and a body with a key, is read before its view, up to {size(limit)}. {text}",
+        )
 
 
 def timeouts(routes: Routes, gunicorn: Gunicorn) -> Iterator[Finding]:

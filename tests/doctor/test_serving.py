@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import pytest
@@ -70,6 +71,40 @@ class TestWindows:
         assert examined(shop(make_app, on_crash="hold"))["hold"].level == "warning"
         assert "hold" not in examined(shop(make_app, on_crash="hold", expire=3600))
         assert "hold" not in examined(shop(make_app))
+
+
+class TestBodies:
+    def test_w7_no_limit(self, make_app: MakeApp) -> None:
+        """W7: without MAX_CONTENT_LENGTH a client decides how much is read and kept."""
+        found = examined(shop(make_app))["bodies"]
+        assert (found.level, found.mend[:22]) == ("warning", "Set MAX_CONTENT_LENGTH")
+        assert tempfile.gettempdir() in found.text
+
+    def test_w7_limit(self, make_app: MakeApp) -> None:
+        """W7: with it all is well, and where bodies are kept is said."""
+        found = examined(shop(make_app, {"MAX_CONTENT_LENGTH": 16 * 1024 * 1024}))["bodies"]
+        assert found.level == "ok"
+        assert "up to 16 MiB. Up to 512 KiB stay in memory" in found.text
+        assert tempfile.gettempdir() in found.text
+
+    def test_w7_no_folder(self, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+        """W7: without a folder for temporary files bodies stay in memory."""
+
+        def refuse() -> str:
+            raise FileNotFoundError("No usable temporary directory found")
+
+        monkeypatch.setattr(tempfile, "gettempdir", refuse)
+        app, store = shop(make_app, {"MAX_CONTENT_LENGTH": 1024}), REDIS
+        routes = list(protected_routes(app))
+        found = serving.examine(app, store, state_of(app).settings(), routes, None)
+        bodies = [finding for finding in found if finding.check == "bodies"]
+        assert [finding.level for finding in bodies] == ["warning", "ok"]
+        assert "TMPDIR" in bodies[0].mend
+        assert "512 KiB stay in memory, so do larger ones" in bodies[1].text
+
+    def test_nothing_protected(self, make_app: MakeApp) -> None:
+        """Where nothing is protected nothing is read."""
+        assert "bodies" not in examined(make_app(wide=False))
 
 
 class TestTimes:

@@ -352,6 +352,6 @@ def test_diagnose(make_app: MakeApp, tmp_path: Any) -> None:
     add(app, "/", lambda: "")
     found = diagnose(app, {"WEB_CONCURRENCY": "2"}, tmp_path)
     assert [(f.check, f.level.value) for f in found] == [
-        ("store", "error"), ("gunicorn", "warning"), ("linger", "ok"), ("required", "note"),
-        ("scope", "warning"), ("order", "ok"),
+        ("store", "error"), ("bodies", "warning"), ("gunicorn", "warning"), ("linger", "ok"),
+        ("required", "note"), ("scope", "warning"), ("order", "ok"),
     ]  # fmt: skip

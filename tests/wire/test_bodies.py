@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
-import os
 from contextlib import suppress
 
 import pytest
 
-from flask_idempotent.bodies import Watched
 from tests.wire.client import (
     CHUNKED,
     JSON,
@@ -363,31 +360,6 @@ class TestUntouched:
             for path in ("/look/input", "/exempt/look/input")
         ]
         assert answers[0].body == answers[1].body
-
-
-class TestWatched:
-    """The stream that stands before the server's until somebody has read it."""
-
-    def test_f3_counts_every_way_to_read(self) -> None:
-        """However it is read, it knows how much it gave, and whether it ended."""
-        stream = Watched(io.BytesIO(b"one\ntwo\nthree"))
-        assert (stream.read(0), stream.given, stream.ended) == (b"", 0, False)
-        assert (stream.readline(), stream.given) == (b"one\n", 4)
-        assert (stream.readinto(bytearray(2)), stream.given) == (2, 6)
-        assert (stream.read(1), stream.given, stream.ended) == (b"o", 7, False)
-        assert list(stream) == [b"\n", b"three"]
-        assert (stream.given, stream.ended) == (13, True)
-
-    def test_f3_read_whole(self) -> None:
-        """Read at once it has ended."""
-        stream = Watched(io.BytesIO(b"whole"))
-        assert (stream.read(None), stream.given, stream.ended) == (b"whole", 5, True)
-
-    def test_f3_what_else_the_server_gives(self) -> None:
-        """What is behind the server's stream, such as its socket, is found behind this one."""
-        raw = io.FileIO(os.devnull)
-        with io.BufferedReader(raw) as server:
-            assert Watched(server).raw is raw
 
 
 class TestExpect:

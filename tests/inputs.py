@@ -1,0 +1,87 @@
+"""Request bodies as servers hand them over, each server in its own way."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=b"
+
+
+class Source(io.RawIOBase):
+    """A server's stream: gives its bytes in small pieces, then ends or breaks."""
+
+    def __init__(self, content: bytes, error: Exception | None = None, piece: int = 7) -> None:
+        self._rest = io.BytesIO(content)
+        self._error = error
+        self._piece = piece
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._rest.read(min(len(buffer), self._piece))
+        if not piece and self._error is not None:
+            raise self._error
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class Plain:
+    """A server's stream that has what WSGI asks for, and gives as much as it is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        file = io.BytesIO(content)
+        self.read = file.read
+        self.readline = file.readline
+        self.readlines = file.readlines
+        self.__iter__ = file.__iter__
+
+
+class ParseError(Exception):
+    """Stands for gunicorn's errors on a truncated chunked body, which are no OSError."""
+
+
+def with_length(content: bytes, length: int | None = None) -> dict[str, Any]:
+    """A body with a Content-Length, on a server that does not end the stream itself."""
+    length = len(content) if length is None else length
+    return {"wsgi.input": Plain(content), "CONTENT_LENGTH": str(length)}
+
+
+def as_file(content: bytes, length: int | None = None) -> dict[str, Any]:
+    """The same from a server that has the whole body before it calls the application."""
+    return {
+        **with_length(content, length),
+        "wsgi.input": io.BytesIO(content),
+        "wsgi.input_terminated": True,
+    }
+
+
+def ending(content: bytes, length: int | None = None) -> dict[str, Any]:
+    """The same on a server that ends the stream itself, and gives it in small pieces."""
+    return {
+        **with_length(content, length),
+        "wsgi.input": Source(content),
+        "wsgi.input_terminated": True,
+    }
+
+
+def chunked(content: bytes, error: Exception | None = None) -> dict[str, Any]:
+    """A body in chunks."""
+    return {
+        "wsgi.input": Source(content, error),
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "CONTENT_LENGTH": "",
+    }
+
+
+def request_of(framing: dict[str, Any], content_type: str = "", **environ: Any) -> Request:
+    """A request with such a body."""
+    made = EnvironBuilder(method="POST").get_environ()
+    made.update(framing, CONTENT_TYPE=content_type, **environ)
+    return Request(made)

@@ -55,7 +55,7 @@ types: .venv/dev.stamp ## Check the types
 .PHONY: audit
 audit: .venv-audit/audit.stamp ## Check the code with bandit, and its dependencies for known vulnerabilities
 	.venv-audit/bin/bandit -q -r --severity-level medium flask_idempotent _flask_idempotent_pytest.py
-	@.venv-audit/bin/python -m tests.audit
+	@.venv-audit/bin/python -m tests.support.audit
 
 .PHONY: format
 format: .venv/dev.stamp ## Put the code in shape

@@ -7,7 +7,7 @@ import signal
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from tests.console import close, run_block
+from tests.support.console import close, run_block
 
 # What a shell starts in the background ignores Ctrl-C, as would the servers that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,5 @@
 """Flask-Idempotent: a request with an idempotency key runs its view once."""
 
-from flask_idempotent.decorator import idempotent
 from flask_idempotent.errors import (
     IdempotentError,
     OutsideRequest,
@@ -10,9 +9,10 @@ from flask_idempotent.errors import (
     StoreUnavailable,
     WriteRefused,
 )
-from flask_idempotent.extension import Idempotent
-from flask_idempotent.handler import current_claim
 from flask_idempotent.settings import default_store_if
+from flask_idempotent.web.decorator import idempotent
+from flask_idempotent.web.extension import Idempotent
+from flask_idempotent.web.handler import current_claim
 
 __all__ = [
     "Idempotent",

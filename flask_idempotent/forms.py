@@ -11,7 +11,7 @@ except ImportError as error:  # pragma: no cover - proved by a test in a process
         "flask_idempotent.forms needs WTForms: pip install 'flask-idempotent[forms]'"
     ) from error
 
-from flask_idempotent.templating import field_name, new_key
+from flask_idempotent.web.templating import field_name, new_key
 
 
 class IdempotentKeyField(HiddenField):

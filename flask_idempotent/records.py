@@ -37,8 +37,8 @@ import zlib
 from typing import Any, NamedTuple
 
 from flask_idempotent._http_syntax import are_fields, is_status
+from flask_idempotent._msgpack import DAMAGE, pack, unpack, unpack_first
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.packing import DAMAGE, pack, unpack, unpack_first
 
 VERSION = 1
 OWNER_SIZE = FINGERPRINT_SIZE = 16

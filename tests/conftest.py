@@ -12,13 +12,13 @@ from flask import Flask
 from hypothesis import settings
 
 from flask_idempotent import Idempotent
-from flask_idempotent.state import EXTENSION
 from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.stores.urls import open_store
-from tests.proxy import Proxy
-from tests.servers import Server, old_redis_binary, redis_binary, valkey_binary
-from tests.web import WayIn
+from flask_idempotent.web.state import EXTENSION
+from tests.support.clients import WayIn
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import Server, old_redis_binary, redis_binary, valkey_binary
 
 MakeApp = Callable[..., Flask]
 

@@ -16,7 +16,7 @@ from wtforms import Form, StringField
 from wtforms.validators import DataRequired
 
 from flask_idempotent.forms import IdempotentForm
-from flask_idempotent.keys import parse_bare
+from flask_idempotent.http.keys import parse_bare
 from tests.conftest import MakeApp
 
 

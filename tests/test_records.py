@@ -28,7 +28,7 @@ from flask_idempotent.records import (
     decode_ends,
     encode,
 )
-from tests.hostile import (
+from tests.support.hostile_records import (
     COMPLETED_RECORDS,
     FINGERPRINT,
     HOSTILE,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask_idempotent.cli.changing import purge, release
-from flask_idempotent.cli.group import Commands
-from flask_idempotent.cli.looking import list_records, show, stats
-from flask_idempotent.cli.reporting import doctor, policy
+from flask_idempotent.cli.options import Commands
+from flask_idempotent.cli.records import list_records, show, stats
+from flask_idempotent.cli.removal import purge, release
+from flask_idempotent.cli.reports import doctor, policy
 from flask_idempotent.cli.routes import routes, settings
-from flask_idempotent.cli.watching import watch
+from flask_idempotent.cli.watch import watch
 
 commands = Commands(
     "idempotent",

@@ -9,10 +9,10 @@ from typing import Any, Final
 from flask import Flask
 
 from flask_idempotent._quantities import duration, size
-from flask_idempotent.protection import Layer, name_of
 from flask_idempotent.settings import OPTIONS, REDIS_URL, Settings, origin
-from flask_idempotent.state import state_of
-from flask_idempotent.stores.urls import check_url, without_password
+from flask_idempotent.stores.factory import check_url, without_password
+from flask_idempotent.web.protection import Layer, name_of
+from flask_idempotent.web.state import state_of
 
 _TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run"})
 _SIZES: Final = frozenset({"max_body", "compress"})

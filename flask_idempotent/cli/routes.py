@@ -12,14 +12,14 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from flask_idempotent._lines import printable
-from flask_idempotent.cli import words
+from flask_idempotent.cli import formatting
 from flask_idempotent.cli.effective import Effective, effective
-from flask_idempotent.cli.group import as_json, this_app
-from flask_idempotent.cli.naming import protection_at
-from flask_idempotent.placement import misplaced
-from flask_idempotent.protection import Kind, Protection, routes_of
+from flask_idempotent.cli.options import as_json, this_app
+from flask_idempotent.cli.record_argument import protection_at
 from flask_idempotent.settings import KEYWORDS, SAFE_METHODS, UNTRACKED_METHODS
-from flask_idempotent.state import state_of
+from flask_idempotent.web.placement import misplaced
+from flask_idempotent.web.protection import Kind, Protection, routes_of
+from flask_idempotent.web.state import state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ def routes(everything: bool, as_json: bool) -> None:
     """
     rows = list(_rows(this_app(), everything))
     if as_json:
-        words.write_json([row.as_dict() for row in rows])
+        formatting.write_json([row.as_dict() for row in rows])
         return
-    head, *lines = words.columns(("STATE", "METHODS", "ROUTE", "BY"), map(_cells, rows))
+    head, *lines = formatting.columns(("STATE", "METHODS", "ROUTE", "BY"), map(_cells, rows))
     click.echo("".join(head))
     for line, row in zip(lines, rows, strict=True):
-        click.echo(words.wrapped(*line))
+        click.echo(formatting.wrapped(*line))
         if given := _given(row):
-            click.echo(words.wrapped(_INDENT, given))
+            click.echo(formatting.wrapped(_INDENT, given))
     numbers = Counter(row.state for row in rows)
     click.echo("\n" + ", ".join(f"{numbers[state]} {state}" for state in Kind))
 
@@ -125,10 +125,10 @@ def settings(path: str | None, method: str, as_json: bool) -> None:
         resolved, layers = found.settings, found.layers
     values = tuple(effective(app, resolved, layers))
     if as_json:
-        words.write_json(_as_dict(values))
+        formatting.write_json(_as_dict(values))
         return
     rows = [(setting.name, setting.origin, setting.text) for setting in values]
-    words.write_table(("SETTING", "FROM", "VALUE"), rows)
+    formatting.write_table(("SETTING", "FROM", "VALUE"), rows)
 
 
 def _as_dict(values: Sequence[Effective]) -> dict[str, Any]:

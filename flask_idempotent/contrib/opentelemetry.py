@@ -12,8 +12,8 @@ except ImportError as error:  # pragma: no cover - proved by a test in a process
         "pip install 'flask-idempotent[opentelemetry]'"
     ) from error
 
-from flask_idempotent.contrib.listener import Listener
-from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS, Measures
+from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, Measures
+from flask_idempotent.contrib.signal_receiver import Listener
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -18,7 +18,7 @@ except ImportError as error:  # pragma: no cover - proved by a test in a process
         "pip install 'flask-idempotent[prometheus]'"
     ) from error
 
-from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS, Measures
+from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, Measures
 from flask_idempotent.tallies import Tally
 
 if TYPE_CHECKING:

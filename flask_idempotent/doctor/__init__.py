@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask_idempotent.doctor import server, serving, views
+from flask_idempotent.doctor import deployment_checks, server_checks, view_checks
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.doctor.gunicorn import gunicorn_of
 from flask_idempotent.policy import protected_routes
-from flask_idempotent.state import state_of
+from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -33,6 +33,6 @@ def _findings(app: Flask, environment: Mapping[str, str], folder: Path) -> Itera
     routes = list(protected_routes(app))
     store = state.engine.store
     gunicorn = gunicorn_of(environment, folder)
-    yield from server.examine(store, state.settings().prefix)
-    yield from serving.examine(app, store, state.settings(), routes, gunicorn)
-    yield from views.examine(app, routes)
+    yield from server_checks.examine(store, state.settings().prefix)
+    yield from deployment_checks.examine(app, store, state.settings(), routes, gunicorn)
+    yield from view_checks.examine(app, routes)

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flask_idempotent.packing import pack
+from flask_idempotent._msgpack import pack
 from flask_idempotent.records import InProgress
 from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import Renewal

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from flask_idempotent import signals
+from flask_idempotent._forks import ProcessBound, notice_changes
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.attempts import Attempt
+from flask_idempotent.engine.claimant import Attempt
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.engine.outcomes import Outcome, Waiting
 from flask_idempotent.errors import StoreError
-from flask_idempotent.processes import ProcessBound, notice_changes
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Completion, Store
 

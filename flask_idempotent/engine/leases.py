@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flask_idempotent import signals
+from flask_idempotent._forks import ProcessBound
 from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.errors import StoreError, StoreUnavailable
-from flask_idempotent.keys import shortened
-from flask_idempotent.processes import ProcessBound
+from flask_idempotent.http.keys import shortened
 from flask_idempotent.stores.base import Store
 
 #: A renewal that a stopped server carries out later than after so many milliseconds must not revive

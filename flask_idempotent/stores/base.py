@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flask_idempotent.records import Answered, Completed, InProgress, Record, Released
-from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.events import Hear
+from flask_idempotent.stores.waiters import Bell
 
 
 class Claimed(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from flask_idempotent.processes import ProcessBound
+from flask_idempotent._forks import ProcessBound
 from flask_idempotent.records import (
     FINGERPRINT_SIZE,
     Answered,
@@ -32,8 +32,8 @@ from flask_idempotent.stores.base import (
     Sight,
     Store,
 )
-from flask_idempotent.stores.bells import Bell, Bells, News
 from flask_idempotent.stores.events import Audience, Event, Hear, Kind
+from flask_idempotent.stores.waiters import Bell, Bells, News
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Testing: is this view safe to send twice? For suites with pytest and without."""
 
 from flask_idempotent.testing.clock import Clock
-from flask_idempotent.testing.faults import NotIdempotent
-from flask_idempotent.testing.idempotency import Idempotency, assert_idempotent
+from flask_idempotent.testing.failures import NotIdempotent
+from flask_idempotent.testing.fixture import Idempotency, assert_idempotent
 
 __all__ = ["Clock", "Idempotency", "NotIdempotent", "assert_idempotent"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flask_idempotent.responses import kept_headers
-from flask_idempotent.testing.faults import Fault
+from flask_idempotent.http.responses import kept_headers
+from flask_idempotent.testing.failures import Fault
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response

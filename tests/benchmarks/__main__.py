@@ -25,8 +25,8 @@ from tests.benchmarks.contestants import PEER
 from tests.benchmarks.machine import facts
 from tests.benchmarks.processors import keep_on
 from tests.benchmarks.report import Run, as_json, as_markdown, as_text, filled
-from tests.servers import Server, redis_binary, valkey_binary
-from tests.serving import ROOT
+from tests.support.redis_servers import Server, redis_binary, valkey_binary
+from tests.support.web_servers import ROOT
 
 MEASURES: dict[str, Callable[[Bench], Findings]] = {
     "cost": cost.measure,

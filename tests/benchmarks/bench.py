@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks.lanes import Lane, lanes
 from tests.benchmarks.series import Series
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 
 @dataclass(frozen=True)

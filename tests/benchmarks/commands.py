@@ -17,7 +17,7 @@ from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
 from tests.benchmarks.lanes import Lane
 from tests.benchmarks.series import Series
 from tests.benchmarks.waking import let_wait, wake
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 #: What redis-py sends when it opens a connection.
 _SETUP = {"CLIENT", "HELLO", "SELECT", "AUTH"}

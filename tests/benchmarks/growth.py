@@ -11,17 +11,17 @@ from pathlib import Path
 
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.keys import storage_key
+from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE
 from flask_idempotent.settings import Terms
-from flask_idempotent.stores.urls import open_store
+from flask_idempotent.stores.factory import open_store
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
 from tests.benchmarks.lanes import Lane, lanes
 from tests.benchmarks.machine import usual_build
 from tests.benchmarks.series import Series, in_turns, median_time
 from tests.benchmarks.waking import let_wait, wake
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 _BATCH = 1_000
 _LIMIT = 1.05

@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from tests.benchmarks.bench import Bench, Findings
 from tests.benchmarks.contestants import BARE, OURS, PAYLOAD, Contestant, fresh_key, make
 from tests.benchmarks.series import Series, in_turns
-from tests.serving import connected, serving
+from tests.support.web_servers import connected, serving
 
 WORKERS = 2
 _CONNECTIONS = 16

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tests.benchmarks.load import generator
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 _PACKAGES = ("Flask", "Werkzeug", "redis", "hiredis", "msgpack", "gunicorn", "idemkit")
 

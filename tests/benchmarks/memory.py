@@ -11,7 +11,7 @@ from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, de
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BODY_SIZE, OURS, Contestant, environ, fresh_key
 from tests.benchmarks.series import Series, median_time
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 _BATCH = 1_000
 _RECORD = "memory of a record, its key included"

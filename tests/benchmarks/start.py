@@ -12,7 +12,7 @@ from functools import partial
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, PEER
 from tests.benchmarks.series import Series, in_turns
-from tests.serving import ROOT
+from tests.support.web_servers import ROOT
 
 #: Runs in an interpreter of its own; each library is imported after Flask.
 _PROGRAM = """

@@ -10,8 +10,8 @@ from tests.benchmarks.bench import TINY, Bench
 from tests.benchmarks.charts import charts
 from tests.benchmarks.contestants import STAND_IN
 from tests.benchmarks.report import as_json, as_markdown, as_text, filled
-from tests.servers import Server, valkey_binary
-from tests.serving import ROOT
+from tests.support.redis_servers import Server, valkey_binary
+from tests.support.web_servers import ROOT
 
 
 def test_every_measure_is_taken_printed_and_drawn(clean_valkey: Server) -> None:

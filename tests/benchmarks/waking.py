@@ -13,8 +13,8 @@ from tests.benchmarks.bench import Bench, Findings, Size, Target
 from tests.benchmarks.contestants import HOLD, OURS, PEER, Contestant, Hold, environ, fresh_key
 from tests.benchmarks.lanes import Lane
 from tests.benchmarks.series import Series, in_turns
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import Server
 
 #: What a look of a waiter's calls on the server, by itself or in a script, and how often a waiter
 #: looks before it sleeps: ours again once it is subscribed.

@@ -17,11 +17,11 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Waiting
 from flask_idempotent.errors import StoreError
-from flask_idempotent.state import EXTENSION
-from flask_idempotent.stores.urls import open_store
+from flask_idempotent.stores.factory import open_store
+from flask_idempotent.web.state import EXTENSION
 from tests.chaos.stalls import in_time
 from tests.engine.harness import order
-from tests.web import Gate, post
+from tests.support.clients import Gate, post
 
 View = Callable[[], bytes]
 #: What a client sees: a status, and a body where the view's response came.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.chaos.notes import FOLDER, read_notes
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import free_port
 
 ROOT = Path(__file__).parents[2]
 #: ``CHAOS=full`` runs each test for as long and with as many as ``make chaos`` does.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.waiting import until
+from tests.support.polling import until
 
 #: Seconds that a beat sleeps.
 _BEAT = 0.01

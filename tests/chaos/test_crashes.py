@@ -31,8 +31,8 @@ from tests.chaos.truth import (
     swept,
     taken_over_in_time,
 )
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

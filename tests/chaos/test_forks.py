@@ -23,8 +23,8 @@ from tests.chaos.doors import tally
 from tests.chaos.forking import DISTURBED, LEASE, LONG
 from tests.chaos.harness import ROOT, sized
 from tests.chaos.stalls import Disturbed, in_time, living, undisturbed
-from tests.servers import Server, free_port, valkey_binary
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import Server, free_port, valkey_binary
 
 pytestmark = [
     pytest.mark.chaos,

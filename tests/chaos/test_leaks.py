@@ -15,9 +15,9 @@ from flask import request
 
 from tests.chaos.doors import AppDoor, Failed
 from tests.chaos.harness import sized
-from tests.servers import Server, valkey_binary
-from tests.waiting import until
-from tests.web import Gate
+from tests.support.clients import Gate
+from tests.support.polling import until
+from tests.support.redis_servers import Server, valkey_binary
 
 pytestmark = pytest.mark.chaos
 

@@ -12,9 +12,9 @@ import pytest
 from tests.chaos.harness import Row, Site, site
 from tests.chaos.swarm import Job, Swarm, ask
 from tests.chaos.truth import Truth, all_answered, one_answer, ran_once, stored
-from tests.proxy import Fault, Proxy
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 

@@ -18,10 +18,10 @@ from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import DOORS, Door, GatedRuns, Runs, Timed, lost_leases, tally, timed
 from tests.chaos.harness import sized
 from tests.chaos.stalls import in_time, living, undisturbed
-from tests.proxy import Action, Fault, Proxy
-from tests.servers import Server
 from tests.stores.harness import settle
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.proxy import Action, Fault, Proxy
+from tests.support.redis_servers import Server
 
 pytestmark = pytest.mark.chaos
 

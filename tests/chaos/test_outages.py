@@ -21,10 +21,10 @@ from flask_idempotent.records import Completed, InProgress, decode
 from flask_idempotent.stores.redis import client as redis_client
 from tests.chaos.doors import AppDoor, Door, GatedRuns, Runs, late, lost_leases, tally, timed
 from tests.chaos.harness import sized
-from tests.proxy import Proxy
-from tests.servers import Server, free_port, redis_binary, valkey_binary
-from tests.waiting import until
-from tests.web import Gate
+from tests.support.clients import Gate
+from tests.support.polling import until
+from tests.support.proxy import Proxy
+from tests.support.redis_servers import Server, free_port, redis_binary, valkey_binary
 
 pytestmark = pytest.mark.chaos
 

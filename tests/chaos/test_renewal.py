@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.harness import Row, site, sized
 from tests.chaos.swarm import Job, ask
 from tests.chaos.truth import Truth, all_answered, one_answer, ran_once, stored
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from flask import request
 
-from flask_idempotent.engine.attempts import POLL_EVERY
+from flask_idempotent.engine.claimant import POLL_EVERY
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import AppDoor, Failed, Runs, late, timed
 from tests.chaos.harness import sized
 from tests.chaos.stalls import in_time
-from tests.proxy import Fault, Proxy
-from tests.servers import Server
-from tests.waiting import until
-from tests.web import Gate
+from tests.support.clients import Gate
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server
 
 pytestmark = pytest.mark.chaos
 

@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from flask_idempotent.records import Completed
-from flask_idempotent.stores.urls import open_store
+from flask_idempotent.stores.factory import open_store
 from tests.chaos.harness import Row, Strike
 from tests.chaos.notes import Note, read_notes
 from tests.chaos.stalls import Late, overlap, standstills

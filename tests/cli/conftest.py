@@ -6,9 +6,9 @@ import pytest
 from flask import Flask
 
 from flask_idempotent import idempotent
-from flask_idempotent.stores.urls import open_store
+from flask_idempotent.stores.factory import open_store
 from tests.conftest import MakeApp
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from flask import Flask
 
 from flask_idempotent.cli import commands
-from flask_idempotent.keys import storage_key
-from flask_idempotent.state import state_of
+from flask_idempotent.http.keys import storage_key
 from flask_idempotent.stores.base import Store
+from flask_idempotent.web.state import state_of
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 
 #: click 8.2 keeps stdout and stderr apart by itself.

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_idempotent._msgpack import pack
 from flask_idempotent.cli import commands
-from flask_idempotent.packing import pack
 from tests.cli.harness import name, store_of
-from tests.servers import Server
 from tests.stores.harness import HOUR
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import Server
 
 INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
 

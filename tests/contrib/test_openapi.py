@@ -17,7 +17,7 @@ from flask_idempotent import Idempotent, SettingsError, idempotent, problems
 from flask_idempotent.contrib.apispec import IdempotentPlugin
 from flask_idempotent.contrib.openapi import describe
 from tests.conftest import MakeApp
-from tests.web import post
+from tests.support.clients import post
 
 PROBLEM = "application/problem+json"
 SMOREST = {"API_TITLE": "Shop", "API_VERSION": "1", "OPENAPI_VERSION": "3.0.3"}

@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flask_idempotent import SettingsError, signals
-from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS
+from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS
 from flask_idempotent.contrib.opentelemetry import instrument
 from flask_idempotent.errors import StoreUnavailable
 from tests.conftest import MakeApp
-from tests.web import post
+from tests.support.clients import post
 
 Traced = Callable[[Callable[[], object]], ReadableSpan]
 

@@ -13,12 +13,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from flask_idempotent import SettingsError, problems
-from flask_idempotent.contrib.measures import COUNTERS, HISTOGRAMS, OPERATIONS
+from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, OPERATIONS
 from flask_idempotent.contrib.prometheus import instrument
 from flask_idempotent.tallies import tallies_of
 from flask_idempotent.testing import Idempotency
 from tests.conftest import MakeApp
-from tests.web import post
+from tests.support.clients import post
 
 DASHBOARD = Path(__file__).parents[2] / "docs/examples/grafana/flask-idempotent.json"
 ROUTE = {"app": "tests", "method": "POST", "route": "/orders/<name>"}

@@ -12,8 +12,8 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import Completion, Renewal, Reply
-from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.waiters import Bell
 
 KEY = "IDEMPOTENT_{engine}"
 

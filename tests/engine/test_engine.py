@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_idempotent import signals
-from flask_idempotent.engine import attempts as module
+from flask_idempotent.engine import claimant as module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
@@ -23,7 +23,7 @@ from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import ENDS, lapse, time_left
-from tests.waiting import until
+from tests.support.polling import until
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, fail, finish, order
 from tests.stores.harness import lapse
-from tests.waiting import until
+from tests.support.polling import until
 
 ROOT = Path(__file__).parents[2]
 

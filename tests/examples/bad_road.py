@@ -17,9 +17,9 @@ from werkzeug.test import run_wsgi_app
 
 from flask_idempotent import Idempotent
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.state import EXTENSION
 from flask_idempotent.stores.memory import MemoryStore
-from tests.web import Gate
+from flask_idempotent.web.state import EXTENSION
+from tests.support.clients import Gate
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "examples" / "clients"
 

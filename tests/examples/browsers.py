@@ -9,7 +9,7 @@ from pathlib import Path
 
 from selenium import webdriver
 
-from tests.servers import missing
+from tests.support.redis_servers import missing
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.examples import workers
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import free_port
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "docs" / "examples" / "shop"

@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 
 from flask_idempotent import Idempotent
 from tests.examples.browsers import chromium
-from tests.servers import missing
+from tests.support.redis_servers import missing
 
 #: Sends a POST with a key, follows redirects, and gives the status and the text that come of it.
 Client = Callable[[str, str], tuple[int, str]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from flask_idempotent.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION
 from tests.examples.servers import SHOP, Answer, Shop, send, shop
 
 FORM = {"product": "teapot", "quantity": "2"}

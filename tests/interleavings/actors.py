@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
-from flask_idempotent.stores.bells import Bell
+from flask_idempotent.stores.waiters import Bell
 from tests.interleavings.explore import Choice
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flask_idempotent.records import InProgress, Record
 from tests.interleavings.case import KEY
 from tests.stores.harness import lapse
-from tests.waiting import until
+from tests.support.polling import until
 
 if TYPE_CHECKING:
     from tests.interleavings.world import World

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 import pytest
 
 from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis import client
-from flask_idempotent.stores.urls import open_store
 from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.world import Time, World, stopped_time
-from tests.servers import Server
 from tests.stores.harness import settle
+from tests.support.redis_servers import Server
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; so many are drawn.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent.engine.attempts import Attempt
+from flask_idempotent.engine.claimant import Attempt
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
-from flask_idempotent.stores.bells import Bell, Bells
+from flask_idempotent.stores.waiters import Bell, Bells
 from tests.interleavings.actors import Listening, Sending
 from tests.stores.harness import NEVER
 

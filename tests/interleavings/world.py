@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from flask_idempotent.engine import attempts, leases
+from flask_idempotent.engine import claimant, leases
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress, Record
-from flask_idempotent.stores import bells
+from flask_idempotent.stores import waiters
 from flask_idempotent.stores.base import Store
-from flask_idempotent.stores.bells import Bell
 from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.waiters import Bell
 from tests.interleavings.actors import (
     Actor,
     Arriving,
@@ -331,10 +331,10 @@ def stopped_time() -> Iterator[Time]:
     """Time that moves when told, for the engine; and no thread that closes dropped engines."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (attempts, bells, engine_module, leases):
+        for module in (claimant, waiters, engine_module, leases):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
-        patch.setattr(attempts, "POLL_EVERY", 2 * LEASE / 3)
+        patch.setattr(claimant, "POLL_EVERY", 2 * LEASE / 3)
         patch.setattr(engine_module, "_close_aside", lambda *_: None)
         patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
         yield time

@@ -13,10 +13,10 @@ from flask import Flask
 
 from flask_idempotent import Idempotent, idempotent
 from flask_idempotent.problems import Problem
-from flask_idempotent.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 
 class OrderIn(Schema):

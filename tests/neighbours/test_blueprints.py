@@ -10,7 +10,7 @@ from werkzeug.exceptions import UnprocessableEntity
 
 from flask_idempotent.problems import KeyReused, Problem
 from tests.neighbours.client import send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 
 class OutOfStock(Exception):

@@ -22,7 +22,7 @@ from flask import (
 
 from flask_idempotent import current_claim
 from tests.neighbours.client import replayed, send, told
-from tests.web import WayIn
+from tests.support.clients import WayIn
 
 Background = Callable[..., Future[Any]]
 

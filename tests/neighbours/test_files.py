@@ -14,7 +14,7 @@ from flask_idempotent import Idempotent
 from flask_idempotent.policy import policy_of
 from tests.conftest import MakeApp
 from tests.neighbours.client import replayed, send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 CONTENT = bytes(range(256)) * 300
 

@@ -13,7 +13,7 @@ from flask_compress import Compress
 from werkzeug.test import TestResponse
 
 from tests.neighbours.client import replayed, send
-from tests.web import WayIn
+from tests.support.clients import WayIn
 
 Ask = Callable[[str, str], TestResponse]
 

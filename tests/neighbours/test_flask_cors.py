@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from flask_idempotent import idempotent
 from tests.engine.harness import Shaky
 from tests.neighbours.client import send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 ONE, OTHER = "https://one.example", "https://other.example"
 PREFLIGHT = {

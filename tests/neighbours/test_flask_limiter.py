@@ -13,7 +13,7 @@ from flask_limiter import Limiter
 from flask_idempotent import idempotent
 from tests.engine.harness import Shaky
 from tests.neighbours.client import send, told
-from tests.web import WayIn
+from tests.support.clients import WayIn
 
 
 def limiter_of(app: Flask, **options: Any) -> Limiter:

@@ -21,7 +21,7 @@ from flask_login import (
 from flask_idempotent import idempotent
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send, told
-from tests.web import WayIn
+from tests.support.clients import WayIn
 
 # Flask-Login 0.6.3 reckons with ``utcnow`` when it sets its remember cookie.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")

@@ -10,7 +10,7 @@ from flask import Flask, session
 from flask_session import Session
 
 from tests.neighbours.client import replayed, send, told
-from tests.web import WayIn
+from tests.support.clients import WayIn
 
 
 def with_sessions(way: WayIn, **config: Any) -> tuple[Flask, SimpleCache]:

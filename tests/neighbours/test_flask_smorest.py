@@ -16,7 +16,7 @@ from flask_idempotent import idempotent
 from flask_idempotent.problems import Problem
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 DOCUMENT = {"API_TITLE": "Shop", "API_VERSION": "1", "OPENAPI_VERSION": "3.0.3"}
 Register = Callable[[Flask, Callable[..., None]], None]

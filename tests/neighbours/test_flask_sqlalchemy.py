@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent import signals
 from tests.neighbours.client import send, told
-from tests.web import Gate, WayIn, post
+from tests.support.clients import Gate, WayIn, post
 
 
 class Base(DeclarativeBase):

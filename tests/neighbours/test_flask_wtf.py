@@ -19,7 +19,7 @@ from wtforms.validators import InputRequired
 from flask_idempotent.forms import IdempotentForm
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 Shop = tuple[Flask, FlaskClient, Shaky]
 

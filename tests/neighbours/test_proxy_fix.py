@@ -9,7 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
 from tests.neighbours.client import send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 PROXY = {
     "X-Forwarded-Host": "shop.example",

@@ -16,11 +16,11 @@ from flask import Flask, Response, g, make_response
 
 from flask_idempotent import idempotent
 from flask_idempotent.problems import KeyReused, Problem
-from flask_idempotent.state import state_of
+from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
-from tests.web import problem
+from tests.support.clients import problem
 
 OWN = "application/x-own"
 DECORATOR = idempotent(expire=99)

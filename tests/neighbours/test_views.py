@@ -14,7 +14,7 @@ from flask.views import MethodView, View
 
 from flask_idempotent import idempotent
 from tests.neighbours.client import send, told
-from tests.web import WayIn, problem
+from tests.support.clients import WayIn, problem
 
 EVERY_REQUEST = pytest.mark.parametrize("every_request", [True, False])
 

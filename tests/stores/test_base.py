@@ -33,7 +33,7 @@ from tests.stores.harness import (
     time_left,
     told,
 )
-from tests.waiting import until
+from tests.support.polling import until
 
 KEY = "IDEMPOTENT_{contract}"
 

@@ -20,7 +20,7 @@ from flask_idempotent.stores import embedded as module
 from flask_idempotent.stores.embedded import Meeting, open_embedded
 from flask_idempotent.stores.redis.client import Client
 from tests.conftest import MakeApp
-from tests.waiting import until
+from tests.support.polling import until
 
 #: A process that joins a meeting, says so, and leaves when told, or is killed.
 VISITOR = """

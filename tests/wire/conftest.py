@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 
 from flask_idempotent.records import Completed, decode, encode
-from tests.servers import Server, free_port
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.redis_servers import Server, free_port
 from tests.wire.client import Answer, Connection, Headers, connected, message
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from flask_idempotent.processes import ProcessBound
+from flask_idempotent._forks import ProcessBound
 
 #: Seconds after which a connection is opened again, so that rotated credentials and an address
 #: that has moved are met.

@@ -39,11 +39,11 @@ from flask_idempotent.stores.base import (
     Sight,
     Store,
 )
-from flask_idempotent.stores.bells import Bell, News
 from flask_idempotent.stores.events import Hear
 from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
 from flask_idempotent.stores.redis.messages import MARK, Hearing
 from flask_idempotent.stores.redis.subscriber import Subscriber
+from flask_idempotent.stores.waiters import Bell, News
 
 #: Seconds for which the word of a script counts that nobody watches.
 UNWATCHED_FOR = 0.25

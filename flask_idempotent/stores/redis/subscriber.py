@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from flask_idempotent._forks import ProcessBound
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import StoreError
-from flask_idempotent.processes import ProcessBound
-from flask_idempotent.stores.bells import Bell, Bells, News
+from flask_idempotent.stores.waiters import Bell, Bells, News
 
 if TYPE_CHECKING:
     from flask_idempotent.records import Record

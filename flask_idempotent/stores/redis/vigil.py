@@ -12,7 +12,7 @@ import time
 from types import BuiltinFunctionType
 from typing import Any
 
-from flask_idempotent.processes import ProcessBound
+from flask_idempotent._forks import ProcessBound
 
 #: Seconds to stay awake for one reply.
 _AWAKE = 100e-6

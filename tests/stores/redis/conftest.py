@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
-from flask_idempotent.stores.urls import open_store
 from tests.conftest import SERVERS
-from tests.servers import Server
+from tests.support.redis_servers import Server
 
 
 @pytest.fixture(autouse=True)

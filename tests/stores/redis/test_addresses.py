@@ -12,9 +12,9 @@ import redis
 import trustme
 
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.stores.urls import adopt_store, open_store
-from tests.servers import Server, free_port, redis_binary, valkey_binary
+from flask_idempotent.stores.factory import adopt_store, open_store
 from tests.stores.harness import HOUR, answer, running
+from tests.support.redis_servers import Server, free_port, redis_binary, valkey_binary
 
 KEY = "IDEMPOTENT_{address}"
 

@@ -23,9 +23,9 @@ from flask_idempotent.errors import (
 from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client, Script
 from flask_idempotent.stores.redis.vigil import Vigil
-from tests.proxy import Fault, Proxy
-from tests.servers import Server, free_port
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server, free_port
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import pytest
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import encode
 from flask_idempotent.stores.events import Event, Kind
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis import messages as module
 from flask_idempotent.stores.redis.messages import read_event
 from flask_idempotent.stores.redis.store import RedisStore
-from flask_idempotent.stores.urls import open_store
-from tests.proxy import Fault, Proxy
-from tests.servers import Server, free_port
 from tests.stores.harness import ENDS, HOUR, answer, owner, running, told
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server, free_port
 
 KEY = "IDEMPOTENT_{messages}"
 

@@ -15,16 +15,16 @@ from flask import Flask
 
 from flask_idempotent import Idempotent
 from flask_idempotent.errors import StoreError, StoreUnavailable, WriteRefused
-from flask_idempotent.state import state_of
 from flask_idempotent.stores.base import Claimed, Completion
 from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
-from tests.proxy import Fault, Proxy
-from tests.servers import Server, free_port, valkey_binary
+from flask_idempotent.web.state import state_of
 from tests.stores.harness import HOUR, answer, running, settle
-from tests.waiting import until
-from tests.web import Gate, post
+from tests.support.clients import Gate, post
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server, free_port, valkey_binary
 
 KEY = "IDEMPOTENT_{moving}"
 

@@ -15,7 +15,7 @@ from flask_idempotent.stores.redis.pool import (
     PooledConnection,
     PoolExhausted,
 )
-from tests.waiting import until
+from tests.support.polling import until
 
 
 class Connection:

@@ -14,15 +14,12 @@ from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRef
 from flask_idempotent.records import InProgress, encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
 from flask_idempotent.stores.events import Event, Kind
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis import client as redis_client
 from flask_idempotent.stores.redis import store as store_module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import UNWATCHED_FOR, RedisStore
 from flask_idempotent.stores.redis.subscriber import Subscriber
-from flask_idempotent.stores.urls import open_store
-from tests.hostile import FINGERPRINT, HOSTILE, OWNER, header, in_progress
-from tests.proxy import Fault, Proxy
-from tests.servers import Server, free_port
 from tests.stores.harness import (
     ENDS,
     HOUR,
@@ -35,7 +32,10 @@ from tests.stores.harness import (
     settle,
     time_left,
 )
-from tests.waiting import until
+from tests.support.hostile_records import FINGERPRINT, HOSTILE, OWNER, header, in_progress
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server, free_port
 
 KEY = "IDEMPOTENT_{redis}"
 #: Those that take SET with NX and GET.

@@ -15,10 +15,10 @@ from flask_idempotent.records import Completed
 from flask_idempotent.stores.redis import subscriber as module
 from flask_idempotent.stores.redis.client import Client, Feed
 from flask_idempotent.stores.redis.subscriber import Subscriber
-from tests.proxy import Fault, Proxy
-from tests.servers import Server
 from tests.stores.harness import answer
-from tests.waiting import until
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server
 
 NAME = "IDEMPOTENT_{sub}@0"
 

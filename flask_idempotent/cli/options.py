@@ -1,0 +1,120 @@
+"""What the commands share: their options, their store, and how they fail.
+
+A command ends with 0 when it did what it was asked, 1 when the answer is no, 2 on wrong usage or
+settings, and 3 when the store failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Any, TypeVar
+
+import click
+from flask import Flask, current_app
+
+from flask_idempotent._lines import printable
+from flask_idempotent.errors import SettingsError, StoreError
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.web.state import state_of
+
+Item = TypeVar("Item")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+yes = click.option("--yes", is_flag=True, help="Do not ask first.")
+
+
+class Refused(click.ClickException):
+    """The answer is no: there is no such record, or it must not be touched."""
+
+    exit_code = 1
+
+
+class WrongSettings(click.ClickException):
+    """The application's settings cannot be used."""
+
+    exit_code = 2
+
+
+class StoreFailed(click.ClickException):
+    """The store did not do what it was asked."""
+
+    exit_code = 3
+
+
+class Commands(click.Group):
+    """Tells errors in one line, not with a traceback, and nothing that commands the terminal."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # A name may have characters that the terminal's encoding lacks.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            lines = error.message.split("\n")
+            error.message = "\n".join(map(printable, lines))  # type: ignore[misc]
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise WrongSettings(str(error)) from error
+        except StoreError as error:
+            raise StoreFailed(f"the store failed: {error}{_help(error)}") from error
+
+
+def _help(error: StoreError) -> str:
+    if "no permissions" in str(error).lower():
+        return "\nThe command line page lists the permissions that an operator needs."
+    return ""
+
+
+def this_app() -> Flask:
+    """The application that the command was called for."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+def this_store() -> Store:
+    """The application's store."""
+    found = state_of(this_app()).engine.store
+    if isinstance(found, MemoryStore):
+        click.echo(_OWN_MEMORY, err=True)
+    return found
+
+
+def this_prefix() -> str:
+    """What the names of the application's records begin with."""
+    return state_of(this_app()).settings().prefix
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Ask before a change; a no ends the command with 1."""
+    if yes:
+        return
+    # Not click.confirm, which in older versions writes to the standard output whatever it is told.
+    click.echo(f"{printable(question)} [y/N]: ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise click.Abort
+
+
+@contextmanager
+def progress(items: Iterable[Item], label: str, length: int | None = None) -> Iterator[Any]:
+    """Show how far a loop has come, on a terminal; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield items
+        return
+    with click.progressbar(items, length, label, show_pos=True, file=sys.stderr) as bar:
+        yield bar
+
+
+_OWN_MEMORY = (
+    "memory:// keeps records in the memory of each process: this command sees its own, not those "
+    "of a running server."
+)

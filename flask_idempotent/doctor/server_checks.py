@@ -1,0 +1,284 @@
+"""Checks of the store's server."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+
+from flask_idempotent.doctor.findings import Finding, Level, error, note, ok, warning
+from flask_idempotent.errors import IdempotentError, StoreError
+from flask_idempotent.http.keys import storage_key
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.memory import MemoryStore
+
+Facts = Mapping[str, str]
+
+_LOWEST = {"redis": (6, 0), "valkey": (7, 2)}
+_PINGS = 5
+_SLOW, _VERY_SLOW = 0.005, 0.05
+_PROBE_LIFE = 10_000
+_HEARD_WITHIN = 0.5
+_NEARLY_FULL = 0.9
+
+
+def examine(store: Store, prefix: str) -> Iterator[Finding]:
+    """Check whether the server answers, what it tells of itself, and whether it does its work."""
+    if isinstance(store, MemoryStore):
+        return
+    try:
+        yield latency(store)
+    except StoreError as failure:
+        yield error(
+            "server",
+            f"{store} does not answer: {_said(failure)}. Requests with a key get 503.",
+            "Check REDIS_URL, the password in it, that the server runs, and the way to it.",
+        )
+        return
+    yield from _told(store)
+    found = list(probe(store, prefix))
+    yield from found
+    if any(finding.level is Level.OK for finding in found):
+        yield from watching(store, prefix)
+
+
+def latency(store: Store) -> Finding:
+    """How long a round trip takes; a first request takes two of them."""
+    store.ping()  # The first one connects.
+    times = []
+    for _ in range(_PINGS):
+        began = time.perf_counter()
+        store.ping()
+        times.append(time.perf_counter() - began)
+    found = statistics.median(times)
+    text = f"{store} answers within {found * 1000:.1f} ms."
+    if found < _SLOW:
+        return ok("server", text)
+    text += " Each first request waits for two such answers, each replay for one."
+    mend = "Run the application and the server in the same place."
+    return (warning if found > _VERY_SLOW else note)("server", text, mend)
+
+
+def _told(store: Store) -> Iterator[Finding]:
+    try:
+        facts = store.facts()
+    except StoreError as failure:
+        yield note(
+            "facts",
+            f"The server does not tell its version, eviction, persistence and replication: "
+            f"{_said(failure)}.",
+            "Allow the user +info and +config|get, or check these by hand: see the stores page.",
+        )
+        return
+    for check in FACTS:
+        yield from check(facts)
+
+
+def version(facts: Facts) -> Iterator[Finding]:
+    name = "valkey" if "valkey_version" in facts else "redis"
+    told = facts.get(f"{name}_version", "")
+    numbers = tuple(map(int, re.findall(r"\d+", told)[:2]))
+    if not numbers:
+        yield note("version", "The server does not tell its version.")
+    elif numbers < _LOWEST[name]:
+        yield warning(
+            "version",
+            f"The server is {name} {told}, older than any that the library is tested with.",
+            "Use Redis 6.0 or later, or Valkey 7.2 or later.",
+        )
+    else:
+        yield ok("version", f"The server is {name} {told}.")
+
+
+def eviction(facts: Facts) -> Iterator[Finding]:
+    policy, limit = facts.get("maxmemory_policy"), int(facts.get("maxmemory", 0))
+    if policy is None:
+        yield note(
+            "eviction",
+            "The server does not tell its eviction policy.",
+            "See to it that maxmemory-policy is noeviction.",
+        )
+    elif policy == "noeviction":
+        yield from _room(int(facts.get("used_memory", 0)), limit)
+    elif limit:
+        yield error(
+            "eviction",
+            f"maxmemory-policy is {policy}: when memory is short, the server forgets records, and "
+            "a retry of a forgotten request runs again.",
+            "Set maxmemory-policy noeviction.",
+        )
+    else:
+        yield warning(
+            "eviction",
+            f"maxmemory-policy is {policy}. No maxmemory is set, so nothing is forgotten now; with "
+            "a limit, a retry of a forgotten request would run again.",
+            "Set maxmemory-policy noeviction.",
+        )
+
+
+def _room(used: int, limit: int) -> Iterator[Finding]:
+    if limit and used > limit * _NEARLY_FULL:
+        yield warning(
+            "eviction",
+            f"Nothing is evicted, but {used / limit:.0%} of maxmemory is in use: when it is full, "
+            "new requests with a key get 503.",
+            "Raise maxmemory, or lower IDEMPOTENT_EXPIRE or IDEMPOTENT_MAX_BODY.",
+        )
+    else:
+        yield ok("eviction", "Nothing is evicted (noeviction).")
+
+
+def persistence(facts: Facts) -> Iterator[Finding]:
+    if "err" in (facts.get("aof_last_write_status"), facts.get("rdb_last_bgsave_status")):
+        yield error(
+            "persistence",
+            "The server could not write to its disk the last time. It may refuse writes, and "
+            "requests with a key get 503.",
+            "Look at the server's log, its disk's space and its permissions.",
+        )
+    if facts.get("aof_enabled") == "1":
+        yield ok("persistence", "An append-only file is written: records survive a restart.")
+    elif facts.get("save") == "":
+        yield warning("persistence", "Nothing is written to disk" + _FORGOTTEN, _APPEND)
+    elif "save" in facts:
+        yield warning(
+            "persistence",
+            "Only snapshots are written. A restart without one forgets the responses since the "
+            "last, and retries of those requests run again.",
+            _APPEND,
+        )
+    else:
+        yield note(
+            "persistence",
+            "There is no append-only file, and the server does not tell whether it writes "
+            "snapshots" + _FORGOTTEN,
+            _APPEND,
+        )
+
+
+def replication(facts: Facts) -> Iterator[Finding]:
+    replicas = int(facts.get("connected_slaves", 0))
+    if facts.get("role") == "slave":
+        yield error(
+            "replication",
+            "This server is a replica, which takes no writes: requests with a new key get 503.",
+            "Let REDIS_URL name the primary.",
+        )
+    elif replicas:
+        yield note(
+            "replication",
+            f"The server has replicas ({replicas}), which lag behind a little. After a failover "
+            "the last claims and responses may be missing, and retries of those requests run "
+            f"again. min-replicas-to-write is {facts.get('min-replicas-to-write', 'not told')}.",
+            "min-replicas-to-write 1 makes this rarer; nothing rules it out.",
+        )
+    else:
+        yield ok("replication", "The server has no replicas that could lag behind.")
+
+
+def transport(facts: Facts) -> Iterator[Finding]:
+    way = facts.get("transport", "")
+    if way == "network":
+        yield note(
+            "transport",
+            "Commands travel without TLS: whoever can listen on the network reads the password "
+            "and the stored responses.",
+            "On a network that you do not trust, use rediss://.",
+        )
+    elif way in _WAYS:
+        yield ok("transport", f"Commands travel over {_WAYS[way]}.")
+
+
+FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    version,
+    eviction,
+    persistence,
+    replication,
+    transport,
+)
+
+
+def probe(store: Store, prefix: str) -> Iterator[Finding]:
+    """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
+    key, record = _own(prefix)
+    answer = Completed(record.owner, record.fingerprint, 1, 204)
+    try:
+        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
+        with store.listen(key, _HEARD_WITHIN) as bell:
+            # Of a response its own process is told without a message.
+            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
+            heard = bell.heard(_HEARD_WITHIN)
+        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
+        store.complete(key, answer, expire=_PROBE_LIFE)
+        with suppress(StoreError):
+            store.delete([key])  # An application's own user may lack the permission.
+    except IdempotentError as failure:
+        yield error(
+            "writing",
+            f"The server refuses to keep a record: {_said(failure)}. Requests with a new key get "
+            "503.",
+            _FULL if "maxmemory" in str(failure) else _REFUSED,
+        )
+        return
+    if heard:
+        yield ok("writing", "A record was claimed, completed and heard of.")
+    else:
+        yield warning(
+            "writing",
+            "A record was kept, but its message did not arrive: duplicates that wait get their "
+            "response up to a second late.",
+            f"Allow the user the channels: &{prefix}* and +subscribe +unsubscribe +publish.",
+        )
+
+
+def watching(store: Store, prefix: str) -> Iterator[Finding]:
+    """Listen as ``watch`` does, and claim a key and release it meanwhile."""
+    key, record = _own(prefix)
+    try:
+        with store.events(prefix) as hear:
+            store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
+            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
+            until = time.monotonic() + _HEARD_WITHIN
+            heard = False
+            while not heard and (left := until - time.monotonic()) > 0:
+                heard = key in [event.key for event in hear(left)]
+    except StoreError as failure:
+        yield note(
+            "watch",
+            f"The user may not watch: {_said(failure)}. Requests do not need it.",
+            "The command line page lists the permissions that an operator needs.",
+        )
+        return
+    if heard:
+        yield ok("watch", "A claim was seen as it happened.")
+    else:
+        yield note(
+            "watch",
+            "The server does not tell of what this user does, so flask idempotent watch cannot "
+            "show it.",
+            f"Allow the user the channels: &{prefix}*.",
+        )
+
+
+def _own(prefix: str) -> tuple[str, InProgress]:
+    key = storage_key(prefix, "flask-idempotent doctor", None, secrets.token_hex())
+    return key, InProgress(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
+
+
+def _said(failure: Exception) -> str:
+    return str(failure).rstrip(".")
+
+
+_FULL = "Its memory is full: raise maxmemory, or keep less with a shorter expire= or max_body=."
+_REFUSED = "The stores page has the permissions that a user needs, and what else it may be."
+_FORGOTTEN = ": a restart may forget every response, and retries of those requests run again."
+_APPEND = "Set appendonly yes."
+_WAYS = {
+    "tls": "TLS",
+    "socket": "a Unix socket, on this machine",
+    "loopback": "the loopback interface, on this machine",
+}

@@ -1,0 +1,1 @@
+"""HTTP: functions on a Werkzeug request or response; no Flask."""

@@ -1,0 +1,1 @@
+"""The web layer: where Flask meets the engine."""

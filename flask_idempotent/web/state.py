@@ -1,0 +1,215 @@
+"""State: what the library keeps for each application, in ``app.extensions``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import request, request_started
+from flask.globals import request_ctx
+
+from flask_idempotent._forks import ProcessBound, notice_changes
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.http.body_tracking import track
+from flask_idempotent.http.keys import may_matter
+from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.factory import adopt_store, open_store
+from flask_idempotent.web.notices import Notices
+from flask_idempotent.web.placement import check_places
+from flask_idempotent.web.protection import Protections, forget_all
+
+if TYPE_CHECKING:
+    from flask import Flask, Request
+
+EXTENSION = "idempotent"
+#: Where a request's environment holds an error that its error handlers have had, or have raised.
+_HANDLED = "flask_idempotent.handled"
+
+
+@dataclass(slots=True)
+class Hooks:
+    """The functions that an application gave to the extension's decorators.
+
+    :param served: an application of the extension that has had its first request.
+    """
+
+    key_finders: list[Callable[[Request], KeyLike | None]] = field(default_factory=list)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    served: str = ""
+
+    def override(self, name: str, function: Callable[..., Any]) -> None:
+        """Take a function for a setting.
+
+        :raises SettingsError: once requests were served with another.
+        """
+        if self.served and self.overrides.get(name) is not function:
+            raise SettingsError(
+                f"a {name} function is registered too late: the application {self.served!r} has "
+                "served its first request, and a retry of that would no longer find its record. "
+                "Register it while the application is set up."
+            )
+        self.overrides[name] = function
+        forget_all()
+
+
+class State(ProcessBound):
+    """The library's state in one application.
+
+    :param app: the application.
+    :param overrides: keywords of the extension.
+    :param hooks: the functions given to its decorators.
+    :param store: the store, or a redis-py client, given to the extension.
+    :param app_wide: whether the extension protects every view.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        overrides: Mapping[str, Any] | None = None,
+        hooks: Hooks | None = None,
+        store: object = None,
+        *,
+        app_wide: bool = False,
+    ) -> None:
+        self.app = app
+        self.app_wide = app_wide
+        self.hooks = hooks or Hooks()
+        self.key_finders = self.hooks.key_finders
+        extension = (self.hooks.overrides, overrides or {})
+        self.protections = Protections(app, extension, app_wide=app_wide)
+        self._given = store
+        self._engine: Engine | None = None
+        self._prepared = False
+        self._passes_on = False
+        self.notices = Notices()
+        #: Whether views that are not protected may call functions that are.
+        self.calls_inside = False
+        super().__init__()
+
+    def reset(self) -> None:
+        self._making = threading.Lock()
+
+    def prepare(self, app: Flask, **_: object) -> None:
+        """Track what is read of bodies, from the first request on.
+
+        :raises SettingsError: when a view was decorated above its route; at every request then.
+        """
+        check_places(app)
+        self.hooks.served = app.name
+        # Not for this sender alone: blinker would go on looking for receivers at every request.
+        request_started.disconnect(self.prepare)
+        if self._prepared:
+            return
+        self._prepared = True
+        # Settings that cannot be used are told to the requests that need them.
+        with suppress(SettingsError):
+            self.notices.on_views(app, self.protections)
+        if request_ctx:
+            self._track(request._get_current_object())  # type: ignore[attr-defined]
+        dispatch = app.full_dispatch_request
+
+        def dispatch_tracked(*args: Any) -> Any:
+            # ``request_started`` is sent from here; a receiver would cost every request 2 us.
+            self._track(request_ctx._get_current_object().request)  # type: ignore[attr-defined]
+            return dispatch(*args)
+
+        app.full_dispatch_request = dispatch_tracked  # type: ignore[method-assign]
+
+    def _track(self, current: Request) -> None:
+        """Track the body of a request that may carry a key."""
+        rule = current.url_rule
+        if rule is None:
+            return
+        try:
+            found = self.protections.of(rule.endpoint, current.method)
+        except SettingsError:
+            # It is told to the requests that need them.
+            return
+        if not found.claims and not self.calls_inside:
+            return
+        if self.key_finders or may_matter(current.environ, found.settings):
+            track(current)
+
+    def pass_on(self, error: Exception) -> None:
+        """Keep Flask from handling an error again that its error handlers have had or raised."""
+        request.environ[_HANDLED] = error
+        with self._making:
+            if self._passes_on:
+                return
+            self._passes_on = True
+            handle = self.app.handle_user_exception
+
+            def handle_once(*args: Any) -> Any:
+                # Flask's own gives up in the same way.
+                if request.environ.pop(_HANDLED, None) is args[-1]:
+                    raise args[-1]
+                return handle(*args)
+
+            self.app.handle_user_exception = handle_once  # type: ignore[assignment,method-assign]
+
+    def settings(self) -> Settings:
+        """The settings of a view without marks."""
+        return self.protections.settings()
+
+    def discard(self) -> bool:
+        """Make way for the extension's state, unless requests were served with this one."""
+        if self._prepared or self._engine is not None:
+            return False
+        request_started.disconnect(self.prepare)
+        return True
+
+    @property
+    def has_own_store(self) -> bool:
+        """Whether the extension was given a store, so that no address in the config counts."""
+        return self._given is not None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made at the first request that carries a key."""
+        return self._engine or self._make_engine()
+
+    def _make_engine(self) -> Engine:
+        notice_changes()
+        with self._making:
+            if self._engine is None:
+                settings = resolve(self.app.config)
+                if self._given is not None:
+                    store = adopt_store(self._given)
+                else:
+                    store = open_store(
+                        settings.redis_url,
+                        f"{self.app.name}@{self.app.root_path}",
+                        REDIS_URL.name_in(self.app.config),
+                    )
+                self._engine = Engine(store, self.app, settings.max_waiters, linger=settings.linger)
+            return self._engine
+
+    @contextmanager
+    def on_store(self, store: Store) -> Iterator[None]:
+        """Work on another store for a while, as tests do; the former one comes back afterwards."""
+        notice_changes()
+        engine = Engine(store, self.app, self.settings().max_waiters)
+        former, self._engine = self._engine, engine
+        try:
+            yield
+        finally:
+            self._engine = former
+            engine.close()
+
+
+def state_of(app: Flask) -> State:
+    """The state of an application, made for one that has only decorated views."""
+    state = app.extensions.get(EXTENSION)
+    if state is None:
+        # Threads may race for the first request; a state that loses has done nothing yet.
+        made = State(app)
+        state = app.extensions.setdefault(EXTENSION, made)
+        if state is made:
+            request_started.connect(made.prepare, app)
+    assert isinstance(state, State)
+    return state

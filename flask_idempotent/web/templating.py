@@ -1,0 +1,64 @@
+"""Templates: a fresh key for each form that is rendered, in a page that no cache keeps."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from flask import after_this_request, current_app, has_request_context, request
+from markupsafe import Markup
+from werkzeug.wrappers import Response
+
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.web.state import state_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+AnyResponse = TypeVar("AnyResponse", bound=Response)
+
+#: Where a request's environment says that its page has a key.
+_HAS_KEY = "flask_idempotent.has_key"
+
+
+def new_key() -> str:
+    """Make a key of 128 random bits, as 32 hexadecimal digits.
+
+    The page that it is made for is to be kept by no cache: whoever gets the same page sends the
+    same key.
+    """
+    if has_request_context() and _HAS_KEY not in request.environ:
+        request.environ[_HAS_KEY] = True
+        after_this_request(partial(keep_out_of_caches, request.environ))
+    return secrets.token_hex(16)
+
+
+def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyResponse:
+    """Ask caches not to keep a page with a key (RFC 9111, 5.2.2); what its view asked for stays.
+
+    :param environ: the request's environment.
+    """
+    if _HAS_KEY in environ:
+        response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+def field_name() -> str:
+    """The name of the form field that carries the key (``IDEMPOTENT_FIELD``).
+
+    :raises SettingsError: where the application has turned it off.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    field = state_of(app).settings().field
+    if field is None:
+        raise SettingsError(
+            "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: give it a "
+            "name, such as '__idempotent_key', or leave idempotent_input() out of the form"
+        )
+    return field
+
+
+def hidden_input(key: str) -> Markup:
+    """Write the hidden field that carries a key."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(field_name(), key)

@@ -1,0 +1,122 @@
+"""Attempts: when a waiter looks for itself, and what it gives back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+
+from flask_idempotent.engine import claimant
+from flask_idempotent.engine.claimant import POLL_EVERY, Attempt
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Waiting
+from flask_idempotent.errors import StoreUnavailable, WriteRefused
+from flask_idempotent.stores.redis.client import REPLY_TIMEOUT
+from flask_idempotent.stores.waiters import Bell
+from tests.engine.harness import KEY, Shaky, fail, order
+from tests.support.polling import until
+
+FOR_EVER = 3600.0
+
+
+def pauses(patience: float, left: float = FOR_EVER) -> Iterator[float]:
+    """How long a waiter sleeps again and again, until its time is over."""
+    while patience > 0:
+        pause = claimant._until_the_next_look(patience, left)
+        yield pause
+        patience -= pause
+
+
+@pytest.mark.parametrize("timeout", [0.001, 0.5, 0.9, 1.0, 1.001, 1.5, 1.9, 2.0, 2.5, 10.25, 60])
+def test_every_poll_in_time(timeout: float) -> None:
+    """A poll each second at least, the last so early that a silent store is told by the timeout."""
+    slept = list(pauses(timeout))
+    assert sum(slept) == pytest.approx(timeout)
+    assert min(slept) > 0
+    assert max(slept) <= POLL_EVERY
+    looks = [sum(slept[:number]) for number in range(1, len(slept))]
+    assert all(timeout - look >= REPLY_TIMEOUT - 1e-9 for look in looks)
+
+
+def test_lease_ends_before_the_poll() -> None:
+    """The end of the lease is looked for at its moment."""
+    assert next(pauses(60, left=0.25)) == 0.25
+
+
+@pytest.mark.parametrize(("patience", "pause"), [(60, POLL_EVERY), (3.1, POLL_EVERY), (2.9, 2.9)])
+def test_failed_store(patience: float, pause: float) -> None:
+    """A store that failed is asked once a second, a last time while it can be told in time."""
+    assert claimant._until_the_next_look(patience, None) == pause
+
+
+def test_unknown_claim_is_not_forgotten(engine: Engine, shaky: Shaky) -> None:
+    """A claim without a reply is given back, also when a later look did not reach the store."""
+    attempt = Attempt(engine, order())
+    shaky.after["claim"] = [fail(StoreUnavailable("no reply"))]
+    with pytest.raises(StoreUnavailable):
+        attempt.claim()
+    shaky.before["claim"] = [fail(WriteRefused("full"))]
+    with pytest.raises(WriteRefused):
+        attempt.claim()
+    attempt.forget()
+    until(lambda: shaky.read(KEY) is None)
+
+
+class TestSilentStore:
+    """C1: a waiter overshoots its timeout by less than 0.2 s, whoever else waits."""
+
+    @pytest.fixture(autouse=True)
+    def _quicker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(claimant, "POLL_EVERY", 0.5)
+        monkeypatch.setattr(claimant, "_REPLY_WITHIN", 0.4)
+        monkeypatch.setattr(claimant, "_TOLD_WITHIN", 0.6)
+
+    def silence(self) -> None:
+        threading.Event().wait(0.35)
+        raise StoreUnavailable("silent")
+
+    @pytest.mark.parametrize("second", [0.75, 0.85])
+    def test_leader_leaves(
+        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[object]], second: float
+    ) -> None:
+        """The next one leads only where it has the time to learn that the store is silent."""
+
+        def wait(timeout: float) -> float:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                engine.begin(order(timeout=timeout))
+            return time.monotonic() - began - timeout
+
+        engine.begin(order())
+        first = background(wait, 0.7)
+        until(lambda: len(shaky.calls) == 3)
+        other = background(wait, second)
+        until(lambda: len(shaky.calls) == 5)
+        shaky.before["claim"] = [self.silence] * 100
+        assert 0 <= first.result() < 0.2
+        assert 0 <= other.result() < 0.2
+        shaky.before.clear()
+
+    def test_subscription_is_not_confirmed(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter whose subscription no server confirms asks it only where there is time."""
+
+        @contextmanager
+        def listen(key: str, seconds: float) -> Iterator[Bell]:
+            bell = Bell()
+            bell.unsure = True
+            bell.wait(seconds)
+            yield bell
+
+        monkeypatch.setattr(shaky, "listen", listen)
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None] + [self.silence] * 100
+        began = time.monotonic()
+        assert isinstance(engine.begin(order(timeout=0.3)), Waiting)
+        assert 0.3 <= time.monotonic() - began < 0.5
+        shaky.before.clear()

@@ -1,0 +1,380 @@
+"""Fingerprints: equal for retries, and for nothing else."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+from flask_idempotent.http.bodies import Body
+from flask_idempotent.http.body_tracking import track
+from flask_idempotent.http.fingerprints import fingerprint
+from flask_idempotent.records import FINGERPRINT_SIZE
+from flask_idempotent.settings import resolve
+
+URLENCODED = "application/x-www-form-urlencoded"
+KEY = "__idempotent_key"
+IGNORED = {KEY, "csrf_token", "nonce"}
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a multipart form."""
+
+    name: str
+    filename: str = "f.txt"
+    content_type: str = "text/plain"
+    content: bytes = b""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A request, and what of it makes it this request (F1 and F2)."""
+
+    method: str = "POST"
+    root: str = ""
+    path: str = "/"
+    query: Pairs = ()
+    kind: str = "application/json"
+    parameter: str = ""
+    body: bytes = b""
+    fields: Pairs = ()
+    files: tuple[File, ...] = ()
+    boundary: str = "b0"
+    host: str = "a.example"
+    header: str | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        """What is left when that is left out which F1 and F2 leave out."""
+        content: object = self.body
+        if self.is_form:
+            files = self.files if self.kind.lower().startswith("multipart") else ()
+            content = [pair for pair in self.fields if pair[0] not in IGNORED], files
+        query = tuple(pair for pair in self.query if pair[0] != KEY)
+        return self.method, self.root, self.path, query, self.kind.lower(), self.is_form, content
+
+    @property
+    def is_form(self) -> bool:
+        return self.kind.lower() in (URLENCODED, "multipart/form-data")
+
+    def request(self, **overrides: Any) -> Request:
+        octets, content_type = self._content()
+        environ = EnvironBuilder(method=self.method).get_environ()
+        environ.update(
+            {
+                "SCRIPT_NAME": self.root,
+                "PATH_INFO": self.path.encode().decode("latin-1"),
+                "QUERY_STRING": urlencode(self.query),
+                "CONTENT_TYPE": content_type,
+                "CONTENT_LENGTH": str(len(octets)),
+                "HTTP_HOST": self.host,
+                "wsgi.input": io.BytesIO(octets),
+            }
+        )
+        if self.header is not None:
+            environ["HTTP_IDEMPOTENCY_KEY"] = self.header
+        return Request({**environ, **overrides})
+
+    def _content(self) -> tuple[bytes, str]:
+        if self.kind.lower() == URLENCODED:
+            return urlencode(self.fields).encode(), self.kind + self.parameter
+        if self.kind.lower() == "multipart/form-data":
+            return self._multipart(), f"{self.kind}; boundary={self.boundary}"
+        return self.body, self.kind + self.parameter
+
+    def _multipart(self) -> bytes:
+        parts = [(f'name="{name}"\r\n', value.encode()) for name, value in self.fields]
+        for file in self.files:
+            head = f'name="{file.name}"; filename="{file.filename}"\r\n'
+            parts.append((f"{head}Content-Type: {file.content_type}\r\n", file.content))
+        start = f"--{self.boundary}\r\nContent-Disposition: form-data; ".encode()
+        octets = b"".join(start + head.encode() + b"\r\n" + body + b"\r\n" for head, body in parts)
+        return octets + f"--{self.boundary}--\r\n".encode()
+
+
+SETTINGS = resolve({}, {"ignore_fields": ["nonce"]})
+
+
+def print_of(spec: Spec, *, host: bool = False, **overrides: Any) -> bytes:
+    return print_of_request(spec.request(), host=host, **overrides)
+
+
+def print_of_request(request: Request, *, host: bool = False, **overrides: Any) -> bytes:
+    body = Body(request, request.max_content_length)
+    settings = resolve({}, overrides) if overrides else SETTINGS
+    return fingerprint(request, body, settings, host=host)
+
+
+NAMES = st.sampled_from(["a", "b", "ab", KEY, "csrf_token", "nonce"])
+VALUES = st.text("ab=&1:", max_size=3)
+PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=4).map(tuple)
+FILES = st.lists(
+    st.builds(
+        File,
+        NAMES,
+        st.sampled_from(["f", "g"]),
+        st.sampled_from(["text/plain", "text/html"]),
+        st.binary(max_size=3).filter(lambda octets: b"\r" not in octets),
+    ),
+    max_size=3,
+).map(tuple)
+SPECS = st.builds(
+    Spec,
+    method=st.sampled_from(["POST", "PUT"]),
+    root=st.sampled_from(["", "/v1"]),
+    path=st.sampled_from(["/", "/a", "/ab", "/v1/a"]),
+    query=PAIRS,
+    kind=st.sampled_from(
+        ["", "application/json", "Application/JSON", "text/plain", URLENCODED, URLENCODED,
+         "multipart/form-data", "multipart/form-data"]
+    ),
+    parameter=st.sampled_from(["", "; charset=utf-8", ";q=1"]),
+    body=st.sampled_from([b"", b"a", b"ab", b"1:a", b"field"]),
+    fields=PAIRS,
+    files=FILES,
+    boundary=st.sampled_from(["b0", "b1", "----WebKitFormBoundary7MA4YWxk"]),
+    header=st.none() | st.sampled_from(["k", "other"]),
+)  # fmt: skip
+
+
+@st.composite
+def neighbours(draw: st.DrawFn) -> tuple[Spec, Spec]:
+    """Two requests that differ in a few things at most."""
+    one, donor = draw(SPECS), draw(SPECS)
+    names = draw(st.sets(st.sampled_from(list(Spec.__dataclass_fields__)), max_size=3))
+    return one, replace(one, **{name: getattr(donor, name) for name in names})
+
+
+class TestFingerprint:
+    @given(neighbours())
+    def test_f1_f2_f7_equal_if_and_only_if_the_same(self, pair: tuple[Spec, Spec]) -> None:
+        """Two requests have one fingerprint if, and only if, F1 and F2 call them the same."""
+        one, other = pair
+        assert (print_of(one) == print_of(other)) is (one.identity() == other.identity())
+
+    @given(SPECS, SPECS)
+    def test_f7_strangers(self, one: Spec, other: Spec) -> None:
+        """So it is with two requests that have nothing to do with each other."""
+        assert (print_of(one) == print_of(other)) is (one.identity() == other.identity())
+
+    @given(SPECS)
+    def test_size(self, spec: Spec) -> None:
+        """A fingerprint has the size that a record has room for."""
+        assert len(print_of(spec)) == FINGERPRINT_SIZE
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            pytest.param(Spec(), Spec(method="PUT"), id="F5-method"),
+            pytest.param(Spec(path="/a"), Spec(path="/b"), id="F5-path"),
+            pytest.param(Spec(path="/a"), Spec(path="/A"), id="F1-path-case"),
+            pytest.param(Spec(path="/a"), Spec(path="/a/"), id="F1-path-slash"),
+            pytest.param(Spec(root="/v1", path="/a"), Spec(root="/v2", path="/a"), id="F1-mount"),
+            pytest.param(Spec(), Spec(query=(("a", "1"),)), id="F1-query"),
+            pytest.param(
+                Spec(query=(("a", "1"), ("b", "2"))), Spec(query=(("b", "2"), ("a", "1"))),
+                id="F1-query-order",
+            ),
+            pytest.param(Spec(kind="text/plain"), Spec(kind="text/html"), id="F1-media-type"),
+            pytest.param(Spec(body=b"a"), Spec(body=b"b"), id="F1-body"),
+            pytest.param(Spec(body=b'{"a":1}'), Spec(body=b'{"a": 1}'), id="F1-octets"),
+            pytest.param(Spec(path="/a", body=b"b"), Spec(path="/", body=b"ab"), id="F7-path-body"),
+            pytest.param(
+                Spec(kind=URLENCODED, fields=(("a", "1"),)),
+                Spec(kind="multipart/form-data", fields=(("a", "1"),)), id="F1-form-type",
+            ),
+            pytest.param(
+                Spec(kind=URLENCODED, fields=(("a", "b"),)),
+                Spec(kind=URLENCODED, fields=(("ab", ""),)), id="F7-name-and-value",
+            ),
+            pytest.param(
+                Spec(kind="multipart/form-data", files=(File("a", content=b"1"),)),
+                Spec(kind="multipart/form-data", fields=(("a", "1"),)), id="F2-file-or-field",
+            ),
+            pytest.param(
+                Spec(kind="multipart/form-data", files=(File("a", "x"),)),
+                Spec(kind="multipart/form-data", files=(File("a", "y"),)), id="F2-file-name",
+            ),
+            pytest.param(
+                Spec(kind="multipart/form-data", files=(File("a", content_type="text/a"),)),
+                Spec(kind="multipart/form-data", files=(File("a", content_type="text/b"),)),
+                id="F2-file-type",
+            ),
+        ],
+    )  # fmt: skip
+    def test_differences(self, one: Spec, other: Spec) -> None:
+        """What makes another request makes another fingerprint."""
+        assert print_of(one) != print_of(other)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param({"header": "k"}, id="F1-key-in-header"),
+            pytest.param({"query": ((KEY, "k"), ("q", "1"))}, id="F1-key-before"),
+            pytest.param({"query": (("q", "1"), (KEY, "k"))}, id="F1-key-behind"),
+            pytest.param({"query": ((KEY, "k"), ("q", "1"), (KEY, "k"))}, id="F1-key-twice"),
+            pytest.param({"fields": ((KEY, "k"), ("a", "1"))}, id="F2-key-in-form"),
+            pytest.param({"fields": (("a", "1"), ("csrf_token", "t"))}, id="F2-csrf-token"),
+            pytest.param({"fields": (("nonce", "1"), ("a", "1"))}, id="F2-ignored-field"),
+            pytest.param({"host": "b.example"}, id="F1-host"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", [URLENCODED, "multipart/form-data"])
+    def test_likeness(self, kind: str, other: dict[str, Any]) -> None:
+        """What F1 and F2 leave out makes no difference."""
+        spec = Spec(kind=kind, query=(("q", "1"),), fields=(("a", "1"),))
+        assert print_of(spec) == print_of(replace(spec, **other))
+
+    @pytest.mark.parametrize("name", ["Content-Encoding", "Accept", "User-Agent", "X-Request-Id"])
+    def test_f1_no_other_header(self, name: str) -> None:
+        """No other header counts."""
+        request = Spec().request(**{"HTTP_" + name.upper().replace("-", "_"): "x"})
+        assert print_of_request(request) == print_of(Spec())
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            pytest.param("q=1&%5F_idempotent_key=k", id="F1-encoded-name"),
+            pytest.param("q=1&__idempotent_key", id="F1-no-value"),
+        ],
+    )
+    def test_key_in_query_however_written(self, query: str) -> None:
+        """The key's argument is known however it is written."""
+        request = Spec().request(QUERY_STRING=query)
+        assert print_of_request(request) == print_of(Spec(query=(("q", "1"),)))
+
+    @pytest.mark.parametrize("query", ["q=%FF", "q=\xff", "%=%zz", "&&", "=", "q=1&q=1"])
+    def test_f1_query_of_any_octets(self, query: str) -> None:
+        """A query's octets count as they are, sound or not."""
+        request = Spec().request(QUERY_STRING=query)
+        assert print_of_request(request) != print_of(Spec())
+
+    def test_f1_host_where_it_matters(self) -> None:
+        """The host counts where the application serves different things on different hosts."""
+        one, other = Spec(host="a.example"), Spec(host="b.example")
+        assert print_of(one, host=True) != print_of(other, host=True)
+        assert print_of(one, host=True) == print_of(one, host=True)
+
+    @pytest.mark.parametrize(
+        ("scheme", "host"),
+        [("http", "A.Example"), ("http", "a.example:80"), ("https", "a.example:443")],
+    )
+    def test_f9_one_host_in_any_spelling(self, scheme: str, host: str) -> None:
+        """F9: the host counts in lower case, without the default port."""
+        request = Spec(host=host).request(**{"wsgi.url_scheme": scheme})
+        assert print_of_request(request, host=True) == print_of(Spec(host="a.example"), host=True)
+
+    def test_the_fields_name_is_a_setting(self) -> None:
+        """The field that is left out is the application's, and only that one."""
+        settings = resolve({"IDEMPOTENT_FIELD": "my key"})
+
+        def of(*names: str) -> bytes:
+            fields = tuple((name, "1") for name in names)
+            request = Spec(kind=URLENCODED, fields=fields).request()
+            body = Body(request, request.max_content_length)
+            return fingerprint(request, body, settings, host=False)
+
+        assert of("a", "my key") == of("a")
+        assert of("a", KEY) != of("a")
+
+    @pytest.mark.parametrize("octets", [(b"a=\xff", b"b=\xfe"), (b"\xff", b"\xfe")])
+    @pytest.mark.parametrize("kind", [URLENCODED, "multipart/form-data; boundary=b"])
+    def test_f7_broken_forms(self, kind: str, octets: tuple[bytes, bytes]) -> None:
+        """Two bodies that cannot be parsed as forms are two, though both look empty."""
+
+        def of(body: bytes) -> bytes:
+            return print_of_request(Spec(body=body).request(CONTENT_TYPE=kind))
+
+        one, other = octets
+        assert of(one) == of(one)
+        assert of(one) != of(other)
+        assert of(one) != of(b"")
+
+    def test_f2_form_that_is_parsed_already(self) -> None:
+        """A form has one fingerprint, whether somebody parsed it before us or not."""
+        files = (File("f", content=b"x" * 600_000),)
+        spec = Spec(kind="multipart/form-data", fields=(("a", "1"),), files=files)
+        request = spec.request()
+        track(request)
+        assert request.form
+        assert print_of_request(request) == print_of(spec)
+        assert request.files["f"].read() == b"x" * 600_000
+        request.close()
+
+    def test_f2_large_files_are_rewound(self) -> None:
+        """A large file counts to its last octet, and the view reads it from its beginning."""
+        content = b"x" * 600_000
+        spec = Spec(kind="multipart/form-data", files=(File("f", content=content),))
+        other = replace(spec, files=(File("f", content=content[:-1] + b"y"),))
+        request = spec.request()
+        assert print_of_request(request) != print_of(other)
+        assert request.files["f"].read() == content
+        request.close()
+
+
+class TestOwnFingerprint:
+    def test_none(self) -> None:
+        """With False every request of a key to one operation is a retry."""
+        one, other = Spec(body=b"a"), Spec(body=b"b", query=(("q", "1"),), kind="text/html")
+        assert print_of(one, fingerprint=False) == print_of(other, fingerprint=False)
+
+    @pytest.mark.parametrize("value", ["text", b"text"])
+    def test_function(self, value: str | bytes) -> None:
+        """A function's text or octets are all that counts beside the operation."""
+        one = print_of(Spec(body=b"a"), fingerprint=lambda _: value)
+        assert one == print_of(Spec(body=b"b"), fingerprint=lambda _: value)
+        assert one != print_of(Spec(body=b"a"), fingerprint=lambda _: b"other")
+        assert one != print_of(Spec(body=b"a"), fingerprint=False)
+        assert len(one) == FINGERPRINT_SIZE
+
+    @pytest.mark.parametrize("own", [False, lambda _: "event 1"])
+    @pytest.mark.parametrize(
+        "other", [{"method": "PUT"}, {"path": "/b"}, {"root": "/v2"}, {"host": "b.example"}]
+    )
+    def test_f9_another_operation(self, own: Any, other: dict[str, str]) -> None:
+        """F9: method, root path, path and host count beside an own fingerprint and without any."""
+        one = Spec()
+        two = replace(one, **other)
+        assert print_of(one, host=True, fingerprint=own) != print_of(
+            two, host=True, fingerprint=own
+        )
+
+    def test_f9_kinds_are_apart(self) -> None:
+        """F7: an own fingerprint, none and the default never look alike."""
+        owns = (False, lambda _: "", lambda _: b"", None)
+        assert len({print_of(Spec(), fingerprint=own) for own in owns}) == len(owns)
+
+    def test_function_sees_the_request(self) -> None:
+        """A function is given the request, with its body still to be read."""
+        seen = []
+
+        def function(request: Request) -> bytes:
+            seen.append(request.get_data())
+            return b""
+
+        print_of(Spec(body=b"body"), fingerprint=function)
+        assert seen == [b"body"]
+
+    @pytest.mark.parametrize("value", [None, 5, ["a"], {"a": 1}])
+    def test_wrong_type(self, value: object) -> None:
+        """A function that returns anything else is the application's fault."""
+        with pytest.raises(TypeError, match="must return str or bytes"):
+            print_of(Spec(), fingerprint=lambda _: value)
+
+    def test_error(self) -> None:
+        """A function that raises stops the request."""
+
+        def function(_: Request) -> bytes:
+            raise LookupError("the application's own")
+
+        with pytest.raises(LookupError):
+            print_of(Spec(), fingerprint=function)

@@ -1,0 +1,112 @@
+"""Spools: bytes that are added at the end and read at any place."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import tempfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_idempotent.http.spools import SPOOL_SIZE, Spool
+
+_temporary_file = tempfile.TemporaryFile
+CONTENT = (b"a line\n" * 20_000 + b"x" * 70_000) * 4
+assert len(CONTENT) > SPOOL_SIZE
+
+
+class FullDisk(io.FileIO):
+    """A temporary file that takes so many bytes and no more."""
+
+    left = SPOOL_SIZE + 1000
+
+    def __init__(self, **_: Any) -> None:
+        with _temporary_file() as file:
+            super().__init__(os.dup(file.fileno()), "r+")
+
+    def write(self, data: Any, /) -> int:
+        if not self.left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = super().write(data[: self.left])
+        self.left -= written
+        return written
+
+
+def filled(content: bytes, size: int = 60_000) -> Spool:
+    spool = Spool()
+    for start in range(0, len(content), size):
+        spool.append(content[start : start + size])
+    return spool
+
+
+@pytest.fixture(params=["memory", "disk", "no-folder", "full-disk", "full-at-once"])
+def spool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Spool:
+    """The same bytes wherever they can be kept."""
+
+    def refuse(**_: Any) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    if request.param == "memory":
+        monkeypatch.setattr("flask_idempotent.http.spools.SPOOL_SIZE", 2 * len(CONTENT))
+    elif request.param == "no-folder":
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    elif request.param.startswith("full"):
+        monkeypatch.setattr(tempfile, "TemporaryFile", FullDisk)
+        monkeypatch.setattr(FullDisk, "left", 1000 if request.param == "full-at-once" else 550_000)
+    spool = filled(CONTENT)
+    assert (spool.in_memory() is None) is (request.param == "disk")
+    return spool
+
+
+class TestSpool:
+    def test_whole(self, spool: Spool) -> None:
+        """All bytes are there, in memory or on disk, also where the disk takes only some."""
+        assert spool.size == len(CONTENT)
+        assert spool.read(0) == CONTENT
+        assert spool.in_memory() in (None, CONTENT)
+
+    @pytest.mark.parametrize("size", [0, 1, 1000, 9000, SPOOL_SIZE, 10 * SPOOL_SIZE, -1])
+    @pytest.mark.parametrize("offset", [0, 1, 12_345, len(CONTENT) - 1, len(CONTENT), 10**9])
+    def test_read(self, spool: Spool, offset: int, size: int) -> None:
+        """Any stretch of them can be read, as often as one likes."""
+        expected = CONTENT[offset:] if size < 0 else CONTENT[offset : offset + size]
+        assert spool.read(offset, size) == expected
+        assert spool.read(offset, size) == expected
+
+    @pytest.mark.parametrize("size", [0, 1, 6, 7, 8, 80_000, -1])
+    @pytest.mark.parametrize("offset", [0, 3, 6, 7, 139_993, 140_000, 140_001, len(CONTENT)])
+    def test_readline(self, spool: Spool, offset: int, size: int) -> None:
+        """So can lines, short and long."""
+        file = io.BytesIO(CONTENT)
+        file.seek(offset)
+        assert spool.readline(offset, size) == file.readline(size)
+
+    def test_read_while_it_grows(self, spool: Spool) -> None:
+        """What was read does not hide what is added behind it."""
+        end = spool.size
+        assert spool.read(end - 1, 10) == CONTENT[-1:]
+        spool.append(b"more")
+        assert spool.read(end - 1, 10) == CONTENT[-1:] + b"more"
+        assert spool.read(end, 10) == b"more"
+
+    @given(st.lists(st.binary(max_size=5)), st.integers(0, 20), st.integers(-1, 20))
+    def test_small(self, pieces: list[bytes], offset: int, size: int) -> None:
+        """It begins with what it is given and ends with what was added last."""
+        spool = Spool(b"first")
+        for piece in pieces:
+            spool.append(piece)
+        content = b"".join([b"first", *pieces])
+        assert spool.in_memory() == content
+        assert spool.read(offset, size) == content[offset : None if size < 0 else offset + size]
+
+    def test_file_ends_with_it(self) -> None:
+        """Its temporary file is closed when nobody has it any more, without a warning."""
+        spool = filled(CONTENT)
+        file = spool._file
+        assert not file.closed
+        del spool
+        assert file.closed

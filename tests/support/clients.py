@@ -1,0 +1,106 @@
+"""What the tests of the web floor share: the ways in, a gate inside a view, and what was told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from flask_idempotent import idempotent, signals
+from flask_idempotent.web.state import EXTENSION, State
+
+View = TypeVar("View", bound=Callable[..., Any])
+Event = tuple[str, dict[str, Any]]
+
+SIGNALS = (
+    "claimed", "before_wait", "completed", "released", "replayed", "waited", "rejected",
+    "lease_lost", "store_failed",
+)  # fmt: skip
+
+
+class WayIn:
+    """A way to protect a view: decorated, app-wide, or both; used as a decorator itself.
+
+    :param name: ``"decorated"``, ``"app-wide"`` or ``"both"``.
+    :param make_app: the fixture.
+    """
+
+    def __init__(self, name: str, make_app: Callable[..., Flask]) -> None:
+        self._wide = name != "decorated"
+        self._decorates = name != "app-wide"
+        self._make_app = make_app
+        self._overrides: dict[str, Any] = {}
+
+    def app(
+        self, *, store: object = None, config: dict[str, Any] | None = None, **overrides: Any
+    ) -> Flask:
+        """Make an application whose views get these overrides, whichever the way."""
+        self._overrides = overrides
+        on_app = {} if self._decorates else overrides
+        app = self._make_app(wide=self._wide, store=store, config=config, **on_app)
+        if store is not None and not self._wide:
+            app.extensions[EXTENSION] = State(app, store=store)
+        return app
+
+    def __call__(self, view: View) -> View:
+        if not self._decorates:
+            return view
+        return idempotent(**self._overrides)(view) if self._overrides else idempotent(view)
+
+
+class Gate:
+    """A door inside a view: a test knows when somebody stands before it, and opens it."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def __call__(self) -> None:
+        self._reached.release()
+        assert self._open.wait(10), "nobody opened the gate"
+
+    def reached(self) -> None:
+        """Wait until somebody stands before the gate."""
+        assert self._reached.acquire(timeout=10), "nobody came to the gate"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def post(app: Flask, key: str | None = "key-one", path: str = "/", **options: Any) -> TestResponse:
+    """Send a POST with a key, as a client of its own, and read the whole answer."""
+    headers = dict(options.pop("headers", {}))
+    options.setdefault("buffered", True)
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    method = options.pop("method", "POST")
+    return app.test_client().open(path, method=method, headers=headers, **options)
+
+
+def problem(response: TestResponse) -> tuple[int, str]:
+    """The status of a problem and the last part of its type."""
+    assert response.mimetype == "application/problem+json", response.data
+    document = response.get_json()
+    assert document["status"] == response.status_code
+    return response.status_code, document["type"].rpartition(":")[2]
+
+
+@contextmanager
+def recorded(app: Flask) -> Iterator[list[Event]]:
+    """Note the signals whose sender is this application: their names and their data."""
+    events: list[Event] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def receive(sender: object, **data: Any) -> None:
+            events.append((name, data))
+
+        return receive
+
+    with ExitStack() as stack:
+        for name in SIGNALS:
+            stack.enter_context(getattr(signals, name).connected_to(note(name), sender=app))
+        yield events

@@ -1,0 +1,146 @@
+"""Runs the console blocks of the README and the docs, and compares what they show.
+
+A block has commands behind ``$``, each followed by what it prints. The shown lines must come in
+their order; others may stand between them, and ``...`` stands for any text. A page's commands run
+in a folder of its own. In it lie the page's files: blocks whose first line is a comment with a
+file's name, such as ``# app.py``; where a page has none, there is the README's. A web server goes
+on running in the background, on a free port that replaces the page's, until the page starts
+another or ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sybil import Example
+
+from tests.support.polling import until
+from tests.support.redis_servers import free_port, missing
+
+#: Commands that no test runs, by how they begin, and why.
+NOT_RUN = {
+    "pip install": "the tests run on what is installed",
+    "python3 -m venv": "the tests have their environment",
+    ". .venv/bin/activate": "the tests have their environment",
+    "make test": "it is what runs this",
+    "make bench": "it measures for minutes, and wants a machine that does nothing else",
+    ".venv-bench/bin/python": "likewise",
+    ".venv/bin/python -m pytest": "it is what runs this",
+    ".venv/bin/python -m tests.examples.pictures": "it needs the built pages and writes a file",
+}
+#: Web servers, by how their command begins, and the port that pages show for each.
+SERVERS = {"flask run": 5000, "gunicorn": 8000}
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+_FILE = re.compile(r"^```\w*\n# ([\w.-]+\.\w+|Dockerfile)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.*(?:(?<=\\)\n.*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
+
+
+class Console:
+    """Runs the commands of one page."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="page-"))
+        self._ports: dict[int, int] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # What processes share by way of the temporary folder stays on this page.
+        self._environment = os.environ | {"PATH": path, "TMPDIR": str(self.folder)}
+
+    def run(self, command: str, shown: str) -> None:
+        """Run one command and compare what it prints with what the page shows."""
+        if any(command.startswith(beginning) for beginning in NOT_RUN):
+            return
+        program = re.sub(r"^(\w+=\S+[\s\\]+)*", "", command)
+        for beginning, port in SERVERS.items():
+            if program.startswith(beginning):
+                self._serve(command, port)
+                return
+        if command.startswith("curl") and shutil.which("curl") is None:
+            missing("curl")
+        printed = self._run(command)
+        assert shows(shown, printed), f"$ {command}\nprinted:\n{printed}\nand not:\n{shown}"
+
+    def _run(self, command: str) -> str:
+        for shown, port in self._ports.items():
+            command = command.replace(f":{shown}/", f":{port}/")
+        folder = ROOT if command.startswith("make ") else self.folder
+        with subprocess.Popen(
+            command, shell=True, cwd=folder, env=self._environment, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as running:  # fmt: skip
+            try:
+                printed, _ = running.communicate(timeout=50)
+            finally:
+                if running.poll() is None:
+                    os.killpg(running.pid, signal.SIGKILL)
+        assert running.returncode == 0, f"$ {command}\n{printed}"
+        return printed
+
+    def _serve(self, command: str, shown: int) -> None:
+        self._end_server()
+        port = self._ports[shown] = free_port()
+        bound = {"FLASK_RUN_PORT": str(port), "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
+        output = self.folder / "server.log"
+        with output.open("wb") as log:
+            server = self._server = subprocess.Popen(
+                command, shell=True, cwd=self.folder, env=self._environment | bound,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+        def listens() -> bool:
+            assert server.poll() is None, f"$ {command}\n{output.read_text()}"
+            with socket.socket() as sock:
+                return sock.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens, 30)
+
+    def _end_server(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            os.killpg(self._server.pid, signal.SIGINT)
+            try:
+                self._server.wait(5)
+            except subprocess.TimeoutExpired:
+                # Between its fork and its signal handlers a worker of gunicorn does not hear that
+                # it is to end; gunicorn would give it 30 seconds.
+                os.killpg(self._server.pid, signal.SIGKILL)
+                self._server.wait()
+
+    def close(self) -> None:
+        self._end_server()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def shows(shown: str, printed: str) -> bool:
+    """Say whether the shown lines were printed, in their order."""
+    lines = iter(printed.splitlines())
+    wanted = (re.escape(line).replace(r"\.\.\.", ".*") for line in shown.splitlines() if line)
+    return all(any(re.fullmatch(line, found) for found in lines) for line in wanted)
+
+
+def run_block(example: Example) -> None:
+    """Run one block, in the page's folder with the page's files."""
+    if "_console" not in example.namespace:
+        example.namespace["_console"] = Console()
+    console: Console = example.namespace["_console"]
+    for name, content in _FILE.findall(README + example.document.text[: example.start]):
+        (console.folder / name).write_text(content)
+    for command, shown in _COMMAND.findall(example.parsed):
+        console.run(command, shown)
+
+
+def close(namespace: dict[str, Any]) -> None:
+    """End what a page has started."""
+    if "_console" in namespace:
+        namespace["_console"].close()

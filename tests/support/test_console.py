@@ -1,0 +1,45 @@
+"""The runner of the pages' console blocks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.console import NOT_RUN, SERVERS, Console, shows
+
+ROOT = Path(__file__).parents[2]
+PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+
+
+class TestConsole:
+    def test_output_is_compared(self) -> None:
+        """A command passes when it prints the shown lines, and fails otherwise."""
+        console = Console()
+        try:
+            console.run("echo one; echo two", "two\n")
+            with pytest.raises(AssertionError, match="and not:\ntwo"):
+                console.run("echo one", "two\n")
+            with pytest.raises(AssertionError, match="false"):
+                console.run("false", "")
+        finally:
+            console.close()
+
+    def test_shows(self) -> None:
+        """Lines may be left out, and parts of lines with dots; the order counts."""
+        printed = "HTTP/1.1 201 CREATED\nServer: gunicorn\nDate: Tue\n"
+        assert shows("HTTP/1.1 201 CREATED\nDate: ...", printed)
+        assert not shows("Date: ...\nServer: gunicorn", printed)
+        assert not shows("Server: g", printed)
+
+    def test_exceptions_are_needed(self) -> None:
+        """Every command that is not run, and every web server, is on some page."""
+        for beginning in [*NOT_RUN, *SERVERS]:
+            pattern = re.compile(rf"^\$ (\w+=\S+[\s\\]+)*{re.escape(beginning)}", re.MULTILINE)
+            assert any(map(pattern.search, PAGES.values())), beginning
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_shell_is_console(self, page: str) -> None:
+        """What a reader types stands in console blocks, which are run."""
+        assert not re.search(r"^`{3,}(shell|bash|sh|shell-session)\b", PAGES[page], re.MULTILINE)

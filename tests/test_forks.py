@@ -1,0 +1,93 @@
+"""Forks: a child begins afresh."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from flask_idempotent import _forks
+from flask_idempotent._forks import ProcessBound
+
+
+class Counter(ProcessBound):
+    """Counts how often it was made anew."""
+
+    count = 0
+
+    def reset(self) -> None:
+        self.count += 1
+        self.lock = threading.Lock()
+
+
+class TestProcessBound:
+    def test_construction_resets(self) -> None:
+        """Construction is the first beginning."""
+        assert Counter().count == 1
+
+    def test_must_reset(self) -> None:
+        """A class without ``reset`` cannot be used."""
+        abstract: type = ProcessBound
+        with pytest.raises(TypeError, match="reset"):
+            abstract()
+
+    def test_every_live_object_is_reset(self) -> None:
+        """In a child everything that is alive is reset, once."""
+        first, second = Counter(), Counter()
+        _forks._after_fork()
+        assert (first.count, second.count) == (2, 2)
+
+    def test_dead_objects_are_let_go(self) -> None:
+        """Being bound to the process keeps nothing alive."""
+        before = len(_forks._alive)
+        Counter()
+        gc.collect()
+        assert len(_forks._alive) <= before
+
+    def test_untold_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A fork of which Python was not told, as uWSGI's, is noticed, once."""
+        counter = Counter()
+        _forks.notice_changes()
+        assert counter.count == 1
+        monkeypatch.setattr(_forks, "_began_in", (-1, threading.Lock))
+        _forks.notice_changes()
+        _forks.notice_changes()
+        assert counter.count == 2
+
+    def test_patched_since(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Threads that became greenlets since the beginning, as gunicorn does, get new locks."""
+        counter = Counter()
+        monkeypatch.setattr(threading, "Lock", threading.RLock)
+        _forks.notice_changes()
+        assert counter.count == 2
+        assert isinstance(counter.lock, type(threading.RLock()))
+        monkeypatch.undo()
+        _forks.notice_changes()
+        assert counter.count == 3
+
+    def test_a_real_fork(self) -> None:
+        """A child forked while a lock is held has a free one; its parent's stays as it was."""
+        program = """
+            import os, sys, threading
+            from flask_idempotent._forks import ProcessBound
+
+            class Locked(ProcessBound):
+                def reset(self):
+                    self.lock = threading.Lock()
+
+            locked = Locked()
+            locked.lock.acquire()
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if locked.lock.acquire(timeout=5) else 1)
+            _, status = os.waitpid(child, 0)
+            sys.exit(os.waitstatus_to_exitcode(status) or not locked.lock.locked())
+        """
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(program)], timeout=30, check=False
+        )
+        assert done.returncode == 0

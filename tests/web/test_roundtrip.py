@@ -1,0 +1,333 @@
+"""Round trips: any response replays equal, and any request has its retries and no others."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from itertools import count
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Flask, Response, request
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from werkzeug.datastructures import FileStorage, Headers, MultiDict
+from werkzeug.test import TestResponse, stream_encode_multipart
+
+from flask_idempotent.http.responses import is_storable
+from flask_idempotent.records import decode, encode
+from flask_idempotent.settings import resolve
+from flask_idempotent.web.state import EXTENSION
+from tests.support.clients import WayIn, problem
+
+KEY_FIELD = "__idempotent_key"
+
+# Responses
+
+#: What R1 says is not kept, or is made anew.
+NOT_KEPT = frozenset(
+    ["age", "alt-svc", "connection", "content-length", "date", "keep-alive", "proxy-authenticate",
+     "server", "server-timing", "set-cookie", "te", "traceparent", "trailer", "transfer-encoding",
+     "upgrade", "www-authenticate", "x-request-id", "access-control-allow-origin",
+     "ratelimit-limit", "x-ratelimit-remaining"]
+)  # fmt: skip
+KEPT = ("Link", "Vary", "ETag", "Location", "Content-Language", "X-Total", "x-total", "Allow")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a view answers.
+
+    :param how: ``"whole"``, ``"list"`` or ``"stream"``.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    content_type: str | None
+    chunks: list[bytes]
+    how: str
+
+    def response(self) -> Response:
+        body: bytes | Iterable[bytes] = {
+            "whole": b"".join(self.chunks),
+            "list": self.chunks,
+            "stream": iter(self.chunks),
+        }[self.how]
+        response = Response(body, self.status, self.headers, content_type=self.content_type)
+        if self.content_type is None:
+            response.headers.remove("Content-Type")
+        return response
+
+    @property
+    def body(self) -> bytes:
+        return b"" if self.status == 204 else b"".join(self.chunks)
+
+
+LATIN_1 = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=8
+)
+STORABLE = st.integers(200, 499).filter(
+    lambda status: is_storable(Response(status=status), resolve({}))
+)
+NAMES = st.sampled_from([*KEPT, *(name.title() for name in NOT_KEPT - {"content-length"})])
+ANSWERS = st.builds(
+    Answer,
+    status=STORABLE | st.sampled_from([200, 201, 204, 205, 303, 402]),
+    headers=st.lists(
+        st.tuples(NAMES, LATIN_1) | st.tuples(st.just("Connection"), st.sampled_from(KEPT)),
+        max_size=8,
+    ),
+    content_type=st.sampled_from([None, "text/plain; charset=latin-1", "application/json"]),
+    chunks=st.lists(st.binary(max_size=20), max_size=5),
+    how=st.sampled_from(["whole", "list", "stream"]),
+)
+
+
+def kept(headers: Headers) -> list[tuple[str, str]]:
+    """The headers of a first response that its replays repeat (R1)."""
+    named = {
+        name.strip().lower() for value in headers.getlist("Connection") for name in value.split(",")
+    }
+    return [pair for pair in headers if pair[0].lower() not in NOT_KEPT | named]
+
+
+def keys() -> Iterator[str]:
+    """Keys, each new."""
+    return (f"key-{number}" for number in count())
+
+
+class TestResponses:
+    def test_c2_r1_r5_replay_is_equal(self, way: WayIn) -> None:
+        """C2, R1, R5: whatever a view answers, its replay has its status, headers and octets."""
+        app, new, answers = way.app(), keys(), []
+        app.add_url_rule("/", "view", way(lambda: answers.pop().response()), methods=["POST"])
+        client = app.test_client(use_cookies=False)
+
+        @given(ANSWERS)
+        def check(answer: Answer) -> None:
+            answers.append(answer)
+            key = {"Idempotency-Key": next(new)}
+            first, replay = (client.post("/", headers=key, buffered=True) for _ in range(2))
+            assert (first.status_code, first.data) == (answer.status, answer.body)
+            assert "Idempotent-Replayed" not in first.headers
+            assert (replay.status, replay.data) == (first.status, first.data)
+            assert replay.headers.pop("Idempotent-Replayed") == "true"
+            length = None if answer.status == 204 else str(len(answer.body))
+            assert replay.headers.pop("Content-Length", None) == length
+            assert list(replay.headers) == kept(first.headers)
+
+        check()
+
+
+# What Werkzeug takes from a view, whether or not it can be sent.
+ANY_TEXT = st.text(max_size=6) | st.text(
+    st.sampled_from("a1-:;\t\0\x1b\x7f\xfc鍵\ud800"), max_size=6
+)
+NO_NEWLINES = ANY_TEXT.filter(lambda text: not re.search(r"[\r\n]", text))
+ODD_STATUSES = (
+    st.integers(-10, 1100)
+    | st.builds("{} {}".format, st.integers(100, 499), ANY_TEXT)
+    | ANY_TEXT.filter(str.strip)
+)
+URIS = st.builds(
+    "".join, st.lists(st.sampled_from(["http:", "//", "a.b", ":", "9", "[", "/", "ü"]))
+)
+ODD_HEADERS = st.lists(
+    st.tuples(st.sampled_from(KEPT) | ANY_TEXT, NO_NEWLINES)
+    | st.tuples(st.sampled_from(["Location", "content-location"]), URIS),
+    max_size=4,
+)
+
+
+class TestOddResponses:
+    def test_r12_read_back_or_told_not_kept(self, way: WayIn) -> None:
+        """R12: whatever Werkzeug takes from a view, what is kept of it can be read again.
+
+        A retry gets the answer of the first request, or 409 where no server may send that answer;
+        never a 500 or a 503, and never a second run.
+        """
+        app, new = way.app(), keys()
+        answers: list[Response] = []
+        app.add_url_rule("/", "view", way(answers.pop), methods=["POST"])
+        client = app.test_client(use_cookies=False)
+
+        @given(ODD_STATUSES, ODD_HEADERS)
+        def check(status: int | str, headers: list[tuple[str, str]]) -> None:
+            answer = Response(b"body", status, headers)
+            assume(is_storable(answer, resolve({})))
+            answers.append(answer)
+            key = {"Idempotency-Key": next(new)}
+            with suppress(ValueError):  # Werkzeug's own, of a Location that is none.
+                client.post("/", headers=key, buffered=True)
+            store = app.extensions[EXTENSION].engine.store
+            (name,) = store.scan("IDEMPOTENT_")
+            record = store.read(name)
+            store.delete([name])
+            assert decode(encode(record)) == record
+            store.complete(name, record, expire=60_000)
+            retry = client.post("/", headers=key, buffered=True)
+            if "Idempotent-Replayed" in retry.headers:
+                body = b"" if answer.status_code == 204 else b"body"
+                assert (retry.status_code, retry.data) == (answer.status_code, body)
+                for text in (retry.status, *(text for pair in retry.headers for text in pair)):
+                    assert re.fullmatch(r"[\t -~\x80-\xff]*", text)
+            else:
+                assert problem(retry) == (409, "response-not-kept")
+            store.delete([name])
+
+        check()
+
+
+# Requests
+
+URLENCODED, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+IGNORED = {KEY_FIELD, "csrf_token", "nonce"}
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request; the fields below the line make no difference (F1, F2)."""
+
+    method: str
+    path: str
+    query: Pairs
+    media_type: str
+    body: bytes
+    fields: Pairs
+    files: tuple[tuple[str, str, str, bytes], ...]
+    # ------------------------------------------------------------------
+    parameter: str
+    boundary: str
+    places: frozenset[str]
+    agent: str
+    token: str
+
+    @property
+    def _is_form(self) -> bool:
+        return self.media_type.lower() in (URLENCODED, MULTIPART)
+
+    def meaning(self) -> tuple[object, ...]:
+        """What is left when that is left out which F1 and F2 leave out."""
+        content: object = self.body
+        if self._is_form:
+            content = [
+                (name, value)
+                for name, value in self._parts(None)
+                if name not in IGNORED or not isinstance(value, str)
+            ]
+        return self.method, self.path, self.query, self.media_type.lower(), content
+
+    def send(self, app: Flask, key: str) -> TestResponse:
+        possible = {"header", "x-header", "query"} | ({"form"} if self._is_form else set())
+        places = self.places & possible or {"header"}
+        headers = {"User-Agent": self.agent, "X-Csrf": self.token}
+        if "header" in places:
+            headers["Idempotency-Key"] = f'"{key}"'
+        if "x-header" in places:
+            headers["X-Idempotent-Key"] = key
+        query = ((KEY_FIELD, key), *self.query) if "query" in places else self.query
+        body, content_type = self._content(key if "form" in places else None)
+        return app.test_client().open(
+            self.path,
+            method=self.method,
+            query_string=urlencode(query),
+            headers=headers,
+            data=body,
+            content_type=content_type,
+        )
+
+    def _content(self, key: str | None) -> tuple[bytes, str]:
+        if not self._is_form:
+            return self.body, self.media_type + self.parameter
+        parts = self._parts(key)
+        if self.media_type != MULTIPART:
+            return urlencode(parts).encode(), self.media_type + self.parameter
+        pairs = [(name, value if isinstance(value, str) else file(*value)) for name, value in parts]
+        stream, _, _ = stream_encode_multipart(MultiDict(pairs), boundary=self.boundary)
+        with stream:
+            return stream.read(), f"{MULTIPART}; boundary={self.boundary}"
+
+    def _parts(self, key: str | None) -> list[tuple[str, Any]]:
+        """Names and values of a form, in the order in which they are sent."""
+        own = [] if key is None else [(KEY_FIELD, key)]
+        parts: list[tuple[str, Any]] = [*self.fields, ("csrf_token", self.token), *own]
+        if self.media_type != MULTIPART:
+            return parts
+        parts += [(name, rest) for name, *rest in self.files]
+        return list(MultiDict(parts).items(multi=True))
+
+
+def file(filename: str, kind: str, content: bytes) -> FileStorage:
+    return FileStorage(io.BytesIO(content), filename, content_type=kind)
+
+
+FIELD_NAMES = st.sampled_from(["a", "b", "nonce"])
+FIELDS = st.lists(st.tuples(FIELD_NAMES, st.text("a=&é1", max_size=2)), max_size=3).map(tuple)
+FILES = st.lists(
+    st.tuples(
+        FIELD_NAMES,
+        st.sampled_from(["f", "g"]),
+        st.sampled_from(["text/plain", "image/png"]),
+        st.binary(max_size=3),
+    ),
+    max_size=2,
+).map(tuple)
+ASKS = st.builds(
+    Ask,
+    method=st.sampled_from(["POST", "PUT", "DELETE"]),
+    path=st.sampled_from(["/a", "/a/b", "/ab", "/A"]),
+    query=st.lists(st.tuples(st.sampled_from("ab"), st.text("a&1", max_size=2)), max_size=2).map(
+        tuple
+    ),
+    media_type=st.sampled_from(
+        ["application/json", "Application/JSON", "text/plain", URLENCODED, MULTIPART, MULTIPART]
+    ),
+    body=st.sampled_from([b"", b"{}", b"a=1", b"\x00\xff"]),
+    fields=FIELDS,
+    files=FILES,
+    parameter=st.sampled_from(["", "; charset=utf-8", ";v=1"]),
+    boundary=st.sampled_from(["b0", "b1", "----WebKitFormBoundary7MA4YWxk"]),
+    places=st.frozensets(st.sampled_from(["header", "x-header", "query", "form"])),
+    agent=st.sampled_from(["one", "other"]),
+    token=st.sampled_from(["t0", "t1"]),
+)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Ask, Ask]:
+    """Two requests that differ in a few things at most."""
+    one, donor = draw(ASKS), draw(ASKS)
+    names = draw(st.sets(st.sampled_from([field.name for field in fields(Ask)]), max_size=3))
+    return one, replace(one, **{name: getattr(donor, name) for name in names})
+
+
+class TestRequests:
+    def test_f1_f2_f4_other_request_is_refused(self, way: WayIn) -> None:
+        """F1, F2, F4: a request gets 422 if, and only if, it is no retry of the first."""
+        app, new, runs = way.app(ignore_fields=["nonce"]), keys(), count(1)
+
+        @app.route("/<path:name>", methods=["POST", "PUT", "DELETE"])
+        @way
+        def view(name: str) -> dict[str, object]:
+            files = {name: file.read().hex() for name, file in request.files.items()}
+            return {"run": next(runs), "name": name, "form": request.form, "files": files}
+
+        @given(pairs())
+        def check(pair: tuple[Ask, Ask]) -> None:
+            one, other = pair
+            key = next(new)
+            first, second = one.send(app, key), other.send(app, key)
+            assert first.status_code == 200
+            if one.meaning() == other.meaning():
+                assert second.headers["Idempotent-Replayed"] == "true"
+                assert second.data == first.data
+            else:
+                assert problem(second) == (422, "key-reused")
+            assert one.send(app, key).data == first.data
+
+        check()

@@ -1,0 +1,410 @@
+"""The rules of the HTTP behaviour and the traps around it: each has a test.
+
+A test names a rule in its own name (``test_k1_…``) or in the id of a parameter (``K1-…``). Here
+are also the tests of rules and traps that have no better place.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import cache
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from flask_idempotent.errors import StoreUnavailable
+from tests.conftest import MakeApp
+from tests.engine.harness import Shaky, fail
+from tests.support.clients import Gate, WayIn, post, problem, recorded
+from tests.support.polling import until
+from tests.support.redis_servers import Server
+
+RULES = {
+    "K1": "Header names match in any case; all places are read, and two that disagree get 400.",
+    "K2": "A quoted key is a String (RFC 9651), decoded; parameters are ignored, faults get 400.",
+    "K3": "A bare key is taken as it is, of visible ASCII without four characters.",
+    "K4": "In strict mode a key is a String and nothing else.",
+    "K5": "Empty, blank, too long, control, non-ASCII and repeated keys get 400.",
+    "K6": "Spaces and tabs around a key are no part of it.",
+    "K7": "A key in the form or the query follows the rules of a bare one.",
+    "K8": "A log line at INFO or above never holds a whole key.",
+    "K9": "A key or scope function may return an int or a UUID; another type is a TypeError.",
+    "K10": "Whatever body comes, looking for its key is no 500.",
+    "K11": "A key that the browser itself made does not count where another can be told from it.",
+    "W1": "All methods but GET, HEAD, OPTIONS and TRACE are tracked; others count as without key.",
+    "W2": "Routing errors and preflights claim nothing and stay as they are.",
+    "W3": "Where a key is required, a request without one gets 400.",
+    "W4": "A body is read and checked before anything is claimed, in pieces when it is large.",
+    "W5": "Where GET is tracked it is never refused for its key, which may come along a redirect.",
+    "W6": "307 and 308 are passed through: the same request runs elsewhere, under the same key.",
+    "F1": "The fingerprint covers method, path, query, media type and body, and nothing else.",
+    "F2": "Of a multipart form its parts count, not its boundary, nor fields that are ignored.",
+    "F3": "The view sees its request as if nobody had looked.",
+    "F4": "The same key with another request gets 422, also while the first runs.",
+    "F5": "The same key on another path or method gets 422; another key is another operation.",
+    "F6": "Two callers with one key are two operations; a scope that fails stops the request.",
+    "F7": "No combination of key, scope, path and body collides with another.",
+    "C1": "A duplicate waits up to its timeout, then gets 409 with Retry-After.",
+    "C2": "A retry after completion gets the first result, octet for octet.",
+    "C3": "Our own errors, routing errors and what before_request answers are never stored.",
+    "C4": "store_if decides what is stored; what is not stored is released.",
+    "C5": "After expire the key is new, and no record is without an end.",
+    "C6": "Preconditions are the view's affair.",
+    "C7": "After a failed validation a corrected request may use the key.",
+    "C8": "A view, or dont_keep, says that its answer is not kept.",
+    "C9": "After max_run a view's lease is renewed no more; an operator takes a claim for good.",
+    "C10": "A duplicate that waits starves nobody.",
+    "E1": "Errors are problem documents (RFC 9457), or HTML where the client prefers it.",
+    "E2": "Retry-After stands where another try makes sense, no-store everywhere.",
+    "E3": "Errors pass after_request and the application's own handlers.",
+    "E4": "HEAD, 204 and 304 have no body.",
+    "E5": "What is the client's is escaped in HTML.",
+    "E7": "Problems keep their type through REST frameworks, where it is registered as said.",
+    "R1": "A replay has the kept headers in order and repetition, without those of one answer.",
+    "R2": "Replays alone are marked.",
+    "R3": "The first response is what it would be without us.",
+    "R4": "The response is captured inside compression and session saving.",
+    "R5": "Every kind of response replays equal.",
+    "R6": "206, 304, 307 and 308 are passed through and never stored.",
+    "R7": "Without its store the view does not run; after it the caller gets the response.",
+    "R8": "A replay is made without the constructor of the application's response class.",
+    "R9": "Where the view looked at the session, the replay varies by the cookie too.",
+    "R10": "What a resource returns is written by its framework, or the first request says why.",
+}
+
+#: What went wrong elsewhere, and the tests that it does not here.
+TRAPS = {
+    "a lost reply, sent again, finds its own claim": [
+        "stores/redis/test_store.py::test_claim",
+        "stores/redis/test_store.py::test_complete",
+        "stores/redis/test_store.py::test_release",
+    ],
+    "a waiter gets another payload's response after a take-over": [
+        "engine/test_engine.py::test_other_payload_after_take_over"
+    ],
+    "a waiter whose patience ends deletes the owner's record": [
+        "test_rules.py::test_impatient_waiter_leaves_the_owner_alone"
+    ],
+    "a 422 is stored over the good record": ["test_handler.py::test_other_request"],
+    "after a release waiters are refused instead of taking over": [
+        "test_handler.py::test_one_of_many_takes_over"
+    ],
+    "a record that is gone is a 500 to its waiters": [
+        "test_rules.py::test_waiter_whose_record_is_gone_runs"
+    ],
+    "a completed record has lost its fingerprint": ["engine/test_engine.py::test_other_payload"],
+    "a renewal overwrites a completed record": [
+        "engine/test_leases.py::test_settled_claim_is_never_renewed",
+        "stores/test_base.py::test_completed_is_lost",
+    ],
+    "a failed renewal makes a success a 500": [
+        "test_rules.py::test_failed_renewal_spoils_no_success",
+        "engine/test_leases.py::test_failed_renewal_harms_nobody",
+    ],
+    "a new token fences its own owner out": [
+        "engine/test_leases.py::test_slow_view_keeps_its_claim"
+    ],
+    "a response over the limit is cut off, run again, or replayed empty": [
+        "test_handler.py::test_over_max_body_is_not_kept",
+        "test_large_bodies.py::test_r3_c2_arrives_at_once_and_runs_once",
+    ],
+    "of two equal headers one is lost": [
+        "test_responses.py::test_r1_order_and_repetition",
+        "test_roundtrip.py::test_c2_r1_r5_replay_is_equal",
+    ],
+    "a cookie is replayed to somebody else": [
+        "test_responses.py::test_r1_cookies_are_not_replayed"
+    ],
+    "a replay comes before authentication": [
+        "test_handler.py::test_authentication_precedes_a_replay"
+    ],
+    "an undecorated GET is replayed to a decorated POST": [
+        "test_rules.py::test_get_is_never_replayed_to_post"
+    ],
+    "a message comes before the subscription stands": [
+        "stores/redis/test_subscriber.py::test_coming_and_going",
+        "stores/redis/test_subscriber.py::test_waiter_that_did_not_wait_is_told",
+    ],
+    "each waiter holds a connection": ["stores/redis/test_subscriber.py::test_one_for_all"],
+    "the listener dies with its connection": [
+        "stores/redis/test_subscriber.py::test_killed_connection",
+        "stores/redis/test_subscriber.py::test_server_away",
+    ],
+    "a timeout kills an idle listener": [
+        "stores/redis/test_subscriber.py::test_idle_connection_is_kept"
+    ],
+    "a half-open connection delivers nothing for ever": [
+        "stores/redis/test_subscriber.py::test_half_open_connection"
+    ],
+    "a forked child waits for its parent's thread": [
+        "stores/redis/test_subscriber.py::test_child_has_its_own",
+        "engine/test_leases.py::test_child_begins_anew",
+    ],
+    "gevent: an event loop is already running": ["wire/test_answers.py::test_c1_waiter"],
+    "a worker's timeout or a client that leaves keeps the key stuck": [
+        "test_handler.py::test_unhandled_exception_releases",
+        "test_handler.py::test_broken_stream_is_not_kept",
+        "engine/test_engine.py::test_interrupted",
+    ],
+    "a key in lower case": ["test_keys.py::test_case_matters"],
+    "a raw key in the store": ["test_keys.py::test_k8_clients_octets_never_reach_the_store"],
+    "fields are hashed without separators": ["test_packing.py::test_f7_lists_never_collide"],
+    "all request headers are in the fingerprint": ["test_fingerprints.py::test_f1_no_other_header"],
+    "a time of 0 is taken for none": [
+        "test_rules.py::test_timeout_of_nothing_wins",
+        "test_handler.py::test_c1_at_once",
+    ],
+    "a time of 1.5 s is rounded": ["test_rules.py::test_c5_part_of_a_second_counts"],
+    "a timeout of 1 lasts 10": ["test_handler.py::test_c1_timeout"],
+}
+
+FOLDER = Path(__file__).parents[1]
+Background = Callable[..., Future[TestResponse]]
+
+
+@cache
+def names(file: Path) -> tuple[str, ...]:
+    """The names of a file's tests and the ids of their parameters."""
+    return tuple(_names(ast.parse(file.read_text(), str(file)).body))
+
+
+def _names(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            yield from _names(node.body)
+        elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.name
+        for part in ast.walk(node):
+            if isinstance(part, ast.keyword) and part.arg in ("id", "ids"):
+                yield from (str(c.value) for c in ast.walk(part) if isinstance(c, ast.Constant))
+
+
+class TestComplete:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_each_rule_has_a_test(self, rule: str) -> None:
+        """Every rule is named by at least one test."""
+        said = re.compile(rf"(?<![A-Za-z0-9]){rule}(?![A-Za-z0-9])", re.IGNORECASE)
+        files = FOLDER.rglob("test_*.py")
+        assert any(said.search(name) for file in files for name in names(file)), RULES[rule]
+
+    @pytest.mark.parametrize(
+        "test", [pytest.param(test, id=test) for tests in TRAPS.values() for test in tests]
+    )
+    def test_each_trap_has_a_test(self, test: str) -> None:
+        """Every test that stands against a trap is there."""
+        file, _, name = test.partition("::")
+        assert name in names(FOLDER / file)
+
+
+def counting(way: WayIn, **options: Any) -> tuple[Flask, list[int]]:
+    """An application whose one view answers with the number of its run, and its runs."""
+    app, runs = way.app(**options), []
+
+    @app.post("/")
+    @way
+    def view() -> str:
+        runs.append(len(runs) + 1)
+        return f"run {runs[-1]}"
+
+    return app, runs
+
+
+def gated(way: WayIn, **options: Any) -> tuple[Flask, Gate]:
+    """An application whose one view stands before a gate in its first run."""
+    app, gate, runs = way.app(**options), Gate(), count(1)
+
+    @app.post("/")
+    @way
+    def view() -> str:
+        run = next(runs)
+        if run == 1:
+            gate()
+        return f"run {run}"
+
+    return app, gate
+
+
+def refused(answer: TestResponse) -> bool:
+    return problem(answer) == (400, "key-invalid")
+
+
+class TestKeys:
+    def test_k1_places(self, way: WayIn) -> None:
+        """K1: a key is the same in each place and in all of them; two that disagree get 400."""
+        app, runs = counting(way, ignore_fields=[])
+        client = app.test_client()
+        requests: list[dict[str, Any]] = [
+            {"headers": {"idempotency-KEY": "k"}},
+            {"headers": {"X-IDEMPOTENT-key": "k"}},
+            {"query_string": {"__idempotent_key": "k"}},
+            {"data": {"__idempotent_key": "k"}},
+            {"headers": {"Idempotency-Key": '"k"', "X-Idempotent-Key": "k"},
+             "query_string": {"__idempotent_key": "k"}, "data": {"__idempotent_key": "k"}},
+        ]  # fmt: skip
+        for options in requests:
+            form = {"content_type": "application/x-www-form-urlencoded", **options}
+            assert client.post("/", **form).text == "run 1"
+        assert refused(post(app, "k", query_string={"__idempotent_key": "other"}))
+        assert refused(post(app, "k", headers={"X-Idempotent-Key": "K"}))
+        assert runs == [1]
+
+    def test_k2_k3_k6_forms_of_a_key(self, way: WayIn) -> None:
+        """K2, K3, K6: bare, quoted, with parameters and with space around, it is one key."""
+        app, runs = counting(way)
+        for value in ("k", '"k"', '"k";p=1;q', " k", "k\t", ' \t"k" \t'):
+            assert post(app, value).text == "run 1"
+        assert runs == [1]
+        assert post(app, '"k"x').status_code == 400
+
+    def test_k4_strict(self, way: WayIn) -> None:
+        """K4: in strict mode a Token, an Integer and a Boolean are no key, a String is."""
+        app, runs = counting(way, config={"IDEMPOTENT_STRICT_KEYS": True})
+        assert all(refused(post(app, value)) for value in ("abc", "12", "?1", ":YQ==:", "()"))
+        assert post(app, '"abc"').text == "run 1"
+        assert runs == [1]
+
+    @pytest.mark.parametrize(
+        "value",
+        ["", '""', "  ", '" "', "k" * 256, "a\x01", "\xe9", '"\xe9"', "a,b", '"a","a"', '"a", "a"'],
+        ids=ascii,
+    )
+    def test_k5_refused(self, way: WayIn, value: str) -> None:
+        """K5: such a key gets 400; nothing runs and the store is not asked."""
+        store = Shaky()
+        app, runs = counting(way, store=store)
+        answer = post(app, None, environ_overrides={"HTTP_IDEMPOTENCY_KEY": value})
+        assert refused(answer)
+        assert (runs, store.calls) == ([], [])
+
+    @pytest.mark.parametrize("place", ["data", "query_string"])
+    @pytest.mark.parametrize("value", ["", " ", "a b", '"k"', "a,b", "k" * 256, "é"], ids=ascii)
+    def test_k7_refused(self, way: WayIn, place: str, value: str) -> None:
+        """K7: in the form and the query a key has a bare one's characters and length."""
+        app, runs = counting(way)
+        assert refused(post(app, None, **{place: {"__idempotent_key": value}}))
+        assert post(app, None, **{place: {"__idempotent_key": "k" * 255}}).text == "run 1"
+        assert runs == [1]
+
+    def test_k10_any_body(self, make_app: MakeApp) -> None:
+        """K10: a form that is broken, lies of its type or is none is no 500."""
+        app = make_app(fingerprint=False)
+        app.post("/")(lambda: "run")
+        form, field = b"--b\r\nContent-Disposition: form-data", b"__idempotent_key"
+        bodies = [
+            b"", b"\xff\xfe", field, field + b"=%ff", field + b"=%00", (field + b"=a&") * 2000,
+            b"--b\r\n", form + b"; name=" + field + b"\r\n\r\nx",
+            form + b'; name="' + field + b'"; filename="f"\r\n\r\nx\r\n--b--',
+            form + b"; name*=utf-16''" + field + b"%ff\r\n\r\nx\r\n--b--",
+            form + b'; name="' + field + b'"\r\nContent-Type: a/b; charset=no\r\n\r\nx\r\n--b--',
+        ]  # fmt: skip
+        types = [
+            "multipart/form-data", "multipart/form-data; boundary=b",
+            "multipart/form-data; charset=no",
+            'multipart/form-data; boundary=""', "multipart/form-data; boundary=\xff",
+            "multipart/form-data; boundary*=utf-16''%ff", "application/x-www-form-urlencoded",
+            "application/x-www-form-urlencoded; charset=no",
+        ]  # fmt: skip
+        for content_type, body in product(types, bodies):
+            environ = {"CONTENT_TYPE": content_type}
+            answer = post(app, None, data=body, environ_overrides=environ)
+            assert answer.status_code in (200, 400, 413), (content_type, body)
+
+    def test_k11_navigation(self, way: WayIn) -> None:
+        """K11: a form sent by Firefox is judged by the form's key, not by the browser's own."""
+        app, runs = counting(way)
+        navigation = {"headers": {"Sec-Fetch-Mode": "navigate"}}
+        for number in range(2):
+            form = {"data": {"__idempotent_key": "k"}, **navigation}
+            assert post(app, f'"{number}"', **form).text == "run 1"
+        assert runs == [1]
+        # Without a key of its own such a form is a request without a key.
+        assert [post(app, '"7"', **navigation).text for _ in range(2)] == ["run 2", "run 3"]
+
+    def test_k8_nowhere_whole(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
+        """K8: neither a replay nor a problem writes a key whole to the log."""
+        caplog.set_level(logging.INFO)
+        app, _ = counting(way)
+        key = "a-key-that-nobody-should-read"
+        for options in ({}, {}, {"data": b"other"}, {"headers": {"X-Idempotent-Key": "x"}}):
+            post(app, key, **options)
+        assert "replay" in caplog.text
+        assert key not in caplog.text
+        assert key[8:] not in caplog.text
+
+
+class TestTraps:
+    def test_impatient_waiter_leaves_the_owner_alone(
+        self, way: WayIn, background: Background
+    ) -> None:
+        """A waiter whose patience ends leaves the owner its claim, and a retry its response."""
+        app, gate = gated(way, timeout=0.05)
+        first = background(post, app)
+        gate.reached()
+        assert problem(post(app)) == (409, "in-progress")
+        assert problem(post(app)) == (409, "in-progress")
+        gate.open()
+        assert first.result().text == "run 1"
+        assert post(app).text == "run 1"
+
+    def test_waiter_whose_record_is_gone_runs(self, way: WayIn, background: Background) -> None:
+        """A waiter whose record is gone, as if expired, claims the key itself."""
+        store = Shaky()
+        app, gate = gated(way, store=store)
+        first = background(post, app)
+        gate.reached()
+        second = background(post, app)
+        assert store.listening.acquire(timeout=10)
+        assert store.delete(list(store.scan(""))) == 1
+        assert (second.result().status_code, second.result().text) == (200, "run 2")
+        gate.open()
+        assert first.result().status_code == 200
+
+    def test_failed_renewal_spoils_no_success(self, way: WayIn, background: Background) -> None:
+        """A renewal that fails leaves the view's success a success, and stored."""
+        store = Shaky()
+        app, gate = gated(way, store=store, lease=0.3)
+        store.before["renew"] = [fail(StoreUnavailable("away"))]
+        first = background(post, app)
+        gate.reached()
+        until(lambda: "renew" in store.calls)
+        gate.open()
+        assert (first.result().status_code, first.result().text) == (200, "run 1")
+        assert post(app).headers["Idempotent-Replayed"] == "true"
+
+    def test_get_is_never_replayed_to_post(self, way: WayIn) -> None:
+        """What a GET answered, decorated or not, is never a POST's response."""
+        app, runs = counting(way)
+        app.add_url_rule("/", "read", lambda: "what was read")
+        read = post(app, method="GET")
+        assert read.text == "what was read"
+        answer = post(app)
+        if answer.status_code == 422:
+            assert runs == []
+        else:
+            assert answer.text == "run 1"
+
+    def test_timeout_of_nothing_wins(self, way: WayIn, background: Background) -> None:
+        """A timeout of 0 wins over the config's, it does not count as none given."""
+        app, gate = gated(way, timeout=0, config={"IDEMPOTENT_TIMEOUT": 30})
+        first = background(post, app)
+        gate.reached()
+        with recorded(app) as events:
+            assert problem(post(app)) == (409, "in-progress")
+        assert "waited" not in [name for name, _ in events]
+        gate.open()
+        first.result()
+
+    def test_c5_part_of_a_second_counts(self, way: WayIn, clean_valkey: Server) -> None:
+        """C5: a time of 1.5 s is 1.5 s in Redis, neither 1 nor 2."""
+        app, _ = counting(way, expire=1.5, config={"REDIS_URL": clean_valkey.url})
+        assert post(app).text == "run 1"
+        [name] = clean_valkey.client.keys("IDEMPOTENT_*")
+        assert 1000 < clean_valkey.client.pttl(name) <= 1500

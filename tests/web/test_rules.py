@@ -91,14 +91,14 @@ TRAPS = {
         "engine/test_engine.py::test_other_payload_after_take_over"
     ],
     "a waiter whose patience ends deletes the owner's record": [
-        "test_rules.py::test_impatient_waiter_leaves_the_owner_alone"
+        "web/test_rules.py::test_impatient_waiter_leaves_the_owner_alone"
     ],
-    "a 422 is stored over the good record": ["test_handler.py::test_other_request"],
+    "a 422 is stored over the good record": ["web/test_run_and_replay.py::test_other_request"],
     "after a release waiters are refused instead of taking over": [
-        "test_handler.py::test_one_of_many_takes_over"
+        "web/test_run_and_replay.py::test_one_of_many_takes_over"
     ],
     "a record that is gone is a 500 to its waiters": [
-        "test_rules.py::test_waiter_whose_record_is_gone_runs"
+        "web/test_rules.py::test_waiter_whose_record_is_gone_runs"
     ],
     "a completed record has lost its fingerprint": ["engine/test_engine.py::test_other_payload"],
     "a renewal overwrites a completed record": [
@@ -106,28 +106,28 @@ TRAPS = {
         "stores/test_base.py::test_completed_is_lost",
     ],
     "a failed renewal makes a success a 500": [
-        "test_rules.py::test_failed_renewal_spoils_no_success",
+        "web/test_rules.py::test_failed_renewal_spoils_no_success",
         "engine/test_leases.py::test_failed_renewal_harms_nobody",
     ],
     "a new token fences its own owner out": [
         "engine/test_leases.py::test_slow_view_keeps_its_claim"
     ],
     "a response over the limit is cut off, run again, or replayed empty": [
-        "test_handler.py::test_over_max_body_is_not_kept",
-        "test_large_bodies.py::test_r3_c2_arrives_at_once_and_runs_once",
+        "web/test_streaming.py::test_over_max_body_is_not_kept",
+        "web/test_large_bodies.py::test_r3_c2_arrives_at_once_and_runs_once",
     ],
     "of two equal headers one is lost": [
-        "test_responses.py::test_r1_order_and_repetition",
-        "test_roundtrip.py::test_c2_r1_r5_replay_is_equal",
+        "http/test_responses.py::test_r1_order_and_repetition",
+        "web/test_roundtrip.py::test_c2_r1_r5_replay_is_equal",
     ],
     "a cookie is replayed to somebody else": [
-        "test_responses.py::test_r1_cookies_are_not_replayed"
+        "http/test_responses.py::test_r1_cookies_are_not_replayed"
     ],
     "a replay comes before authentication": [
-        "test_handler.py::test_authentication_precedes_a_replay"
+        "web/test_place_in_the_request.py::test_authentication_precedes_a_replay"
     ],
     "an undecorated GET is replayed to a decorated POST": [
-        "test_rules.py::test_get_is_never_replayed_to_post"
+        "web/test_rules.py::test_get_is_never_replayed_to_post"
     ],
     "a message comes before the subscription stands": [
         "stores/redis/test_subscriber.py::test_coming_and_going",
@@ -150,20 +150,22 @@ TRAPS = {
     ],
     "gevent: an event loop is already running": ["wire/test_answers.py::test_c1_waiter"],
     "a worker's timeout or a client that leaves keeps the key stuck": [
-        "test_handler.py::test_unhandled_exception_releases",
-        "test_handler.py::test_broken_stream_is_not_kept",
+        "web/test_failing_views.py::test_unhandled_exception_releases",
+        "web/test_streaming.py::test_broken_stream_is_not_kept",
         "engine/test_engine.py::test_interrupted",
     ],
-    "a key in lower case": ["test_keys.py::test_case_matters"],
-    "a raw key in the store": ["test_keys.py::test_k8_clients_octets_never_reach_the_store"],
-    "fields are hashed without separators": ["test_packing.py::test_f7_lists_never_collide"],
-    "all request headers are in the fingerprint": ["test_fingerprints.py::test_f1_no_other_header"],
-    "a time of 0 is taken for none": [
-        "test_rules.py::test_timeout_of_nothing_wins",
-        "test_handler.py::test_c1_at_once",
+    "a key in lower case": ["http/test_keys.py::test_case_matters"],
+    "a raw key in the store": ["http/test_keys.py::test_k8_clients_octets_never_reach_the_store"],
+    "fields are hashed without separators": ["test_msgpack.py::test_f7_lists_never_collide"],
+    "all request headers are in the fingerprint": [
+        "http/test_fingerprints.py::test_f1_no_other_header"
     ],
-    "a time of 1.5 s is rounded": ["test_rules.py::test_c5_part_of_a_second_counts"],
-    "a timeout of 1 lasts 10": ["test_handler.py::test_c1_timeout"],
+    "a time of 0 is taken for none": [
+        "web/test_rules.py::test_timeout_of_nothing_wins",
+        "web/test_run_and_replay.py::test_c1_at_once",
+    ],
+    "a time of 1.5 s is rounded": ["web/test_rules.py::test_c5_part_of_a_second_counts"],
+    "a timeout of 1 lasts 10": ["web/test_run_and_replay.py::test_c1_timeout"],
 }
 
 FOLDER = Path(__file__).parents[1]

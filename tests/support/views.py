@@ -1,0 +1,44 @@
+"""Views that count their runs, or wait at a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import count
+from typing import Any
+
+from flask import (
+    Flask,
+)
+from werkzeug.test import TestResponse
+
+from tests.support.clients import Gate, WayIn
+
+Background = Callable[..., Future[TestResponse]]
+
+
+def counting(app: Flask, way: WayIn, path: str = "/", **options: Any) -> Callable[..., str]:
+    """Add a view that answers with the number of its run."""
+    runs = count(1)
+
+    @way
+    def view(**arguments: object) -> str:
+        return f"run {next(runs)}"
+
+    app.add_url_rule(path, f"view {path}", view, **{"methods": ["POST"], **options})
+    return view
+
+
+def gated(app: Flask, way: WayIn) -> Gate:
+    """Add a view whose first run stands before a gate, and which answers with its run's number."""
+    gate, runs = Gate(), count(1)
+
+    @app.post("/")
+    @way
+    def view() -> str:
+        run = next(runs)
+        if run == 1:
+            gate()
+        return f"run {run}"
+
+    return gate

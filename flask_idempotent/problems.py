@@ -142,7 +142,9 @@ class Problem(HTTPException):
 
 @cache
 def _own_template() -> Template:
-    templates = Environment(loader=PackageLoader("flask_idempotent"), autoescape=True)
+    templates = Environment(
+        loader=PackageLoader("flask_idempotent", "web/templates"), autoescape=True
+    )
     return templates.get_template(TEMPLATE)
 
 

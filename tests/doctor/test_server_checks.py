@@ -74,12 +74,12 @@ def examined(store: Store) -> dict[str, Finding]:
 class TestExamine:
     def test_real_server(self, server: Server) -> None:
         """A real server answers, tells of itself, keeps a record, and keeps none of the doctor."""
-        found = examined(open_store(server_checks.url, "tests"))
+        found = examined(open_store(server.url, "tests"))
         checks = ["server", "version", "eviction", "persistence", "replication", "transport",
                   "writing", "watch"]  # fmt: skip
         assert list(found) == checks
         assert {check for check, f in found.items() if f.level != "ok"} == {"persistence"}
-        assert server_checks.client.dbsize() == 0
+        assert server.client.dbsize() == 0
 
     def test_dead_server(self) -> None:
         """Of a server that does not answer nothing else is asked."""

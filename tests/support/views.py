@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cached_property
 from itertools import count
 from typing import Any
 
-from flask import (
-    Flask,
-)
+from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.support.clients import Gate, WayIn
@@ -42,3 +41,17 @@ def gated(app: Flask, way: WayIn) -> Gate:
         return f"run {run}"
 
     return gate
+
+
+class LazyView:
+    """The recipe of Flask's documentation, which imports a view at its first request."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    @cached_property
+    def view(self) -> Any:
+        return self._find()
+
+    def __call__(self, *args: Any) -> Any:
+        return self.view(*args)

@@ -568,7 +568,7 @@ class TestFaults:
         """The message names the function and its endpoint."""
         app = bare()
         app.add_url_rule("/orders", "order", slashed, methods=["POST"])
-        with pytest.raises(NotIdempotent, match=r"test_trials\.slashed, endpoint 'order'"):
+        with pytest.raises(NotIdempotent, match=r"test_scenarios\.slashed, endpoint 'order'"):
             check(app)
 
     def test_names_what_has_no_name(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial, wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +11,7 @@ from flask.views import MethodView, View
 
 from flask_idempotent import idempotent
 from flask_idempotent.web.marks import EXEMPT, layers_of, mark_of, marks_of, methods_of
+from tests.support.views import LazyView
 
 
 @idempotent(expire=7)
@@ -25,20 +26,6 @@ class Orders(MethodView):
 
     def get(self) -> str:
         return "ran"
-
-
-class LazyView:
-    """The recipe of Flask's documentation, which imports a view at its first request."""
-
-    def __init__(self, find: Callable[[], Any]) -> None:
-        self._find = find
-
-    @cached_property
-    def view(self) -> Any:
-        return self._find()
-
-    def __call__(self, *args: Any) -> Any:
-        return self.view(*args)
 
 
 def logged(view: Callable[..., Any]) -> Callable[..., Any]:

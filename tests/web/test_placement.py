@@ -45,7 +45,7 @@ class TestAboveTheRoute:
             return "ran"
 
         message = (
-            r"protects nothing on tests\.test_placement\.\S+\.create_order "
+            r"protects nothing on tests\.web\.test_placement\.\S+\.create_order "
             r"\(POST /orders/<int:number>\).* Put @idempotent below @app\.post"
         )
         for path in ("/orders/1", "/orders/1", "/elsewhere"):

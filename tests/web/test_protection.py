@@ -17,7 +17,7 @@ from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.engine.harness import Shaky
 from tests.support.clients import post, problem
-from tests.support.clients.test_marks import LazyView
+from tests.support.views import LazyView
 
 
 def found(app: Flask, endpoint: str, method: str = "POST") -> Protection:

@@ -13,12 +13,13 @@ from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
-from flask import Flask, current_app
+from flask import Flask
 
 from flask_idempotent._lines import printable
 from flask_idempotent.errors import SettingsError, StoreError
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.web.flask_compat import current_application
 from flask_idempotent.web.state import state_of
 
 Item = TypeVar("Item")
@@ -77,8 +78,7 @@ def _help(error: StoreError) -> str:
 
 def this_app() -> Flask:
     """The application that the command was called for."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
+    return current_application()
 
 
 def this_store() -> Store:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
-
 from flask_idempotent import problems
 from flask_idempotent._quantities import duration
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.policy import Policy, Route, policy_of
+from flask_idempotent.web.flask_compat import current_application
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -43,7 +42,7 @@ def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str,
     if not str(document.get("openapi", "")).startswith("3."):
         found = document.get("openapi", document.get("swagger", "none"))
         raise SettingsError(f"describe() takes an OpenAPI 3 document, not version {found}")
-    app = app or current_app._get_current_object()  # type: ignore[attr-defined]
+    app = app or current_application()
     described: dict[str, Any] = _copy(document)
     policy = policy_of(app)
     for route in policy.routes:

@@ -26,6 +26,15 @@ from flask_idempotent.http.server_inputs import (
     read_patiently,
 )
 from flask_idempotent.http.spools import Spool
+from flask_idempotent.http.werkzeug_compat import (
+    body_caches,
+    cached_data,
+    cached_files,
+    cached_stream,
+    forget_stream,
+    restore_body_caches,
+    source_of,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -37,9 +46,6 @@ PIECE_SIZE = 1024 * 1024
 
 #: Where a request's environment holds its tracked input, whatever stands before that.
 _TRACKED = "flask_idempotent.input"
-
-#: Where Werkzeug's request keeps what was read.
-_READ = ("stream", "form", "files", "data", "values", "_cached_data")
 
 Answer = TypeVar("Answer")
 
@@ -213,9 +219,12 @@ class TrackedInput(io.RawIOBase):
         self._copies = False
         content = self._spool.in_memory() if self._complete else None
         environ = self._environ
-        if content is not None and environ["wsgi.input"] is self and "stream" not in vars(request):
-            self._handed = environ["wsgi.input"] = io.BytesIO(content)
-            self._handed.seek(self._position)
+        if content is None or environ["wsgi.input"] is not self:
+            return
+        if cached_stream(request) is not None:
+            return
+        self._handed = environ["wsgi.input"] = io.BytesIO(content)
+        self._handed.seek(self._position)
 
     def show(self, request: Request, function: Callable[[Request], Answer]) -> Answer:
         """Call a function of the application that may read the body, and put back what it read.
@@ -223,14 +232,14 @@ class TrackedInput(io.RawIOBase):
         Without the library it would not be called, so the view must not notice. It is given the
         body from its first byte on, also where somebody has read it before.
         """
-        environ, values = self._environ, vars(request)
-        current, stream = environ["wsgi.input"], values.get("stream")
+        environ = self._environ
+        current, stream = environ["wsgi.input"], cached_stream(request)
         if not self.reads_here(current) or not (stream is None or self.reads_here(stream)):
             # The application has put a stream of its own there, which is what it wants to read.
             return function(request)
-        position, before = self._position, {name: values.get(name) for name in _READ}
+        position, before = self._position, body_caches(request)
         files = _positions(before["files"])
-        values.pop("stream", None)
+        forget_stream(request)
         environ["wsgi.input"], self._position = self, 0
         try:
             return function(request)
@@ -238,42 +247,39 @@ class TrackedInput(io.RawIOBase):
             self._position = position
             if environ["wsgi.input"] is self:
                 environ["wsgi.input"] = current
-            self._restore(values, before)
-            _rewind(values.get("files"), files)
+            self._restore(request, before)
+            _rewind(cached_files(request), files)
 
-    def _restore(self, values: dict[str, Any], before: dict[str, Any]) -> None:
-        kept = set()
-        if before["files"] is None and values.get("files"):
+    def _restore(self, request: Request, before: dict[str, Any]) -> None:
+        keep = set()
+        if before["files"] is None and cached_files(request):
             # An application's own upload streams may be such that each file can be sent once.
-            kept = {"form", "files"}
-        if not self.reads_here(values.get("stream", self)):
+            keep = {"form", "files"}
+        stream = cached_stream(request)
+        if stream is not None and not self.reads_here(stream):
             # The function has put a stream of its own there.
-            kept.add("stream")
-        for name in before.keys() - kept:
-            values.pop(name, None)
-            if before[name] is not None:
-                values[name] = before[name]
+            keep.add("stream")
+        restore_body_caches(request, before, keep=keep)
 
     def reads_here(self, stream: object) -> bool:
         """Whether a stream is this one, or Werkzeug's around it."""
         own = [known for known in (self, self._handed) if known is not None]
-        # Werkzeug's stream, which ends at a limit, has what it reads from in ``_stream``.
-        return any(stream is known or getattr(stream, "_stream", None) is known for known in own)
+        return any(stream is known or source_of(stream) is known for known in own)
 
 
 def track(request: Request) -> TrackedInput:
     """Copy from now on what is read of a request's body."""
-    environ, values = request.environ, vars(request)
+    environ = request.environ
     source = environ["wsgi.input"]
     outer: TrackedInput | None = environ.get(_TRACKED)
     if outer is not None and outer.reads_here(source):
         # An application that is mounted in a view of another one.
         return outer
-    known = values.get("_cached_data")
-    taken = _is_taken(environ, source, values.get("stream"), known)
+    known = cached_data(request)
+    taken = _is_taken(environ, source, cached_stream(request), known)
     if not taken:
         # Where it is there but unread, it would go on reading past the copy.
-        values.pop("stream", None)
+        forget_stream(request)
     made = TrackedInput(environ, known or b"", taken=taken)
     environ[_TRACKED] = environ["wsgi.input"] = made
     return made
@@ -295,7 +301,7 @@ def _is_taken(
 ) -> bool:
     """Whether bytes were read before that nobody has any more, as far as can be seen now."""
     if known is None and stream is not None and stream is not source:
-        return getattr(stream, "_stream", None) is not source or stream.tell() > 0
+        return source_of(stream) is not source or stream.tell() > 0
     announced = announced_length(environ)
     if announced is None:
         return "wsgi.input_terminated" in environ and (known is not None or has_begun(source))

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import request_finished, request_started
-from flask.globals import request_ctx
 
 from flask_idempotent import signals
-from flask_idempotent.web.sessions import unused_session
+from flask_idempotent.web.flask_compat import current_context, session_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -103,7 +102,7 @@ class Listener:
 
 def _entries() -> dict[str, Any]:
     # A copy, because entries that are lists may grow; and unseen, so that no answer varies by it.
-    session = unused_session(request_ctx._get_current_object())  # type: ignore[attr-defined]
+    session = session_of(current_context())
     accessed = session.accessed
     try:
         return deepcopy(dict(session))

@@ -11,13 +11,13 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 from weakref import WeakSet
 
-from flask import Blueprint, Flask, current_app, request_started
-from flask.globals import request_ctx
+from flask import Blueprint, Flask, current_app, has_request_context, request_started
 
 from flask_idempotent.errors import OutsideRequest, SettingsError
 from flask_idempotent.http.keys import may_matter
 from flask_idempotent.settings import Overrides, check_overrides
 from flask_idempotent.web.extension import wrap_dispatching
+from flask_idempotent.web.flask_compat import current_context
 from flask_idempotent.web.handler import handle
 from flask_idempotent.web.marks import (
     EXEMPT,
@@ -125,12 +125,12 @@ def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable
         if is_async and _is_awaited():
             return _awaitable(protected)(*args, **kwargs)
         try:
-            context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+            context = current_context()
         except RuntimeError:
             raise OutsideRequest(_NO_REQUEST.format(name_of(view))) from None
         app, current = context.app, context.request
         rule, method = current.url_rule, current.method
-        endpoint = rule and rule.endpoint
+        endpoint: Any = rule and rule.endpoint
         routed = app.view_functions.get(endpoint)
         state = app.extensions.get(EXTENSION) or _first_requests.missed(app)
         call = state.protections.calls.get((name, endpoint, method))
@@ -157,7 +157,7 @@ def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable
         return response if framework is None else framework.hand_over(response)
 
     mark_decorated(protected, view, overrides)
-    if not request_ctx:
+    if not has_request_context():
         _first_requests.expect(view if isinstance(view, FunctionType) else protected)
     return protected
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar, Unpack
 from weakref import WeakSet
 
-from flask import Blueprint, Flask, Request, request, request_started
+from flask import Blueprint, Flask, Request, request_started
 from markupsafe import Markup
 
 from flask_idempotent.errors import SettingsError
@@ -22,6 +22,12 @@ from flask_idempotent.settings import (
     resolve,
 )
 from flask_idempotent.stores.factory import adopt_store, check_url
+from flask_idempotent.web.flask_compat import (
+    Dispatch,
+    current_request,
+    without_proxy,
+    wrap_dispatch_request,
+)
 from flask_idempotent.web.handler import handle
 from flask_idempotent.web.state import EXTENSION, Hooks, State
 from flask_idempotent.web.templating import hidden_input, new_key
@@ -63,7 +69,7 @@ class Idempotent:
         :raises SettingsError: on a wrong setting, or a second call for one application.
         """
         # Whoever gives current_app means the application: signals are told from that.
-        app = getattr(app, "_get_current_object", lambda: app)()
+        app = without_proxy(app)
         if not isinstance(app, Flask):
             raise SettingsError(_NO_APPLICATION.format(app))
         self._make_way(app)
@@ -150,10 +156,12 @@ def wrap_dispatching(app: Flask) -> None:
     if app in _wrapped:
         return
     _wrapped.add(app)
-    dispatch = app.dispatch_request
+    wrap_dispatch_request(app, partial(_protecting, app))
 
+
+def _protecting(app: Flask, dispatch: Dispatch) -> Dispatch:
     def dispatch_once(*args: Any) -> Any:
-        current = request._get_current_object()  # type: ignore[attr-defined]
+        current = current_request()
         rule = current.url_rule
         if rule is None:
             return dispatch(*args)
@@ -172,7 +180,7 @@ def wrap_dispatching(app: Flask) -> None:
             return dispatch(*args)
         return handle(state, found.settings, current, partial(dispatch, *args))
 
-    app.dispatch_request = dispatch_once  # type: ignore[method-assign]
+    return dispatch_once
 
 
 _NO_APPLICATION = (

@@ -13,8 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flask import Request, request
-from flask.globals import request_ctx
+from flask import Request, has_request_context, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.local import LocalProxy
 
@@ -37,6 +36,7 @@ from flask_idempotent.http.responses import (
     watch_body,
 )
 from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.web.flask_compat import body_limit, current_context, handle_user_exception
 from flask_idempotent.web.marks import belongs_to
 from flask_idempotent.web.problem_pages import prepare_page
 from flask_idempotent.web.protection import WHOSE, name_of
@@ -82,7 +82,7 @@ _NO_CLAIM = _NoClaim()
 
 
 def _current_claim() -> Claim | _NoClaim:
-    claim = request.environ.get(_CLAIM) if request_ctx else None
+    claim = request.environ.get(_CLAIM) if has_request_context() else None
     return claim if isinstance(claim, Claim) and not claim.settled else _NO_CLAIM
 
 
@@ -117,7 +117,7 @@ def handle(
     if not is_tracked(current):
         # A view that nothing protects has called a decorated function, and may have read before.
         state.calls_inside = True
-    body = Body(current, _limit(state.app, current))
+    body = Body(current, body_limit(state.app, current))
     key = _find_key(state, settings, current, body)
     if key is not None:
         return _Keyed(state, settings, run, current, body, key, part).serve()
@@ -140,17 +140,6 @@ def _opens_socket(current: Request) -> bool:
     # A WebSocket has no response that could be replayed. Other values of Upgrade change nothing:
     # some clients offer h2c with each POST.
     return current.method == "GET" and current.url_rule is not None and current.url_rule.websocket
-
-
-def _limit(app: Flask, current: Request) -> int | None:
-    # Flask's own property takes longer to find the application than a small body takes to read.
-    if type(current).max_content_length is _FLASKS and "_max_content_length" not in vars(current):
-        limit: int | None = app.config["MAX_CONTENT_LENGTH"]
-        return limit
-    return current.max_content_length
-
-
-_FLASKS = Request.max_content_length
 
 
 def _run_without_key(run: Run, current: Request, body: Body) -> ResponseReturnValue:
@@ -470,7 +459,7 @@ class _Keyed:
             # What the application's error handlers make of it is the view's answer; what they
             # leave unhandled, or raise themselves, rises from here.
             try:
-                rv = self._app.handle_user_exception(error)
+                rv = handle_user_exception(current_context(), error)
             except Exception as unhandled:
                 self._state.pass_on(unhandled)
                 raise

@@ -8,11 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from flask.globals import request_ctx
 from werkzeug.http import parse_list_header
 
 from flask_idempotent.http.keys import is_identifier
-from flask_idempotent.web.sessions import unused_session
+from flask_idempotent.web.flask_compat import current_context, session_of
 
 if TYPE_CHECKING:
     from flask import Request
@@ -119,8 +118,8 @@ def _naming_parts(rest: str, names: tuple[str, ...]) -> list[str]:
 
 def _users(request: Request) -> tuple[object, object]:
     # Flask-Login's user, and that of Flask's tutorial.
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    session = unused_session(context)
+    context = current_context()
+    session = session_of(context)
     accessed, login, user_id, remember = session.accessed, None, None, None
     try:
         if session:
@@ -135,7 +134,7 @@ def _users(request: Request) -> tuple[object, object]:
 
 def unread_entries() -> list[str]:
     """Name the session's entries that may say who is asking, where the default scope cannot."""
-    session = unused_session(request_ctx._get_current_object())  # type: ignore[attr-defined]
+    session = session_of(current_context())
     accessed = session.accessed
     try:
         return sorted(str(name) for name in session if name not in _SAYING_NOTHING)

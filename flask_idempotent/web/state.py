@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flask import request, request_started
-from flask.globals import request_ctx
+from flask import has_request_context, request, request_started
 
 from flask_idempotent._forks import ProcessBound, notice_changes
 from flask_idempotent.engine.engine import Engine
@@ -19,6 +18,13 @@ from flask_idempotent.http.keys import may_matter
 from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import adopt_store, open_store
+from flask_idempotent.web.flask_compat import (
+    Dispatch,
+    current_context,
+    current_request,
+    wrap_full_dispatch_request,
+    wrap_user_exception_handling,
+)
 from flask_idempotent.web.notices import Notices
 from flask_idempotent.web.placement import check_places
 from flask_idempotent.web.protection import Protections, forget_all
@@ -109,16 +115,17 @@ class State(ProcessBound):
         # Settings that cannot be used are told to the requests that need them.
         with suppress(SettingsError):
             self.notices.on_views(app, self.protections)
-        if request_ctx:
-            self._track(request._get_current_object())  # type: ignore[attr-defined]
-        dispatch = app.full_dispatch_request
+        if has_request_context():
+            self._track(current_request())
+        wrap_full_dispatch_request(app, self._tracking)
 
+    def _tracking(self, dispatch: Dispatch) -> Dispatch:
         def dispatch_tracked(*args: Any) -> Any:
             # ``request_started`` is sent from here; a receiver would cost every request 2 us.
-            self._track(request_ctx._get_current_object().request)  # type: ignore[attr-defined]
+            self._track(current_context().request)
             return dispatch(*args)
 
-        app.full_dispatch_request = dispatch_tracked  # type: ignore[method-assign]
+        return dispatch_tracked
 
     def _track(self, current: Request) -> None:
         """Track the body of a request that may carry a key."""
@@ -142,15 +149,7 @@ class State(ProcessBound):
             if self._passes_on:
                 return
             self._passes_on = True
-            handle = self.app.handle_user_exception
-
-            def handle_once(*args: Any) -> Any:
-                # Flask's own gives up in the same way.
-                if request.environ.pop(_HANDLED, None) is args[-1]:
-                    raise args[-1]
-                return handle(*args)
-
-            self.app.handle_user_exception = handle_once  # type: ignore[assignment,method-assign]
+            wrap_user_exception_handling(self.app, _handle_once)
 
     def settings(self) -> Settings:
         """The settings of a view without marks."""
@@ -200,6 +199,13 @@ class State(ProcessBound):
         finally:
             self._engine = former
             engine.close()
+
+
+def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:
+    # Flask's own gives up in the same way.
+    if request.environ.pop(_HANDLED, None) is error:
+        raise error
+    return handle()
 
 
 def state_of(app: Flask) -> State:

@@ -6,11 +6,12 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from flask import after_this_request, current_app, has_request_context, request
+from flask import after_this_request, has_request_context, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from flask_idempotent.errors import SettingsError
+from flask_idempotent.web.flask_compat import current_application
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def field_name() -> str:
 
     :raises SettingsError: where the application has turned it off.
     """
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    field = state_of(app).settings().field
+    field = state_of(current_application()).settings().field
     if field is None:
         raise SettingsError(
             "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: give it a "

@@ -16,6 +16,7 @@ from werkzeug.datastructures import Authorization
 from flask_idempotent.settings import resolve
 from flask_idempotent.web.scopes import credentials, default_scope, scope_of
 from tests.conftest import MakeApp
+from tests.support.flask_versions import call_in_context
 
 BASIC_ADA, BASIC_BOB = "Basic YWRhOjE=", "Basic Ym9iOjE="
 DIGEST = 'Digest username="{}", realm="r", nonce="{}", uri="/", nc={}, cnonce="{}", response="{}"'
@@ -315,11 +316,11 @@ class TestDefaultScope:
     @pytest.mark.parametrize("accessed", [False, True])
     def test_f6_reading_leaves_no_trace(self, app: Flask, accessed: bool) -> None:
         """Looking at the session does not mark it as accessed; one that was, stays so."""
-        with app.test_request_context():
+        with app.test_request_context() as context:
             if accessed:
                 session.get("anything")
             assert default_scope(request, SETTINGS) is None
-            answer = app.process_response(app.response_class())
+            answer = call_in_context(app, "process_response", context, app.response_class())
             assert answer.headers.get("Vary") == ("Cookie" if accessed else None)
 
 

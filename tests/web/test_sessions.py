@@ -11,7 +11,6 @@ from flask import Flask, Response, session, stream_with_context
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_session import Session
 
-from flask_idempotent.web.sessions import unused_session, was_accessed
 from tests.neighbours.client import replayed, send
 from tests.support.clients import WayIn
 
@@ -122,21 +121,3 @@ class TestReplay:
 
         first, replay = vary(way, view)
         assert first == replay
-
-
-class TestUnusedSession:
-    def test_looking_is_no_use(self, way: WayIn) -> None:
-        """Getting at the session does not mark it; the public name does, or its methods."""
-        app = way.app()
-        with app.test_request_context() as context:
-            assert unused_session(context) is not None
-            assert not was_accessed()
-            session.get("name")
-            assert was_accessed()
-
-    def test_no_session(self, way: WayIn) -> None:
-        """A session that cannot be used is not used."""
-        app = way.app(config={"SECRET_KEY": None})
-        with app.test_request_context():
-            session.get("name")
-            assert not was_accessed()

@@ -1,0 +1,63 @@
+"""What the library uses of Werkzeug that is private, undocumented or differs between its versions.
+
+No other module touches these names. Flask's are in ``web/flask_compat.py``.
+
+A request caches what was read of its body in its ``__dict__``: ``cached_property`` under the public
+names, and ``get_data`` in ``_cached_data``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+#: The attributes in which a request caches what was read of its body.
+_CACHES = ("stream", "form", "files", "data", "values", "_cached_data")
+
+
+def cached_stream(request: Request) -> Any:
+    """The stream of the body that somebody has asked the request for, or None."""
+    return vars(request).get("stream")
+
+
+def cached_data(request: Request) -> bytes | None:
+    """The whole body, where ``get_data`` has read and cached it."""
+    return vars(request).get("_cached_data")
+
+
+def cached_files(request: Request) -> Any:
+    """The files of a form that was parsed, or None."""
+    return vars(request).get("files")
+
+
+def forget_stream(request: Request) -> None:
+    """Have the request make a new stream of ``wsgi.input`` when it is asked for one."""
+    vars(request).pop("stream", None)
+
+
+def body_caches(request: Request) -> dict[str, Any]:
+    """All that the request has cached of its body, by attribute; None where it has nothing."""
+    attributes = vars(request)
+    return {name: attributes.get(name) for name in _CACHES}
+
+
+def restore_body_caches(
+    request: Request, before: dict[str, Any], *, keep: Collection[str] = ()
+) -> None:
+    """Undo what was cached since ``body_caches`` was called.
+
+    :param keep: the attributes that stay as they are now.
+    """
+    attributes = vars(request)
+    for name in before.keys() - keep:
+        attributes.pop(name, None)
+        if before[name] is not None:
+            attributes[name] = before[name]
+
+
+def source_of(stream: object) -> object | None:
+    """What a stream that Werkzeug limits to the body's length reads from."""
+    return getattr(stream, "_stream", None)

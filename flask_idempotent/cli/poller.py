@@ -1,54 +1,62 @@
-"""The lookout: what happens to records, told once, from events and from looking."""
+"""What happened to the records of a store between one look and the next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import enum
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from flask_idempotent.records import Answered, InProgress
+from flask_idempotent.records import Answered, InProgress, Released
 from flask_idempotent.stores.base import Sight, Store
-from flask_idempotent.stores.events import Event, Kind
+
+
+class Event(enum.StrEnum):
+    """What happened."""
+
+    #: The first poll has seen a claim whose view runs.
+    IN_PROGRESS = "in progress"
+    #: A request has claimed the key, and its view runs.
+    CLAIMED = "claimed"
+    #: The same, after an earlier owner died.
+    TAKEN_OVER = "taken over"
+    #: More processes than before wait for the response.
+    WAITING = "waiting"
+    #: The lease of a claim has ended.
+    LAPSED = "lapsed"
+    #: A response was stored.
+    COMPLETED = "completed"
+    #: The claim was given up, and a tombstone is left.
+    RELEASED = "released"
+    #: A claim is no longer there.
+    GONE = "gone"
+    #: The record cannot be read.
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Something to tell.
+class Change:
+    """A change of a record.
 
-    :param event: what happened, in a word or two.
-    :param key: name of the record.
-    :param by: the owner, or the request that asked.
-    :param answer: the response, without headers and body.
-    :param woken: how many processes were woken; None where nobody could be.
-    :param waiters: how many processes wait; None when that was not looked for.
+    :param event: what happened.
+    :param storage_key: name of the record.
+    :param run: the run that it happened to; None where no poll has seen it.
+    :param response: the stored response, without headers and body.
+    :param waiters: how many processes wait for the run; None where the store does not tell.
     """
 
-    event: str
-    key: str
-    by: InProgress | None = None
-    answer: Answered | None = None
-    woken: int | None = None
+    event: Event
+    storage_key: str
+    run: InProgress | Released | None = None
+    response: Answered | None = None
     waiters: int | None = None
 
 
 @dataclass(slots=True)
-class _Run:
-    """A run that is in progress, as far as is known.
+class RecordPoller:
+    """Reads the records of a store again and again, and compares them with the last time.
 
-    :param record: its record; None when only its duplicates were heard of.
-    :param lapsed: whether its lease was over at the last look.
-    :param asked: the owner tokens of the duplicates that were told of.
-    :param doubted: whether the last look found something else, of which no event has told yet.
-    """
-
-    record: InProgress | None = None
-    lapsed: bool = False
-    asked: set[bytes] = field(default_factory=set)
-    doubted: bool = False
-
-
-@dataclass(slots=True)
-class Lookout:
-    """Tells what happens to the records of a prefix.
+    It costs requests nothing: they neither know of it nor tell it anything. A run that begins and
+    ends between two polls is seen as completed, or not at all.
 
     :param store: the store.
     :param prefix: what the names of its records begin with.
@@ -56,86 +64,73 @@ class Lookout:
 
     store: Store
     prefix: str
-    _runs: dict[str, _Run] = field(default_factory=dict)
+    _records: Mapping[str, Sight] = field(default_factory=dict)
+    _has_polled: bool = False
 
-    def begin(self) -> Iterator[Line]:
-        """Look at every record, and tell what is in progress and not known."""
-        for sight in self.store.inspect(set(self.store.scan(self.prefix))):
-            record = sight.record
-            if record is None:
-                yield Line("unreadable", sight.key)
-            elif isinstance(record, InProgress) and sight.key not in self._runs:
-                run = self._runs[sight.key] = _Run(record)
-                yield Line("in progress", sight.key, record, waiters=sight.waiters)
-                yield from self._lease(run, sight)
+    def poll(self) -> list[Change]:
+        """Read all records.
 
-    def hear(self, event: Event) -> Iterator[Line]:
-        """Tell of an event, unless it is known already."""
-        key, kind, by = event.key, event.kind, event.by
-        line = Line(str(kind), key, by, event.answer)
-        match kind:
-            case Kind.CLAIMED | Kind.TAKEN_OVER:
-                if self._is_news(key, by):
-                    self._runs[key] = _Run(by)
-                    yield line
-            case Kind.BUSY:
-                if self._is_another(key, by):
-                    yield line
-            case Kind.COMPLETED | Kind.RELEASED | Kind.DELETED:
-                run = self._runs.pop(key, None)
-                owner = None if run is None else run.record
-                yield Line(str(kind), key, owner, event.answer, event.woken)
-            case _:
-                yield line
+        The first poll reports what is in progress, each later one what has changed since.
 
-    def _is_news(self, key: str, by: InProgress | None) -> bool:
-        # The first look may have been quicker than the event.
-        run = self._runs.get(key)
-        known = None if run is None else run.record
-        return known is None or by is None or known.owner != by.owner
-
-    def _is_another(self, key: str, by: InProgress | None) -> bool:
-        # A waiter asks again and again, with the same token.
-        run = self._runs.setdefault(key, _Run())
-        token = b"" if by is None else by.owner
-        known = token in run.asked
-        run.asked.add(token)
-        return not known
-
-    def look(self) -> Iterator[Line]:
-        """Look at what is in progress, and tell what no event tells."""
-        seen = {sight.key: sight for sight in self.store.inspect(list(self._runs))}
-        for key, run in list(self._runs.items()):
-            yield from self._compare(key, run, seen.get(key))
-
-    def _compare(self, key: str, run: _Run, sight: Sight | None) -> Iterator[Line]:
-        found = None if sight is None else sight.record
-        if sight is not None and isinstance(found, InProgress) and _is_same(run, found):
-            run.record, run.doubted = found, False
-            yield from self._lease(run, sight)
-        elif not run.doubted:
-            run.doubted = True  # Its event may be on its way.
-        else:
-            del self._runs[key]
-            yield from self._missed(key, run, sight)
-
-    def _lease(self, run: _Run, sight: Sight) -> Iterator[Line]:
-        if sight.lapsed and not run.lapsed:
-            yield Line("lapsed", sight.key, run.record, waiters=sight.waiters)
-        run.lapsed = sight.lapsed
-
-    def _missed(self, key: str, run: _Run, sight: Sight | None) -> Iterator[Line]:
-        # Events are lost while the store is away, and where the server's user may not tell them.
-        if sight is None:
-            yield Line("gone", key, run.record)
-        elif isinstance(sight.record, InProgress):
-            self._runs[key] = _Run(sight.record)
-            yield Line("taken over" if sight.record.attempt > 1 else "claimed", key, sight.record)
-        elif isinstance(sight.record, Answered):
-            yield Line("completed", key, run.record, sight.record)
-        else:
-            yield Line("unreadable", key)
+        :raises StoreError: when the store fails. Nothing is lost: the next poll compares with the
+            last one that succeeded.
+        """
+        before = self._records
+        running = {key for key, sight in before.items() if isinstance(sight.record, InProgress)}
+        # Those too that SCAN misses, as it may while a cluster moves a slot.
+        names = running.union(self.store.scan(self.prefix))
+        records = {sight.key: sight for sight in self.store.inspect(names)}
+        changes: list[Change] = []
+        for key, sight in records.items():
+            changes += _changes(before.get(key), sight) if self._has_polled else _state(sight)
+        for key in running - records.keys():
+            changes.append(Change(Event.GONE, key, _run(before[key])))
+        self._records, self._has_polled = records, True
+        return changes
 
 
-def _is_same(run: _Run, found: InProgress) -> bool:
-    return run.record is None or run.record.owner == found.owner
+def _state(now: Sight) -> Iterator[Change]:
+    """Report what the first poll sees of a record, unless its run is over."""
+    if isinstance(now.record, InProgress):
+        yield Change(Event.IN_PROGRESS, now.key, now.record, waiters=now.waiters)
+        if now.lapsed:
+            yield Change(Event.LAPSED, now.key, now.record, waiters=now.waiters)
+    elif now.record is None:
+        yield Change(Event.UNREADABLE, now.key)
+
+
+def _changes(before: Sight | None, now: Sight) -> Iterator[Change]:
+    """Compare what two polls see of a record."""
+    record = now.record
+    earlier = before if before is not None and before.token == now.token else None
+    if earlier is not None and type(earlier.record) is type(record):
+        yield from _progress(earlier, now)
+    elif isinstance(record, InProgress):
+        yield Change(_beginning(before, record), now.key, record, waiters=now.waiters)
+        if now.lapsed:
+            yield Change(Event.LAPSED, now.key, record, waiters=now.waiters)
+    elif isinstance(record, Answered):
+        yield Change(Event.COMPLETED, now.key, _run(earlier), record)
+    elif isinstance(record, Released):
+        yield Change(Event.RELEASED, now.key, record)
+    else:
+        yield Change(Event.UNREADABLE, now.key)
+
+
+def _progress(earlier: Sight, now: Sight) -> Iterator[Change]:
+    """Compare what two polls see of the same run."""
+    if now.lapsed and not earlier.lapsed:
+        yield Change(Event.LAPSED, now.key, _run(now), waiters=now.waiters)
+    if (now.waiters or 0) > (earlier.waiters or 0):
+        yield Change(Event.WAITING, now.key, _run(now), waiters=now.waiters)
+
+
+def _beginning(before: Sight | None, record: InProgress) -> Event:
+    # After a tombstone or a refused response the attempt number goes on, but nobody died.
+    may_have_died = before is None or isinstance(before.record, InProgress)
+    return Event.TAKEN_OVER if record.attempt > 1 and may_have_died else Event.CLAIMED
+
+
+def _run(sight: Sight | None) -> InProgress | Released | None:
+    record = None if sight is None else sight.record
+    return record if isinstance(record, InProgress | Released) else None

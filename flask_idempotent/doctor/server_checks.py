@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
-from flask_idempotent.doctor.findings import Finding, Level, error, note, ok, warning
+from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
@@ -40,10 +40,7 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
         )
         return
     yield from _told(store)
-    found = list(probe(store, prefix))
-    yield from found
-    if any(finding.level is Level.OK for finding in found):
-        yield from watching(store, prefix)
+    yield from probe(store, prefix)
 
 
 def latency(store: Store) -> Finding:
@@ -232,35 +229,6 @@ def probe(store: Store, prefix: str) -> Iterator[Finding]:
             "A record was kept, but its message did not arrive: duplicates that wait get their "
             "response up to a second late.",
             f"Allow the user the channels: &{prefix}* and +subscribe +unsubscribe +publish.",
-        )
-
-
-def watching(store: Store, prefix: str) -> Iterator[Finding]:
-    """Listen as ``watch`` does, and claim a key and release it meanwhile."""
-    key, record = _own(prefix)
-    try:
-        with store.events(prefix) as hear:
-            store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
-            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
-            until = time.monotonic() + _HEARD_WITHIN
-            heard = False
-            while not heard and (left := until - time.monotonic()) > 0:
-                heard = key in [event.key for event in hear(left)]
-    except StoreError as failure:
-        yield note(
-            "watch",
-            f"The user may not watch: {_said(failure)}. Requests do not need it.",
-            "The command line page lists the permissions that an operator needs.",
-        )
-        return
-    if heard:
-        yield ok("watch", "A claim was seen as it happened.")
-    else:
-        yield note(
-            "watch",
-            "The server does not tell of what this user does, so flask idempotent watch cannot "
-            "show it.",
-            f"Allow the user the channels: &{prefix}*.",
         )
 
 

@@ -12,9 +12,8 @@ from flask import Flask
 
 from flask_idempotent._msgpack import pack
 from flask_idempotent.cli import commands
-from tests.cli.harness import name, store_of
+from tests.cli.harness import name
 from tests.stores.harness import HOUR
-from tests.support.polling import until
 from tests.support.redis_servers import Server
 
 INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
@@ -161,20 +160,6 @@ class TestChanging:
             even = ("--even=running", "--even=completed", "--even=unreadable")
             shown(app, "release", key, "--yes", *even)
             assert clean_valkey.client.getrange(name(key), 0, 1) in (b"", b"\x01r")
-
-
-class TestWatch:
-    def test_messages(self, app: Flask, clean_valkey: Server) -> None:
-        """Whatever somebody publishes is an event or is overheard, and ends nothing."""
-        messages = (b"claimed 0 " + RECORDS["host"], b"\xff 0 ", b"busy 9e9 x", b"no space", b"")
-        with store_of(app).events("IDEMPOTENT_") as hear:
-            for octets in NAMES:
-                for message in messages:
-                    clean_valkey.client.publish(b"IDEMPOTENT_" + octets + b"@0!", message)
-            events = []
-            until(lambda: events.extend(hear(0.1)) or len(events) == len(NAMES))
-        heard = [event.key.encode("utf-8", "surrogateescape") for event in events]
-        assert heard == [b"IDEMPOTENT_" + octets for octets in NAMES]
 
 
 class TestWords:

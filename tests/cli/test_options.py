@@ -93,7 +93,7 @@ def test_permissions_of_the_pages(clean_valkey: Server, make_app: MakeApp) -> No
                         "release other --yes --even running", "purge --all --yes"]:  # fmt: skip
             assert run(app, *command.split()).exit_code == 0, command
         levels = {f["check"]: f["level"] for f in document(app, "doctor")}
-        assert [levels[c] for c in ("writing", "watch", "persistence")] == ["ok", "ok", "warning"]
+        assert [levels[c] for c in ("writing", "persistence")] == ["ok", "warning"]
     finally:
         clean_valkey.client.execute_command("ACL", "DELUSER", "shop")
 

@@ -1,135 +1,180 @@
-"""The lookout: what it makes of events, and of one look after another."""
+"""The poller: what it makes of the records of one look after another."""
 
 from __future__ import annotations
 
 import pytest
 from flask import Flask
 
-from flask_idempotent.cli.poller import Line, Lookout
-from flask_idempotent.stores.events import Event, Kind
+from flask_idempotent.cli.poller import Change, RecordPoller
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import Answered, Completed
 from tests.cli.harness import claim, complete, damage, name, store_of
 from tests.stores.harness import ENDS, HOUR, answer, expire, lapse, owner, running
 
 
-@pytest.fixture(name="lookout")
-def _lookout(app: Flask) -> Lookout:
-    return Lookout(store_of(app), "IDEMPOTENT_")
+@pytest.fixture(name="poller")
+def _poller(app: Flask) -> RecordPoller:
+    return RecordPoller(store_of(app), "IDEMPOTENT_")
 
 
-def told(lines: object) -> list[str]:
-    return [line.event for line in lines]  # type: ignore[attr-defined]
+def events(poller: RecordPoller) -> list[str]:
+    """What one poll reports, in alphabetical order."""
+    return sorted(change.event for change in poller.poll())
 
 
-def heard(lookout: Lookout, kind: Kind, by: str = "", woken: int = 0) -> list[Line]:
-    record = running(by) if by else None
-    return list(lookout.hear(Event(name(), kind, by=record, woken=woken)))
-
-
-class TestBegin:
-    def test_what_is_in_progress(self, app: Flask, lookout: Lookout) -> None:
-        """What is in progress is told, stuck or not, and what cannot be read; each run once."""
+class TestFirstPoll:
+    def test_what_is_in_progress(self, app: Flask, poller: RecordPoller) -> None:
+        """What is in progress is reported, and what cannot be read; what is completed is not."""
         lapse(store_of(app), claim(app, "a"))
-        complete(app, "b")
-        assert told(lookout.begin()) == ["in progress", "lapsed"]
-        claim(app, "c")
+        claim(app, "b")
+        complete(app, "c")
         damage(app, "d")
-        assert sorted(told(lookout.begin())) == ["in progress", "unreadable"]
-
-    def test_event_of_what_was_seen(self, app: Flask, lookout: Lookout) -> None:
-        """A claim that the first look has told is not told again when its event arrives."""
-        claim(app, owner="ada")
-        assert told(lookout.begin()) == ["in progress"]
-        assert heard(lookout, Kind.CLAIMED, "ada") == []
-        assert told(heard(lookout, Kind.TAKEN_OVER, "bob")) == ["taken over"]
+        assert events(poller) == ["in progress", "in progress", "lapsed", "unreadable"]
+        assert events(poller) == []
 
 
-class TestHear:
-    def test_duplicates(self, lookout: Lookout) -> None:
-        """Each duplicate is told once, however often it looks; with the next run anew."""
-        heard(lookout, Kind.CLAIMED, "ada")
-        assert told(heard(lookout, Kind.BUSY, "bob")) == ["busy"]
-        assert heard(lookout, Kind.BUSY, "bob") == []
-        assert told(heard(lookout, Kind.BUSY, "cyd")) == ["busy"]
-        heard(lookout, Kind.RELEASED)
-        heard(lookout, Kind.CLAIMED, "cyd")
-        assert told(heard(lookout, Kind.BUSY, "bob")) == ["busy"]
+class TestRun:
+    def test_from_claim_to_response(self, app: Flask, poller: RecordPoller) -> None:
+        """A claim and its response are reported once each, the response with its run."""
+        poller.poll()
+        storage_key = claim(app)
+        (change,) = poller.poll()
+        assert (change.event, change.storage_key, change.waiters) == ("claimed", storage_key, 0)
+        assert change.run is not None
+        assert change.run.owner == owner("ada")
+        store_of(app).complete(storage_key, answer(), expire=HOUR)
+        (completed,) = poller.poll()
+        response = Answered(1, 201, 2.5, "POST", "orders")
+        assert completed == Change("completed", storage_key, change.run, response)
+        assert poller.poll() == []
 
-    @pytest.mark.parametrize("kind", [Kind.REPLAYED, Kind.REUSED, Kind.UNKNOWN])
-    def test_each_request(self, lookout: Lookout, kind: Kind) -> None:
-        """Replays, reuses and refusals are told each time."""
-        assert [told(heard(lookout, kind, "bob")) for _ in "12"] == [[str(kind)]] * 2
+    def test_between_two_polls(self, app: Flask, poller: RecordPoller) -> None:
+        """Of a run that began and ended meanwhile its response is reported."""
+        poller.poll()
+        storage_key = complete(app)
+        (change,) = poller.poll()
+        assert (change.event, change.storage_key, change.run) == ("completed", storage_key, None)
 
-    @pytest.mark.parametrize("kind", [Kind.COMPLETED, Kind.RELEASED])
-    def test_end_of_a_run(self, lookout: Lookout, kind: Kind) -> None:
-        """The end of a run tells whose it was and how many processes were woken."""
-        heard(lookout, Kind.CLAIMED, "ada")
-        assert heard(lookout, kind, woken=2) == [Line(str(kind), name(), running("ada"), woken=2)]
-        assert list(lookout.look()) == []
-
-
-class TestLook:
-    def test_lapse(self, app: Flask, lookout: Lookout) -> None:
-        """A lease that ends is told once, and again only when it was renewed meanwhile."""
-        found = claim(app)
-        list(lookout.begin())
-        assert told(lookout.look()) == []
+    def test_lapse(self, app: Flask, poller: RecordPoller) -> None:
+        """A lease that ends is reported once, and again only when it was renewed meanwhile."""
+        storage_key = claim(app)
+        poller.poll()
         for _ in "12":
-            lapse(store_of(app), found)
-            assert (told(lookout.look()), told(lookout.look())) == (["lapsed"], [])
+            lapse(store_of(app), storage_key)
+            assert (events(poller), events(poller)) == (["lapsed"], [])
             claim(app)
-            assert told(lookout.look()) == []
+            assert events(poller) == []
 
-    def test_run_of_which_only_duplicates_were_heard(self, app: Flask, lookout: Lookout) -> None:
-        """A claim that a duplicate tells of is looked at too."""
+    def test_claim_seen_lapsed(self, app: Flask, poller: RecordPoller) -> None:
+        """A claim whose lease is over at its first sight is reported with that."""
+        poller.poll()
         lapse(store_of(app), claim(app))
-        heard(lookout, Kind.BUSY, "bob")
-        (line,) = lookout.look()
-        assert line.event == "lapsed"
-        assert line.by is not None
-        assert line.by.owner == owner("ada")
+        assert events(poller) == ["claimed", "lapsed"]
 
-    def test_gone(self, app: Flask, lookout: Lookout) -> None:
-        """A record that is gone is told by the second look that misses it."""
-        found = claim(app)
-        list(lookout.begin())
-        expire(store_of(app), found)
-        looks = [told(lookout.look()) for _ in "123"]
-        assert looks == [[], ["gone"], []]
+    def test_waiting(self, app: Flask, poller: RecordPoller) -> None:
+        """Processes that begin to wait are reported with their number; those that leave are not."""
+        storage_key = claim(app)
+        poller.poll()
+        with store_of(app).listen(storage_key, 5):
+            (change,) = poller.poll()
+            assert (change.event, change.waiters) == ("waiting", 1)
+            assert poller.poll() == []
+        assert poller.poll() == []
 
-    def test_event_on_its_way(self, app: Flask, lookout: Lookout) -> None:
-        """A response that a look sees before its event arrives is told once."""
-        found = claim(app)
-        list(lookout.begin())
-        store_of(app).complete(found, answer(), expire=HOUR)
-        assert told(lookout.look()) == []
-        assert told(heard(lookout, Kind.COMPLETED)) == ["completed"]
-        assert told(lookout.look()) == []
+    def test_gone(self, app: Flask, poller: RecordPoller) -> None:
+        """A claim that is no longer there is reported, and a completed record that ends is not."""
+        storage_key = claim(app, "a")
+        other = complete(app, "b")
+        poller.poll()
+        expire(store_of(app), storage_key)
+        expire(store_of(app), other)
+        (change,) = poller.poll()
+        assert change == Change("gone", storage_key, running("ada"))
+        assert poller.poll() == []
 
-    def test_lost_events(self, app: Flask, lookout: Lookout) -> None:
-        """What happened while no event arrived is told when two looks have seen it."""
-        for key in "abcd":
-            claim(app, key, owner="ada")
-        list(lookout.begin())
-        store = store_of(app)
-        store.complete(name("a"), answer(), expire=HOUR)
-        lapse(store, name("b"))
+
+class TestNextRun:
+    def test_taken_over(self, app: Flask, poller: RecordPoller) -> None:
+        """A claim whose owner died and that another has taken says so, seen before or not."""
+        for key in "ab":
+            if key == "b":
+                poller.poll()
+            lapse(store_of(app), claim(app, key, owner="ada"))
+        claim(app, "a", owner="bob")
         claim(app, "b", owner="bob")
-        store.release(name("c"), owner("ada"), **ENDS)
-        claim(app, "c", owner="bob")
-        damage(app, "d")
-        assert told(lookout.look()) == []
-        found = {line.key: line.event for line in lookout.look()}
-        assert found == {
-            name("a"): "completed", name("b"): "taken over", name("c"): "claimed",
-            name("d"): "unreadable",
-        }  # fmt: skip
-        assert told(lookout.look()) == []
+        assert events(poller) == ["taken over", "taken over"]
 
-    def test_costs_no_scan(
-        self, app: Flask, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Only what is in progress is looked at, and not the whole database."""
+    def test_after_a_release(self, app: Flask, poller: RecordPoller) -> None:
+        """A tombstone is reported as released; the claim after it is not a take-over."""
+        storage_key = claim(app, owner="ada")
+        poller.poll()
+        store_of(app).release(storage_key, owner("ada"), **ENDS, owner_may_run=True)
+        (change,) = poller.poll()
+        assert change.event == "released"
+        assert change.run is not None
+        assert change.run.owner == owner("ada")
+        claim(app, owner="bob")
+        (change,) = poller.poll()
+        assert change.event == "claimed"
+        assert change.run is not None
+        assert change.run.attempt == 2
+
+    def test_of_another_owner(self, app: Flask, poller: RecordPoller) -> None:
+        """A key that was given up and claimed again meanwhile is claimed."""
+        storage_key = claim(app, owner="ada")
+        poller.poll()
+        store_of(app).release(storage_key, owner("ada"), **ENDS)
+        claim(app, owner="bob")
+        assert events(poller) == ["claimed"]
+
+    def test_correction(self, app: Flask, poller: RecordPoller) -> None:
+        """The run of a corrected request, which follows a response, is claimed."""
+        storage_key = name()
+        refused: Completed = answer()._replace(status=422, operation=b"POST /orders")
+        store_of(app).complete(storage_key, refused, expire=HOUR)
+        poller.poll()
+        store_of(app).claim(
+            storage_key, running("bob", "two"), expire=2 * HOUR, takeover=True,
+            replaces=owner("ada"),
+        )  # fmt: skip
+        assert events(poller) == ["claimed"]
+        store_of(app).complete(storage_key, answer("bob", "two"), expire=HOUR)
+        assert events(poller) == ["completed"]
+
+    def test_damage(self, app: Flask, poller: RecordPoller) -> None:
+        """A record that cannot be read any more is reported once."""
         claim(app)
-        list(lookout.begin())
-        monkeypatch.delattr(type(lookout.store), "scan")
-        assert list(lookout.look()) == []
+        poller.poll()
+        damage(app)
+        assert (events(poller), events(poller)) == (["unreadable"], [])
+
+
+class TestStore:
+    def test_record_that_scan_misses(
+        self, app: Flask, poller: RecordPoller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is in progress is looked at by its name too, and not gone because SCAN missed it."""
+        claim(app)
+        poller.poll()
+        monkeypatch.setattr(type(poller.store), "scan", lambda *_: iter(()))
+        assert poller.poll() == []
+
+    def test_failure(
+        self, app: Flask, poller: RecordPoller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A poll that fails half-way loses nothing: the next one reports what has changed."""
+        claim(app, "a")
+        poller.poll()
+        complete(app, "a")
+        claim(app, "b")
+        inspect = poller.store.inspect
+
+        def broken(names: set[str]) -> object:
+            yield next(iter(inspect(names)))
+            raise StoreUnavailable("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(poller.store, "inspect", broken)
+            with pytest.raises(StoreUnavailable):
+                poller.poll()
+        assert events(poller) == ["claimed", "completed"]

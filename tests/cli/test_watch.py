@@ -1,27 +1,26 @@
-"""The command watch: lines as things happen, on a store that may go away and come back."""
+"""The command watch: a line for each change, on a store that may go away and come back."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from flask_idempotent.cli.poller import Line, Lookout
-from flask_idempotent.cli.watch import Watcher
-from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.cli.poller import RecordPoller
+from flask_idempotent.cli.watch import follow
+from flask_idempotent.stores.memory import MemoryStore
 from tests.cli.harness import claim, complete, damage, name, run, store_of
 from tests.conftest import MakeApp
-from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
-from tests.support.clients import post
-from tests.support.proxy import Proxy
+from tests.stores.harness import HOUR, answer, lapse
+from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server, free_port
 
 APP = """
@@ -34,69 +33,53 @@ Idempotent(app)
 """
 
 
-def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: object) -> list[str]:
-    """What ``watch`` prints while these calls are made; each is made when nothing more is heard."""
+def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[str]:
+    """What ``watch`` prints while these calls are made, one in each pause between two polls."""
     calls = iter(steps)
 
-    def look(lookout: Lookout) -> Iterator[Line]:
+    def pause(_: float) -> None:
         call = next(calls, None)
         if call is None:
             raise KeyboardInterrupt
-        call()  # type: ignore[operator]
-        return iter(())
+        call()
 
-    monkeypatch.setattr(Lookout, "look", look)
-    result = run(app, "watch", "--every", "10ms")
+    monkeypatch.setattr("time.sleep", pause)
+    result = run(app, "watch")
     assert result.exit_code == 0, result.output
     return [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
 
 
 class TestLines:
-    def test_requests(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A run, its replay and a reuse are told, each with what there is to know."""
-        found = name("a")
+    def test_run(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run is shown from its claim to its response, with what is known of it."""
+        store, storage_key = store_of(app), name("a")
         lines = printed(
             app,
             monkeypatch,
-            lambda: post(app, "a", "/orders"),
-            lambda: post(app, "a", "/orders"),
-            lambda: post(app, "a", "/orders", data=b"other"),
+            lambda: claim(app, "a"),
+            lambda: store.complete(storage_key, answer(), expire=HOUR),
         )
         shown = [
-            rf"claimed      {found}  POST orders, \S+, process \d+",
-            rf"completed    {found}  POST orders, status 201, \S+, process \d+, after 0\.\d s",
-            rf"replayed     {found}  status 201, stored 0\.\d s ago",
-            rf"reused       {found}  POST orders, .* has another request .* it gets 422",
+            rf"claimed      {storage_key}  POST orders, here, process 7",
+            rf"completed    {storage_key}  POST orders, status 201, here, process 7, after 1\.0 s",
         ]
         assert all(map(re.fullmatch, shown, lines)), lines
         assert len(lines) == len(shown)
 
-    def test_operators(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What an operator releases and purges is told too."""
-        lapse(store_of(app), claim(app, "a"))
-        complete(app, "b")
-        lines = printed(
-            app,
-            monkeypatch,
-            lambda: store_of(app).release(name("a"), owner("ada"), **ENDS),
-            lambda: store_of(app).delete([name("b")]),
-        )
-        assert [line.split("  ")[0] for line in lines] == [
-            "in progress", "lapsed", "released", "deleted",
-        ]  # fmt: skip
+    def test_run_between_two_polls(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a run that no poll has seen the response is shown."""
+        lines = printed(app, monkeypatch, lambda: complete(app))
+        assert lines == [f"completed    {name()}  POST orders, status 201"]
 
-    def test_woken(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Waiters that are woken ask no more, so their number is told with the response."""
-        found = claim(app)
-        with store_of(app).listen(found, 5):
-            first, last = printed(
-                app, monkeypatch, lambda: store_of(app).complete(found, answer(), expire=HOUR)
-            )
-        assert first.endswith(" ago, 1 process waiting")
-        assert last.endswith(", 1 process woken")
+    def test_waiting(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The processes that wait are counted."""
+        storage_key = claim(app)
+        with store_of(app).listen(storage_key, 5):
+            (line,) = printed(app, monkeypatch)
+        assert line.endswith(" ago, 1 process waiting")
 
     def test_first_look(self, app: Flask) -> None:
-        """At first what is in progress is told, and what is over is not."""
+        """At first what is in progress is shown, and what is over is not."""
         claim(app)
         complete(app, "other")
         (line,) = run(app, "watch", "--for", "0").stdout.splitlines()
@@ -115,47 +98,40 @@ class TestLines:
         (line,) = run(app, "watch", "--for", "0", "--json").stdout.splitlines()
         found = json.loads(line)
         assert (found["event"], found["storage_key"]) == ("unreadable", name())
-        assert (found["status"], found["woken"], found["age"]) == (None, None, None)
+        assert (found["status"], found["waiters"], found["age"]) == (None, None, None)
 
 
-class TestFollowing:
+class TestFollow:
     def test_store_that_comes_back(
         self, proxy: Proxy, make_app: MakeApp, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A store that dies is told once, waited for, and what is in progress then is told."""
+        """A store that fails is reported once, and what happened meanwhile when it is back."""
         app = make_app(config={"REDIS_URL": proxy.url})
         claim(app, "a")
-        lines = Watcher(Lookout(store_of(app), "IDEMPOTENT_"), 0.01, float("inf")).lines()
-        assert next(lines).event == "in progress"
-        proxy.cut_all()
-        record = running("bob")
-        store_of(app).claim(name("b"), record, expire=2 * HOUR, takeover=True)
-        line = next(lines)
-        assert (line.event, line.key) == ("in progress", name("b"))
-        claim(app, "c")
-        assert next(lines).event == "claimed"
-        told = capsys.readouterr().err
-        assert re.fullmatch(r"The store failed: .*[^.]\. Until .*\nThe store is back\.\n", told)
+        changes = follow(RecordPoller(store_of(app), "IDEMPOTENT_"), 0.01, math.inf)
+        assert next(changes).event == "in progress"
+        claim(app, "b")
+        proxy.faults.append(Fault(b"SCAN", "refuse", times=2, reply=b"-ERR away.\r\n"))
+        change = next(changes)
+        assert (change.event, change.storage_key) == ("claimed", name("b"))
+        assert capsys.readouterr().err == (
+            "The store failed: away. Trying again until it is back.\nThe store is back.\n"
+        )
 
-    def test_store_that_stays_away(
-        self, app: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """However often a store fails, it is told once; --for ends the waiting too."""
-        watcher = Watcher(Lookout(store_of(app), "IDEMPOTENT_"), 0.01, 0.0)
-        assert list(watcher.lines()) == []
+    def test_end(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """--for ends it, with a last poll, however long the pauses are."""
+        now = [0.0]
+        monkeypatch.setattr("time.monotonic", lambda: now[0])
+        pauses = []
 
-        def events(*_: object) -> object:
-            raise StoreUnavailable("away")
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            now[0] += seconds
 
-        monkeypatch.setattr(RedisStore, "events", events)
-        monkeypatch.setattr("time.sleep", lambda _: next(pauses))
-        pauses = iter([None, None])
-        watcher.until = float("inf")
-        with pytest.raises(RuntimeError):  # The pauses are used up.
-            list(watcher.lines())
-        assert capsys.readouterr().err.count("The store failed: away") == 1
-        watcher.until = 0.0
-        assert list(watcher.lines()) == []
+        monkeypatch.setattr("time.sleep", pause)
+        poller = RecordPoller(MemoryStore(), "IDEMPOTENT_")
+        assert list(follow(poller, every=2, seconds=5)) == []
+        assert pauses == [2, 2, 1]
 
     def test_no_store(self, make_app: MakeApp) -> None:
         """A store that is away from the start ends the command with 3, as it does any other."""
@@ -164,13 +140,14 @@ class TestFollowing:
         assert (result.exit_code, result.stdout) == (3, "")
 
     def test_missing_permission(self, clean_valkey: Server, make_app: MakeApp) -> None:
-        """A user who may not listen is told where the permissions are."""
-        clean_valkey.client.execute_command("ACL", "SETUSER", "deaf", "on", ">pw", "~*", "+@all")
+        """A user who may not list records is told where the permissions are."""
+        user = ("on", ">pw", "~*", "+@all", "-scan")
+        clean_valkey.client.execute_command("ACL", "SETUSER", "few", *user)
         try:
-            url = f"redis://deaf:pw@127.0.0.1:{clean_valkey.port}/0"
+            url = f"redis://few:pw@127.0.0.1:{clean_valkey.port}/0"
             result = run(make_app(config={"REDIS_URL": url}), "watch")
         finally:
-            clean_valkey.client.execute_command("ACL", "DELUSER", "deaf")
+            clean_valkey.client.execute_command("ACL", "DELUSER", "few")
         assert result.exit_code == 3
         assert "lists the permissions that an operator needs" in result.stderr
 

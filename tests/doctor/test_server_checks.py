@@ -76,7 +76,7 @@ class TestExamine:
         """A real server answers, tells of itself, keeps a record, and keeps none of the doctor."""
         found = examined(open_store(server.url, "tests"))
         checks = ["server", "version", "eviction", "persistence", "replication", "transport",
-                  "writing", "watch"]  # fmt: skip
+                  "writing"]  # fmt: skip
         assert list(found) == checks
         assert {check for check, f in found.items() if f.level != "ok"} == {"persistence"}
         assert server.client.dbsize() == 0
@@ -99,34 +99,6 @@ class TestExamine:
             "server": "ok", "facts": "note", "writing": "warning",
         }  # fmt: skip
         assert "&IDEMPOTENT_*" in found["writing"].mend
-
-    @pytest.mark.parametrize(
-        ("channels", "told"),
-        [
-            (["&IDEMPOTENT_*"], "may not watch: No permissions"),
-            (["&IDEMPOTENT_*@0", "&IDEMPOTENT_*@0!"], None),
-            (["&IDEMPOTENT_*}@0", "&IDEMPOTENT_*@0!", "-psubscribe"], "may not watch"),
-        ],
-    )
-    def test_user_who_watches(
-        self, clean_valkey: Server, channels: list[str], told: str | None
-    ) -> None:
-        """Whoever may not watch has nothing wrong, and is told what a watcher needs."""
-        user = ("on", ">pw", "~*", "+@all", *channels)
-        clean_valkey.client.execute_command("ACL", "SETUSER", "some", "resetchannels", *user)
-        found = examined(open_store(f"redis://some:pw@127.0.0.1:{clean_valkey.port}/0", "tests"))
-        clean_valkey.client.execute_command("ACL", "DELUSER", "some")
-        assert found["writing"].level == "ok"
-        assert found["watch"].level == ("note" if told else "ok")
-        assert (told or "") in found["watch"].text
-
-    def test_nothing_to_watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A server that tells nothing of what a user does is a note."""
-        monkeypatch.setattr(server_checks, "_HEARD_WITHIN", 0.01)
-        monkeypatch.setattr(MemoryStore, "_tell", lambda *_, **__: None)
-        (finding,) = server_checks.watching(MemoryStore(), "P")
-        assert (finding.level, finding.check) == ("note", "watch")
-        assert "&P*" in finding.mend
 
     def test_refused_writes(self, clean_valkey: Server) -> None:
         """A server whose memory is full is an error, which is not explained with permissions."""

@@ -229,8 +229,6 @@ def _code(status: int | str) -> int:
 
 #: How many of a record's first and last octets ``decode_ends`` needs.
 HEAD_SIZE, TAIL_SIZE = 1024, 9
-#: How many of its first octets ``decode_beginning`` needs.
-BEGINNING_SIZE = 128
 
 
 def encode(record: Record, *, offer: int = 0) -> bytes:
@@ -331,19 +329,6 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
     except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     return Answered(attempt, status, time, method, endpoint)
-
-
-def decode_beginning(head: bytes) -> tuple[bytes, bytes, bytes]:
-    """Tell fingerprint, owner and operation of a completed record from its first octets.
-
-    :param head: its first ``BEGINNING_SIZE`` octets.
-    """
-    _, _, _, _, _, owner, fingerprint, _ = _HEADER.unpack_from(head)
-    try:
-        _, operation = unpack_first(head[HEADER_SIZE:], 2)
-    except DAMAGE:
-        operation = b""  # Damaged, or behind a status of many words.
-    return fingerprint, owner, operation if type(operation) is bytes else b""
 
 
 def abridge(record: Record) -> InProgress | Released | Answered:

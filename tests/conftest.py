@@ -12,7 +12,7 @@ from flask import Flask
 from hypothesis import settings
 
 from flask_idempotent import Idempotent
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.state import EXTENSION
@@ -70,10 +70,10 @@ def clean_valkey(valkey: Server) -> Server:
 
 
 @pytest.fixture(params=["memory", *SERVERS, "old by proxy"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
     """Each store in turn, empty."""
     if request.param == "memory":
-        store: Store = MemoryStore()
+        store: InspectableStore = MemoryStore()
     elif request.param == "old by proxy":
         proxy: Proxy = request.getfixturevalue("proxy")
         proxy.refuse_nx_with_get()

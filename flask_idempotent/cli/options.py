@@ -17,7 +17,7 @@ from flask import Flask
 
 from flask_idempotent._lines import printable
 from flask_idempotent.errors import SettingsError, StoreError
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.flask_compat import current_application
 from flask_idempotent.web.state import state_of
@@ -81,12 +81,20 @@ def this_app() -> Flask:
     return current_application()
 
 
-def this_store() -> Store:
-    """The application's store."""
-    found = state_of(this_app()).engine.store
-    if isinstance(found, MemoryStore):
+def this_store() -> InspectableStore:
+    """The application's store.
+
+    :raises WrongSettings: when it is one that nobody can look into.
+    """
+    store = state_of(this_app()).engine.store
+    if not isinstance(store, InspectableStore):
+        raise WrongSettings(
+            f"store= is a {type(store).__name__}, which cannot be inspected: commands need an "
+            "InspectableStore"
+        )
+    if isinstance(store, MemoryStore):
         click.echo(_OWN_MEMORY, err=True)
-    return found
+    return store
 
 
 def this_prefix() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flask_idempotent.records import Answered, InProgress, Released
-from flask_idempotent.stores.base import Sight, Store
+from flask_idempotent.stores.base import InspectableStore, Sight
 
 
 class Event(enum.StrEnum):
@@ -62,7 +62,7 @@ class RecordPoller:
     :param prefix: what the names of its records begin with.
     """
 
-    store: Store
+    store: InspectableStore
     prefix: str
     _records: Mapping[str, Sight] = field(default_factory=dict)
     _has_polled: bool = False

@@ -23,7 +23,7 @@ from flask_idempotent.cli.options import (
 from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import Answered, Completed, InProgress, Released
-from flask_idempotent.stores.base import Sight, Store
+from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.tallies import hit_rate, tallies_of
 from flask_idempotent.web.state import state_of
 
@@ -52,7 +52,7 @@ def show(named: Named, only_body: bool, as_json: bool) -> None:
         formatting.write_pairs([*_record(sight), *_response(completed), *_rest(sight)])
 
 
-def look(store: Store, named: Named) -> tuple[Sight, Completed | None]:
+def look(store: InspectableStore, named: Named) -> tuple[Sight, Completed | None]:
     """Find a record, with its response where it is completed.
 
     :raises Refused: when there is none.

@@ -24,7 +24,7 @@ from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.cli.records import look
 from flask_idempotent.records import InProgress, Released
 from flask_idempotent.settings import Terms
-from flask_idempotent.stores.base import Sight, Store
+from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.web.state import state_of
 
 
@@ -69,7 +69,7 @@ def _owner(sight: Sight) -> str:
     return formatting.owner(sight.record) if isinstance(sight.record, InProgress) else ""
 
 
-def _released(store: Store, sight: Sight, terms: Terms) -> bool:
+def _released(store: InspectableStore, sight: Sight, terms: Terms) -> bool:
     # Only what was seen: what has begun or was answered meanwhile stays.
     if isinstance(sight.record, InProgress):
         # A late owner's response is kept, and an owner that still runs cannot claim again.
@@ -122,7 +122,7 @@ def purge(
         click.echo(" ".join(_outcome(deleted, spared)))
 
 
-def _delete(store: Store, sights: Iterable[Sight], terms: Terms) -> int:
+def _delete(store: InspectableStore, sights: Iterable[Sight], terms: Terms) -> int:
     others, released = [], 0
     for sight in sights:
         # A claim that was deleted its owner would put back.

@@ -13,7 +13,7 @@ from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 
 Facts = Mapping[str, str]
@@ -30,6 +30,14 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
     """Check whether the server answers, what it tells of itself, and whether it does its work."""
     if isinstance(store, MemoryStore):
         return
+    if not isinstance(store, InspectableStore):
+        yield note(
+            "server",
+            f"The store is a {type(store).__name__}, which cannot be inspected, so it was not "
+            "checked.",
+            "Derive it from InspectableStore.",
+        )
+        return
     try:
         yield latency(store)
     except StoreError as failure:
@@ -43,7 +51,7 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
     yield from probe(store, prefix)
 
 
-def latency(store: Store) -> Finding:
+def latency(store: InspectableStore) -> Finding:
     """How long a round trip takes; a first request takes two of them."""
     store.ping()  # The first one connects.
     times = []
@@ -60,7 +68,7 @@ def latency(store: Store) -> Finding:
     return (warning if found > _VERY_SLOW else note)("server", text, mend)
 
 
-def _told(store: Store) -> Iterator[Finding]:
+def _told(store: InspectableStore) -> Iterator[Finding]:
     try:
         facts = store.facts()
     except StoreError as failure:
@@ -199,17 +207,17 @@ FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 )
 
 
-def probe(store: Store, prefix: str) -> Iterator[Finding]:
+def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
     """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
     key, record = _own(prefix)
     answer = Completed(record.owner, record.fingerprint, 1, 204)
     try:
-        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
+        store.claim(key, record, ttl_ms=_PROBE_LIFE)
         with store.listen(key, _HEARD_WITHIN) as bell:
             # Of a response its own process is told without a message.
             store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
             heard = bell.heard(_HEARD_WITHIN)
-        store.claim(key, record, expire=_PROBE_LIFE, takeover=True)
+        store.claim(key, record, ttl_ms=_PROBE_LIFE)
         store.complete(key, answer, expire=_PROBE_LIFE)
         with suppress(StoreError):
             store.delete([key])  # An application's own user may lack the permission.

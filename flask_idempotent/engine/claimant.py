@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
-from flask_idempotent.records import OWNER_SIZE, Completed, InProgress
-from flask_idempotent.stores.base import Busy, Claimed, Reply, Reused
+from flask_idempotent.records import OWNER_SIZE, Completed, InProgress, Record, Released
+from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResult
 
 if TYPE_CHECKING:
     from flask_idempotent.engine.engine import Engine
+
+Result = TypeVar("Result")
 
 #: Seconds after which a waiter looks for itself, whatever pub/sub does.
 POLL_EVERY = 1.0
@@ -43,32 +47,37 @@ class Attempt:
         self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
         self._uncertain = False
-        self._claim: Claim | None = None
+        self._claim_held: Claim | None = None
 
-    def claim(self, *, quick: bool = False) -> Outcome:
-        """Ask the store once.
+    def claim(self) -> Outcome:
+        """Claim the key if it is free, else say what has it; that may be waited for."""
+        return self._negotiate(self._claim)
 
-        :param quick: whether another look follows where the key is another's.
-        """
+    def contend(self) -> Outcome:
+        """Claim the key if its owner gave up or died, else say how long the lease lasts."""
+        return self._negotiate(self._contend)
+
+    def _negotiate(self, ask: Callable[[InProgress], ClaimResult | ContendResult]) -> Outcome:
         order = self._order
-        replaces: bytes | None = None
+        replaced: bytes | None = None
         while True:
             record = InProgress(
                 self._owner, order.fingerprint, 1, order.terms.grace_ms,
                 _HOST, os.getpid(), time.time(), order.method, order.endpoint,
             )  # fmt: skip
             sent = time.monotonic()
-            reply = self._ask(record, quick, replaces)
-            if not isinstance(reply, Claimed):
-                replaces = self._correctable(reply, replaces)
-                if replaces is None:
-                    return self._judge(reply)
+            result = ask(record)
+            if not isinstance(result, Claimed):
+                replaced = self._correctable(result, replaced)
+                if replaced is None:
+                    return self._judge(result)
+                ask = partial(self._contend, replaces=replaced)
                 continue
-            if reply.attempt > 1:
-                record = record._replace(attempt=reply.attempt, first_attempt=reply.first_attempt)
-            claim = Claim(order, record, sent, dead=reply.dead)
+            if result.attempt > 1:
+                record = record._replace(attempt=result.attempt, first_attempt=result.first_attempt)
+            claim = Claim(order, record, sent, dead=result.dead)
             if self._still_holds(claim):
-                self._claim = claim
+                self._claim_held = claim
                 self._engine.keep(claim)
                 self._uncertain = False
                 return claim
@@ -84,50 +93,66 @@ class Attempt:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
-    def _correctable(
-        self, reply: Busy | Reused | Completed, replaced: bytes | None
-    ) -> bytes | None:
+    def _correctable(self, result: Busy | Record, replaced: bytes | None) -> bytes | None:
         # The owner of the answer whose place this request takes, where it may.
-        if reply.fingerprint == self._order.fingerprint or isinstance(reply, Busy):
+        if not isinstance(result, Completed) or result.fingerprint == self._order.fingerprint:
             return None
-        if reply.operation == b"" or reply.operation != self._order.operation():
+        if result.operation == b"" or result.operation != self._order.operation():
             return None
         # Whoever has waited for the answer to its own request corrects nothing.
-        may = self._began_waiting is None and reply.owner != replaced
-        return reply.owner if may else None
+        may = self._began_waiting is None and result.owner != replaced
+        return result.owner if may else None
 
-    def _ask(self, record: InProgress, quick: bool, replaces: bytes | None) -> Reply:
-        order, terms = self._order, self._order.terms
-        before, self._uncertain = self._uncertain, True
-        try:
-            reply = self._engine.store.claim(
+    def _claim(self, record: InProgress) -> ClaimResult | ContendResult:
+        order = self._order
+        result = self._ask(
+            partial(self._engine.store.claim, order.key, record, ttl_ms=order.terms.lifetime_ms)
+        )
+        if isinstance(result, InProgress) and result.owner == self._owner:
+            # The reply to our first sending was lost.
+            self._uncertain = True
+            return self._contend(record)
+        if isinstance(result, Released):
+            return self._contend(record)
+        return result
+
+    def _contend(self, record: InProgress, replaces: bytes | None = None) -> ContendResult:
+        order = self._order
+        return self._ask(
+            partial(
+                self._engine.store.contend,
                 order.key,
                 record,
-                expire=terms.lifetime_ms,
-                takeover=terms.takeover,
-                quick=quick,
+                ttl_ms=order.terms.lifetime_ms,
+                takeover=order.terms.takeover,
                 replaces=replaces,
             )
+        )
+
+    def _ask(self, ask: Callable[[], Result]) -> Result:
+        before, self._uncertain = self._uncertain, True
+        try:
+            result = ask()
         except StoreError as error:
             self._uncertain = before or error.sent
             raise
         except RecordUnreadable:
             self._uncertain = False  # What stands there is not ours.
             raise
-        # Whatever the store answered, it is the last word on this token, but for a claim.
-        self._uncertain = isinstance(reply, Claimed)
-        return reply
+        # Any result other than Claimed means that the store holds nothing under our token.
+        self._uncertain = isinstance(result, Claimed)
+        return result
 
-    def _judge(self, reply: Busy | Reused | Completed) -> Outcome:
-        if isinstance(reply, Reused) or reply.fingerprint != self._order.fingerprint:
+    def _judge(self, result: Busy | Record) -> Outcome:
+        if result.fingerprint != self._order.fingerprint:
             return Mismatch()
-        if isinstance(reply, Completed):
-            return Replay(reply, self._waited())
-        if reply.left is None:
-            return Waiting(None, started=reply.started)
-        if reply.left <= 0 and not self._order.terms.takeover:
+        if isinstance(result, Completed):
+            return Replay(result, self._waited())
+        if not isinstance(result, Busy):
+            return Waiting(None, started=result.started)
+        if result.lease_left_ms <= 0 and not self._order.terms.takeover:
             return Unknown()
-        return Waiting(max(0.001, reply.left / 1000), self._waited(), reply.started)
+        return Waiting(max(0.001, result.lease_left_ms / 1000), self._waited(), result.started)
 
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
@@ -169,7 +194,7 @@ class Attempt:
 
     def _look(self) -> tuple[Outcome, StoreError | None]:
         try:
-            return self.claim(), None
+            return self.contend(), None
         except StoreError as error:
             # The store may be back before our time is over.
             return Waiting(None), error
@@ -181,8 +206,8 @@ class Attempt:
 
     def abandon(self) -> None:
         """Give back whatever was claimed: nobody will run."""
-        if self._claim is not None:
-            self._engine.abandon(self._claim)
+        if self._claim_held is not None:
+            self._engine.abandon(self._claim_held)
         else:
             self.forget()
 

@@ -72,7 +72,7 @@ class Engine(ProcessBound):
             self._keeper.work_off(order.key)
         attempt = Attempt(self, order)
         try:
-            outcome = attempt.claim(quick=True)
+            outcome = attempt.claim()
             if isinstance(outcome, Waiting):
                 outcome = self._wait(attempt, outcome, order)
             if not isinstance(outcome, Claim):
@@ -93,7 +93,7 @@ class Engine(ProcessBound):
                 self._leave()
                 seconds = time.monotonic() - began
                 signals.tell(signals.waited, self._sender, **names, seconds=seconds)
-        return attempt.claim() if outcome.left is None else outcome
+        return attempt.contend() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
         with self._counting:

@@ -32,34 +32,22 @@ class Claimed(NamedTuple):
 
 
 class Busy(NamedTuple):
-    """The key is another's and its view has not answered.
+    """Another request has the key, and its view has not answered yet.
 
-    :param fingerprint: digest of the other's request.
-    :param left: milliseconds its lease still has, 0 or less when it has lapsed; None after a quick
-        look, which does not tell.
-    :param started: wall clock of the owner when its run began, seconds since 1970; 0 where the
-        store does not tell.
+    :param fingerprint: digest of that request.
+    :param lease_left_ms: milliseconds until its lease ends; 0 or less when it has ended.
+    :param started: when its run began by its owner's wall clock, in seconds since 1970.
     """
 
     fingerprint: bytes
-    left: int | None
+    lease_left_ms: int
     started: float = 0.0
 
 
-class Reused(NamedTuple):
-    """The key was completed for another request; its response stays where it is.
-
-    :param fingerprint: digest of the other request.
-    :param owner: token of the run that answered it.
-    :param operation: see the completed record.
-    """
-
-    fingerprint: bytes
-    owner: bytes
-    operation: bytes
-
-
-Reply = Claimed | Busy | Reused | Completed
+#: What ``Store.claim`` returns: the key is ours, or the record that has it.
+ClaimResult = Claimed | Record
+#: What ``Store.contend`` returns.
+ContendResult = Claimed | Busy | Completed
 
 
 class Completion(enum.Enum):
@@ -116,34 +104,59 @@ class Sight:
 
 
 class Store(ABC):
-    """Where records live.
+    """Where records live: what a request needs of it.
 
     Every method raises ``StoreError`` when the store does not do what it is asked.
     """
 
     @abstractmethod
-    def claim(
+    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+        """Write a record where the key has none, else return the one that is there.
+
+        This is the first command of every request with a key, and for most of them the only one
+        before the view or the replay, so it should be the cheapest that the store has. It changes
+        nothing where there is a record; ``contend`` does.
+
+        :param storage_key: the record's name in the store.
+        :param record: the record of this request, as attempt 1.
+        :param ttl_ms: milliseconds that the record is kept. Its lease is shorter by ``grace``.
+        :returns: ``Claimed(1)``, or the record that has the key.
+        :raises RecordUnreadable: when that record has damaged bytes.
+        :raises WriteRefused: when the store takes no writes and the key is not completed.
+        """
+
+    @abstractmethod
+    def contend(
         self,
-        key: str,
+        storage_key: str,
         record: InProgress,
         *,
-        expire: int,
+        ttl_ms: int,
         takeover: bool,
-        quick: bool = False,
         replaces: bytes | None = None,
-    ) -> Reply:
-        """Claim a key, or tell what is known of it.
+    ) -> ContendResult:
+        """Claim a key that had a record a moment ago.
 
-        The same owner's token may claim again: its lease begins anew. A released key is free, and
-        its attempt number goes on.
+        Depending on what the key has now, this
 
-        :param expire: how long the record is kept; its lease is shorter by the record's grace.
+        * writes the record, where there is none;
+        * starts our lease again, where the record has our own owner token (the reply to an earlier
+          claim was lost);
+        * writes the record as the next attempt, where the record is a released one;
+        * writes it as the next attempt, where a claim with the same fingerprint has lapsed and
+          ``takeover`` is true, unless a late owner has offered a response: then that response
+          becomes the key's and is returned;
+        * writes it as the next attempt, where the record is the completed one that ``replaces``
+          names;
+        * returns the response, where the record is any other completed one;
+        * says how long the lease of another's claim still lasts.
+
+        :param ttl_ms: milliseconds that a record which is written is kept.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
-        :param quick: whether it is enough to know that the key is another's: its lease need not be
-            told, nor a lapsed one be taken over. Then a response may be told to another request.
-        :param replaces: owner token of a completed record whose place the claim takes, because its
-            request is corrected; None for none.
+        :param replaces: owner token of a completed record that this request, a corrected one,
+            takes the place of; None for none.
         :raises RecordUnreadable: when the key's record has damaged bytes.
+        :raises WriteRefused: when the store takes no writes and the key is not completed.
         """
 
     @abstractmethod
@@ -196,18 +209,26 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def read(self, key: str) -> Record | None:
+        """Read a record.
+
+        :raises RecordUnreadable: when it has damaged bytes.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give connections and threads back; a later call opens them again."""
+
+
+class InspectableStore(Store):
+    """A store that operators can look into: what ``flask idempotent`` and its doctor need."""
+
+    @abstractmethod
     def events(self, prefix: str) -> AbstractContextManager[Hear]:
         """Hear what happens to the records whose key begins with a prefix.
 
         It hears everything from the moment that the context is entered. Waiting raises
         ``StoreError`` when the store is away; what happens until it is entered again is not heard.
-        """
-
-    @abstractmethod
-    def read(self, key: str) -> Record | None:
-        """Read a record.
-
-        :raises RecordUnreadable: when it has damaged bytes.
         """
 
     @abstractmethod
@@ -243,7 +264,3 @@ class Store(ABC):
         Beside them ``transport``: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``. What
         the server does not tell is missing; where there is no server, all of it.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give connections and threads back; a later call opens them again."""

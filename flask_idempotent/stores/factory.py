@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
@@ -52,7 +52,7 @@ def _nearest(url: str) -> str:
     return f" Did you mean {close[0]}://?" if close else ""
 
 
-def open_store(url: str, app: str, setting: str | None = None) -> Store:
+def open_store(url: str, app: str, setting: str | None = None) -> InspectableStore:
     """Make the store of an address; nothing connects before its first use.
 
     :param app: names the application among others, for the stores that are private to one.

@@ -25,12 +25,12 @@ from flask_idempotent.records import (
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
+    ClaimResult,
     Completion,
+    ContendResult,
+    InspectableStore,
     Renewal,
-    Reply,
-    Reused,
     Sight,
-    Store,
 )
 from flask_idempotent.stores.events import Audience, Event, Hear, Kind
 from flask_idempotent.stores.waiters import Bell, Bells, News
@@ -43,7 +43,7 @@ class _Entry:
     offer: Completed | None = None
 
 
-class MemoryStore(ProcessBound, Store):
+class MemoryStore(ProcessBound, InspectableStore):
     """Keeps records in this process.
 
     :param clock: tells the seconds that leases and expiry are measured in.
@@ -101,46 +101,43 @@ class MemoryStore(ProcessBound, Store):
             answer = told._replace(method="", endpoint="")
         self._audience.tell(Event(key, kind, by, answer, woken))
 
-    def claim(
+    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+        with self._lock:
+            entry = self._live(storage_key)
+            if entry is not None:
+                return entry.record
+            return self._run(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+
+    def contend(
         self,
-        key: str,
+        storage_key: str,
         record: InProgress,
         *,
-        expire: int,
+        ttl_ms: int,
         takeover: bool,
-        quick: bool = False,
         replaces: bytes | None = None,
-    ) -> Reply:
+    ) -> ContendResult:
         with self._lock:
-            entry = self._live(key)
+            entry = self._live(storage_key)
             if entry is None:
-                return self._run(key, record._replace(attempt=1, first_attempt=1), expire)
-            old = entry.record
-            same = old.fingerprint == record.fingerprint
-            if isinstance(old, Released):
-                return self._follow(key, record, old, expire)
-            if isinstance(old, Completed):
-                if old.owner == replaces:
-                    return self._follow(key, record, old, expire)
-                told = (Kind.REPLAYED, old) if same else (Kind.REUSED, record)
-                self._tell(key, *told)
-                return old if same else Reused(old.fingerprint, old.owner, old.operation)
-            if old.owner == record.owner:
-                return self._take(key, old, expire, entry.offer)
-            if quick:
-                if not same:
-                    self._tell(key, Kind.REUSED, record)
-                return Busy(old.fingerprint, None, old.started)
-            left = entry.dies - self.now() - old.grace
-            if left > 0 or not takeover or not same:
-                running = Kind.BUSY if left > 0 else Kind.UNKNOWN
-                self._tell(key, running if same else Kind.REUSED, record)
-                return Busy(old.fingerprint, left, old.started)
+                return self._run(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+            standing = entry.record
+            if isinstance(standing, Completed):
+                if standing.owner == replaces:
+                    return self._follow(storage_key, record, standing, ttl_ms)
+                return standing
+            if isinstance(standing, Released):
+                return self._follow(storage_key, record, standing, ttl_ms)
+            if standing.owner == record.owner:
+                return self._take(storage_key, standing, ttl_ms, entry.offer)
+            lease_left_ms = entry.dies - self.now() - standing.grace
+            is_same_request = standing.fingerprint == record.fingerprint
+            if lease_left_ms > 0 or not takeover or not is_same_request:
+                return Busy(standing.fingerprint, lease_left_ms, standing.started)
             if entry.offer is not None:
-                self._answer(key, entry.offer, expire)
-                self._tell(key, Kind.REPLAYED, entry.offer)
+                self._answer(storage_key, entry.offer, ttl_ms)
                 return entry.offer
-            return self._follow(key, record, old, expire)._replace(dead=old)
+            return self._follow(storage_key, record, standing, ttl_ms)._replace(dead=standing)
 
     def _follow(self, key: str, record: InProgress, old: Record, expire: int) -> Claimed:
         attempt = old.attempt + 1

@@ -18,7 +18,6 @@ from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import DOORS, Door, GatedRuns, Runs, Timed, lost_leases, tally, timed
 from tests.chaos.harness import sized
 from tests.chaos.stalls import in_time, living, undisturbed
-from tests.stores.harness import settle
 from tests.support.polling import until
 from tests.support.proxy import Action, Fault, Proxy
 from tests.support.redis_servers import Server
@@ -56,11 +55,11 @@ WAYS = {
     "command later than anybody waits": Way("hold", PATIENCE * 1.3),
 }
 STEPS = (
-    "claim", "quick claim", "complete", "release", "clock", "renew", "subscribe", "message",
+    "claim", "complete", "release", "clock", "renew", "subscribe", "message",
 )  # fmt: skip
 #: By what a step's command is known, where that is no script.
 PLAIN = {
-    "quick claim": b"$3\r\nSET\r\n",
+    "claim": b"$3\r\nSET\r\n",
     "clock": b"$4\r\nTIME\r\n",
     "subscribe": b"SUBSCRIBE",
 }
@@ -166,7 +165,6 @@ def lost_news(stage: Stage, ready: Callable[[], bool]) -> None:
 
 SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
     "claim": (lost_claim, Runs),
-    "quick claim": (lost_claim, Runs),
     "complete": (lost_completion, Runs),
     "release": (lost_release, partial(Runs, failures=1)),
     "clock": (lost_renewal, GatedRuns),
@@ -187,7 +185,7 @@ def play(server: Server, case: Case) -> None:
     scene, make_runs = SCENES[step]
     # While a completion is under way nothing renews: it must fit into the lease.
     silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
-    brief = step in ("claim", "quick claim", "complete", "release") and not silent
+    brief = step in ("claim", "complete", "release") and not silent
     lease = LEASE if brief else LONG_LEASE
     patience = RENEWED_PATIENCE if step in ("clock", "renew") else PATIENCE
     runs = make_runs()
@@ -202,7 +200,6 @@ def play(server: Server, case: Case) -> None:
             stack.callback(door.engine.close)
         told = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
-        settle(near.engine.store, watched=step == "claim")
         stage = Stage(near, far, proxy, runs, pool.submit, lease)
         stage.place(step, WAYS[way])
         with living(lease, spare=lease / 4):

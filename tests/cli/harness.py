@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_idempotent.cli import commands
 from flask_idempotent.http.keys import storage_key
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.web.state import state_of
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 
@@ -31,8 +31,10 @@ def document(app: Flask, *arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def store_of(app: Flask) -> Store:
-    return state_of(app).engine.store
+def store_of(app: Flask) -> InspectableStore:
+    store = state_of(app).engine.store
+    assert isinstance(store, InspectableStore)
+    return store
 
 
 def name(key: str = "k", scope: str | bytes | None = None) -> str:
@@ -42,7 +44,7 @@ def name(key: str = "k", scope: str | bytes | None = None) -> str:
 def claim(app: Flask, key: str = "k", scope: str | None = None, owner: str = "ada") -> str:
     """Put a claim in progress into the store; its record's name."""
     record = running(owner)
-    store_of(app).claim(name(key, scope), record, expire=2 * HOUR, takeover=True)
+    store_of(app).contend(name(key, scope), record, ttl_ms=2 * HOUR, takeover=True)
     return name(key, scope)
 
 

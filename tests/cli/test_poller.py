@@ -133,8 +133,8 @@ class TestNextRun:
         refused: Completed = answer()._replace(status=422, operation=b"POST /orders")
         store_of(app).complete(storage_key, refused, expire=HOUR)
         poller.poll()
-        store_of(app).claim(
-            storage_key, running("bob", "two"), expire=2 * HOUR, takeover=True,
+        store_of(app).contend(
+            storage_key, running("bob", "two"), ttl_ms=2 * HOUR, takeover=True,
             replaces=owner("ada"),
         )  # fmt: skip
         assert events(poller) == ["claimed"]

@@ -11,7 +11,7 @@ from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.settings import Terms
-from flask_idempotent.stores.base import Completion, Renewal, Reply
+from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.waiters import Bell
 
@@ -79,10 +79,18 @@ class Shaky(MemoryStore):
                 functions[name].pop(0)()
         return result
 
-    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
+    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
         self.asked_by.append(record.owner)
-        result: Reply = self._around(
-            "claim", lambda: super(Shaky, self).claim(key, record, **times)
+        result: ClaimResult = self._around(
+            "claim", lambda: super(Shaky, self).claim(storage_key, record, ttl_ms=ttl_ms)
+        )
+        return result
+
+    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+        self.asked_by.append(record.owner)
+        # A look at the key, like a claim.
+        result: ContendResult = self._around(
+            "claim", lambda: super(Shaky, self).contend(storage_key, record, **options)
         )
         return result
 

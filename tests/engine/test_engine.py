@@ -311,7 +311,7 @@ class TestWaiting:
         # The key is released and taken by another payload before the waiter looks again.
         record = InProgress(b"o" * 16, b"another payload.")
         store.release(KEY, first.record.owner, **ENDS)
-        store.claim(KEY, record, expire=60_000, takeover=True)
+        store.claim(KEY, record, ttl_ms=60_000)
         outcome = waiter.result()
         if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.
             assert isinstance(real_engine.begin(order("two", timeout=0)), Mismatch)

@@ -34,6 +34,11 @@ class WeakStore(MemoryStore):
             raise StoreUnavailable("it is away", sent=False)
         return super().claim(*arguments, **options)
 
+    def contend(self, *arguments: Any, **options: Any) -> Any:
+        if self.away:
+            raise StoreUnavailable("it is away", sent=False)
+        return super().contend(*arguments, **options)
+
 
 class Shop:
     """Takes orders at ``/orders``; ``faults`` says what happens to the next requests.

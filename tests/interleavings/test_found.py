@@ -40,7 +40,7 @@ def test_renewal_whose_reply_is_late(follow: Follow) -> None:
         time: a lease passes
         request 2: claim
         request 2: listen
-        request 2: claim
+        request 2: contend
         request 2: complete
         request 1: reply
         """,
@@ -96,7 +96,7 @@ def test_claim_without_reply_and_an_answer_from_the_bell(follow: Follow) -> None
         request 2: listen
         request 1: complete
         server: loses the record
-        request 2: claim lost
+        request 2: contend lost
         request 2: rung
         """,
     )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis import client
@@ -22,7 +22,6 @@ from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.world import Time, World, stopped_time
-from tests.stores.harness import settle
 from tests.support.redis_servers import Server
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
@@ -54,13 +53,11 @@ def time() -> Iterator[Time]:
 
 
 @pytest.fixture
-def real_store(
-    watched: bool, clean_valkey: Server, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Store]:
+def real_store(clean_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[InspectableStore]:
     # Faults come from the schedule alone, however slow this machine is.
     monkeypatch.setattr(client, "REPLY_TIMEOUT", 10.0)
     store = open_store(clean_valkey.url, "tests")
-    settle(store, watched=watched)
+    assert isinstance(store, InspectableStore)
     yield store
     store.close()
 
@@ -86,9 +83,8 @@ def test_every_interleaving(name: str, time: Time) -> None:
     print(f"{name}: {count} schedules")
 
 
-@pytest.mark.parametrize("watched", [False, True], ids=["plain claims", "scripts alone"])
 @pytest.mark.parametrize("name", CASES)
-def test_on_a_real_server(name: str, watched: bool, real_store: Store, time: Time) -> None:
+def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -> None:
     """The scripts and the real pub/sub keep every rule that the store in memory keeps."""
 
     def make() -> World:
@@ -99,5 +95,4 @@ def test_on_a_real_server(name: str, watched: bool, real_store: Store, time: Tim
     small = expected is not None and expected <= REAL_SAMPLE
     count = explore(make) if small else sample(make, REAL_SAMPLE)
     ran["on a real server"] += count
-    # A script takes over at the first look, which leaves fewer orders.
-    assert count >= (expected if small and expected and not watched else 2)
+    assert count >= (expected if small and expected else 2)

@@ -13,7 +13,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.records import Completed, InProgress, Released
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal, Reply
+from flask_idempotent.stores.base import Claimed, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
 from tests.interleavings.cases import CASES, INVALID_B, INVALID_TWO_C, A
@@ -25,21 +25,21 @@ from tests.stores.harness import NEVER
 class Impatient(MemoryStore):
     """Takes over a claim whose lease has not passed."""
 
-    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
-        entry = self._live(key)
+    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+        entry = self._live(storage_key)
         if entry is not None and isinstance(entry.record, InProgress):
             entry.dies = self.now() + entry.record.grace
-        return super().claim(key, record, **times)
+        return super().contend(storage_key, record, **options)
 
 
 class Undiscerning(MemoryStore):
     """Takes over another payload's claim."""
 
-    def claim(self, key: str, record: InProgress, **times: Any) -> Reply:
-        entry = self._live(key)
+    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+        entry = self._live(storage_key)
         if entry is not None and isinstance(entry.record, InProgress):
             entry.record = entry.record._replace(fingerprint=record.fingerprint)
-        return super().claim(key, record, **times)
+        return super().contend(storage_key, record, **options)
 
 
 class Overwriting(MemoryStore):
@@ -104,11 +104,11 @@ class Renumbering(MemoryStore):
 class Overcorrecting(MemoryStore):
     """Lets a corrected request take the place of whatever response stands."""
 
-    def claim(self, key: str, record: InProgress, **how: Any) -> Reply:
-        entry = self._live(key)
-        if how["replaces"] is not None and entry is not None:
-            how["replaces"] = entry.record.owner
-        return super().claim(key, record, **how)
+    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+        entry = self._live(storage_key)
+        if options["replaces"] is not None and entry is not None:
+            options["replaces"] = entry.record.owner
+        return super().contend(storage_key, record, **options)
 
 
 class Mixing(MemoryStore):
@@ -159,13 +159,13 @@ BACK = """
     time: a lease passes
     request 2: claim
     request 2: listen
-    request 2: claim
+    request 2: contend
     request 2: complete
     request 3: claim
-    request 3: claim
+    request 3: contend
     request 3: complete
     request 4: claim
-    request 4: claim
+    request 4: contend
     request 1: complete
     request 4: complete
     """
@@ -184,10 +184,10 @@ def _run_without_asking(attempt: Attempt, claim: Claim) -> bool:
     return True
 
 
-def _correct_whenever(attempt: Attempt, reply: Any, replaced: object) -> bytes | None:
-    if isinstance(reply, Busy) or reply.fingerprint == attempt._order.fingerprint:
+def _correct_whenever(attempt: Attempt, result: Any, replaced: object) -> bytes | None:
+    if not isinstance(result, Completed) or result.fingerprint == attempt._order.fingerprint:
         return None
-    return reply.owner if reply.operation else None
+    return result.owner if result.operation else None
 
 
 def _do_nothing(*_: object) -> None:

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flask_idempotent.records import Completed, InProgress
-from flask_idempotent.stores.base import Claimed, Completion, Renewal, Reply
+from flask_idempotent.stores.base import (
+    Claimed,
+    ClaimResult,
+    Completion,
+    ContendResult,
+    Renewal,
+)
 from flask_idempotent.stores.waiters import Bell, Bells
 from tests.interleavings.actors import Listening, Sending
 from tests.stores.harness import NEVER
@@ -25,17 +31,28 @@ class Wire:
         self._store = world.store
         self._bells = Bells()
 
-    def claim(self, key: str, record: InProgress, **how: Any) -> Reply:
-        def run() -> Reply:
-            reply = self._store.claim(key, record, **how)
-            if isinstance(reply, Claimed):
-                world.witness.granted(record._replace(attempt=reply.attempt))
-                world.lease_begins()
-            return reply
+    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+        def run() -> ClaimResult:
+            result = self._store.claim(storage_key, record, ttl_ms=ttl_ms)
+            self._notice(record, result)
+            return result
 
-        world = self._world
-        reply: Reply = world.call("claim", run)
-        return reply
+        result: ClaimResult = self._world.call("claim", run)
+        return result
+
+    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+        def run() -> ContendResult:
+            result = self._store.contend(storage_key, record, **options)
+            self._notice(record, result)
+            return result
+
+        result: ContendResult = self._world.call("contend", run)
+        return result
+
+    def _notice(self, record: InProgress, result: ClaimResult | ContendResult) -> None:
+        if isinstance(result, Claimed):
+            self._world.witness.granted(record._replace(attempt=result.attempt))
+            self._world.lease_begins()
 
     def now(self) -> int:
         return int(self._world.time.now * 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_idempotent.records import FINGERPRINT_SIZE, Completed, InProgress, Released
+from flask_idempotent.records import Completed, InProgress, Released
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.store import RedisStore
@@ -41,20 +41,8 @@ def released(record: InProgress) -> Released:
     )  # fmt: skip
 
 
-def told(record: InProgress) -> InProgress:
-    """The same as events tell of it."""
-    return record._replace(fingerprint=bytes(FINGERPRINT_SIZE))
-
-
 def renewal(key: str, record: InProgress) -> Renewal:
     return Renewal(key, record, 2 * HOUR)
-
-
-def settle(store: Store, *, watched: bool) -> None:
-    """Let a store on Redis take it that somebody watches, or nobody, for ever."""
-    assert isinstance(store, RedisStore)
-    store._unwatched_until = 0.0 if watched else float("inf")
-    store._note = lambda *_: None  # type: ignore[method-assign]
 
 
 def lapse(store: Store, key: str) -> None:

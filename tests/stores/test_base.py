@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import pytest
 
@@ -12,13 +12,12 @@ from flask_idempotent.records import Answered, InProgress, Released, encode
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
+    ClaimResult,
     Completion,
+    ContendResult,
+    InspectableStore,
     Renewal,
-    Reply,
-    Reused,
-    Store,
 )
-from flask_idempotent.stores.events import Event, Hear, Kind
 from tests.stores.harness import (
     ENDS,
     HOUR,
@@ -31,182 +30,200 @@ from tests.stores.harness import (
     renewal,
     running,
     time_left,
-    told,
 )
 from tests.support.polling import until
 
 KEY = "IDEMPOTENT_{contract}"
 
 
-def claim(store: Store, record: InProgress, *, takeover: bool = True, key: str = KEY) -> Reply:
-    return store.claim(key, record, expire=2 * HOUR, takeover=takeover)
+def claim(store: InspectableStore, record: InProgress, *, key: str = KEY) -> ClaimResult:
+    return store.claim(key, record, ttl_ms=2 * HOUR)
+
+
+def contend(store: InspectableStore, record: InProgress, *, takeover: bool = True) -> ContendResult:
+    return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=takeover)
+
+
+def correct(store: InspectableStore, record: InProgress, replaces: str) -> ContendResult:
+    return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=True, replaces=owner(replaces))
 
 
 class TestClaim:
-    def test_free_key_is_ours(self, store: Store) -> None:
-        """A key that nobody has becomes the claimant's, as attempt 1."""
-        reply = claim(store, running())
-        assert isinstance(reply, Claimed)
-        assert reply.attempt == 1
-        record = store.read(KEY)
-        assert record == running()
+    def test_free_key_is_ours(self, store: InspectableStore) -> None:
+        """A key without a record gets the claimant's, as attempt 1."""
+        assert claim(store, running()) == Claimed(1)
+        assert store.read(KEY) == running()
 
-    def test_record_outlives_its_lease(self, store: Store) -> None:
-        """The record is kept for expire, not for the lease, so a crash is seen as a crash."""
+    def test_record_outlives_its_lease(self, store: InspectableStore) -> None:
+        """The record is kept for its time to live, not for its lease: a crash can be seen."""
         claim(store, running())
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
-    def test_another_owner_is_told_to_wait(self, store: Store) -> None:
-        """While the first runs, another learns its fingerprint and how long its lease lasts."""
+    def test_another_gets_the_record(self, store: InspectableStore) -> None:
+        """Another request gets the record of the one that has the key, which stays as it is."""
         claim(store, running("ada"))
-        reply = claim(store, running("bob", "two"))
-        assert isinstance(reply, Busy)
-        assert reply.fingerprint == running("ada").fingerprint
-        assert reply.left is not None
-        assert 0 < reply.left <= HOUR
+        assert claim(store, running("bob", "two")) == running("ada")
+        assert claim(store, running("ada")) == running("ada")
+        assert store.read(KEY) == running("ada")
 
-    def test_same_owner_may_claim_again(self, store: Store) -> None:
-        """A claim whose reply was lost and which is sent again finds itself, not an opponent."""
-        first = claim(store, running())
-        again = claim(store, running())
-        assert isinstance(first, Claimed)
-        assert isinstance(again, Claimed)
-        assert again.attempt == 1
-
-    def test_same_owner_may_claim_again_after_its_lease(self, store: Store) -> None:
-        """Our own token is ours even when the second sending comes after the lease."""
-        claim(store, running())
+    def test_lapsed_claim_stays(self, store: InspectableStore) -> None:
+        """A claim changes nothing where there is a record, not even one whose lease has ended."""
+        claim(store, running("ada"))
         lapse(store, KEY)
-        assert isinstance(claim(store, running(), takeover=False), Claimed)
-        assert isinstance(claim(store, running("bob")), Busy)
+        assert claim(store, running("bob")) == running("ada")
+        assert time_left(store, KEY) <= HOUR
+        assert contend(store, running("bob")) == Claimed(2, dead=running("ada"))
 
-    def test_same_owner_is_kept_for_as_long_as_it_says_last(self, store: Store) -> None:
-        """The record of a claim that is sent again is kept from then on."""
-        claim(store, running())
-        store.claim(KEY, running(), expire=5 * HOUR, takeover=True)
-        assert time_left(store, KEY) > 4 * HOUR
+    def test_tombstone_stays(self, store: InspectableStore) -> None:
+        """The record of a claim that was given up comes back: contending takes its place."""
+        bob = leave_tombstone(store)
+        assert claim(store, running("cyd")) == released(bob)
+        assert store.read(KEY) == released(bob)
 
-    def test_completed_record_comes_along(self, store: Store) -> None:
-        """The claim of a completed key brings the response."""
+    def test_late_owners_response_stays(self, store: InspectableStore) -> None:
+        """A record is returned as it is, also where a late owner's response waits in it."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        contend(store, running("bob"))
+        store.complete(KEY, answer("ada", body=bytes(100_000)), expire=HOUR)
+        assert claim(store, running("cyd")) == running("bob")._replace(attempt=2)
+
+    def test_completed_record_comes_along(self, store: InspectableStore) -> None:
+        """The claim of a completed key returns the response, whoever asks."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
         assert claim(store, running("bob")) == answer()
+        assert claim(store, running("bob", "two")) == answer()
 
-    def test_lapsed_claim_is_taken_over(self, store: Store) -> None:
+    def test_expired_key_is_new(self, store: InspectableStore) -> None:
+        """C5: after expire the key is free."""
+        claim(store, running())
+        store.complete(KEY, answer(), expire=HOUR)
+        expire(store, KEY)
+        assert claim(store, running("bob", "two")) == Claimed(1)
+
+    @pytest.mark.parametrize("ask", [claim, contend])
+    def test_one_of_many_wins(
+        self, store: InspectableStore, ask: Callable[[InspectableStore, InProgress], object]
+    ) -> None:
+        """Of 32 requests at once one has the key, and the others learn of it."""
+        barrier = threading.Barrier(32)
+
+        def race(number: int) -> object:
+            barrier.wait()
+            return ask(store, running(f"n{number}"))
+
+        with ThreadPoolExecutor(32) as pool:
+            results = list(pool.map(race, range(32)))
+        assert sum(isinstance(result, Claimed) for result in results) == 1
+        assert sum(isinstance(result, Busy | InProgress) for result in results) == 31
+
+
+class TestContend:
+    def test_free_key_is_ours(self, store: InspectableStore) -> None:
+        """A key whose record has gone meanwhile is claimed as attempt 1."""
+        assert contend(store, running()) == Claimed(1)
+        assert store.read(KEY) == running()
+        assert HOUR < time_left(store, KEY) <= 2 * HOUR
+
+    def test_another_has_to_wait(self, store: InspectableStore) -> None:
+        """While the first runs, another learns its fingerprint and how long its lease lasts."""
+        claim(store, running("ada"))
+        result = contend(store, running("bob", "two"))
+        assert isinstance(result, Busy)
+        assert (result.fingerprint, result.started) == (running("ada").fingerprint, 1.5)
+        assert 0 < result.lease_left_ms <= HOUR
+
+    def test_same_owner_finds_itself(self, store: InspectableStore) -> None:
+        """A claim whose reply was lost finds itself, and starts its lease again."""
+        claim(store, running())
+        lapse(store, KEY)
+        assert contend(store, running(), takeover=False) == Claimed(1)
+        assert time_left(store, KEY) > HOUR
+        assert isinstance(contend(store, running("bob")), Busy)
+
+    def test_same_owner_is_kept_for_as_long_as_it_says_last(self, store: InspectableStore) -> None:
+        """A record that finds itself is kept for the new time to live."""
+        claim(store, running())
+        store.contend(KEY, running(), ttl_ms=5 * HOUR, takeover=True)
+        assert time_left(store, KEY) > 4 * HOUR
+
+    def test_take_over_finds_itself(self, store: InspectableStore) -> None:
+        """A take-over whose reply was lost finds itself with its attempt number."""
+        claim(store, running("ada"))
+        lapse(store, KEY)
+        contend(store, running("bob"))
+        assert contend(store, running("bob")) == Claimed(2)
+
+    def test_completed_record_comes_along(self, store: InspectableStore) -> None:
+        """Whoever contends for a completed key gets the response, for any request."""
+        store.complete(KEY, answer("ada", "one"), expire=HOUR)
+        assert contend(store, running("bob")) == answer("ada", "one")
+        assert contend(store, running("bob", "two")) == answer("ada", "one")
+
+    def test_lapsed_claim_is_taken_over(self, store: InspectableStore) -> None:
         """After a lapsed lease the next run is attempt 2, and has the whole record's life again."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        assert claim(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
-        assert isinstance(claim(store, running("cyd")), Busy)
+        assert contend(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
+        assert isinstance(contend(store, running("cyd")), Busy)
         record = store.read(KEY)
         assert isinstance(record, InProgress)
         assert (record.owner, record.attempt) == (owner("bob"), 2)
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
-    def test_lapsed_claim_is_held(self, store: Store) -> None:
-        """Where nobody may take over, a lapsed claim is told as one with no time left."""
+    def test_lapsed_claim_is_held(self, store: InspectableStore) -> None:
+        """Where nobody may take over, a lapsed claim is one whose lease has no time left."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        reply = claim(store, running("bob"), takeover=False)
-        assert isinstance(reply, Busy)
-        assert reply.left is not None
-        assert reply.left <= 0
+        result = contend(store, running("bob"), takeover=False)
+        assert isinstance(result, Busy)
+        assert result.lease_left_ms <= 0
 
-    def test_other_payload_never_takes_over(self, store: Store) -> None:
+    def test_other_payload_never_takes_over(self, store: InspectableStore) -> None:
         """A lapsed claim stays bound to its fingerprint."""
         claim(store, running("ada", "one"))
         lapse(store, KEY)
-        reply = claim(store, running("bob", "two"))
-        assert isinstance(reply, Busy)
-        assert reply.fingerprint == running("ada", "one").fingerprint
-
-    def test_another_requests_response_stays_where_it_is(self, store: Store) -> None:
-        """Who has the key of another request is told so, and not what that was answered."""
-        store.complete(KEY, answer("ada", "one"), expire=HOUR)
-        reply = claim(store, running("bob", "two"))
-        assert reply == Reused(running("ada", "one").fingerprint, owner("ada"), b"")
-
-    def test_quick_look(self, store: Store) -> None:
-        """A quick claim takes a free key, finds itself, tells of another, and brings a response."""
-        quick = partial(store.claim, KEY, expire=2 * HOUR, takeover=True, quick=True)
-        assert quick(running()) == Claimed(1)
-        assert store.read(KEY) == running()
-        assert HOUR < time_left(store, KEY) <= 2 * HOUR
-        assert quick(running()) == Claimed(1)
-        reply = quick(running("bob", "two"))
-        assert isinstance(reply, Busy)
-        assert reply.fingerprint == running().fingerprint
-        store.complete(KEY, answer(), expire=HOUR)
-        assert quick(running("bob")) == answer()
-
-    def test_expired_key_is_new(self, store: Store) -> None:
-        """C5: after expire the key is free."""
-        claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
-        expire(store, KEY)
-        assert isinstance(claim(store, running("bob", "two")), Claimed)
-
-    def test_one_of_many_wins(self, store: Store) -> None:
-        """Of 32 claims at once one is claimed and the others are told to wait."""
-        barrier = threading.Barrier(32)
-
-        def contend(number: int) -> object:
-            barrier.wait()
-            return claim(store, running(f"n{number}"))
-
-        with ThreadPoolExecutor(32) as pool:
-            replies = list(pool.map(contend, range(32)))
-        assert sum(isinstance(reply, Claimed) for reply in replies) == 1
-        assert sum(isinstance(reply, Busy) for reply in replies) == 31
-
-
-def correct(store: Store, record: InProgress, replaces: str) -> Reply:
-    return store.claim(KEY, record, expire=2 * HOUR, takeover=True, replaces=owner(replaces))
+        result = contend(store, running("bob", "two"))
+        assert isinstance(result, Busy)
+        assert result.fingerprint == running("ada", "one").fingerprint
 
 
 class TestCorrected:
     """C7: a corrected request takes the place of a response that it knows of."""
 
-    def test_takes_the_key(self, store: Store) -> None:
-        """The claim is the next attempt, whose record is as any other's."""
+    def test_takes_the_key(self, store: InspectableStore) -> None:
+        """The claim is the next attempt, whose record is like any other's."""
         store.complete(KEY, answer("ada")._replace(attempt=4), expire=HOUR)
         two = running("bob", "two")
         assert correct(store, two, "ada") == Claimed(5, 5)
         assert store.read(KEY) == two._replace(attempt=5, first_attempt=5)
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
-        assert isinstance(claim(store, running("cyd", "two")), Busy)
+        assert isinstance(contend(store, running("cyd", "two")), Busy)
 
-    def test_quick(self, store: Store) -> None:
-        """It takes the key with a quick claim too."""
-        store.complete(KEY, answer("ada"), expire=HOUR)
-        two = running("bob", "two")
-        reply = store.claim(KEY, two, expire=HOUR, takeover=True, quick=True, replaces=owner("ada"))
-        assert reply == Claimed(2, 2)
-
-    def test_second_sending_succeeds(self, store: Store) -> None:
+    def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A claim that is sent again finds itself."""
         store.complete(KEY, answer("ada"), expire=HOUR)
         for _ in "12":
             assert correct(store, running("bob", "two"), "ada") == Claimed(2, 2)
 
-    def test_one_of_two(self, store: Store) -> None:
-        """Of two who correct the same response one runs, and the other learns of it."""
+    def test_one_of_two(self, store: InspectableStore) -> None:
+        """Of two that correct the same response one runs, and the other learns of it."""
         store.complete(KEY, answer("ada"), expire=HOUR)
         correct(store, running("bob", "two"), "ada")
-        reply = correct(store, running("cyd", "three"), "ada")
-        assert isinstance(reply, Busy)
-        assert reply.fingerprint == running("bob", "two").fingerprint
+        result = correct(store, running("cyd", "three"), "ada")
+        assert isinstance(result, Busy)
+        assert result.fingerprint == running("bob", "two").fingerprint
         refusal = answer("bob", "two")._replace(operation=b"o" * 16)
         store.complete(KEY, refusal, expire=HOUR)
-        reply = correct(store, running("cyd", "three"), "ada")
-        assert reply == Reused(refusal.fingerprint, refusal.owner, refusal.operation)
+        assert correct(store, running("cyd", "three"), "ada") == refusal
 
     @pytest.mark.parametrize("payload", ["one", "two"])
-    def test_earlier_runs_are_refused(self, store: Store, payload: str) -> None:
+    def test_earlier_runs_are_refused(self, store: InspectableStore, payload: str) -> None:
         """What was to be stored for the key before is not stored any more, nor kept for later."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.complete(KEY, answer("bob")._replace(attempt=2), expire=HOUR)
         correct(store, running("cyd", "two"), "bob")
         if payload == "one":
@@ -220,15 +237,15 @@ class TestCorrected:
             assert store.release(KEY, owner(name), **ENDS) is False
         assert store.read(KEY) == before
 
-    def test_gives_up(self, store: Store) -> None:
+    def test_gives_up(self, store: InspectableStore) -> None:
         """A corrected request that fails leaves a tombstone: the number goes on."""
         store.complete(KEY, answer("ada"), expire=HOUR)
         correct(store, running("bob", "two"), "ada")
         store.release(KEY, owner("bob"), **ENDS)
-        assert claim(store, running("cyd")) == Claimed(3, 3)
+        assert contend(store, running("cyd")) == Claimed(3, 3)
 
     @pytest.mark.parametrize("state", ["free", "in progress", "released"])
-    def test_of_something_else(self, store: Store, state: str) -> None:
+    def test_of_something_else(self, store: InspectableStore, state: str) -> None:
         """Where no such response stands, it is a claim as any other."""
         if state == "in progress":
             claim(store, running("ada"))
@@ -240,57 +257,57 @@ class TestCorrected:
 
 
 class TestComplete:
-    def test_response_is_stored(self, store: Store) -> None:
+    def test_response_is_stored(self, store: InspectableStore) -> None:
         """The owner's response is stored for expire."""
         claim(store, running())
         assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
         assert 0 < time_left(store, KEY) <= HOUR
 
-    def test_second_sending_succeeds(self, store: Store) -> None:
+    def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A completion whose reply was lost succeeds again and changes nothing."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
         assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
 
-    def test_lost_record_is_put_in_place(self, store: Store) -> None:
+    def test_lost_record_is_put_in_place(self, store: InspectableStore) -> None:
         """A response is stored even where the record in progress is gone."""
         assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
 
-    def test_marker_is_stored(self, store: Store) -> None:
+    def test_marker_is_stored(self, store: InspectableStore) -> None:
         """A response that is not kept leaves a marker without a body."""
         claim(store, running())
         store.complete(KEY, answer(body=None), expire=HOUR)
-        assert claim(store, running("bob")) == answer(body=None)
+        assert contend(store, running("bob")) == answer(body=None)
 
-    def test_late_owner_does_not_overwrite(self, store: Store) -> None:
+    def test_late_owner_does_not_overwrite(self, store: InspectableStore) -> None:
         """A late owner's response waits while another runs, whose response then stands."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         assert store.complete(KEY, answer("ada", body=b"late"), expire=HOUR) is Completion.OFFERED
-        assert isinstance(claim(store, running("cyd")), Busy)
+        assert isinstance(contend(store, running("cyd")), Busy)
         assert isinstance(store.read(KEY), InProgress)
         assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.STORED
         assert store.read(KEY) == answer("bob")
 
-    def test_anothers_response_stands(self, store: Store) -> None:
+    def test_anothers_response_stands(self, store: InspectableStore) -> None:
         """A late owner finds another's response and leaves it."""
         claim(store, running("bob"))
         store.complete(KEY, answer("bob"), expire=HOUR)
         assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
         assert store.read(KEY) == answer("bob")
 
-    def test_other_payload_is_refused(self, store: Store) -> None:
+    def test_other_payload_is_refused(self, store: InspectableStore) -> None:
         """A late owner whose key was lost and reused for another payload offers nothing."""
         claim(store, running("bob", "two"))
         assert store.complete(KEY, answer("ada", "one"), expire=HOUR) is Completion.REFUSED
         assert store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) is None
 
-    def test_first_offer_stands(self, store: Store) -> None:
+    def test_first_offer_stands(self, store: InspectableStore) -> None:
         """Of two late owners the first one's response is kept."""
         claim(store, running("cyd"))
         store.complete(KEY, answer("ada", body=b"first"), expire=HOUR)
@@ -300,7 +317,7 @@ class TestComplete:
 
 
 class TestRelease:
-    def test_owner_may_run(self, store: Store) -> None:
+    def test_owner_may_run(self, store: InspectableStore) -> None:
         """Given up by somebody else, a claim leaves a tombstone, even that of a first attempt.
 
         Its owner's renewal does not bring it back, its response is stored, and the next attempt
@@ -310,30 +327,30 @@ class TestRelease:
         assert store.release(KEY, owner("ada"), owner_may_run=True, **ENDS) is True
         assert store.read(KEY) == released(running())
         assert store.renew([Renewal(KEY, running(), HOUR)], until=NEVER) == [False]
-        assert claim(store, running("bob")) == Claimed(2)
+        assert contend(store, running("bob")) == Claimed(2)
         assert store.release(KEY, owner("bob"), **ENDS) is True
         assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.STORED
 
-    def test_key_is_free_again(self, store: Store) -> None:
+    def test_key_is_free_again(self, store: InspectableStore) -> None:
         """A released key is claimed by the next, whatever its payload."""
         claim(store, running())
         assert store.release(KEY, owner("ada"), **ENDS) is True
         assert store.read(KEY) is None
-        assert isinstance(claim(store, running("bob", "two")), Claimed)
+        assert isinstance(contend(store, running("bob", "two")), Claimed)
 
-    def test_second_sending_succeeds(self, store: Store) -> None:
+    def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A release whose reply was lost finds nothing to do."""
         claim(store, running())
         store.release(KEY, owner("ada"), **ENDS)
         assert store.release(KEY, owner("ada"), **ENDS) is False
 
-    def test_anothers_claim_is_left_alone(self, store: Store) -> None:
+    def test_anothers_claim_is_left_alone(self, store: InspectableStore) -> None:
         """Nobody releases another's claim."""
         claim(store, running("bob"))
         assert store.release(KEY, owner("ada"), **ENDS) is False
         assert isinstance(store.read(KEY), InProgress)
 
-    def test_response_is_left_alone(self, store: Store) -> None:
+    def test_response_is_left_alone(self, store: InspectableStore) -> None:
         """Not even the owner releases what is completed."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
@@ -341,77 +358,76 @@ class TestRelease:
         assert store.read(KEY) == answer()
 
     @pytest.mark.parametrize("size", [10, 100_000])
-    def test_late_response_takes_the_place(self, store: Store, size: int) -> None:
+    def test_late_response_takes_the_place(self, store: InspectableStore, size: int) -> None:
         """When the other run fails, the late owner's response is stored: no third run."""
         late = answer("ada", body=b"x" * size)
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.complete(KEY, late, expire=HOUR)
         assert store.release(KEY, owner("bob"), **ENDS) is True
-        assert claim(store, running("cyd")) == late
+        assert contend(store, running("cyd")) == late
         assert 0 < time_left(store, KEY) <= HOUR
 
-    def test_late_response_is_used_after_a_crash(self, store: Store) -> None:
+    def test_late_response_is_used_after_a_crash(self, store: InspectableStore) -> None:
         """When the other run's owner dies too, the late owner's response is stored."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
         lapse(store, KEY)
-        assert claim(store, running("cyd")) == answer("ada")
+        assert contend(store, running("cyd")) == answer("ada")
         assert store.read(KEY) == answer("ada")
         assert 0 < time_left(store, KEY) <= 2 * HOUR
 
 
-def leave_tombstone(store: Store, payload: str = "one") -> InProgress:
+def leave_tombstone(store: InspectableStore, payload: str = "one") -> InProgress:
     """Let ada run into her lease's end, and bob, who takes over, give up; bob's record."""
     claim(store, running("ada", payload))
     lapse(store, KEY)
-    claim(store, running("bob", payload))
+    contend(store, running("bob", payload))
     assert store.release(KEY, owner("bob"), **ENDS) is True
     return running("bob", payload)._replace(attempt=2)
 
 
 class TestTombstone:
-    def test_stays_where_an_earlier_owner_may_run(self, store: Store) -> None:
+    def test_stays_where_an_earlier_owner_may_run(self, store: InspectableStore) -> None:
         """A second attempt that gives up leaves its number and fingerprint, and has an end."""
         bob = leave_tombstone(store)
         assert store.read(KEY) == released(bob)
         assert 0 < time_left(store, KEY) <= HOUR
 
-    @pytest.mark.parametrize("quick", [False, True])
-    def test_number_goes_on(self, store: Store, quick: bool) -> None:
+    def test_number_goes_on(self, store: InspectableStore) -> None:
         """After a crash and a failed take-over the third run is attempt 3, not 1."""
         leave_tombstone(store)
         record = running("cyd")
-        reply = store.claim(KEY, record, expire=2 * HOUR, takeover=False, quick=quick)
+        reply = contend(store, record, takeover=False)
         assert reply == Claimed(3, 1)
         assert store.read(KEY) == record._replace(attempt=3)
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
-        assert isinstance(claim(store, running("dan")), Busy)
+        assert isinstance(contend(store, running("dan")), Busy)
 
-    def test_binds_nobody(self, store: Store) -> None:
+    def test_binds_nobody(self, store: InspectableStore) -> None:
         """Another payload may have the key; what the first's runs answer is refused then."""
         leave_tombstone(store)
-        assert claim(store, running("cyd", "two")) == Claimed(3, 3)
+        assert contend(store, running("cyd", "two")) == Claimed(3, 3)
         assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
 
-    def test_is_left_by_each_later_attempt(self, store: Store) -> None:
+    def test_is_left_by_each_later_attempt(self, store: InspectableStore) -> None:
         """The number goes on however often the key is given up."""
         leave_tombstone(store)
         for attempt in range(3, 6):
-            assert claim(store, running(f"n{attempt}")) == Claimed(attempt, 1)
+            assert contend(store, running(f"n{attempt}")) == Claimed(attempt, 1)
             store.release(KEY, owner(f"n{attempt}"), **ENDS)
 
-    def test_second_sending_succeeds(self, store: Store) -> None:
+    def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A release whose reply was lost finds its tombstone and nothing to do."""
         leave_tombstone(store)
         assert store.release(KEY, owner("bob"), **ENDS) is False
         assert isinstance(store.read(KEY), Released)
 
     @pytest.mark.parametrize("name", ["ada", "bob"])
-    def test_renewal_is_lost(self, store: Store, name: str) -> None:
+    def test_renewal_is_lost(self, store: InspectableStore, name: str) -> None:
         """Whoever meets a tombstone has lost the claim, and puts nothing back."""
         leave_tombstone(store)
         before = store.read(KEY)
@@ -419,33 +435,35 @@ class TestTombstone:
         assert store.read(KEY) == before
 
     @pytest.mark.parametrize("name", ["ada", "bob"])
-    def test_late_response_is_stored(self, store: Store, name: str) -> None:
+    def test_late_response_is_stored(self, store: InspectableStore, name: str) -> None:
         """A view that ran to its end after all is not run again: its response takes the place."""
         leave_tombstone(store)
         with store.listen(KEY, 5) as bell:
             assert store.complete(KEY, answer(name), expire=HOUR) is Completion.STORED
             until(lambda: bell.rung)
-        assert claim(store, running("cyd")) == answer(name)
+        assert contend(store, running("cyd")) == answer(name)
 
-    def test_other_response_is_refused(self, store: Store) -> None:
+    def test_other_response_is_refused(self, store: InspectableStore) -> None:
         """A response to another payload does not take a tombstone's place."""
         leave_tombstone(store)
         assert store.complete(KEY, answer("ada", "two"), expire=HOUR) is Completion.REFUSED
         assert isinstance(store.read(KEY), Released)
 
     @pytest.mark.parametrize("state", ["in progress", "released", "taken over", "put back"])
-    def test_runs_before_another_payload_are_refused(self, store: Store, state: str) -> None:
+    def test_runs_before_another_payload_are_refused(
+        self, store: InspectableStore, state: str
+    ) -> None:
         """When the key had another payload meanwhile, its first runs are of another time."""
         leave_tombstone(store)
-        claim(store, running("cyd", "two"))
+        contend(store, running("cyd", "two"))
         store.release(KEY, owner("cyd"), **ENDS)
-        assert claim(store, running("dan")) == Claimed(4, 4)
+        assert contend(store, running("dan")) == Claimed(4, 4)
         dan = running("dan")._replace(attempt=4, first_attempt=4)
         if state == "released":
             store.release(KEY, owner("dan"), **ENDS)
         elif state == "taken over":
             lapse(store, KEY)
-            assert claim(store, running("eve")) == Claimed(5, 4, dead=dan)
+            assert contend(store, running("eve")) == Claimed(5, 4, dead=dan)
         elif state == "put back":
             store.delete([KEY])
             store.renew([renewal(KEY, dan)], until=NEVER)
@@ -454,7 +472,7 @@ class TestTombstone:
         late = answer("dan")._replace(attempt=4)
         assert store.complete(KEY, late, expire=HOUR) is not Completion.REFUSED
 
-    def test_is_seen(self, store: Store) -> None:
+    def test_is_seen(self, store: InspectableStore) -> None:
         """A tombstone is seen as one, without a lease."""
         leave_tombstone(store)
         (sight,) = store.inspect([KEY])
@@ -463,55 +481,54 @@ class TestTombstone:
 
 
 class TestRenew:
-    def test_lease_begins_anew(self, store: Store) -> None:
+    def test_lease_begins_anew(self, store: InspectableStore) -> None:
         """A renewed claim has its whole lease again, and a lapsed one is ours while nobody came."""
         claim(store, running())
         lapse(store, KEY)
         assert store.renew([renewal(KEY, running())], until=0) == [True]
-        reply = claim(store, running("bob"))
+        reply = contend(store, running("bob"))
         assert isinstance(reply, Busy)
-        assert reply.left is not None
-        assert 0 < reply.left <= HOUR < time_left(store, KEY) <= 2 * HOUR
+        assert 0 < reply.lease_left_ms <= HOUR < time_left(store, KEY) <= 2 * HOUR
 
-    def test_lost_record_is_put_back(self, store: Store) -> None:
+    def test_lost_record_is_put_back(self, store: InspectableStore) -> None:
         """A record that the store lost is put back as it was claimed, for longer than its lease."""
         lost = running()._replace(attempt=3)
         assert store.renew([renewal(KEY, lost)], until=NEVER) == [True]
         assert store.read(KEY) == lost
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
-    def test_late_command_revives_nothing(self, store: Store) -> None:
+    def test_late_command_revives_nothing(self, store: InspectableStore) -> None:
         """A renewal that is carried out too late puts nothing back."""
         assert store.renew([renewal(KEY, running())], until=store.now() - 1) == [None]
         assert store.read(KEY) is None
 
-    def test_clock(self, store: Store) -> None:
+    def test_clock(self, store: InspectableStore) -> None:
         """Until when a record may be put back is said in the store's own time."""
         until = store.now() + HOUR
         assert store.renew([renewal(KEY, running())], until=until) == [True]
 
-    def test_completed_is_lost(self, store: Store) -> None:
+    def test_completed_is_lost(self, store: InspectableStore) -> None:
         """A renewal never writes in progress over a response."""
         claim(store, running())
         store.complete(KEY, answer(), expire=HOUR)
         assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
         assert store.read(KEY) == answer()
 
-    def test_anothers_is_lost(self, store: Store) -> None:
+    def test_anothers_is_lost(self, store: InspectableStore) -> None:
         """A claim that was taken over is told as lost, and the other's is left alone."""
         claim(store, running("bob"))
         before = store.read(KEY)
         assert store.renew([renewal(KEY, running("ada"))], until=NEVER) == [False]
         assert store.read(KEY) == before
 
-    def test_many_at_once(self, store: Store) -> None:
+    def test_many_at_once(self, store: InspectableStore) -> None:
         """Each of many claims is renewed or told as lost by itself."""
         claim(store, running("ada"), key="IDEMPOTENT_{1}")
         claim(store, running("bob"), key="IDEMPOTENT_{2}")
         renewals = [renewal(f"IDEMPOTENT_{{{number}}}", running("ada")) for number in (1, 2, 3)]
         assert store.renew(renewals, until=NEVER) == [True, False, True]
 
-    def test_offer_survives(self, store: Store) -> None:
+    def test_offer_survives(self, store: InspectableStore) -> None:
         """A renewal keeps a late owner's response."""
         claim(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
@@ -519,25 +536,25 @@ class TestRenew:
         store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
 
-    def test_own_claim_keeps_the_offer(self, store: Store) -> None:
+    def test_own_claim_keeps_the_offer(self, store: InspectableStore) -> None:
         """A claim that is sent again keeps a late owner's response."""
         claim(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
 
 
 class TestListen:
     @pytest.mark.parametrize("size", [10, 15_000, 17_000, 1_000_000])
-    def test_response_wakes_with_itself(self, store: Store, size: int) -> None:
+    def test_response_wakes_with_itself(self, store: InspectableStore, size: int) -> None:
         """A completion wakes the waiter with the response, small or large."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
             store.complete(KEY, answer(body=b"x" * size), expire=HOUR)
             assert bell.wait(5) == answer(body=b"x" * size)
 
-    def test_release_wakes_to_claim(self, store: Store) -> None:
+    def test_release_wakes_to_claim(self, store: InspectableStore) -> None:
         """A release wakes the waiter with nothing: it is to claim again."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
@@ -546,21 +563,21 @@ class TestListen:
             assert bell.wait(0) is None
 
     @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
-    def test_late_response_wakes(self, store: Store, step: str) -> None:
+    def test_late_response_wakes(self, store: InspectableStore, step: str) -> None:
         """When a late owner's response takes the place, whoever waits is told to look."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.complete(KEY, answer("ada"), expire=HOUR)
         with store.listen(KEY, 5) as bell:
             if step == "another claims":
                 lapse(store, KEY)
-                claim(store, running("cyd"))
+                contend(store, running("cyd"))
             else:
                 store.release(KEY, owner("bob"), **ENDS)
             until(lambda: bell.rung)
 
-    def test_all_waiters_wake(self, store: Store) -> None:
+    def test_all_waiters_wake(self, store: InspectableStore) -> None:
         """Every waiter on a key hears its completion."""
         claim(store, running())
         listening = threading.Barrier(17)
@@ -576,14 +593,14 @@ class TestListen:
             store.complete(KEY, answer(), expire=HOUR)
             assert [future.result() for future in answers] == [answer()] * 16
 
-    def test_other_keys_are_silent(self, store: Store) -> None:
+    def test_other_keys_are_silent(self, store: InspectableStore) -> None:
         """A waiter hears its own key alone."""
         with store.listen(KEY, 5) as bell, store.listen("IDEMPOTENT_{other}", 5) as other:
             store.complete("IDEMPOTENT_{other}", answer(), expire=HOUR)
             assert other.wait(5) == answer()
             assert bell.wait(0) is None
 
-    def test_listening_again(self, store: Store) -> None:
+    def test_listening_again(self, store: InspectableStore) -> None:
         """A key that was left can be listened to again, and hears what comes then."""
         for number in range(20):
             with store.listen(KEY, 5) as bell:
@@ -592,126 +609,14 @@ class TestListen:
             store.delete([KEY])
 
 
-def heard(hear: Hear, last: Event) -> list[Event]:
-    """What has happened, up to and with the last that is expected."""
-    events: list[Event] = []
-    until(lambda: events.extend(hear(1)) or last in events)
-    return events
-
-
-class TestEvents:
-    def test_life_of_a_key(self, store: Store) -> None:
-        """Claims, duplicates, reuses, responses and replays are told as they happen."""
-        ada, bob, two = running("ada"), running("bob"), running("cyd", "two")
-        given = Answered(1, 201, 2.5)
-        with store.events("IDEMPOTENT_") as hear:
-            for record in (ada, bob, two):
-                claim(store, record)
-            store.complete(KEY, answer(), expire=HOUR)
-            for record in (two, bob):
-                claim(store, record)
-            assert heard(hear, Event(KEY, Kind.REPLAYED, answer=given)) == [
-                Event(KEY, Kind.CLAIMED, by=told(ada)),
-                Event(KEY, Kind.BUSY, by=told(bob)),
-                Event(KEY, Kind.REUSED, by=told(two)),
-                Event(KEY, Kind.COMPLETED, answer=given),
-                Event(KEY, Kind.REUSED, by=told(two)),
-                Event(KEY, Kind.REPLAYED, answer=given),
-            ]
-
-    def test_dead_owner(self, store: Store) -> None:
-        """A claim that nobody may take over is told as unknown, and a take-over as one."""
-        claim(store, running("ada"))
-        lapse(store, KEY)
-        bob = running("bob")
-        with store.events("IDEMPOTENT_") as hear:
-            claim(store, running("cyd", "two"))
-            claim(store, bob, takeover=False)
-            claim(store, bob)
-            store.release(KEY, bob.owner, **ENDS)
-            assert heard(hear, Event(KEY, Kind.RELEASED)) == [
-                Event(KEY, Kind.REUSED, by=told(running("cyd", "two"))),
-                Event(KEY, Kind.UNKNOWN, by=told(bob)),
-                Event(KEY, Kind.TAKEN_OVER, by=told(bob)._replace(attempt=2)),
-                Event(KEY, Kind.RELEASED),
-            ]
-
-    @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
-    def test_late_owner(self, store: Store, step: str) -> None:
-        """A late owner's response is told when it is offered, once, and when it is stored."""
-        claim(store, running("bob"))
-        given = Answered(1, 201, 2.5)
-        stored = Event(KEY, Kind.COMPLETED, answer=given)
-        with store.events("IDEMPOTENT_") as hear:
-            for name in ("ada", "ada", "cyd"):
-                store.complete(KEY, answer(name), expire=HOUR)
-            if step == "another claims":
-                lapse(store, KEY)
-                claim(store, running("dan"))
-                after = [stored, Event(KEY, Kind.REPLAYED, answer=given)]
-            else:
-                store.release(KEY, owner("bob"), **ENDS)
-                after = [Event(KEY, Kind.RELEASED), stored]
-            offered = Event(KEY, Kind.OFFERED, answer=given)
-            assert heard(hear, after[-1]) == [offered, *after]
-
-    def test_sent_twice(self, store: Store) -> None:
-        """A command that arrives twice tells nothing new."""
-        with store.events("IDEMPOTENT_") as hear:
-            for _ in "12":
-                claim(store, running())
-            for _ in "12":
-                store.renew([renewal(KEY, running())], until=NEVER)
-            for _ in "12":
-                store.complete(KEY, answer(), expire=HOUR)
-                store.release(KEY, owner("ada"), **ENDS)
-            store.delete([KEY])
-            kinds = [event.kind for event in heard(hear, Event(KEY, Kind.DELETED))]
-        assert kinds == [Kind.CLAIMED, Kind.COMPLETED, Kind.DELETED]
-
-    @pytest.mark.parametrize("end", ["completed", "released"])
-    def test_woken(self, store: Store, end: str) -> None:
-        """How many processes were waiting is told with what wakes them."""
-        claim(store, running())
-        with store.events("IDEMPOTENT_") as hear, store.listen(KEY, 5), store.listen(KEY, 5):
-            if end == "completed":
-                store.complete(KEY, answer(), expire=HOUR)
-            else:
-                store.release(KEY, owner("ada"), **ENDS)
-            (event,) = hear(5)
-        assert (event.kind, event.woken) == (end, 1)
-
-    def test_large_response(self, store: Store) -> None:
-        """Of a large response as much is told as of a small one."""
-        with store.events("IDEMPOTENT_") as hear:
-            store.complete(KEY, answer(body=b"x" * 100_000), expire=HOUR)
-            (event,) = hear(5)
-        assert event.answer == Answered(1, 201, 2.5)
-
-    @pytest.mark.parametrize("prefix", ["I*_", "I[a]?_", "shop:{a}_"])
-    def test_other_prefixes_are_silent(self, store: Store, prefix: str) -> None:
-        """Only the records of a prefix are heard of, taken literally."""
-        with store.events(prefix) as hear:
-            for key in ("IX_{1}", "Iab_{2}", "shop:a_{3}", prefix + "{4}"):
-                claim(store, running(), key=key)
-            (event,) = hear(5)
-        assert event.key == prefix + "{4}"
-
-    def test_silence(self, store: Store) -> None:
-        """Where nothing happens the time passes, and others may listen before and after."""
-        for _ in "12":
-            with store.events("IDEMPOTENT_") as hear, store.events("OTHER_") as other:
-                assert (hear(0), other(0.001)) == ([], [])
-
-
 class TestKeys:
-    def test_scan_names_what_begins_so(self, store: Store) -> None:
+    def test_scan_names_what_begins_so(self, store: InspectableStore) -> None:
         """Scanning finds the records of a prefix, taken literally, and no others."""
         for key in ("I*_{1}", "I*_{2}", "IX_{3}"):
             claim(store, running(), key=key)
         assert sorted(set(store.scan("I*_"))) == ["I*_{1}", "I*_{2}"]
 
-    def test_delete_frees_and_wakes(self, store: Store) -> None:
+    def test_delete_frees_and_wakes(self, store: InspectableStore) -> None:
         """Deleting counts what was there and wakes the waiters."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
@@ -719,7 +624,7 @@ class TestKeys:
             until(lambda: bell.rung)
         assert store.read(KEY) is None
 
-    def test_discard_what_was_seen(self, store: Store) -> None:
+    def test_discard_what_was_seen(self, store: InspectableStore) -> None:
         """Discarding deletes a record that is still the one that was seen, and wakes waiters."""
         claim(store, running())
         (sight,) = store.inspect([KEY])
@@ -729,7 +634,7 @@ class TestKeys:
         assert store.read(KEY) is None
         assert store.discard([sight]) == 0
 
-    def test_discard_leaves_what_came_since(self, store: Store) -> None:
+    def test_discard_leaves_what_came_since(self, store: InspectableStore) -> None:
         """A record that another owner has written since is left alone."""
         store.complete(KEY, answer("ada"), expire=HOUR)
         (sight,) = store.inspect([KEY])
@@ -738,22 +643,22 @@ class TestKeys:
         assert store.discard([sight]) == 0
         assert isinstance(store.read(KEY), InProgress)
 
-    def test_delete_nothing(self, store: Store) -> None:
+    def test_delete_nothing(self, store: InspectableStore) -> None:
         """Deleting no keys deletes none."""
         assert store.delete([]) == 0
 
-    def test_many_are_deleted(self, store: Store) -> None:
+    def test_many_are_deleted(self, store: InspectableStore) -> None:
         """A purge deletes more records than one command should name."""
         for number in range(600):
             store.complete(f"{KEY}{number}", answer(), expire=HOUR)
         assert store.delete(store.scan(KEY)) == 600
         assert list(store.scan(KEY)) == []
 
-    def test_ping(self, store: Store) -> None:
+    def test_ping(self, store: InspectableStore) -> None:
         """A living store answers."""
         assert store.ping() is None
 
-    def test_usable_after_close(self, store: Store) -> None:
+    def test_usable_after_close(self, store: InspectableStore) -> None:
         """A closed store opens again at its next use."""
         store.close()
         store.ping()
@@ -763,7 +668,7 @@ class TestKeys:
 
 
 class TestInspect:
-    def test_in_progress(self, store: Store) -> None:
+    def test_in_progress(self, store: InspectableStore) -> None:
         """A claim is seen with its owner, what is left of its lease, and who waits for it."""
         claim(store, running())
         with store.listen(KEY, 5):
@@ -773,11 +678,11 @@ class TestInspect:
         assert 0 < sight.lease <= HOUR < sight.life <= 2 * HOUR
         assert (sight.octets, sight.waiters, sight.lapsed) == (len(encode(running())), 1, False)
 
-    def test_lapsed_with_an_offer(self, store: Store) -> None:
+    def test_lapsed_with_an_offer(self, store: InspectableStore) -> None:
         """A lapsed claim is seen as one, also where a late owner's response waits in it."""
         claim(store, running("ada"))
         lapse(store, KEY)
-        claim(store, running("bob"))
+        contend(store, running("bob"))
         store.complete(KEY, answer("ada", body=b"late" * 1000), expire=HOUR)
         lapse(store, KEY)
         (sight,) = store.inspect([KEY])
@@ -787,7 +692,7 @@ class TestInspect:
         assert sight.octets > 4000
 
     @pytest.mark.parametrize("size", [0, 100_000])
-    def test_completed(self, store: Store, size: int) -> None:
+    def test_completed(self, store: InspectableStore, size: int) -> None:
         """A completed record is seen with its size, however large, and without its body."""
         record = answer(body=bytes(size))
         store.complete(KEY, record, expire=HOUR)
@@ -796,14 +701,14 @@ class TestInspect:
         assert 0 < sight.life <= HOUR
         assert (sight.octets, sight.lease, sight.lapsed) == (len(encode(record)), None, False)
 
-    def test_many(self, store: Store) -> None:
+    def test_many(self, store: InspectableStore) -> None:
         """Many are looked at, in batches; those that are gone are left out."""
         for number in range(0, 1200, 2):
             store.complete(f"{KEY}{number}", answer(), expire=HOUR)
         seen = list(store.inspect(f"{KEY}{number}" for number in range(1200)))
         assert [sight.key for sight in seen] == [f"{KEY}{number}" for number in range(0, 1200, 2)]
 
-    def test_facts(self, store: Store) -> None:
+    def test_facts(self, store: InspectableStore) -> None:
         """A server tells of itself; memory has nothing to tell."""
         facts = store.facts()
         if facts:

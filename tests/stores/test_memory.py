@@ -26,12 +26,12 @@ class TestClock:
         """Leases and records end when the given clock says so, to the millisecond."""
         clock = Clock()
         store = MemoryStore(clock)
-        store.claim("k", running("ada", grace=4000), expire=5000, takeover=True)
+        store.claim("k", running("ada", grace=4000), ttl_ms=5000)
         clock.now += 0.999
-        reply = store.claim("k", running("bob", grace=4000), expire=5000, takeover=True)
+        reply = store.contend("k", running("bob", grace=4000), ttl_ms=5000, takeover=True)
         assert reply == Busy(running().fingerprint, 1, 1.5)
         clock.now += 0.001
-        reply = store.claim("k", running("bob", grace=4000), expire=5000, takeover=True)
+        reply = store.contend("k", running("bob", grace=4000), ttl_ms=5000, takeover=True)
         assert isinstance(reply, Claimed)
         assert reply.attempt == 2
         store.complete("k", answer("bob"), expire=2000)
@@ -48,13 +48,13 @@ class TestMemory:
         store = MemoryStore(clock)
         for number in range(10_000):
             clock.now += 1
-            store.claim(f"k{number}", running(), expire=60_000, takeover=True)
+            store.claim(f"k{number}", running(), ttl_ms=60_000)
         assert len(store._entries) < 2000
 
     def test_representation(self) -> None:
         """The store says how many records it has."""
         store = MemoryStore()
-        store.claim("k", running(), expire=1000, takeover=True)
+        store.claim("k", running(), ttl_ms=1000)
         assert repr(store) == "<MemoryStore of 1 records>"
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -77,6 +77,6 @@ class TestMemory:
     def test_closing_loses_nothing(self) -> None:
         """The records outlive a closing, for whoever else has this store."""
         store = MemoryStore()
-        store.claim("k", running(), expire=1000, takeover=True)
+        store.claim("k", running(), ttl_ms=1000)
         store.close()
         assert isinstance(store.read("k"), InProgress)

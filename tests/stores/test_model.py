@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from flask_idempotent.records import Completed, InProgress, Released
-from flask_idempotent.stores.base import Busy, Claimed, Completion, Reply, Reused, Store
+from flask_idempotent.stores.base import (
+    Busy,
+    Claimed,
+    Completion,
+    ContendResult,
+    InspectableStore,
+)
 from tests.stores.harness import (
     ENDS,
     HOUR,
@@ -44,71 +50,72 @@ BODIES = st.sampled_from([b"", b"hello", None, b"x" * 20_000])
 
 
 class Machine(RuleBasedStateMachine):
-    store: Store
+    store: InspectableStore
 
     def __init__(self) -> None:
         super().__init__()
         self.store.delete(set(self.store.scan("IDEMPOTENT_")))
         self.model: dict[str, Known] = {}
 
-    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, takeover=st.booleans(), quick=st.booleans())
-    def claim(self, key: str, name: str, payload: str, takeover: bool, quick: bool) -> None:
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS)
+    def claim(self, key: str, name: str, payload: str) -> None:
         record = running(name, payload)
-        reply = self.store.claim(key, record, expire=2 * HOUR, takeover=takeover, quick=quick)
-        self.judge(key, record, reply, takeover, quick)
+        result = self.store.claim(key, record, ttl_ms=2 * HOUR)
+        known = self.model.get(key)
+        if known is None:
+            assert result == Claimed(1)
+            self.model[key] = Known(record)
+        else:
+            assert result == known.record
+
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, takeover=st.booleans())
+    def contend(self, key: str, name: str, payload: str, takeover: bool) -> None:
+        record = running(name, payload)
+        result = self.store.contend(key, record, ttl_ms=2 * HOUR, takeover=takeover)
+        self.judge(key, record, result, takeover)
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, replaces=OWNERS)
     def correct(self, key: str, name: str, payload: str, replaces: str) -> None:
         record, replaced = running(name, payload), owner(replaces)
-        reply = self.store.claim(key, record, expire=2 * HOUR, takeover=True, replaces=replaced)
+        result = self.store.contend(key, record, ttl_ms=2 * HOUR, takeover=True, replaces=replaced)
         known = self.model.get(key)
         old = None if known is None else known.record
         if isinstance(old, Completed) and old.owner == replaced:
-            self.follows(key, record, reply)
+            self.follows(key, record, result)
         else:
-            self.judge(key, record, reply, takeover=True, quick=False)
+            self.judge(key, record, result, takeover=True)
 
-    def judge(
-        self, key: str, record: InProgress, reply: Reply, takeover: bool, quick: bool
-    ) -> None:
+    def judge(self, key: str, record: InProgress, result: ContendResult, takeover: bool) -> None:
         known = self.model.get(key)
         if known is None:
-            assert isinstance(reply, Claimed)
-            assert reply.attempt == 1
+            assert result == Claimed(1)
             self.model[key] = Known(record)
         elif isinstance(known.record, Completed):
-            reused = known.record.fingerprint != record.fingerprint
-            if not reused or (quick and isinstance(reply, Completed)):
-                assert reply == known.record
-            else:
-                assert reply == Reused(known.record.fingerprint, known.record.owner, b"")
+            assert result == known.record
         elif isinstance(known.record, Released):
-            self.follows(key, record, reply)
+            self.follows(key, record, result)
         elif known.record.owner == record.owner:
-            assert reply == Claimed(known.record.attempt, known.record.first_attempt)
+            assert result == Claimed(known.record.attempt, known.record.first_attempt)
             known.lapsed = False
         elif not known.lapsed or not takeover or known.record.fingerprint != record.fingerprint:
-            assert isinstance(reply, Busy)
-            assert reply.fingerprint == known.record.fingerprint
-            assert reply.left is not None or quick
-            assert reply.left is None or (reply.left <= 0) == known.lapsed
-        elif quick and isinstance(reply, Busy):
-            assert reply == Busy(known.record.fingerprint, None, 1.5)
+            assert isinstance(result, Busy)
+            assert result.fingerprint == known.record.fingerprint
+            assert (result.lease_left_ms <= 0) == known.lapsed
         elif known.offer is not None:
-            assert reply == known.offer
+            assert result == known.offer
             self.model[key] = Known(known.offer)
         else:
-            self.follows(key, record, reply, dead=known.record)
+            self.follows(key, record, result, dead=known.record)
 
     def follows(
-        self, key: str, record: InProgress, reply: Reply, dead: InProgress | None = None
+        self, key: str, record: InProgress, result: ContendResult, dead: InProgress | None = None
     ) -> None:
         """The key is somebody's after somebody else."""
         old = self.model[key].record
         attempt = first = old.attempt + 1
         if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
             first = old.first_attempt
-        assert reply == Claimed(attempt, first, dead)
+        assert result == Claimed(attempt, first, dead)
         self.model[key] = Known(record._replace(attempt=attempt, first_attempt=first))
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES, attempt=st.integers(1, 3))
@@ -193,7 +200,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def machine(store: Store) -> Callable[[], Machine]:
+def machine(store: InspectableStore) -> Callable[[], Machine]:
     class Bound(Machine):
         pass
 

@@ -18,7 +18,7 @@ from flask import Flask, Response
 from flask_idempotent.engine import claimant as attempts_module
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
-from tests.stores.harness import settle
+from tests.stores.harness import HOUR, running
 from tests.support.clients import Gate, post
 from tests.support.redis_servers import Server
 
@@ -63,8 +63,8 @@ class Wire:
         self._client.close()
 
 
-@pytest.fixture(params=["unwatched", "watched"])
-def app(request: pytest.FixtureRequest, make_app: MakeApp, server: Server) -> Flask:
+@pytest.fixture
+def app(make_app: MakeApp, server: Server) -> Flask:
     """An application whose scripts the server knows and whose connection is open."""
     app, runs = make_app(config={"REDIS_URL": server.url}), count(1)
 
@@ -87,14 +87,8 @@ def app(request: pytest.FixtureRequest, make_app: MakeApp, server: Server) -> Fl
     post(app, "warm-up")
     post(app, "warm-up", "/fail")
     post(app, "warm-up-2", "/fail")
-    settle(state_of(app).engine.store, watched=request.param == "watched")
+    state_of(app).engine.store.contend("warm-up", running(), ttl_ms=HOUR, takeover=True)
     return app
-
-
-@pytest.fixture
-def claim(request: pytest.FixtureRequest, app: Flask) -> str:
-    """What a claim is sent as."""
-    return "EVALSHA" if request.node.callspec.params["app"] == "watched" else "SET"
 
 
 @pytest.fixture
@@ -106,18 +100,18 @@ def wire(server: Server, app: Flask) -> Iterator[Wire]:
 
 class TestCommands:
     @pytest.mark.parametrize("path", ["/", "/large", "/stream"])
-    def test_first_request_costs_two(self, app: Flask, wire: Wire, claim: str, path: str) -> None:
+    def test_first_request_costs_two(self, app: Flask, wire: Wire, path: str) -> None:
         """A first request costs its claim and its completion."""
         post(app, path=path)
-        assert wire.sent() == Counter([claim, "EVALSHA"])
+        assert wire.sent() == Counter(["SET", "EVALSHA"])
 
     @pytest.mark.parametrize("path", ["/", "/large", "/stream"])
-    def test_replay_costs_one(self, app: Flask, wire: Wire, claim: str, path: str) -> None:
+    def test_replay_costs_one(self, app: Flask, wire: Wire, path: str) -> None:
         """A replay costs its claim alone, whatever its size."""
         post(app, path=path)
         wire.sent()
         assert "Idempotent-Replayed" in post(app, path=path).headers
-        assert wire.sent() == {claim: 1}
+        assert wire.sent() == {"SET": 1}
 
     @pytest.mark.parametrize("server", ["old redis"], indirect=True)
     def test_old_server_costs_no_more(self, app: Flask, wire: Wire) -> None:
@@ -134,29 +128,26 @@ class TestCommands:
         assert post(app, None).status_code == 200
         assert wire.sent() == {}
 
-    def test_reuse_costs_one(self, app: Flask, wire: Wire, claim: str) -> None:
+    def test_reuse_costs_one(self, app: Flask, wire: Wire) -> None:
         """F4: to learn of a reuse costs one command."""
         post(app)
         wire.sent()
         assert post(app, data=b"other").status_code == 422
-        assert wire.sent() == {claim: 1}
+        assert wire.sent() == {"SET": 1}
 
-    def test_release_costs_two(self, app: Flask, wire: Wire, claim: str) -> None:
+    def test_release_costs_two(self, app: Flask, wire: Wire) -> None:
         """A response that is not stored costs its claim and its release."""
         post(app, path="/fail")
-        assert wire.sent() == Counter([claim, "EVALSHA"])
+        assert wire.sent() == Counter(["SET", "EVALSHA"])
 
-    def test_scripts_are_sent_once(
-        self, app: Flask, wire: Wire, claim: str, server: Server
-    ) -> None:
+    def test_scripts_are_sent_once(self, app: Flask, wire: Wire, server: Server) -> None:
         """A server that lost its scripts is sent them again, once."""
         server.client.script_flush()
         wire.sent()
         post(app, "a")
-        scripts = 2 if claim == "EVALSHA" else 1
-        assert wire.sent() == Counter([claim, "EVALSHA"]) + Counter(EVAL=scripts)
+        assert wire.sent() == Counter(["SET", "EVALSHA", "EVAL"])
         post(app, "b")
-        assert wire.sent() == Counter([claim, "EVALSHA"])
+        assert wire.sent() == Counter(["SET", "EVALSHA"])
 
 
 class TestWaiting:
@@ -182,7 +173,6 @@ class TestWaiting:
         self,
         app: Flask,
         wire: Wire,
-        claim: str,
         gate: Gate,
         background: Callable[..., Any],
     ) -> None:
@@ -194,10 +184,10 @@ class TestWaiting:
         size, path = 10, "/slow/10"
         first = background(post, app, path=path)
         gate.reached()
-        assert wire.sent() == {claim: 1}
+        assert wire.sent() == {"SET": 1}
         waiting = [background(post, app, path=path) for _ in range(self.WAITERS)]
-        # Each looks quickly, and once more, closely, when it is subscribed.
-        looks = Counter([claim, "EVALSHA"] * self.WAITERS)
+        # Each claims, and contends once it is subscribed.
+        looks = Counter(["SET", "EVALSHA"] * self.WAITERS)
         before = wire.wait_for("EVALSHA", looks["EVALSHA"])
         assert before == looks + Counter(SUBSCRIBE=1)
         assert wire.sent() == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -23,21 +22,19 @@ from flask_idempotent.records import (
     Completed,
     InProgress,
     Record,
-    Released,
     decode,
-    decode_beginning,
     decode_ends,
     encode,
 )
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
+    ClaimResult,
     Completion,
+    ContendResult,
+    InspectableStore,
     Renewal,
-    Reply,
-    Reused,
     Sight,
-    Store,
 )
 from flask_idempotent.stores.events import Hear
 from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
@@ -45,20 +42,17 @@ from flask_idempotent.stores.redis.messages import MARK, Hearing
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Bell, News
 
-#: Seconds for which the word of a script counts that nobody watches.
-UNWATCHED_FOR = 0.25
-#: Seconds until whoever begins to watch sees all: what went by that word has arrived by then.
-_ALL_TOLD_AFTER = UNWATCHED_FOR + 0.1
 _BATCH = 500
 #: What is told of a server's configuration beside INFO.
 _CONFIGURED = ("save", "min-replicas-to-write")
 
 Item = TypeVar("Item")
 
-_CLAIMED, _FOUND, _REUSED = 1, 2, 4
+#: What the script ``contend`` begins its reply with.
+_CLAIMED, _COMPLETED = 1, 2
 
 
-class RedisStore(Store):
+class RedisStore(InspectableStore):
     """Keeps records on a Redis or Valkey server.
 
     :param client: the connection to it.
@@ -68,6 +62,7 @@ class RedisStore(Store):
         self._client = client
         self._set = Command("SET")
         self._claim = Script("claim")
+        self._contend = Script("contend")
         self._complete = Script("complete")
         self._release = Script("release")
         self._renew = Script("renew")
@@ -77,7 +72,6 @@ class RedisStore(Store):
         self._suffix = f"@{client.database}"
         self._subscriber = Subscriber(client.subscription)
         client.follow_with(self._subscriber.reconnect)
-        self._unwatched_until = 0.0
         self._takes_nx_with_get = True
 
     def __str__(self) -> str:
@@ -86,59 +80,54 @@ class RedisStore(Store):
     def __repr__(self) -> str:
         return f"<RedisStore {self._client}>"
 
-    def claim(
+    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+        try:
+            standing = self._set_or_get(storage_key, encode(record), ttl_ms)
+        except WriteRefused:
+            # A server that takes no writes still has the responses.
+            with suppress(StoreError):
+                completed = self.read(storage_key)
+                if isinstance(completed, Completed):
+                    return completed
+            raise
+        return Claimed(1) if standing is None else decode(standing)
+
+    def _set_or_get(self, storage_key: str, record: bytes, ttl_ms: int) -> bytes | None:
+        """Write a record where there is none, else return the one that is there."""
+        if self._takes_nx_with_get:
+            try:
+                reply: bytes | None = self._client.call(
+                    self._set, storage_key, record, "NX", "GET", "PX", ttl_ms
+                )
+                return reply
+            except StoreUnavailable as error:
+                # Redis before 7.0 refuses NX together with GET; a script does the same there.
+                if "syntax error" not in str(error):
+                    raise
+                self._takes_nx_with_get = False
+        reply = self._client.run(self._claim, storage_key, record, ttl_ms)
+        return reply
+
+    def contend(
         self,
-        key: str,
+        storage_key: str,
         record: InProgress,
         *,
-        expire: int,
+        ttl_ms: int,
         takeover: bool,
-        quick: bool = False,
         replaces: bytes | None = None,
-    ) -> Reply:
-        octets, asked = encode(record), time.monotonic()
-        if quick and replaces is None and asked < self._unwatched_until and self._takes_nx_with_get:
-            reply = self._claim_quickly(key, record.owner, octets, expire)
-            if reply is not None:
-                return reply
-        arguments = (octets, expire, int(takeover), self._suffix, replaces or b"")
-        watchers, code, *rest = self._client.run(self._claim, key, *arguments)
-        self._note(watchers, asked)
+    ) -> ContendResult:
+        code, *rest = self._client.run(
+            self._contend, storage_key,
+            encode(record), ttl_ms, int(takeover), self._suffix, replaces or b"",
+        )  # fmt: skip
         if code == _CLAIMED:
             return _claimed(*rest)
-        if code == _FOUND:
+        if code == _COMPLETED:
             return _completed(rest[0])
-        if code == _REUSED:
-            return Reused(*decode_beginning(rest[0]))
-        left, data = rest
+        lease_left_ms, data = rest
         other = _in_progress(data)
-        return Busy(other.fingerprint, left, other.started)
-
-    def _claim_quickly(self, key: str, owner: bytes, octets: bytes, expire: int) -> Reply | None:
-        # What one plain command can do takes the server a fraction of the time.
-        try:
-            found = self._client.call(self._set, key, octets, "NX", "GET", "PX", expire)
-        except WriteRefused:
-            return None  # The script reads all the same.
-        except StoreUnavailable as error:
-            if "syntax error" not in str(error):
-                raise
-            # A server before Redis 7.0. The script does without, and takes it a little longer.
-            self._takes_nx_with_get = False
-            return None
-        if found is None:
-            return Claimed(1)
-        other = decode(found)
-        if isinstance(other, Completed):
-            return other
-        # A tombstone binds nobody. Our own: the reply to our first sending was lost, and the lease
-        # begins anew.
-        if isinstance(other, Released) or other.owner == owner:
-            return None
-        return Busy(other.fingerprint, None, other.started)
-
-    def _note(self, watchers: int, asked: float) -> None:
-        self._unwatched_until = 0.0 if watchers else asked + UNWATCHED_FOR
+        return Busy(other.fingerprint, lease_left_ms, other.started)
 
     def now(self) -> int:
         seconds, microseconds = map(int, self._client.execute("TIME"))
@@ -150,12 +139,11 @@ class RedisStore(Store):
         return [_is_renewed(reply) for reply in replies]
 
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
-        data, asked = encode(record), time.monotonic()
+        data = encode(record)
         try:
-            watchers, code = self._client.run(self._complete, key, data, expire, self._suffix)
+            _, code = self._client.run(self._complete, key, data, expire, self._suffix)
         except RecordUnreadable:
             return Completion.REFUSED
-        self._note(watchers, asked)
         completion = Completion(code)
         if completion is Completion.STORED:
             # Those who wait in this very process need neither the message nor the store.
@@ -185,8 +173,6 @@ class RedisStore(Store):
         suffix = self._suffix + MARK
         with self._client.subscription() as feed:
             hearing = Hearing(feed, f"{_escaped(prefix)}*{suffix}", suffix)
-            # Claims that went by the word that nobody watches tell nothing.
-            time.sleep(_ALL_TOLD_AFTER)
             yield hearing.hear
 
     def read(self, key: str) -> Record | None:

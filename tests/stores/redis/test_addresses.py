@@ -44,7 +44,7 @@ class TestTls:
         url = f"rediss://:pw@127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
         store = open_store(url, "tests")
         try:
-            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
+            store.claim(KEY, running(), ttl_ms=2 * HOUR)
             with store.listen(KEY, 5) as bell:
                 store.complete(KEY, answer(body=b"x" * 10_000), expire=HOUR)
                 assert bell.wait(5) == answer(body=b"x" * 10_000)
@@ -81,7 +81,7 @@ class TestSocketFile:
         server = Server(valkey_binary(), folder, "--unixsocket", str(folder / "s")).start()
         store = open_store(f"unix://{folder / 's'}?db=3", "tests")
         try:
-            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
+            store.claim(KEY, running(), ttl_ms=2 * HOUR)
             with store.listen(KEY, 5) as bell:
                 store.complete(KEY, answer(), expire=HOUR)
                 assert bell.wait(5) == answer()

@@ -20,7 +20,7 @@ from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.web.state import state_of
-from tests.stores.harness import HOUR, answer, running, settle
+from tests.stores.harness import HOUR, answer, running
 from tests.support.clients import Gate, post
 from tests.support.polling import until
 from tests.support.proxy import Fault, Proxy
@@ -77,21 +77,26 @@ def store(pair: Pair) -> Iterator[RedisStore]:
     store.close()
 
 
-def claim(store: RedisStore, name: str = "ada", key: str = KEY, *, quick: bool = False) -> object:
-    return store.claim(key, running(name), expire=2 * HOUR, takeover=True, quick=quick)
+def claim(store: RedisStore, name: str = "ada", key: str = KEY) -> object:
+    return store.claim(key, running(name), ttl_ms=2 * HOUR)
+
+
+def contend(store: RedisStore, name: str = "ada", key: str = KEY) -> object:
+    return store.contend(key, running(name), ttl_ms=2 * HOUR, takeover=True)
 
 
 class TestDemotion:
     """The primary is demoted, its connections stay, and the address moves to the promoted one."""
 
-    @pytest.mark.parametrize("watched", [True, False])
-    def test_served_at_once(self, pair: Pair, store: RedisStore, watched: bool) -> None:
+    @pytest.mark.parametrize("ask", [claim, contend])
+    def test_served_at_once(
+        self, pair: Pair, store: RedisStore, ask: Callable[..., object]
+    ) -> None:
         """The next request is served by the promoted server, at once and without an error."""
-        settle(store, watched=watched)
-        claim(store, quick=True)
+        claim(store)
         pair.fail_over()
         started = time.monotonic()
-        assert claim(store, key=KEY + "2", quick=True) == Claimed(1)
+        assert ask(store, key=KEY + "2") == Claimed(1)
         assert time.monotonic() - started < 2
         assert pair.replica.client.exists(KEY + "2")
 
@@ -153,19 +158,18 @@ class TestDemotion:
 
     def test_address_that_stays(self, pair: Pair, store: RedisStore) -> None:
         """Where the address still leads to the demoted one, it replays, and refuses the rest."""
-        settle(store, watched=False)
         claim(store)
         store.complete(KEY, answer(), expire=HOUR)
         pair.fail_over()
         pair.address.target = pair.primary.port
         for _ in range(10):
-            assert claim(store, "bob", quick=True) == answer()
+            assert claim(store, "bob") == answer()
             with pytest.raises(WriteRefused) as caught:
-                claim(store, key=KEY + "2", quick=True)
+                claim(store, key=KEY + "2")
             assert caught.value.sent is False
         assert store._client._pool.generation <= 2
         pair.address.target = pair.replica.port
-        until(lambda: succeeds(lambda: claim(store, key=KEY + "2", quick=True)), 2)
+        until(lambda: succeeds(lambda: claim(store, key=KEY + "2")), 2)
 
 
 def succeeds(act: Callable[[], object]) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -13,12 +12,10 @@ from hypothesis import strategies as st
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
 from flask_idempotent.records import InProgress, encode
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
-from flask_idempotent.stores.events import Event, Kind
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis import client as redis_client
-from flask_idempotent.stores.redis import store as store_module
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.store import UNWATCHED_FOR, RedisStore
+from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from tests.stores.harness import (
     ENDS,
@@ -29,7 +26,6 @@ from tests.stores.harness import (
     owner,
     renewal,
     running,
-    settle,
     time_left,
 )
 from tests.support.hostile_records import FINGERPRINT, HOSTILE, OWNER, header, in_progress
@@ -38,33 +34,18 @@ from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server, free_port
 
 KEY = "IDEMPOTENT_{redis}"
-#: Those that take SET with NX and GET.
-new_servers = pytest.mark.parametrize("server", ["valkey", "redis"], indirect=True)
 
 
 def claim(store: RedisStore, name: str = "ada") -> object:
-    return store.claim(KEY, running(name), expire=2 * HOUR, takeover=True)
+    return store.claim(KEY, running(name), ttl_ms=2 * HOUR)
 
 
-def quick(store: RedisStore, name: str = "ada") -> object:
-    return store.claim(KEY, running(name), expire=2 * HOUR, takeover=True, quick=True)
+def contend(store: RedisStore, name: str = "ada") -> object:
+    return store.contend(KEY, running(name), ttl_ms=2 * HOUR, takeover=True)
 
 
 def scripts_run(server: Server) -> int:
     return int(server.client.info("commandstats")["cmdstat_evalsha"]["calls"])
-
-
-class Clock:
-    """Stands for the module ``time`` in the store."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class TestInspect:
@@ -85,7 +66,7 @@ class TestInspect:
         server.client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", *rights)
         store = open_store(f"redis://few:pw@127.0.0.1:{server.port}/0", "tests")
         try:
-            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
+            store.claim(KEY, running(), ttl_ms=2 * HOUR)
             (sight,) = store.inspect([KEY])
             assert (sight.record is not None, sight.waiters) == (True, None)
             assert "save" not in store.facts()
@@ -133,12 +114,16 @@ class TestRefusedWrites:
         redis_store.complete(KEY, answer(), expire=HOUR)
         self.refuse(refusing)
         assert claim(redis_store, "bob") == answer()
+        assert contend(redis_store, "bob") == answer()
 
-    def test_all_else_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
+    @pytest.mark.parametrize("ask", [claim, contend])
+    def test_all_else_is_refused(
+        self, refusing: Server, redis_store: RedisStore, ask: Callable[..., object]
+    ) -> None:
         """A free key and one in progress are refused, and the claim is known not to be there."""
         self.refuse(refusing)
         with pytest.raises(WriteRefused) as caught:
-            claim(redis_store, "bob")
+            ask(redis_store, "bob")
         assert caught.value.sent is False
 
     def test_running_claim_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
@@ -146,7 +131,7 @@ class TestRefusedWrites:
         claim(redis_store)
         self.refuse(refusing)
         with pytest.raises(WriteRefused):
-            claim(redis_store, "bob")
+            contend(redis_store, "bob")
 
     def test_completion_is_refused(self, refusing: Server, redis_store: RedisStore) -> None:
         """A response that cannot be stored is told, and stored when the server takes it."""
@@ -160,132 +145,21 @@ class TestRefusedWrites:
         assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
 
 
-@new_servers
-class TestPlainly:
-    """Quick claims while nobody watches: one plain command each, where that will do."""
-
-    @pytest.fixture
-    def store(self, redis_store: RedisStore) -> RedisStore:
-        settle(redis_store, watched=False)
-        return redis_store
-
-    def test_another_is_busy_for_an_unknown_time(self, store: RedisStore) -> None:
-        """Another's claim is told with its fingerprint and stays as it is, though it has lapsed."""
-        claim(store)
-        lapse(store, KEY)
-        before = store.read(KEY)
-        assert quick(store, "bob") == Busy(running().fingerprint, None, 1.5)
-        assert store.read(KEY) == before
-        assert claim(store, "bob") == Claimed(2, dead=running())
-
-    def test_ours_begins_anew(self, store: RedisStore) -> None:
-        """A claim whose reply was lost finds itself, and has its whole lease again."""
-        quick(store)
-        lapse(store, KEY)
-        assert quick(store) == Claimed(1)
-        assert time_left(store, KEY) > HOUR
-
-    def test_take_over_is_kept(self, store: RedisStore) -> None:
-        """What a later attempt has taken over is that attempt's when it claims again."""
-        quick(store)
-        lapse(store, KEY)
-        claim(store, "bob")
-        assert quick(store, "bob") == Claimed(2)
-
-    def test_late_owner(self, store: RedisStore) -> None:
-        """Another's claim is read as one, also where a late owner's response waits in it."""
-        quick(store)
-        lapse(store, KEY)
-        claim(store, "bob")
-        store.complete(KEY, answer("ada", body=bytes(100_000)), expire=HOUR)
-        assert quick(store, "cyd") == Busy(running().fingerprint, None, 1.5)
-
+class TestUnreadable:
     @pytest.mark.parametrize("data", [b"", b"x", b"\x02" + encode(running())[1:], b"\x01z"])
-    def test_unreadable(self, store: RedisStore, server: Server, data: bytes) -> None:
+    def test_claim(self, redis_store: RedisStore, server: Server, data: bytes) -> None:
         """A record that cannot be read is an error and stays."""
         server.client.set(KEY, data, ex=60)
         with pytest.raises(RecordUnreadable):
-            quick(store)
+            claim(redis_store)
         assert server.client.get(KEY) == data
-
-    def test_foreign_value(self, store: RedisStore, server: Server) -> None:
-        """What is no text is unreadable and stays."""
-        server.client.lpush(KEY, "a list")
-        with pytest.raises(RecordUnreadable, match="another kind of value"):
-            quick(store)
-        assert server.client.llen(KEY) == 1
-
-    def test_replica(self, store: RedisStore, server: Server) -> None:
-        """A server that takes no writes replays, and refuses all else."""
-        store.complete(KEY, answer(), expire=HOUR)
-        server.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-        try:
-            assert quick(store, "bob") == answer()
-            with pytest.raises(WriteRefused):
-                store.claim(KEY + "2", running(), expire=HOUR, takeover=True, quick=True)
-        finally:
-            server.client.execute_command("REPLICAOF", "NO", "ONE")
-
-
-class TestWatchers:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        clock = Clock()
-        monkeypatch.setattr(store_module, "time", clock)
-        return clock
-
-    @new_servers
-    def test_word_of_a_script(self, server: Server, redis_store: RedisStore, clock: Clock) -> None:
-        """That nobody watches counts for a moment; before and after it a script is asked."""
-        ran = partial(scripts_run, server)
-        quick(redis_store)
-        before = ran()
-        clock.now += UNWATCHED_FOR - 0.001
-        quick(redis_store, "bob")
-        assert ran() == before
-        clock.now += 0.001
-        quick(redis_store, "bob")
-        assert ran() == before + 1
-
-    @pytest.mark.parametrize("step", ["claim", "complete"])
-    def test_watcher_is_noticed(
-        self, server: Server, redis_store: RedisStore, clock: Clock, step: str
-    ) -> None:
-        """From the first script on that a watcher has heard, all claims are told, until it goes."""
-        claim(redis_store)
-        clock.now += UNWATCHED_FOR
-        with redis_store.events("IDEMPOTENT_") as hear:
-            if step == "claim":
-                claim(redis_store, "bob")
-            else:
-                redis_store.complete(KEY, answer(), expire=HOUR)
-            quick(redis_store, "bob")
-            events: list[Event] = []
-            until(lambda: events.extend(hear(0.1)) or len(events) == 2)
-            assert redis_store._unwatched_until == 0
-        # The server may learn of it only now.
-        until(lambda: not server.client.pubsub_numpat())
-        quick(redis_store, "bob")
-        assert redis_store._unwatched_until == clock.now + UNWATCHED_FOR
-
-    def test_watching_begins_when_all_tell(self, server: Server, redis_store: RedisStore) -> None:
-        """Who begins to watch sees all claims from then on, of processes too that know nothing."""
-        other = open_store(server.url, "tests")
-        assert isinstance(other, RedisStore)
-        try:
-            claim(other, "ada")
-            with redis_store.events("IDEMPOTENT_") as hear:
-                quick(other, "bob")
-                assert [event.kind for event in hear(5)] == [Kind.BUSY]
-        finally:
-            other.close()
 
 
 def test_record_that_was_made_to_stay(redis_store: RedisStore, server: Server) -> None:
     """A claim whose end somebody took away has not lapsed, and gets an end again."""
     claim(redis_store)
     server.client.persist(KEY)
-    assert claim(redis_store, "bob") == Busy(running().fingerprint, HOUR, 1.5)
+    assert contend(redis_store, "bob") == Busy(running().fingerprint, HOUR, 1.5)
     assert HOUR < time_left(redis_store, KEY) <= 2 * HOUR
 
 
@@ -301,19 +175,18 @@ class TestLostReplies:
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_claim(self, proxy: Proxy, store: RedisStore, action: str) -> None:
-        """A claim whose reply is lost does not wait for itself."""
-        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
-        assert isinstance(claim(store), Claimed)
-        assert isinstance(claim(store, "bob"), Busy)
+        """A claim whose reply is lost is sent again, and finds itself where it was carried out."""
+        proxy.faults.append(Fault(b"$3\r\nSET\r\n", action))  # type: ignore[arg-type]
+        assert claim(store) == (Claimed(1) if action == "cut before" else running())
+        assert proxy.happened == [action]
+        assert contend(store) == Claimed(1)
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
-    def test_quick_claim(self, proxy: Proxy, store: RedisStore, action: str) -> None:
-        """Nor does a quick one."""
-        settle(store, watched=False)
-        proxy.faults.append(Fault(b"$3\r\nSET\r\n", action))  # type: ignore[arg-type]
-        assert quick(store) == Claimed(1)
-        assert proxy.happened == [action]
-        assert quick(store, "bob") == Busy(running().fingerprint, None, 1.5)
+    def test_contend(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A claim by script whose reply is lost does not wait for itself."""
+        proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+        assert contend(store) == Claimed(1)
+        assert isinstance(contend(store, "bob"), Busy)
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_complete(self, proxy: Proxy, store: RedisStore, action: str) -> None:
@@ -365,8 +238,9 @@ class TestWaiters:
 class TestRecords:
     def assert_nobodys(self, store: RedisStore) -> None:
         """What stands at the key is unreadable, and none of ours."""
-        with pytest.raises(RecordUnreadable):
-            claim(store)
+        for ask in (claim, contend):
+            with pytest.raises(RecordUnreadable):
+                ask(store)
         with pytest.raises(RecordUnreadable):
             store.read(KEY)
         assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
@@ -403,7 +277,7 @@ class TestRecords:
         """A claim that took over is ours, though it cannot be read whose the last one was."""
         server.client.set(KEY, header(state=b"p", grace=2 * HOUR) + b"\xc1", px=HOUR)
         asking = running()._replace(fingerprint=FINGERPRINT)
-        reply = redis_store.claim(KEY, asking, expire=HOUR, takeover=True)
+        reply = redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
         assert reply == Claimed(2, 1, None)
 
     def test_r12_state_of_another_release(self, redis_store: RedisStore, server: Server) -> None:
@@ -425,7 +299,7 @@ class TestRecords:
         server.client.set(KEY, data, px=HOUR)
         asking = running()._replace(fingerprint=FINGERPRINT)
         with pytest.raises(RecordUnreadable):
-            redis_store.claim(KEY, asking, expire=HOUR, takeover=True)
+            redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
         assert server.client.get(KEY) == data
 
     def test_r12_whatever_somebody_wrote(self, redis_store: RedisStore, server: Server) -> None:
@@ -439,10 +313,11 @@ class TestRecords:
             def put() -> None:
                 server.client.set(KEY, data, px=life + 1000)
 
-            for quick in (True, False):
-                put()
-                with suppress(RecordUnreadable):
-                    redis_store.claim(KEY, asking, expire=HOUR, takeover=True, quick=quick)
+            put()
+            with suppress(RecordUnreadable):
+                redis_store.claim(KEY, asking, ttl_ms=HOUR)
+            with suppress(RecordUnreadable):
+                redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
             put()
             assert redis_store.renew([Renewal(KEY, asking, HOUR)], until=NEVER) == [False]
             for _ in redis_store.inspect([KEY]):
@@ -511,9 +386,9 @@ class TestRecords:
             tenant.psubscribe("*")
             secret = answer()._replace(headers=(("X", "secret"),), body=b"secret")
             for name in ("ada", "bob"):
-                claim(redis_store, name)
+                contend(redis_store, name)
             redis_store.complete(KEY, secret, expire=HOUR)
-            claim(redis_store, "bob")
+            contend(redis_store, "bob")
             redis_store.delete([KEY])
             messages: dict[str, list[bytes]] = {}
             while b"deleted 0 " not in messages.get(f"{KEY}@0!", []):
@@ -557,7 +432,7 @@ class TestRecords:
         monkeypatch.setattr(Subscriber, "deliver", lambda *_: None)
         claim(redis_store, "ada")
         lapse(redis_store, KEY)
-        claim(redis_store, "bob")
+        contend(redis_store, "bob")
         with redis_store.listen(KEY, 5) as bell:
             assert redis_store.complete(KEY, answer("ada"), expire=HOUR) is Completion.OFFERED
             assert not bell.rung
@@ -570,11 +445,10 @@ class TestOldServer:
         """A refused SET is asked for once; that claim, and every later one, is the script's."""
         proxy.refuse_nx_with_get()
         store = RedisStore(Client.from_url(proxy.url))
-        settle(store, watched=False)
         try:
-            assert quick(store) == Claimed(1)
-            assert quick(store) == Claimed(1)
-            assert quick(store, "bob") != Claimed(1)
+            assert claim(store) == Claimed(1)
+            assert claim(store) == running()
+            assert claim(store, "bob") == running()
         finally:
             store.close()
         assert proxy.happened == ["refuse"]
@@ -612,10 +486,10 @@ class TestWithoutChannels:
         )  # fmt: skip
         store = open_store(server.url.replace("//", "//nochannels:pw@"), "tests")
         try:
-            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
+            store.claim(KEY, running(), ttl_ms=2 * HOUR)
             assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
             store.delete([KEY])
-            store.claim(KEY, running(), expire=2 * HOUR, takeover=True)
+            store.claim(KEY, running(), ttl_ms=2 * HOUR)
             assert store.release(KEY, owner("ada"), **ENDS) is True
         finally:
             store.close()

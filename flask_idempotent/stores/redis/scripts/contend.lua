@@ -1,0 +1,107 @@
+-- Claims a key that had a record a moment ago, or says how long the other's lease still lasts.
+--
+-- KEYS[1]  the record
+-- ARGV[1]  a new record, in progress
+-- ARGV[2]  its time to live in milliseconds
+-- ARGV[3]  '1' if a claim whose lease has lapsed may be taken over
+-- ARGV[4]  suffix that makes the record's key the name of its channel
+-- ARGV[5]  owner token of the completed record that a corrected request replaces, else ''
+--
+-- Returns {1, attempt, first attempt}              the key is ours
+--         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner
+--         {2, record}                              completed, or not readable by this script
+--         {3, milliseconds, record}                another's; its lease has lapsed if none are left.
+--                                                  A late owner's offer is cut off the record
+--         an error                                 the server refuses to write, and nothing is
+--                                                  completed
+--
+-- records.py has the layout of a record. Offsets here count from 1.
+local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
+local may_take_over, channel_suffix, replaced_owner = ARGV[3] == '1', ARGV[4], ARGV[5]
+local GRACE_FIRST, GRACE_LAST = 3, 10
+local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
+local OFFER_LAST = 18
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
+local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
+local HEADER_SIZE = 54
+local RUNNING, COMPLETED, RELEASED = '\1p', '\1c', '\1r'  -- version and state
+
+local function owner_of(record)
+  return string.sub(record, OWNER_FIRST, OWNER_LAST)
+end
+local function fingerprint_of(record)
+  return string.sub(record, FINGERPRINT_FIRST, FINGERPRINT_LAST)
+end
+
+local record = redis.call('GET', record_key)
+local state = record and #record >= HEADER_SIZE and string.sub(record, 1, 2)
+local is_replaced = state == COMPLETED and owner_of(record) == replaced_owner
+if state == COMPLETED and not is_replaced then
+  return {2, record}
+end
+local grace, attempt, offer_offset
+if state == RUNNING or state == RELEASED or is_replaced then
+  grace, attempt, offer_offset =
+      struct.unpack('>I8I4I4', string.sub(record, GRACE_FIRST, OFFER_LAST))
+end
+local offer = offer_offset and offer_offset > 0 and string.sub(record, offer_offset + 1)
+-- Numbers that this package never writes make a record unreadable. Lua is exact up to 2^53.
+local is_readable = attempt and attempt > 0 and attempt < 4294967295 and grace < 9007199254740992
+    and (not offer or #offer > HEADER_SIZE and string.sub(offer, 1, 2) == COMPLETED)
+if record and not is_readable then
+  return {2, record}
+end
+
+-- Try this also where there is a record, to find out whether the server takes writes: waiting for a
+-- response that cannot be stored would be in vain. Redis before 7.0 takes NX without GET.
+local written = redis.pcall('SET', record_key, new_record, 'NX', 'PX', ttl_ms)
+if type(written) == 'table' and written.err then
+  return written
+end
+if not record then
+  return {1, 1, 1}
+end
+
+local is_same_request = fingerprint_of(record) == fingerprint_of(new_record)
+local first_attempt =
+    struct.unpack('>I4', string.sub(record, FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST))
+local function claim_next_attempt(dead_owners_record)
+  attempt = attempt + 1
+  if is_replaced or not is_same_request then
+    -- Responses of the runs before this one are refused from now on.
+    first_attempt = attempt
+  end
+  redis.call('SET', record_key,
+      string.sub(new_record, 1, GRACE_LAST) .. struct.pack('>I4', attempt)
+      .. string.sub(new_record, ATTEMPT_LAST + 1, FINGERPRINT_LAST)
+      .. struct.pack('>I4', first_attempt) .. string.sub(new_record, HEADER_SIZE + 1),
+      'PX', ttl_ms)
+  return {1, attempt, first_attempt, dead_owners_record}
+end
+
+if state == RELEASED or is_replaced then
+  return claim_next_attempt()
+end
+if owner_of(record) == owner_of(new_record) then
+  -- The reply to our earlier claim was lost.
+  redis.call('PEXPIRE', record_key, ttl_ms)
+  return {1, attempt, first_attempt}
+end
+local remaining_ms = redis.call('PTTL', record_key)
+if remaining_ms < 0 then
+  -- Somebody removed the record's time to live: give it one, which starts its lease again.
+  redis.call('PEXPIRE', record_key, ttl_ms)
+  remaining_ms = tonumber(ttl_ms)
+end
+local lease_left_ms = remaining_ms - grace
+if lease_left_ms > 0 or not may_take_over or not is_same_request then
+  return {3, lease_left_ms, string.sub(record, 1, offer and offer_offset or -1)}
+end
+if offer then
+  -- An earlier owner finished after its lease: its response is the key's, and nobody runs again.
+  redis.call('SET', record_key, offer, 'PX', ttl_ms)
+  redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+  return {2, offer}
+end
+return claim_next_attempt(record)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask_idempotent import problems
 from flask_idempotent._quantities import duration, size
 from flask_idempotent.settings import Settings
-from flask_idempotent.web.protection import routes_of
+from flask_idempotent.web.routes import routes_of
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:

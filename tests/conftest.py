@@ -15,7 +15,7 @@ from flask_idempotent import Idempotent
 from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import Server, old_redis_binary, redis_binary, valkey_binary
@@ -113,8 +113,8 @@ def make_app() -> Iterator[MakeApp]:
 
     yield make
     for app in made:
-        if EXTENSION in app.extensions and app.extensions[EXTENSION]._engine is not None:
-            app.extensions[EXTENSION].engine.close()
+        if EXTENSION_KEY in app.extensions and app.extensions[EXTENSION_KEY]._engine is not None:
+            app.extensions[EXTENSION_KEY].engine.close()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from flask import Flask
 from flask_idempotent._quantities import duration, size
 from flask_idempotent.settings import OPTIONS, REDIS_URL, Settings, origin
 from flask_idempotent.stores.factory import check_url, without_password
-from flask_idempotent.web.protection import Layer, name_of
+from flask_idempotent.web.protection import Layer
+from flask_idempotent.web.routes import qualified_name
 from flask_idempotent.web.state import state_of
 
 _TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run"})
@@ -67,7 +68,7 @@ def effective(app: Flask, settings: Settings, layers: Sequence[Layer]) -> Iterat
 
 def _plain(value: Any) -> Any:
     if callable(value):
-        return name_of(value)
+        return qualified_name(value)
     if isinstance(value, frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value

@@ -18,7 +18,8 @@ from flask_idempotent.cli.options import as_json, this_app
 from flask_idempotent.cli.record_argument import protection_at
 from flask_idempotent.settings import KEYWORDS, SAFE_METHODS, UNTRACKED_METHODS
 from flask_idempotent.web.placement import misplaced
-from flask_idempotent.web.protection import Kind, Protection, routes_of
+from flask_idempotent.web.protection import Kind, Protection
+from flask_idempotent.web.routes import routes_of
 from flask_idempotent.web.state import state_of
 
 

@@ -14,7 +14,8 @@ from flask_idempotent.settings import REQUIRING_METHODS, SAFE_METHODS
 from flask_idempotent.web.marks import is_protecting, layers_of
 from flask_idempotent.web.notices import keeps_cookies, untracked_views
 from flask_idempotent.web.placement import misplaced
-from flask_idempotent.web.protection import Kind, routes_of
+from flask_idempotent.web.protection import Kind
+from flask_idempotent.web.routes import routes_of
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:

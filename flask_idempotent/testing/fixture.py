@@ -54,7 +54,7 @@ class Idempotency:
             raise TypeError(f"idempotency works on a Flask application, not on {app!r}")
         if app not in self._stores:
             self._stores[app] = MortalStore(self.clock)
-            self._stack.enter_context(state_of(app).on_store(self._stores[app]))
+            self._stack.enter_context(state_of(app).using_store(self._stores[app]))
 
     @contextmanager
     def crash(self) -> Iterator[None]:

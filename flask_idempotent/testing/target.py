@@ -11,7 +11,8 @@ from werkzeug.routing import RequestRedirect
 from flask_idempotent.settings import SAFE_METHODS, UNTRACKED_METHODS, Settings
 from flask_idempotent.testing.failures import Fault
 from flask_idempotent.web.placement import check_places
-from flask_idempotent.web.protection import STATIC_FILES, Kind, Protection, name_of
+from flask_idempotent.web.protection import STATIC_FILES, Kind, Protection
+from flask_idempotent.web.routes import qualified_name
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def view_of(app: Flask, call: Call, method: str) -> View:
     except HTTPException as error:
         return View("", state.settings(), _unrouted(error, method))
     found = state.protections.of(rule.endpoint, method)
-    name = f"{name_of(found.view)}, endpoint {rule.endpoint!r}"
+    name = f"{qualified_name(found.view)}, endpoint {rule.endpoint!r}"
     return View(name, found.settings, _unprotected(found, method))
 
 

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
-from weakref import WeakSet
 
-from flask import Blueprint, Flask, current_app, has_request_context, request_started
+from flask import Blueprint, Flask, current_app, has_request_context
 
 from flask_idempotent.errors import OutsideRequest, SettingsError
-from flask_idempotent.http.keys import may_matter
 from flask_idempotent.settings import Overrides, check_overrides
-from flask_idempotent.web.extension import wrap_dispatching
-from flask_idempotent.web.flask_compat import current_context
+from flask_idempotent.web.dispatching import protect_dispatching
+from flask_idempotent.web.first_requests import first_requests
+from flask_idempotent.web.flask_compat import RequestContext, current_context
 from flask_idempotent.web.handler import handle
 from flask_idempotent.web.marks import (
     EXEMPT,
     NO_OVERRIDES,
-    is_protecting,
-    layers_of,
     mark,
     mark_decorated,
     mark_decorator,
     mark_of,
-    methods_of,
 )
 from flask_idempotent.web.placement import check_blueprint, check_exempt, check_view
-from flask_idempotent.web.protection import forget_all, name_of
-from flask_idempotent.web.state import EXTENSION, State, state_of
+from flask_idempotent.web.protection import clear_all
+from flask_idempotent.web.routes import qualified_name
+from flask_idempotent.web.state import EXTENSION_KEY, AppState, state_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -45,8 +41,6 @@ AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 
 
 class _Decorator:
-    """The type of ``idempotent``."""
-
     @overload
     def __call__(self, view: View, /) -> View: ...
 
@@ -56,16 +50,63 @@ class _Decorator:
     def __call__(self, view: Any = None, /, **overrides: Any) -> Any:
         """Run a view once for each idempotency key.
 
-        Every other request with the key, at the same moment or later, gets the first one's
-        response. Used bare, ``@idempotent``, or with keywords, which win over the extension's and
-        the application's: see the settings page for each. It stands below ``@app.route`` and
-        below what checks who is asking; it goes on functions, async functions and
-        ``MethodView.decorators``.
+        Every other request with the key, at the same moment or later, gets the response of the
+        first. Requests without a key run as if the decorator were not there::
 
-        :param timeout: how long a duplicate waits for the first: seconds or a timedelta.
-        :param expire: how long the response is kept: seconds or a timedelta.
-        :param lease: how long a claim outlives an owner that died: seconds or a timedelta.
-        :raises SettingsError: on a wrong name, type or range.
+            @app.post("/orders")
+            @login_required
+            @idempotent(expire=timedelta(days=1), required=True)
+            def create_order():
+                order = Order.create(request.get_json())
+                return {"order": order.id}, 201
+
+        It goes on functions, on async functions and into ``MethodView.decorators``, below
+        ``@app.route`` and below every decorator that checks who is asking. Without keywords it is
+        used bare, ``@idempotent``. A keyword wins over the same one of the blueprint and of the
+        extension, and over the application's config. Times are seconds, int or float, or a
+        ``timedelta``.
+
+        :param timeout: how long a duplicate waits for the first request's response; 60 seconds by
+            default. 0 answers 409 at once.
+        :param expire: how long the response is kept; 240 seconds by default.
+        :param lease: how long a claim outlives a process that died; 30 seconds by default. It is
+            renewed while the view runs.
+        :param on_crash: what happens when the process died: ``"rerun"``, the default, runs the
+            view again, ``"hold"`` answers 409 until ``expire`` is over.
+        :param required: True refuses requests without a key with 400; False by default.
+        :param methods: the names of the methods that are tracked; all but GET, HEAD, OPTIONS and
+            TRACE by default.
+        :param field: the name of the form field and query argument that may carry the key,
+            ``"__idempotent_key"`` by default; None to read neither.
+        :param key: a function that is given the request and returns the key, a str, int or UUID,
+            or None. It replaces headers, form and query.
+        :param scope: a function that is given the request and says who the key belongs to: a str,
+            bytes, int or UUID, or None for the one anonymous scope. By default the Authorization
+            and X-API-Key headers and the user in the session.
+        :param fingerprint: a function that is given the request and says what makes it the same as
+            its retry, a str or bytes; False to compare method and path alone. By default the whole
+            request is compared.
+        :param ignore_fields: names of form fields that are left out of the comparison, in addition
+            to ``csrf_token``.
+        :param store_if: a function that is given the response and says whether it is kept; see
+            ``default_store_if``.
+        :param dont_keep: statuses that are not kept, whatever ``store_if`` says.
+        :param correctable: statuses after which a corrected request may use the key again: True,
+            the default, for 400, 413, 415 and 422, False for none, or a collection of them.
+        :param max_run: how long the lease of a running view is renewed, after which a second run
+            may begin; None, the default, for as long as it runs.
+        :param max_body: the size in bytes of the largest response body that is kept; 1 MiB by
+            default.
+        :param compress: the size in bytes from which response bodies are stored compressed; None,
+            the default, for never.
+        :param drop_headers: names of response headers that are not kept, in addition to those that
+            never are.
+        :param keep_headers: names of response headers that are kept although they are not by
+            default.
+        :param on_store_error: what happens while the store does not answer: ``"reject"``, the
+            default, answers 503, ``"run"`` runs the view unprotected.
+        :returns: the view, protected; or a decorator, where only keywords are given.
+        :raises SettingsError: on a wrong name, type or range, and on what cannot be protected.
         """
         check_overrides(overrides)
         if view is None:
@@ -74,29 +115,34 @@ class _Decorator:
             return decorator
         return _protect(view, overrides or NO_OVERRIDES)
 
+    __doc__ = __call__.__doc__
+
     def exempt(self, view: Exempt) -> Exempt:
-        """Leave a view, a class of views or a blueprint alone that would be protected.
+        """Leave a view, a class of views or a blueprint unprotected.
 
         On a view it stands directly below ``@app.route``, on a ``MethodView`` above the class or
-        one of its methods; a blueprint is given to it. A decorator of a view that is nearer to it
-        wins: a decorated view in an exempt blueprint is protected.
+        one of its methods; for a blueprint it is called: ``idempotent.exempt(blueprint)``. The
+        decorator nearest to the view wins: a decorated view in an exempt blueprint is protected.
 
+        :returns: what it was given.
         :raises SettingsError: when it is given something else, or a decorated view.
         """
         check_exempt(view)
         mark(view, EXEMPT)
-        forget_all()
+        clear_all()
         return view
 
     def protect(self, blueprint: AnyBlueprint, **overrides: Unpack[Overrides]) -> AnyBlueprint:
-        """Protect every view of a blueprint, and of those nested in it.
+        """Protect every view of a blueprint, and of the blueprints nested in it.
 
-        The blueprint may be registered several times, and in several applications. The keywords
-        are those of ``@idempotent``; a view's own win over them, and they win over the extension's.
+        Call it before the blueprint is registered, which may happen several times and in several
+        applications. The keywords are those of ``@idempotent``: a view's own win over them, and
+        they win over the extension's.
 
         :returns: the blueprint.
-        :raises SettingsError: on a wrong name, type or range, when it is given something else than
-            a blueprint, or a blueprint that was registered or protected before.
+        :raises SettingsError: on a wrong name, type or range; when it is given something else than
+            a blueprint; when the blueprint was registered before, exempted, or protected with
+            other keywords.
         """
         check_overrides(overrides)
         check_blueprint(blueprint, overrides)
@@ -109,79 +155,81 @@ class _Decorator:
         return blueprint
 
 
-#: Where a request's environment says that a decorated function runs.
+#: The environment key that is set while a decorated function runs.
 _INSIDE = "flask_idempotent.inside"
 
 
 def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[..., Any]:
     check_view(view)
     is_async = iscoroutinefunction(view)
-    function = _as_function(view) if is_async else view
-    name = id(overrides)
+    function = _synchronous(view) if is_async else view
 
-    # Every request comes by here, with a key or without: even a call counts.
     @wraps(view)
     def protected(*args: Any, **kwargs: Any) -> Any:
-        if is_async and _is_awaited():
+        if is_async and _runs_in_event_loop():
             return _awaitable(protected)(*args, **kwargs)
-        try:
-            context = current_context()
-        except RuntimeError:
-            raise OutsideRequest(_NO_REQUEST.format(name_of(view))) from None
-        app, current = context.app, context.request
-        rule, method = current.url_rule, current.method
-        endpoint: Any = rule and rule.endpoint
-        routed = app.view_functions.get(endpoint)
-        state = app.extensions.get(EXTENSION) or _first_requests.missed(app)
-        call = state.protections.calls.get((name, endpoint, method))
-        if call is None or call.view is not routed:
-            call = state.protections.of_call(protected, overrides, endpoint, method)
-        settings = call.settings
-        # Flask itself takes whatever a view returns, and what a nested call returns is the caller's
-        # to use.
-        environ = current.environ
-        raw = call.nested or routed is protected or is_protecting(routed) or _INSIDE in environ
-        run: Callable[[], Any] = partial(function, *args, **kwargs)
-        framework = None if raw else call.framework
-        if framework is not None:
-            run = framework.wrap(run)
-        if settings is not None and (state.key_finders or may_matter(environ, settings)):
-            part = None if routed is protected else protected
-            run = partial(handle, state, settings, current, run, part)
-        if raw:
-            return run()
-        answer = _run_outermost(environ, run)
-        # Without a key too: else a decorator above, such as a schema that leaves out what a client
-        # must not see, would get the view's value from requests without a key alone.
-        response = app.make_response(answer)
-        return response if framework is None else framework.hand_over(response)
+        return _call(protected, overrides, partial(function, *args, **kwargs))
 
     mark_decorated(protected, view, overrides)
     if not has_request_context():
-        _first_requests.expect(view if isinstance(view, FunctionType) else protected)
+        first_requests.expect(view if isinstance(view, FunctionType) else protected)
     return protected
+
+
+def _call(
+    protected: Callable[..., Any], overrides: Mapping[str, Any], run: Callable[[], Any]
+) -> Any:
+    """Call a decorated function.
+
+    :param protected: what the decorator made of it.
+    :param run: runs the function itself.
+    """
+    context = _request_context(protected)
+    app, request = context.app, context.request
+    state: AppState = app.extensions.get(EXTENSION_KEY) or first_requests.prepare_late(app)
+    call = state.protections.of_call(protected, overrides, request)
+    # A call from within a decorated function returns to that function what the view returned.
+    makes_response = call.makes_response and _INSIDE not in request.environ
+    framework = call.framework if makes_response else None
+    if framework is not None:
+        run = framework.wrap(run)
+    if call.settings is not None and state.may_carry_key(request, call.settings):
+        part = None if call.view is protected else protected
+        run = partial(handle, state, call.settings, request, run, part)
+    if not makes_response:
+        return run()
+    response = app.make_response(_run_marked(request.environ, run))
+    return response if framework is None else framework.hand_over(response)
+
+
+def _request_context(function: Callable[..., Any]) -> RequestContext:
+    try:
+        return current_context()
+    except RuntimeError:
+        raise OutsideRequest(_NO_REQUEST.format(qualified_name(function))) from None
+
+
+def _run_marked(environ: WSGIEnvironment, run: Callable[[], Any]) -> Any:
+    environ[_INSIDE] = True
+    try:
+        return run()
+    finally:
+        environ.pop(_INSIDE, None)  # Another thread of the request may have been quicker.
 
 
 def _protect_views(setup: BlueprintSetupState) -> None:
     assert isinstance(setup.app, Flask)
     state_of(setup.app)
-    wrap_dispatching(setup.app)
+    protect_dispatching(setup.app)
 
 
-def _as_function(view: Callable[..., Any]) -> Callable[..., Any]:
+def _synchronous(view: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: current_app.ensure_sync(view)(*args, **kwargs)
 
 
-def _run_outermost(environ: WSGIEnvironment, run: Callable[[], Any]) -> Any:
-    environ[_INSIDE] = True
-    try:
-        return run()
-    finally:
-        environ.pop(_INSIDE, None)  # Another thread may have been quicker.
-
-
-def _is_awaited() -> bool:
-    # Flask calls an async view in a thread without an event loop, and another async view in one.
+def _runs_in_event_loop() -> bool:
+    # Flask calls an async view in a thread without an event loop, another async view calls it in
+    # one.
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -190,73 +238,22 @@ def _is_awaited() -> bool:
 
 
 def _awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
-    # A package of Flask's extra for async views. It runs the function in the request's own thread,
-    # and what the function calls in turn in the event loop that awaits it.
+    # asgiref comes with Flask's extra for async views. It runs the function in the request's own
+    # thread, and what the function calls in turn in the event loop that awaits it.
     from asgiref.sync import sync_to_async
 
     return sync_to_async(function)
 
 
-class _FirstRequests:
-    """Prepares each application that may have decorated views at its first request."""
-
-    #: After so many requests without a new application, or a new decorated function, none is
-    #: expected any more.
-    PATIENCE = 1000
-
-    def __init__(self) -> None:
-        self._unseen: WeakSet[Callable[..., Any]] = WeakSet()
-        self._met: WeakSet[Flask] = WeakSet()
-        self._left: float = 0
-
-    def expect(self, function: Callable[..., Any]) -> None:
-        self._unseen.add(function)
-        self._listen(self.PATIENCE)
-
-    def missed(self, app: Flask) -> State:
-        """Give the state of an application that came late; where one did, others may."""
-        self._listen(math.inf)
-        return state_of(app)
-
-    def _listen(self, requests: float) -> None:
-        self._left = max(self._left, requests)
-        request_started.connect(self.prepare)
-
-    def prepare(self, app: Flask, **_: object) -> None:
-        if app not in self._met:
-            self._unseen.difference_update(_functions(app))
-            state = state_of(app)
-            # A decorated function that is no view of any application is called by one.
-            state.calls_inside |= bool(self._unseen)
-            state.prepare(app)
-            self._met.add(app)
-            self._left = max(self._left, self.PATIENCE)
-        self._left -= 1
-        if self._left <= 0:
-            # Every request pays for a signal that has a receiver.
-            request_started.disconnect(self.prepare)
-
-
-def _functions(app: Flask) -> Iterator[FunctionType]:
-    for view in app.view_functions.values():
-        for method in methods_of(view):
-            for layer in layers_of(view, method):
-                if isinstance(layer, FunctionType):
-                    yield layer
-
-
-_first_requests = _FirstRequests()
-
-
 _NO_REQUEST = (
     "{} was called outside a request, where @idempotent can protect nothing: it looks for a key in "
-    "the request. A script or a task calls the function inside, its __wrapped__"
+    "the request. In a script or a task, call the undecorated function, its __wrapped__"
 )
 _REGISTERED_BEFORE = (
     "idempotent.protect comes too late for the blueprint {!r}, which has been registered. Call it "
     "before register_blueprint, where the blueprint is made"
 )
 
-#: The decorator; its members are documented at ``__call__`` and ``exempt``.
+#: The decorator; ``__call__``, ``exempt`` and ``protect`` document how it is used.
 idempotent: Final = _Decorator()
 mark_decorator(idempotent, NO_OVERRIDES)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NoReturn, TypeVar, Unpack
-from weakref import WeakSet
+from typing import NoReturn, TypeVar, Unpack
 
 from flask import Blueprint, Flask, Request, request_started
 from markupsafe import Markup
 
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.http.keys import may_matter
 from flask_idempotent.settings import (
     OPTIONS,
     REDIS_URL,
@@ -22,14 +19,9 @@ from flask_idempotent.settings import (
     resolve,
 )
 from flask_idempotent.stores.factory import adopt_store, check_url
-from flask_idempotent.web.flask_compat import (
-    Dispatch,
-    current_request,
-    without_proxy,
-    wrap_dispatch_request,
-)
-from flask_idempotent.web.handler import handle
-from flask_idempotent.web.state import EXTENSION, Hooks, State
+from flask_idempotent.web.dispatching import protect_dispatching
+from flask_idempotent.web.flask_compat import without_proxy
+from flask_idempotent.web.state import EXTENSION_KEY, AppState, Hooks
 from flask_idempotent.web.templating import hidden_input, new_key
 
 KeyFinder = TypeVar("KeyFinder", bound=Callable[[Request], KeyLike | None])
@@ -81,9 +73,9 @@ class Idempotent:
         adopted = self._store if store is None else adopt_store(store)
         if adopted is None:
             check_url(settings.redis_url, REDIS_URL.name_in(app.config))
-        state = State(app, self._overrides, self._hooks, adopted, app_wide=True)
+        state = AppState(app, self._overrides, self._hooks, adopted, app_wide=True)
         state.notices.on_settings(settings)
-        app.extensions[EXTENSION] = state
+        app.extensions[EXTENSION_KEY] = state
         request_started.connect(state.prepare, app)
         app.jinja_env.globals.update(
             idempotent_key=self.generate_idempotent_key,
@@ -91,10 +83,10 @@ class Idempotent:
             idempotent_hidden_input=self.make_idempotent_input,
         )
         app.register_blueprint(Blueprint("flask_idempotent", __name__, template_folder="templates"))
-        wrap_dispatching(app)
+        protect_dispatching(app)
 
     def _make_way(self, app: Flask) -> None:
-        former = app.extensions.get(EXTENSION)
+        former = app.extensions.get(EXTENSION_KEY)
         if former is None:
             return
         if former.app_wide:
@@ -146,41 +138,6 @@ class Idempotent:
         :raises SettingsError: always.
         """
         raise SettingsError(_NO_SERIALIZERS)
-
-
-_wrapped: WeakSet[Flask] = WeakSet()
-
-
-def wrap_dispatching(app: Flask) -> None:
-    """Let the application's dispatching protect the views that no decorator protects."""
-    if app in _wrapped:
-        return
-    _wrapped.add(app)
-    wrap_dispatch_request(app, partial(_protecting, app))
-
-
-def _protecting(app: Flask, dispatch: Dispatch) -> Dispatch:
-    def dispatch_once(*args: Any) -> Any:
-        current = current_request()
-        rule = current.url_rule
-        if rule is None:
-            return dispatch(*args)
-        state = app.extensions[EXTENSION]
-        protections = state.protections
-        # Every request comes by here, so even a call counts: 0.1 us of 40.
-        found = protections.known.get((rule.endpoint, current.method))
-        if found is None:
-            found = protections.of(rule.endpoint, current.method)
-        if not (state.key_finders or may_matter(current.environ, found.settings)):
-            return dispatch(*args)
-        found = protections.of(rule.endpoint, current.method)
-        # A routing error, an automatic answer to OPTIONS and a decorated or exempt view see to
-        # themselves.
-        if not found.dispatched or current.routing_exception is not None:
-            return dispatch(*args)
-        return handle(state, found.settings, current, partial(dispatch, *args))
-
-    return dispatch_once
 
 
 _NO_APPLICATION = (

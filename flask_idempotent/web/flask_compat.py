@@ -84,7 +84,7 @@ _max_content_length = Request.max_content_length
 def body_limit(app: Flask, request: Request) -> int | None:
     """How many bytes the body of a request may have, as ``request.max_content_length`` says.
 
-    Flask's property looks for the current application, which takes 0.4 us of the 120 of a replay.
+    Flask's property looks for the current application, which takes 1.2 us more; a replay takes 120.
     """
     untouched = type(request).max_content_length is _max_content_length
     if untouched and "_max_content_length" not in vars(request):

@@ -37,9 +37,8 @@ from flask_idempotent.http.responses import (
 )
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.web.flask_compat import body_limit, current_context, handle_user_exception
-from flask_idempotent.web.marks import belongs_to
 from flask_idempotent.web.problem_pages import prepare_page
-from flask_idempotent.web.protection import WHOSE, name_of
+from flask_idempotent.web.protection import IDENTIFYING_SETTINGS
 from flask_idempotent.web.scopes import scope_of
 from flask_idempotent.web.sessions import was_accessed
 from flask_idempotent.web.templating import keep_out_of_caches
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from flask_idempotent.settings import Settings
-    from flask_idempotent.web.state import State
+    from flask_idempotent.web.state import AppState
 
 Run = Callable[[], "ResponseReturnValue"]
 
@@ -92,7 +91,7 @@ current_claim: Any = LocalProxy(_current_claim)
 
 
 def handle(
-    state: State,
+    state: AppState,
     settings: Settings,
     current: Request,
     run: Run,
@@ -107,9 +106,7 @@ def handle(
         for the view itself.
     :raises Problem: when the request cannot be served.
     """
-    if not settings.tracks(current.method) or _is_inside(current.environ):
-        return run()
-    if _opens_socket(current):
+    if _is_inside(current.environ) or _opens_socket(current):
         return run()
     first: _Keyed | None = current.environ.get(_FIRST)
     if first is not None and first.finds_the_same_as(settings):
@@ -153,7 +150,7 @@ def _run_without_key(run: Run, current: Request, body: Body) -> ResponseReturnVa
     return answer
 
 
-def _find_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
+def _find_key(state: AppState, settings: Settings, current: Request, body: Body) -> str | None:
     try:
         if settings.key is not None:
             key = body.show(settings.key)
@@ -168,7 +165,7 @@ def _find_key(state: State, settings: Settings, current: Request, body: Body) ->
         raise _rejected(state.app, settings, current, problem) from None
 
 
-def _client_key(state: State, settings: Settings, current: Request, body: Body) -> str | None:
+def _client_key(state: AppState, settings: Settings, current: Request, body: Body) -> str | None:
     finders = (_showing(body, finder) for finder in state.key_finders)
     if current.method != "GET":
         return find_key(current, settings, _form_keys(settings, current, body), finders)
@@ -241,7 +238,7 @@ class _Keyed:
 
     def __init__(
         self,
-        state: State,
+        state: AppState,
         settings: Settings,
         run: Run,
         current: Request,
@@ -266,7 +263,8 @@ class _Keyed:
     def finds_the_same_as(self, settings: Settings) -> bool:
         """Say whether a look with these settings finds the same key, caller and fingerprint."""
         return settings is self._settings or all(
-            getattr(settings, option) == getattr(self._settings, option) for option in WHOSE
+            getattr(settings, option) == getattr(self._settings, option)
+            for option in IDENTIFYING_SETTINGS
         )
 
     def serve(self) -> ResponseReturnValue:
@@ -287,12 +285,9 @@ class _Keyed:
     def _own(self, order: Order) -> Order:
         # A decorated function that is no view, but called by one, has a record of its own: two of
         # them must not get each other's answers, in whichever order they are called.
-        part, current = self._part, self._request
+        part = self._part and self._state.protections.part_name(self._part, self._request)
         if part is not None:
-            view = self._app.view_functions.get(current.endpoint or "")
-            if not belongs_to(part, view, current.method):
-                name = part_key(self._settings.prefix, order.key, name_of(part))
-                order = order._replace(key=name)
+            order = order._replace(key=part_key(self._settings.prefix, order.key, part))
         self._name = order.key
         return order
 

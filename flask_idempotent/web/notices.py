@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flask_idempotent._lines import logger
 from flask_idempotent.settings import UNTRACKED_METHODS
-from flask_idempotent.web.marks import is_protecting, layers_of
+from flask_idempotent.web.routes import decorated_routes
 from flask_idempotent.web.scopes import unread_entries
 
 if TYPE_CHECKING:
     from flask import Flask, Request
-    from werkzeug.routing import Rule
 
     from flask_idempotent.settings import Settings
-    from flask_idempotent.web.protection import Protection, Protections
+    from flask_idempotent.web.protection import Protections
 
 
 class Notices:
@@ -36,7 +35,7 @@ class Notices:
     def on_views(self, app: Flask, protections: Protections) -> None:
         """Warn of cookies in replays, and of views whose decorator protects nothing."""
         self.on_settings(protections.settings())
-        for _, _, protection in _decorated(app, protections):
+        for _, _, protection in decorated_routes(app, protections):
             self.on_settings(protection.settings)
         for view in untracked_views(app, protections):
             self._warn(
@@ -88,18 +87,10 @@ def untracked_views(app: Flask, protections: Protections) -> Iterator[UntrackedV
     # One view may stand at several routes, one for each method.
     found: dict[int, tuple[str, set[str]]] = {}
     tracked = set()
-    for rule, method, protection in _decorated(app, protections):
+    for rule, method, protection in decorated_routes(app, protections):
         found.setdefault(id(protection.view), (rule.rule, set()))[1].add(method)
         if protection.claims:
             tracked.add(id(protection.view))
     for view, (path, methods) in found.items():
         if view not in tracked:
             yield UntrackedView(path, tuple(sorted(methods - UNTRACKED_METHODS)))
-
-
-def _decorated(app: Flask, protections: Protections) -> Iterator[tuple[Rule, str, Protection]]:
-    for rule in app.url_map.iter_rules():
-        view = app.view_functions.get(rule.endpoint)
-        for method in rule.methods or ():
-            if any(map(is_protecting, layers_of(view, method))):
-                yield rule, method, protections.of(rule.endpoint, method)

@@ -20,7 +20,7 @@ from flask_idempotent.web.marks import (
     methods_of,
     was_decorated,
 )
-from flask_idempotent.web.protection import name_of, route_name
+from flask_idempotent.web.routes import qualified_name, route_name
 
 
 def check_view(view: object) -> None:
@@ -39,7 +39,7 @@ def check_view(view: object) -> None:
     if not callable(view):
         raise SettingsError(_ON_SOMETHING.format(view))
     if mark_of(view) is EXEMPT:
-        raise SettingsError(_BOTH.format(name_of(view)))
+        raise SettingsError(_BOTH.format(qualified_name(view)))
 
 
 def check_exempt(view: object) -> None:
@@ -56,7 +56,7 @@ def check_exempt(view: object) -> None:
     if mark_of(view) not in (None, EXEMPT):
         if isinstance(view, Blueprint):
             raise SettingsError(_MARKED_BEFORE.format(view.name))
-        raise SettingsError(_BOTH.format(name_of(view)))
+        raise SettingsError(_BOTH.format(qualified_name(view)))
 
 
 def _takes_exemption(view: object) -> bool:
@@ -126,7 +126,7 @@ def misplaced(app: Flask) -> Iterator[Misplaced]:
             _mark_placed(other)
     for endpoint in {endpoint: 0 for layer, endpoint in suspects if was_decorated(layer)}:
         routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))
-        yield Misplaced(endpoint, name_of(app.view_functions[endpoint]), routes)
+        yield Misplaced(endpoint, qualified_name(app.view_functions[endpoint]), routes)
 
 
 def _mark_placed(app: Flask) -> None:

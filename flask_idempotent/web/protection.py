@@ -1,7 +1,7 @@
 """Protection: which views are protected, by whom, and with which settings.
 
-It follows from the marks along a request's route and from the extension. This is the one place that
-knows; whoever wants to know asks ``Protections``.
+The answer follows from the marks along a request's route and from the extension. Only
+``Protections`` works it out; every other module asks it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from weakref import WeakSet
 
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import OutsideRequest, SettingsError
-from flask_idempotent.settings import UNTRACKED_METHODS, Settings, resolve
+from flask_idempotent.settings import Settings, resolve
 from flask_idempotent.web.frameworks import Framework, framework_above
-from flask_idempotent.web.marks import EXEMPT, mark_of, marks_of
+from flask_idempotent.web.marks import EXEMPT, belongs_to, is_protecting, mark_of, marks_of
+from flask_idempotent.web.routes import qualified_name
 
 if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.routing import Rule
+    from flask import Flask, Request
 
-
-#: Who says that Flask's own views for static files are exempt.
+#: The source of the exemption of Flask's own views for static files.
 STATIC_FILES = "static files"
+#: The settings that decide who gets a response, and for which request.
+IDENTIFYING_SETTINGS = ("key", "scope", "fingerprint", "ignore_fields")
 
 
 class Kind(enum.StrEnum):
@@ -50,11 +51,12 @@ class Protection:
     :param kind: whether they are protected.
     :param source: who says so: ``view``, ``blueprint NAME``, ``extension`` or ``static files``;
         empty where nobody does.
-    :param settings: what counts for them, or would count if they were protected.
-    :param layers: whose keywords the settings come from, the most important first.
-    :param claims: whether a request with a key claims it, as its method is tracked too.
-    :param decorated: whether a decorated function claims it, when it is called.
-    :param dispatched: whether the application's dispatching claims it, before it calls the view.
+    :param settings: the settings that apply to them, or would apply if they were protected.
+    :param layers: the keywords that the settings come from, the most important first.
+    :param claims: whether a request with a key claims it, because its method is tracked too.
+    :param decorated: whether a decorated function claims the key when it is called.
+    :param dispatched: whether the application's dispatching claims the key before it calls the
+        view.
     """
 
     view: object
@@ -70,20 +72,22 @@ class Protection:
 class Call(NamedTuple):
     """What a decorated function does when it is called in requests of one method to one view.
 
-    :param view: the view.
-    :param settings: what counts for the call; None where nothing is looked at.
-    :param nested: whether another call, or the application's dispatching, came before it.
-    :param framework: what a framework above expects of its response.
+    :param view: the view, as the application has it registered.
+    :param settings: the settings that apply to the call; None where no key is looked for.
+    :param makes_response: whether the function makes a response of what it returns, because
+        another decorator or a framework stands above it, which must get the same from requests
+        with a key and without one.
+    :param framework: what a framework above the function expects of that response.
     """
 
     view: object
     settings: Settings | None
-    nested: bool
+    makes_response: bool
     framework: Framework | None = None
 
 
 class Protections:
-    """What protects the views of an application.
+    """What protects the views of one application.
 
     :param app: the application.
     :param extension: the keywords of its extension and the functions given to the extension's
@@ -99,22 +103,22 @@ class Protections:
         app_wide: bool = False,
     ) -> None:
         self._app = app
-        #: What counts for every view.
+        #: The keywords that apply to every view.
         self.extension = tuple(Layer("extension", overrides) for overrides in extension)
         self._app_wide = app_wide
-        self._told: set[str] = set()
-        #: Settings by the identity of the keywords, which are kept as long.
+        self._warned: set[str] = set()
+        #: Settings by the identities of the keywords, which are kept as long as the settings.
         self._settings: dict[tuple[int, ...], tuple[Settings, tuple[Layer, ...]]] = {}
-        #: What ``of`` has found, by endpoint and method.
-        self.known: dict[tuple[str, str], Protection] = {}
-        #: What ``of_call`` has found, by the keywords' identity, endpoint and method.
-        self.calls: dict[tuple[int, str | None, str], Call] = {}
-        _every.add(self)
+        #: The answers of ``of``, by endpoint and method.
+        self._protections: dict[tuple[str, str], Protection] = {}
+        #: The answers of ``of_call``, by the identity of the keywords, endpoint and method.
+        self.calls: dict[tuple[int, str, str], Call] = {}
+        _instances.add(self)
 
-    def forget(self) -> None:
-        """Find everything out again, because a mark or a hook has changed."""
+    def clear(self) -> None:
+        """Drop every answer, because a mark or a hook has changed."""
         self._settings.clear()
-        self.known.clear()
+        self._protections.clear()
         self.calls.clear()
 
     def settings(self, *layers: Layer) -> Settings:
@@ -122,13 +126,18 @@ class Protections:
 
         :param layers: keywords of a view and its blueprints, the most important first.
         """
-        every = (*layers, *self.extension)
-        key = tuple(id(layer.overrides) for layer in every)
-        known = self._settings.get(key)
-        if known is None:
-            found = resolve(self._app.config, *(layer.overrides for layer in every))
-            known = self._settings.setdefault(key, (found, every))
-        return known[0]
+        all_layers = (*layers, *self.extension)
+        identity = tuple(id(layer.overrides) for layer in all_layers)
+        cached = self._settings.get(identity)
+        if cached is None:
+            resolved = resolve(self._app.config, *(layer.overrides for layer in all_layers))
+            cached = self._settings.setdefault(identity, (resolved, all_layers))
+        return cached[0]
+
+    def of_request(self, request: Request) -> Protection | None:
+        """How a request is protected; None where no route matched."""
+        rule = request.url_rule
+        return None if rule is None else self.of(rule.endpoint, request.method)
 
     def of(self, endpoint: str, method: str) -> Protection:
         """How requests of this method to this endpoint are protected.
@@ -136,38 +145,39 @@ class Protections:
         :raises KeyError: when the application has no such endpoint.
         """
         view = self._app.view_functions[endpoint]
-        found = self.known.get((endpoint, method))
-        if found is None or found.view is not view:
-            found = self.known[endpoint, method] = self._find(view, endpoint, method)
-        return found
+        protection = self._protections.get((endpoint, method))
+        if protection is None or protection.view is not view:
+            protection = self._work_out(view, endpoint, method)
+            self._protections[endpoint, method] = protection
+        return protection
 
-    def _find(self, view: object, endpoint: str, method: str) -> Protection:
-        kind, source, given = Kind.UNPROTECTED, "", []
+    def _work_out(self, view: object, endpoint: str, method: str) -> Protection:
+        kind, source, layers = Kind.UNPROTECTED, "", []
         for layer in self._marks(view, endpoint, method):
             if layer.overrides is EXEMPT:
                 kind, source = Kind.EXEMPT, layer.source
                 break
-            given.append(layer)
-        if given:
-            kind, source = Kind.PROTECTED, given[0].source
+            layers.append(layer)
+        if layers:
+            kind, source = Kind.PROTECTED, layers[0].source
         elif self._app_wide and kind is Kind.UNPROTECTED:
             kind, source = Kind.PROTECTED, "extension"
-        settings = self.settings(*given)
+        settings = self.settings(*layers)
         claims = kind is Kind.PROTECTED and settings.tracks(method)
-        decorated = any(layer.source == "view" for layer in given)
+        decorated = any(layer.source == "view" for layer in layers)
         return Protection(
             view=view,
             kind=kind,
             source=source,
             settings=settings,
-            layers=(*given, *self.extension),
+            layers=(*layers, *self.extension),
             claims=claims,
             decorated=decorated,
             dispatched=claims and not decorated,
         )
 
     def _marks(self, view: object, endpoint: str, method: str) -> Iterator[Layer]:
-        # What is nearer to the function that answers counts for more.
+        # The nearest to the function that answers comes first: it wins.
         for overrides in marks_of(view, method):
             yield Layer("view", overrides)
         if self._serves_static_files(endpoint):
@@ -175,9 +185,9 @@ class Protections:
         name = endpoint
         while "." in name:
             name = name.rpartition(".")[0]
-            of_blueprint = mark_of(self._app.blueprints.get(name))
-            if of_blueprint is not None:
-                yield Layer(f"blueprint {name}", of_blueprint)
+            overrides_of_blueprint = mark_of(self._app.blueprints.get(name))
+            if overrides_of_blueprint is not None:
+                yield Layer(f"blueprint {name}", overrides_of_blueprint)
 
     def _serves_static_files(self, endpoint: str) -> bool:
         name, _, last = endpoint.rpartition(".")
@@ -187,110 +197,98 @@ class Protections:
         return owner is not None and owner.has_static_folder
 
     def of_call(
-        self,
-        function: Callable[..., Any],
-        overrides: Mapping[str, Any],
-        endpoint: str | None,
-        method: str,
+        self, function: Callable[..., Any], overrides: Mapping[str, Any], request: Request
     ) -> Call:
         """What a decorated function does when it is called in such a request.
 
         :param overrides: the function's keywords.
-        :param endpoint: the request's; None where no route matched.
         :raises OutsideRequest: when it requires a key and no route matched.
         """
-        if endpoint is None:
+        rule, method = request.url_rule, request.method
+        if rule is None:
             return self._unrouted(function, overrides)
-        found = self.of(endpoint, method)
-        blueprint = self._app.blueprints.get(endpoint.rpartition(".")[0])
-        framework = framework_above(found.view, method, blueprint, overrides)
-        if any(own is overrides for own in marks_of(found.view, method)):
-            settings = found.settings if found.kind is Kind.PROTECTED else None
-            call = Call(found.view, settings, nested=False, framework=framework)
-        else:
-            # A function that the view calls, or a view that another decorator hides.
-            between = (layer for layer in found.layers if layer.source not in _NOT_SHARED)
-            settings = self.settings(Layer("view", overrides), *between)
-            if found.dispatched and settings != found.settings:
-                self._tell_hidden(found, settings, name_of(function), f"{method} {endpoint!r}")
-            outer = found.kind is Kind.PROTECTED and not found.decorated
-            call = Call(found.view, settings, nested=outer, framework=framework)
-        self.calls[id(overrides), endpoint, method] = call
+        endpoint = rule.endpoint
+        call = self.calls.get((id(overrides), endpoint, method))
+        if call is None or call.view is not self._app.view_functions.get(endpoint):
+            call = self._work_out_call(function, overrides, endpoint, method)
+            self.calls[id(overrides), endpoint, method] = call
         return call
 
-    def _tell_hidden(self, found: Protection, own: Settings, name: str, where: str) -> None:
-        # The dispatching claims before the function is called.
-        text = _HIDDEN.format(name, where, found.source)
-        if any(getattr(own, option) != getattr(found.settings, option) for option in WHOSE):
-            raise SettingsError(text)
-        logger.warning("%s", text)
+    def _work_out_call(
+        self, function: Callable[..., Any], overrides: Mapping[str, Any], endpoint: str, method: str
+    ) -> Call:
+        protection = self.of(endpoint, method)
+        view = protection.view
+        blueprint = self._app.blueprints.get(endpoint.rpartition(".")[0])
+        framework = framework_above(view, method, blueprint, overrides)
+        if any(mark is overrides for mark in marks_of(view, method)):
+            settings, is_nested = protection.settings, False
+            claims = protection.claims
+        else:
+            # A function that the view calls, or a view that another decorator hides.
+            shared = (layer for layer in protection.layers if layer.source not in _NOT_SHARED)
+            settings = self.settings(Layer("view", overrides), *shared)
+            if protection.dispatched and settings != protection.settings:
+                _report_hidden(function, protection, settings, f"{method} {endpoint!r}")
+            is_nested = protection.kind is Kind.PROTECTED and not protection.decorated
+            claims = settings.tracks(method)
+        makes_response = not (is_nested or is_protecting(view))
+        return Call(view, settings if claims else None, makes_response, framework)
 
     def _unrouted(self, function: Callable[..., Any], overrides: Mapping[str, Any]) -> Call:
-        name = name_of(function)
+        name = qualified_name(function)
         if self.settings(Layer("view", overrides)).required:
             raise OutsideRequest(_REQUIRED_WITHOUT_ROUTE.format(name))
-        if name not in self._told:
-            self._told.add(name)
+        if name not in self._warned:
+            self._warned.add(name)
             logger.warning(_WITHOUT_ROUTE, name)
-        return Call(None, None, nested=True)
+        return Call(None, None, makes_response=False)
+
+    def part_name(self, function: Callable[..., Any], request: Request) -> str | None:
+        """The name of a decorated function that the view calls; None for the view itself.
+
+        Such a function has a record of its own, so that two of them never get each other's
+        answers, in whichever order they are called.
+        """
+        view = self._app.view_functions.get(request.endpoint or "")
+        return None if belongs_to(function, view, request.method) else qualified_name(function)
 
 
-class Route(NamedTuple):
-    """A route of an application, or of its methods those that are protected alike."""
-
-    rule: Rule
-    methods: tuple[str, ...]
-    protection: Protection
+def clear_all() -> None:
+    """Drop the answers of every application, because a mark or a hook has changed."""
+    for protections in list(_instances):
+        protections.clear()
 
 
-def routes_of(app: Flask, protections: Protections) -> Iterator[Route]:
-    """All routes that have views, by path; one appears more than once where its methods differ."""
-    rules = (rule for rule in app.url_map.iter_rules() if rule.endpoint in app.view_functions)
-    for rule in sorted(rules, key=lambda rule: rule.rule):
-        groups: dict[tuple[object, ...], list[str]] = {}
-        for method in sorted(rule.methods or ()):
-            found = protections.of(rule.endpoint, method)
-            alike = (found.kind, found.source, found.claims, id(found.settings))
-            groups.setdefault(alike, []).append(method)
-        for methods in groups.values():
-            yield Route(rule, tuple(methods), protections.of(rule.endpoint, methods[0]))
-
-
-_every: WeakSet[Protections] = WeakSet()
-#: Whose keywords a function does not share with the view that calls it.
+_instances: WeakSet[Protections] = WeakSet()
+#: Sources of keywords that a function does not share with the view that calls it.
 _NOT_SHARED = ("view", "extension")
-#: The settings that decide who gets a response, and for which request.
-WHOSE = ("key", "scope", "fingerprint", "ignore_fields")
 
 
-def forget_all() -> None:
-    """Find everything out again in every application, because a mark or a hook has changed."""
-    for protections in list(_every):
-        protections.forget()
+def _report_hidden(
+    function: Callable[..., Any], protection: Protection, settings: Settings, requests: str
+) -> None:
+    """Report keywords that do not apply, because the dispatching claims before the function runs.
 
-
-def name_of(view: Any) -> str:
-    """The module and the name of a view."""
-    view = getattr(view, "view_class", view)
-    # A functools.partial has no name.
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"
-
-
-def route_name(rule: Rule) -> str:
-    """A route as its requests begin."""
-    return f"{'/'.join(sorted((rule.methods or set()) - UNTRACKED_METHODS))} {rule.rule}"
+    :raises SettingsError: when they would decide who gets a response, or for which request.
+    """
+    text = _HIDDEN.format(qualified_name(function), requests, protection.source)
+    for setting in IDENTIFYING_SETTINGS:
+        if getattr(settings, setting) != getattr(protection.settings, setting):
+            raise SettingsError(text)
+    logger.warning("%s", text)
 
 
 _HIDDEN = (
-    "the keywords of @idempotent on {0} do not count for requests to {1}: the {2} protects them "
+    "the keywords of @idempotent on {0} do not apply to requests to {1}: the {2} protects them "
     "before {0} is called. If that is the view, a decorator above it hides it: give that decorator "
     "functools.wraps. If the view calls it, give the keywords to an @idempotent on the view"
 )
 _WITHOUT_ROUTE = (
-    "%s was called in a request that no route matched, such as the event of a WebSocket: nothing "
-    "protects the call"
+    "%s was called in a request that no route matched, such as the event of a WebSocket: the call "
+    "is not protected"
 )
 _REQUIRED_WITHOUT_ROUTE = (
     "{} requires a key, and was called in a request that no route matched, such as the event of a "
-    "WebSocket: no key is looked for there. Call the function inside, its __wrapped__."
+    "WebSocket: no key is looked for there. Call the undecorated function, its __wrapped__."
 )

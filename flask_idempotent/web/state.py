@@ -27,12 +27,12 @@ from flask_idempotent.web.flask_compat import (
 )
 from flask_idempotent.web.notices import Notices
 from flask_idempotent.web.placement import check_places
-from flask_idempotent.web.protection import Protections, forget_all
+from flask_idempotent.web.protection import Protections, clear_all
 
 if TYPE_CHECKING:
     from flask import Flask, Request
 
-EXTENSION = "idempotent"
+EXTENSION_KEY = "idempotent"
 #: Where a request's environment holds an error that its error handlers have had, or have raised.
 _HANDLED = "flask_idempotent.handled"
 
@@ -60,10 +60,10 @@ class Hooks:
                 "Register it while the application is set up."
             )
         self.overrides[name] = function
-        forget_all()
+        clear_all()
 
 
-class State(ProcessBound):
+class AppState(ProcessBound):
     """The library's state in one application.
 
     :param app: the application.
@@ -129,18 +129,19 @@ class State(ProcessBound):
 
     def _track(self, current: Request) -> None:
         """Track the body of a request that may carry a key."""
-        rule = current.url_rule
-        if rule is None:
-            return
         try:
-            found = self.protections.of(rule.endpoint, current.method)
+            protection = self.protections.of_request(current)
         except SettingsError:
-            # It is told to the requests that need them.
+            # The requests that need the settings raise it.
             return
-        if not found.claims and not self.calls_inside:
+        if protection is None or not (protection.claims or self.calls_inside):
             return
-        if self.key_finders or may_matter(current.environ, found.settings):
+        if self.may_carry_key(current, protection.settings):
             track(current)
+
+    def may_carry_key(self, current: Request, settings: Settings) -> bool:
+        """Whether a request may carry a key, or must; quick, sometimes wrongly True."""
+        return bool(self.key_finders) or may_matter(current.environ, settings)
 
     def pass_on(self, error: Exception) -> None:
         """Keep Flask from handling an error again that its error handlers have had or raised."""
@@ -189,7 +190,7 @@ class State(ProcessBound):
             return self._engine
 
     @contextmanager
-    def on_store(self, store: Store) -> Iterator[None]:
+    def using_store(self, store: Store) -> Iterator[None]:
         """Work on another store for a while, as tests do; the former one comes back afterwards."""
         notice_changes()
         engine = Engine(store, self.app, self.settings().max_waiters)
@@ -208,14 +209,14 @@ def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:
     return handle()
 
 
-def state_of(app: Flask) -> State:
+def state_of(app: Flask) -> AppState:
     """The state of an application, made for one that has only decorated views."""
-    state = app.extensions.get(EXTENSION)
+    state = app.extensions.get(EXTENSION_KEY)
     if state is None:
         # Threads may race for the first request; a state that loses has done nothing yet.
-        made = State(app)
-        state = app.extensions.setdefault(EXTENSION, made)
+        made = AppState(app)
+        state = app.extensions.setdefault(EXTENSION_KEY, made)
         if state is made:
             request_started.connect(made.prepare, app)
-    assert isinstance(state, State)
+    assert isinstance(state, AppState)
     return state

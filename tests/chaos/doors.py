@@ -18,7 +18,7 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay, Waiting
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.factory import open_store
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.chaos.stalls import in_time
 from tests.engine.harness import order
 from tests.support.clients import Gate, post
@@ -137,7 +137,7 @@ class AppDoor(Door):
         app.add_url_rule("/", "view", counted(view), methods=["POST"])
         app.register_error_handler(Failed, lambda error: (b"", 500))
         self.app = self.sender = app
-        self.engine = app.extensions[EXTENSION].engine
+        self.engine = app.extensions[EXTENSION_KEY].engine
 
     def _send(self, key: str, payload: str) -> Answer:
         response = post(self.app, key, data=payload)

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from flask_idempotent.http.keys import storage_key
-from flask_idempotent.web.state import EXTENSION, state_of
+from flask_idempotent.web.state import EXTENSION_KEY, state_of
 from tests.cli.harness import complete, document, name, run
 from tests.support.clients import post
 
@@ -21,7 +21,7 @@ class TestKey:
     def test_namespace(self, app: Flask) -> None:
         """A key is looked for in the application's namespace."""
         app.config["IDEMPOTENT_NAMESPACE"] = "shop"
-        state_of(app).protections.forget()
+        state_of(app).protections.clear()
         post(app, "k", "/orders")
         found = document(app, "show", "k")
         assert found["storage_key"] == storage_key("IDEMPOTENT_", "shop", None, "k")
@@ -130,7 +130,7 @@ class TestName:
     @pytest.mark.parametrize("text", ["k", "sessions:1", "OTHER_{" + "a" * 27 + "}"])
     def test_other_names(self, app: Flask, text: str) -> None:
         """Nothing but a record's name is taken, so that nothing else on the server is touched."""
-        app.extensions[EXTENSION].engine.store._client.execute("SET", text, "precious")
+        app.extensions[EXTENSION_KEY].engine.store._client.execute("SET", text, "precious")
         result = run(app, "release", "--storage-key", text, "--yes", "--even", "unreadable")
         assert result.exit_code == 2
         assert "is no record's name" in result.stderr

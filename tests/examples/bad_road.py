@@ -18,7 +18,7 @@ from werkzeug.test import run_wsgi_app
 from flask_idempotent import Idempotent
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import Gate
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "examples" / "clients"
@@ -135,4 +135,4 @@ def open_shop(lease: float = 30) -> Iterator[tuple[Shop, str]]:
         server.shutdown()
         thread.join()
         server.server_close()
-        shop.app.extensions[EXTENSION].engine.close()
+        shop.app.extensions[EXTENSION_KEY].engine.close()

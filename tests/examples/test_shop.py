@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.examples.servers import SHOP, Answer, Shop, send, shop
 
 FORM = {"product": "teapot", "quantity": "2"}
@@ -34,7 +34,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskCli
         }
     )
     yield app.test_client()
-    app.extensions[EXTENSION].engine.close()
+    app.extensions[EXTENSION_KEY].engine.close()
     for name in set(sys.modules) - known:
         del sys.modules[name]
 

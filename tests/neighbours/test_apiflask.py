@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_idempotent import Idempotent, idempotent
 from flask_idempotent.problems import Problem
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
 from tests.support.clients import WayIn, problem
@@ -54,8 +54,8 @@ def make_app() -> Iterator[Callable[..., Flask]]:
 
     yield make
     for app in made:
-        if EXTENSION in app.extensions and app.extensions[EXTENSION]._engine is not None:
-            app.extensions[EXTENSION].engine.close()
+        if EXTENSION_KEY in app.extensions and app.extensions[EXTENSION_KEY]._engine is not None:
+            app.extensions[EXTENSION_KEY].engine.close()
 
 
 def shop(way: WayIn, **options: Any) -> Flask:

@@ -11,7 +11,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_idempotent import idempotent, signals
-from flask_idempotent.web.state import EXTENSION, State
+from flask_idempotent.web.state import EXTENSION_KEY, AppState
 
 View = TypeVar("View", bound=Callable[..., Any])
 Event = tuple[str, dict[str, Any]]
@@ -43,7 +43,7 @@ class WayIn:
         on_app = {} if self._decorates else overrides
         app = self._make_app(wide=self._wide, store=store, config=config, **on_app)
         if store is not None and not self._wide:
-            app.extensions[EXTENSION] = State(app, store=store)
+            app.extensions[EXTENSION_KEY] = AppState(app, store=store)
         return app
 
     def __call__(self, view: View) -> View:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_idempotent import idempotent
 from flask_idempotent.testing import Idempotency, assert_idempotent
-from flask_idempotent.web.state import EXTENSION, state_of
+from flask_idempotent.web.state import EXTENSION_KEY, state_of
 from tests.testing.apps import app_with, wide
 
 pytest_plugins = ["pytester"]
@@ -149,7 +149,7 @@ class TestFunction:
         app = app_with()
         answer = assert_idempotent(app.test_client(), "post", "/orders", json={"a": 1})
         assert (answer.status_code, answer.json) == (201, {"run": 1})
-        assert app.extensions[EXTENSION]._engine is None
+        assert app.extensions[EXTENSION_KEY]._engine is None
 
     def test_another_client(self) -> None:
         """A client of another kind is an error that says which is meant."""

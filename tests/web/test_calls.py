@@ -15,7 +15,7 @@ from flask.views import MethodView
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from flask_idempotent import current_claim, idempotent
-from flask_idempotent.web.state import EXTENSION, State
+from flask_idempotent.web.state import EXTENSION_KEY, AppState
 from tests.cli.harness import run
 from tests.conftest import MakeApp
 from tests.engine.harness import Shaky
@@ -56,7 +56,7 @@ def store() -> Shaky:
 def app(make_app: MakeApp, store: Shaky) -> Flask:
     """An application that protects only what is decorated."""
     app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": False})
-    app.extensions[EXTENSION] = State(app, store=store)
+    app.extensions[EXTENSION_KEY] = AppState(app, store=store)
     return app
 
 
@@ -201,7 +201,7 @@ class TestHelpers:
 
         Another path is another request, so the fingerprint is left out here.
         """
-        app.extensions[EXTENSION].hooks.override("fingerprint", lambda request: "same")
+        app.extensions[EXTENSION_KEY].hooks.override("fingerprint", lambda request: "same")
         assert post(app, path="/?fail=yes").status_code == 500
         assert post(app, path="/?reserve=no").text == "-, charged 2"
 

@@ -14,7 +14,7 @@ from flask_idempotent import Idempotent, SettingsError, current_claim, idempoten
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
-from flask_idempotent.web.state import EXTENSION, state_of
+from flask_idempotent.web.state import EXTENSION_KEY, state_of
 from tests.conftest import MakeApp
 from tests.engine.harness import Clock, Shaky
 from tests.support.clients import post, problem, recorded
@@ -71,7 +71,7 @@ class TestInitApp:
         """State lives in the application, not on the extension."""
         app = make_app(wide=False)
         extension = Idempotent(app)
-        assert EXTENSION in app.extensions
+        assert EXTENSION_KEY in app.extensions
         assert app not in vars(extension).values()
 
     def test_one_extension_two_apps(self, make_app: MakeApp) -> None:
@@ -98,7 +98,7 @@ class TestInitApp:
         app = make_app(config={"REDIS_URL": "redis://127.0.0.1:1/0"})
         add_view(app)
         assert post(app, None).text == "run 1"
-        assert app.extensions[EXTENSION]._engine is None
+        assert app.extensions[EXTENSION_KEY]._engine is None
 
 
 class TestNamespace:
@@ -445,7 +445,7 @@ class TestStore:
 
         @app.post("/")
         def view() -> tuple[str, int, list[tuple[str, str]]]:
-            assert current_app.extensions[EXTENSION].engine is not None
+            assert current_app.extensions[EXTENSION_KEY].engine is not None
             return "zoë", 201, [("Link", "a"), ("Link", "b")]
 
         first, retry = post(app), post(app)

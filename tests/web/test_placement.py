@@ -14,7 +14,7 @@ from flask.views import MethodView, View
 from werkzeug.local import LocalProxy
 
 from flask_idempotent import Idempotent, SettingsError, idempotent
-from flask_idempotent.web import decorator
+from flask_idempotent.web.first_requests import FirstRequests
 from flask_idempotent.web.placement import misplaced
 from tests.conftest import MakeApp
 from tests.support.clients import post
@@ -214,7 +214,7 @@ class TestAboveTheRoute:
 
     def test_other_applications(self, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many requests to one application do not keep the next one from being looked at."""
-        monkeypatch.setattr(decorator._FirstRequests, "PATIENCE", 5)
+        monkeypatch.setattr(FirstRequests, "PATIENCE", 5)
         busy, wrong = make_app(wide=False), make_app(wide=True)
         wrong.config["PROPAGATE_EXCEPTIONS"] = True
         view = wrong.post("/")(lambda: "ran")

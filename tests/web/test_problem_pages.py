@@ -16,7 +16,7 @@ from flask_idempotent import idempotent, problems
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.problems import KeyReused, Problem
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import Gate, WayIn, post, recorded
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -224,5 +224,5 @@ def test_only_decorated_views(make_app: Callable[..., Flask]) -> None:
         return request.form["cup"]
 
     send(app, cup="blue")
-    assert EXTENSION in app.extensions
+    assert EXTENSION_KEY in app.extensions
     assert "<h1>This form was sent before</h1>" in send(app, cup="red")

@@ -162,7 +162,7 @@ class TestMarks:
                 return f"{current_claim.order.terms.expire}"
 
         app.add_url_rule("/", view_func=Orders.as_view("orders"))
-        with state_of(app).on_store(store):
+        with state_of(app).using_store(store):
             assert [post(app).text for _ in "12"] == ["6.0", "6.0"]
             assert problem(post(app, None)) == (400, "key-missing")
         assert store.calls == ["claim", "complete", "claim"]
@@ -368,7 +368,7 @@ class TestBlueprints:
         helper = idempotent(lambda: {"placed": True})
         add(shop, "orders", lambda: f"{helper()['placed']}")
         app.register_blueprint(shop)
-        with state_of(app).on_store(store):
+        with state_of(app).using_store(store):
             assert [post(app, path="/orders").text for _ in "12"] == ["True", "True"]
         assert store.calls == ["claim", "complete", "claim"]
 
@@ -399,11 +399,11 @@ class TestHiddenViews:
                 post(app, path="/view", headers={"X-Own": "me"})
 
     def test_other_keywords(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-        """That other keywords do not count is told once."""
+        """That other keywords do not apply is logged once."""
         app = make_app()
         add(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
         assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]
-        told = [record.message for record in caplog.records if "do not count" in record.message]
+        told = [record.message for record in caplog.records if "do not apply" in record.message]
         assert len(told) == 1
         assert "POST 'view'" in told[0]
 
@@ -412,7 +412,7 @@ class TestHiddenViews:
         app = make_app(expire=5)
         add(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
         assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]
-        assert "do not count" not in caplog.text
+        assert "do not apply" not in caplog.text
 
 
 class TestOutsideRequests:
@@ -446,11 +446,11 @@ class TestOutsideRequests:
             environ = app.test_request_context(
                 "/socket.io/", headers={"Idempotency-Key": "k"}
             ).request.environ
-            with state_of(app).on_store(store):
+            with state_of(app).using_store(store):
                 for _ in "12":
                     with app.request_context(environ):
                         assert self.bare() == "ran"
-            assert caplog.text.count("nothing protects the call") == 1
+            assert caplog.text.count("the call is not protected") == 1
         assert store.calls == []
 
     def test_key_that_is_required(self, make_app: MakeApp) -> None:

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse, stream_encode_multipart
 from flask_idempotent.http.responses import is_storable
 from flask_idempotent.records import decode, encode
 from flask_idempotent.settings import resolve
-from flask_idempotent.web.state import EXTENSION
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn, problem
 
 KEY_FIELD = "__idempotent_key"
@@ -162,7 +162,7 @@ class TestOddResponses:
             key = {"Idempotency-Key": next(new)}
             with suppress(ValueError):  # Werkzeug's own, of a Location that is none.
                 client.post("/", headers=key, buffered=True)
-            store = app.extensions[EXTENSION].engine.store
+            store = app.extensions[EXTENSION_KEY].engine.store
             (name,) = store.scan("IDEMPOTENT_")
             record = store.read(name)
             store.delete([name])

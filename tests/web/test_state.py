@@ -13,7 +13,8 @@ from flask import request as flask_request
 from flask_idempotent import idempotent
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web import decorator
-from flask_idempotent.web.state import EXTENSION, State, state_of
+from flask_idempotent.web.first_requests import FirstRequests
+from flask_idempotent.web.state import EXTENSION_KEY, AppState, state_of
 from tests.conftest import MakeApp
 
 
@@ -37,8 +38,8 @@ class TestEngine:
     def test_takes_the_store_it_is_given(self, app: Flask) -> None:
         """A store that was given is the engine's."""
         store = MemoryStore()
-        state = State(app, store=store)
-        app.extensions[EXTENSION] = state
+        state = AppState(app, store=store)
+        app.extensions[EXTENSION_KEY] = state
         assert state.engine.store is store
 
     def test_opens_the_store_of_the_config(self, app: Flask) -> None:
@@ -51,14 +52,14 @@ class TestStateOf:
         """An application that has only decorated views gets a state, and keeps it."""
         state = state_of(app)
         assert state.app is app
-        assert app.extensions[EXTENSION] is state
+        assert app.extensions[EXTENSION_KEY] is state
         assert state_of(app) is state
 
     def test_one_for_many_threads(self, app: Flask, background: Callable[..., Any]) -> None:
         """Threads that race for the first request find one state."""
         barrier = threading.Barrier(8)
 
-        def get() -> State:
+        def get() -> AppState:
             barrier.wait()
             return state_of(app)
 
@@ -69,7 +70,7 @@ class TestStateOf:
     def test_the_extensions_own(self, make_app: MakeApp) -> None:
         """With the extension its state is the one."""
         app = make_app()
-        assert state_of(app) is app.extensions[EXTENSION]
+        assert state_of(app) is app.extensions[EXTENSION_KEY]
 
 
 class TestPrepare:
@@ -78,11 +79,12 @@ class TestPrepare:
     @pytest.fixture(autouse=True)
     def _alone(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         # The decorated views of other tests have no application here.
-        request_started.disconnect(decorator._first_requests.prepare)
-        monkeypatch.setattr(decorator, "_first_requests", decorator._FirstRequests())
-        monkeypatch.setattr(decorator._FirstRequests, "PATIENCE", 5)
+        decorator.first_requests.stop_listening()
+        first_requests = FirstRequests()
+        monkeypatch.setattr(decorator, "first_requests", first_requests)
+        monkeypatch.setattr(FirstRequests, "PATIENCE", 5)
         yield
-        request_started.disconnect(decorator._first_requests.prepare)
+        first_requests.stop_listening()
 
     @pytest.fixture
     def others(self) -> set[object]:
@@ -215,9 +217,9 @@ class TestPrepare:
 class TestOnStore:
     def test_for_a_while(self, app: Flask) -> None:
         """The engine works on another store, and the former engine comes back."""
-        state, store = State(app), MemoryStore()
+        state, store = AppState(app), MemoryStore()
         before = state.engine
-        with state.on_store(store):
+        with state.using_store(store):
             assert state.engine.store is store
         assert state.engine is before
         before.close()

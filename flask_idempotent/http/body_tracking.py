@@ -29,11 +29,12 @@ from flask_idempotent.http.spools import Spool
 from flask_idempotent.http.werkzeug_compat import (
     body_caches,
     cached_data,
-    cached_files,
+    cached_form,
     cached_stream,
     forget_stream,
     restore_body_caches,
     source_of,
+    use_parsed_form,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class TrackedInput(io.RawIOBase):
         self._failed = self._complete = False
         #: What the view reads of a small body.
         self._handed: IO[bytes] | None = None
+        #: The files that a function of the application has parsed, for the view to find.
+        self._parsed_files: Any = None
+        #: The stream of a request that was given a form that was parsed before.
+        self._spent: IO[bytes] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # WebSocket libraries look for the server's socket behind its stream.
@@ -248,22 +253,22 @@ class TrackedInput(io.RawIOBase):
             if environ["wsgi.input"] is self:
                 environ["wsgi.input"] = current
             self._restore(request, before)
-            _rewind(cached_files(request), files)
+            _rewind(before["files"] or self._parsed_files, files)
 
     def _restore(self, request: Request, before: dict[str, Any]) -> None:
-        keep = set()
-        if before["files"] is None and cached_files(request):
-            # An application's own upload streams may be such that each file can be sent once.
-            keep = {"form", "files"}
+        form, files = cached_form(request)
         stream = cached_stream(request)
-        if stream is not None and not self.reads_here(stream):
-            # The function has put a stream of its own there.
-            keep.add("stream")
+        # The function may have put a stream of its own there.
+        keep = () if stream is None or self.reads_here(stream) else ("stream",)
         restore_body_caches(request, before, keep=keep)
+        if files and before["files"] is None:
+            # An application's own upload streams may be such that each file can be sent once.
+            self._parsed_files, self._spent = files, io.BytesIO()
+            use_parsed_form(request, form, files, self._spent)
 
     def reads_here(self, stream: object) -> bool:
         """Whether a stream is this one, or Werkzeug's around it."""
-        own = [known for known in (self, self._handed) if known is not None]
+        own = [known for known in (self, self._handed, self._spent) if known is not None]
         return any(stream is known or source_of(stream) is known for known in own)
 
 

@@ -9,7 +9,7 @@ names, and ``get_data`` in ``_cached_data``.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
@@ -28,9 +28,10 @@ def cached_data(request: Request) -> bytes | None:
     return vars(request).get("_cached_data")
 
 
-def cached_files(request: Request) -> Any:
-    """The files of a form that was parsed, or None."""
-    return vars(request).get("files")
+def cached_form(request: Request) -> tuple[Any, Any]:
+    """The fields and files of the form, where it was parsed, or twice None."""
+    attributes = vars(request)
+    return attributes.get("form"), attributes.get("files")
 
 
 def forget_stream(request: Request) -> None:
@@ -56,6 +57,25 @@ def restore_body_caches(
         attributes.pop(name, None)
         if before[name] is not None:
             attributes[name] = before[name]
+
+
+def use_parsed_form(request: Request, form: Any, files: Any, spent: IO[bytes]) -> None:
+    """Have the request take a form that was parsed before, when it would parse its body.
+
+    :param spent: what the request's stream is from then on.
+    """
+    attributes = vars(request)
+
+    def load_form_data() -> None:
+        if "form" not in attributes:
+            attributes.update(stream=spent, form=form, files=files)
+
+    def close() -> None:
+        # The files are closed, whether the view has looked at them or not.
+        load_form_data()
+        type(request).close(request)
+
+    attributes.update(_load_form_data=load_form_data, close=close)
 
 
 def source_of(stream: object) -> object | None:

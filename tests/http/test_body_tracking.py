@@ -405,7 +405,29 @@ class TestShow:
         assert track(request).show(request, lambda _: file.read(2)) == b"12"
         assert request.files["f"] is file
         assert file.read() == b"12345"
+        assert request.get_data() == b""
         request.close()
+
+    @pytest.mark.parametrize("first", ["form", "files", "data", "values"])
+    def test_f3_form_or_bytes(self, framing: Framing, first: str) -> None:
+        """F3: a view that asks for the form has no bytes left, one that reads these has them all."""
+        request = request_of(framing(FORM), MULTIPART)
+        for _ in range(2):
+            file = track(request).show(request, lambda request: request.files["f"])
+        assert track(request).show(request, lambda request: request.get_data()) == FORM
+        getattr(request, first)
+        assert request.get_data() == b""
+        assert request.files["f"] is file
+        request.close()
+
+    def test_f3_files_are_closed(self) -> None:
+        """F3: the files are closed with the request, also where its view has not looked at them."""
+        request = request_of(with_length(FORM), MULTIPART)
+        file = track(request).show(request, lambda request: request.files["f"])
+        assert request.stream.read() == FORM
+        assert not file.stream.closed
+        request.close()
+        assert file.stream.closed
 
     def test_f8_files_that_were_there(self) -> None:
         """F8: files that were parsed before stand where they stood."""

@@ -60,9 +60,7 @@ READERS: dict[str, Reader] = {
 
 def view_form_first() -> Any:
     files = [file.read().hex() for file in request.files.values()]
-    # A form whose files a function of ours has parsed is not parsed again, so the rest of the
-    # stream is still there. Nobody reads that.
-    return jsonify(request.form, files, "" if files else request.get_data().hex())
+    return jsonify(request.form, files, request.get_data().hex())
 
 
 def view_stream() -> Any:

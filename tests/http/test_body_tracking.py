@@ -410,7 +410,7 @@ class TestShow:
 
     @pytest.mark.parametrize("first", ["form", "files", "data", "values"])
     def test_f3_form_or_bytes(self, framing: Framing, first: str) -> None:
-        """F3: a view that asks for the form has no bytes left, one that reads these has them all."""
+        """F3: a view that asks for the form has no bytes left; one that reads these has all."""
         request = request_of(framing(FORM), MULTIPART)
         for _ in range(2):
             file = track(request).show(request, lambda request: request.files["f"])

@@ -20,6 +20,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import run_simple
 
 from flask_idempotent import Idempotent, idempotent, signals
+from tests.wire.readers import reading_apps, taking_apps
 
 LIMIT = 100_000
 GATE_SECONDS = 15
@@ -260,6 +261,8 @@ application = DispatcherMiddleware(
         "/after-form/limited": wide_app(read_form, MAX_CONTENT_LENGTH=LIMIT),
         "/after-form/decorated": decorated_app(read_form),
         "/after-data/decorated": decorated_app(read_data),
+        **reading_apps(bare_app),
+        **taking_apps(bare_app),
     },
 )
 

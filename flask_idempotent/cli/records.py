@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import Answered, Completed, InProgress, Released
 from flask_idempotent.stores.base import InspectableStore, Sight
-from flask_idempotent.tallies import hit_rate, tallies_of
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
@@ -211,10 +210,10 @@ def _row(sight: Sight) -> tuple[str, ...]:
 @as_json
 @with_appcontext
 def stats(as_json: bool) -> None:
-    """Count records by state, and requests where they are counted."""
+    """Count records by state."""
     store = this_store()
     with progress(store.inspect(set(store.scan(this_prefix()))), "Counting") as sights:
-        found = _counted(sights) | _requests()
+        found = _counted(sights)
     if as_json:
         formatting.write_json(found)
     else:
@@ -237,14 +236,6 @@ def _counted(sights: Iterable[Sight]) -> dict[str, Any]:
     return found
 
 
-def _requests() -> dict[str, Any]:
-    tallies = list(tallies_of(this_app()))
-    counted = [requests for tally in tallies if (requests := tally.requests()) is not None]
-    if not counted:
-        return {"requests": None, "hit_rate": None}
-    return {"requests": counted[0], "hit_rate": hit_rate(counted[0])}
-
-
 def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     def aged(state: str) -> str:
         oldest = found[f"oldest_{state}"]
@@ -257,17 +248,6 @@ def _statistics(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Completed", aged("completed")
     yield "Released", aged("released")
     yield "Unreadable", str(found["unreadable"])
-    if found["requests"] is None:
-        yield "Hit rate", _NOT_COUNTED
-        return
-    yield "Requests", _outcomes(found["requests"])
-    rate = found["hit_rate"]
-    yield "Hit rate", "-" if rate is None else f"{rate:.1%}: replayed, of claimed and replayed"
-
-
-def _outcomes(requests: Mapping[str, int]) -> str:
-    listed = [f"{requests[outcome]} {outcome}" for outcome in sorted(requests)]
-    return ", ".join([f"{sum(requests.values())} counted", *listed])
 
 
 _COUNTS = (
@@ -277,10 +257,6 @@ _COUNTS = (
 _COLUMNS = (
     "RECORD", "STATE", "REQUEST", "AGE", "SINCE", "LEASE", "WAITERS", "KEPT FOR", "OWNER OR ANSWER",
 )  # fmt: skip
-_NOT_COUNTED = (
-    "not known here: instrument the application for Prometheus, and set PROMETHEUS_MULTIPROC_DIR "
-    "for the server and for this command"
-)
 _NOT_KEPT = 'not kept: a retry gets 409 "response-not-kept"'
 _LAPSED = (
     ': its owner died or stands still. With on_crash="rerun" the next request runs; with '

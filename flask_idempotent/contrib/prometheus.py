@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import struct
 import threading
 import weakref
-from collections import Counter
 from typing import TYPE_CHECKING
 
 try:
     import prometheus_client
-    from prometheus_client.multiprocess import MultiProcessCollector
 except ImportError as error:  # pragma: no cover - proved by a test in a process of its own
     raise ImportError(
         "flask_idempotent.contrib.prometheus needs prometheus-client: "
@@ -19,14 +15,12 @@ except ImportError as error:  # pragma: no cover - proved by a test in a process
     ) from error
 
 from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, Measures
-from flask_idempotent.tallies import Tally
 
 if TYPE_CHECKING:
     from flask import Flask
     from prometheus_client import CollectorRegistry
 
 _PREFIX = "flask_idempotent_"
-_REQUESTS = f"{_PREFIX}requests_total"
 
 
 class _Metrics:
@@ -66,10 +60,9 @@ def _metrics(registry: CollectorRegistry) -> _Metrics:
         return _made[registry]
 
 
-class _Instrument(Measures, Tally):
+class _Instrument(Measures):
     def __init__(self, app: Flask, registry: CollectorRegistry) -> None:
         self._metrics = _metrics(registry)
-        self._app_name = app.name
         super().__init__(app, "flask_idempotent.contrib.prometheus")
 
     def count(self, name: str, by: int = 1, /, **labels: str) -> None:
@@ -77,21 +70,6 @@ class _Instrument(Measures, Tally):
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         self._metrics.histograms[name].labels(**labels).observe(seconds)
-
-    def requests(self) -> dict[str, int] | None:
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-        if not os.path.isdir(folder):
-            return None
-        found: Counter[str] = Counter()
-        try:
-            for metric in MultiProcessCollector(None, folder).collect():
-                for sample in metric.samples:
-                    labels = sample.labels
-                    if sample.name == _REQUESTS and labels["app"] == self._app_name:
-                        found[labels["outcome"]] += int(sample.value)
-        except (OSError, RuntimeError, ValueError, struct.error):
-            return None  # A process that was killed may have left half a file.
-        return dict(found)
 
 
 def instrument(app: Flask, *, registry: CollectorRegistry = prometheus_client.REGISTRY) -> None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 import zlib
-from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from flask_idempotent.records import Completed, Compressed
 from flask_idempotent.stores.base import Sight
-from flask_idempotent.tallies import Tally
 from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
 from tests.stores.harness import HOUR, answer, lapse
 from tests.support.clients import post
-from tests.support.redis_servers import Server
 
 
 class TestShow:
@@ -51,6 +44,17 @@ class TestShow:
         found = document(app, "show", "k")
         assert (found["status"], found["headers"]) == (201, [["Link", "a"], ["Link", "b"]])
         assert (found["body_kept"], found["body_octets"], found["waiters"]) == (True, 5, 0)
+
+    def test_fits_the_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a terminal a long text goes on below itself, and no word is broken."""
+        headers = (("Link", "preload " * 30),)
+        store_of(app).complete(name(), answer()._replace(headers=headers), expire=HOUR)
+        monkeypatch.setenv("COLUMNS", "80")
+        assert max(map(len, run(app, "show", "k").stdout.splitlines())) > 80
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+        shown = run(app, "show", "k").stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        assert shown.count("preload") == 30
 
     def test_response_that_was_not_kept(self, app: Flask) -> None:
         """A marker is told from an empty body."""
@@ -222,16 +226,6 @@ class TestReleased:
 
 
 class TestStats:
-    def test_fits_the_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """On a terminal a long text goes on below itself, and no word is broken."""
-        monkeypatch.setenv("COLUMNS", "80")
-        whole = run(app, "stats").stdout
-        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
-        shown = run(app, "stats").stdout
-        assert max(map(len, whole.splitlines())) > 80
-        assert max(map(len, shown.splitlines())) <= 80
-        assert shown.split() == whole.split()
-
     def test_counts(self, app: Flask) -> None:
         """Records are counted by state, with their octets and the age of the oldest."""
         lapse(store_of(app), claim(app, "a"))
@@ -245,7 +239,7 @@ class TestStats:
         assert found.pop("oldest_released") > 0
         assert found == {
             "records": 5, "in_progress": 2, "lapsed": 1, "waited_for": 1, "completed": 1,
-            "released": 1, "unreadable": 1, "requests": None, "hit_rate": None,
+            "released": 1, "unreadable": 1,
         }  # fmt: skip
 
     def test_for_people(self, app: Flask) -> None:
@@ -255,63 +249,3 @@ class TestStats:
         assert lines[0].startswith("Records       1, ")
         assert lines[4].startswith("Completed     1, the oldest ")
         assert document(app, "stats")["oldest_in_progress"] is None
-        assert lines[7].startswith("Hit rate      not known here: ")
-
-    def test_requests(self, app: Flask) -> None:
-        """Where something counts for all processes, requests are told by outcome."""
-        app.extensions["counts"] = counts = Counts()
-        assert document(app, "stats")["requests"] is None
-        counts.found = {"replayed": 1, "claimed": 3, "key-reused": 2}
-        found = document(app, "stats")
-        assert (found["requests"], found["hit_rate"]) == (counts.found, 0.25)
-        assert run(app, "stats").stdout.splitlines()[7:] == [
-            "Requests      6 counted, 3 claimed, 2 key-reused, 1 replayed",
-            "Hit rate      25.0%: replayed, of claimed and replayed",
-        ]
-        counts.found = {}
-        assert run(app, "stats").stdout.splitlines()[7:] == [
-            "Requests      0 counted", "Hit rate      -",
-        ]  # fmt: skip
-
-    def test_several_processes(self, clean_valkey: Server, tmp_path: Path) -> None:
-        """The requests of a server's processes are read from what Prometheus keeps of each."""
-        (tmp_path / "app.py").write_text(COUNTED.format(url=clean_valkey.url))
-        (tmp_path / "metrics").mkdir()
-        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
-        for _ in "12":
-            subprocess.run([sys.executable, "-c", SERVE], cwd=tmp_path, env=environment, check=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "app", "idempotent", "stats", "--json"],
-            cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        found = json.loads(done.stdout)
-        assert found["requests"] == {"claimed": 1, "replayed": 3, "key-reused": 2}
-        assert found["hit_rate"] == 0.75
-
-
-class Counts(Tally):
-    found: dict[str, int] | None = None
-
-    def requests(self) -> dict[str, int] | None:
-        return self.found
-
-
-COUNTED = """
-from flask import Flask
-from flask_idempotent import Idempotent
-from flask_idempotent.contrib import prometheus
-
-app, other = Flask("shop"), Flask("other")
-for one in (app, other):
-    one.config["REDIS_URL"] = {url!r}
-    Idempotent(one)
-    prometheus.instrument(one)
-    one.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
-"""
-
-SERVE = """
-from app import app, other
-
-for one, body in (app, b"1"), (app, b"1"), (app, b"2"), (other, b"1"):
-    one.test_client().post("/", headers={"Idempotency-Key": "k"}, data=body)
-"""

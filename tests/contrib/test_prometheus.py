@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 from flask_idempotent import SettingsError, problems
 from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, OPERATIONS
 from flask_idempotent.contrib.prometheus import instrument
-from flask_idempotent.tallies import tallies_of
 from flask_idempotent.testing import Idempotency
 from tests.conftest import MakeApp
 from tests.support.clients import post
@@ -116,24 +115,6 @@ class TestInstrument:
         for outcome in "claimed", "replayed":
             labels = f'app="shop",method="POST",outcome="{outcome}",route="/"'
             assert f"flask_idempotent_requests_total{{{labels}}} 2.0" in done.stdout
-
-
-class TestTally:
-    def test_unreadable(
-        self, make_app: MakeApp, registry: CollectorRegistry, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        """Without the folder, and where a file in it is damaged, nothing is told."""
-        app = make_app()
-        instrument(app, registry=registry)
-        (tally,) = tallies_of(app)
-        assert tally.requests() is None
-        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "none"))
-        assert tally.requests() is None
-        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-        assert tally.requests() == {}
-        (tmp_path / "counter_1.db").write_bytes(b"\xff\0\0\0\0\0\0\0\xff")
-        assert tally.requests() is None
 
 
 def queries() -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask_idempotent import signals
 from flask_idempotent._quantities import size
-from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
+from flask_idempotent.doctor.findings import Finding, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.http.spools import SPOOL_SIZE
 from flask_idempotent.settings import Settings
@@ -18,56 +18,34 @@ from flask_idempotent.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from flask import Flask
 
-    from flask_idempotent.doctor.gunicorn import Gunicorn
-
 #: Seconds; a shorter lease may end while the store is silent for as long as it may be.
 _SHORTEST_LEASE = 3
 _HOUR = 3600
-#: gunicorn's workers whose views must give way to each other.
-_GREENLETS = ("gevent", "eventlet")
 
 
-def examine(
-    app: Flask, store: Store, general: Settings, routes: Routes, gunicorn: Gunicorn | None
-) -> Iterator[Finding]:
+def examine(app: Flask, store: Store, general: Settings, routes: Routes) -> Iterator[Finding]:
     """Check what depends on the way that the application is run."""
-    yield from kind_of_store(app, store, general, gunicorn)
+    yield from kind_of_store(app, store, general)
     yield from leases(routes)
     if routes:
         yield from request_bodies(app)
     yield from windows(routes)
     yield from holds(routes)
     yield from pool(app, general, routes)
-    if gunicorn is None:
-        yield note(
-            "gunicorn",
-            "Nothing here tells of gunicorn: no GUNICORN_CMD_ARGS, WEB_CONCURRENCY or "
-            "gunicorn.conf.py. Its --timeout and --graceful-timeout were not compared.",
-            "Keep IDEMPOTENT_TIMEOUT below the --timeout of sync workers, and your slowest view "
-            f"and IDEMPOTENT_LINGER ({general.linger:g} s) together below --graceful-timeout.",
-        )
-    else:
-        yield from timeouts(routes, gunicorn)
-        yield leaving(general, gunicorn)
+    yield web_server(general)
 
 
-def kind_of_store(
-    app: Flask, store: Store, general: Settings, gunicorn: Gunicorn | None
-) -> Iterator[Finding]:
+def kind_of_store(app: Flask, store: Store, general: Settings) -> Iterator[Finding]:
     if isinstance(store, MemoryStore):
         text = "memory:// keeps records in each process alone"
-        mend = "Set REDIS_URL to a server that all processes share."
-        if gunicorn is not None and gunicorn.workers > 1:
-            yield error(
-                "store",
-                f"{text}, and gunicorn has {gunicorn.workers} workers: a retry that reaches "
-                "another worker runs again.",
-                mend,
-            )
-        elif app.testing:
+        if app.testing:
             yield note("store", f"{text}, which is right for tests.")
         else:
-            yield warning("store", f"{text}: a retry in another process runs again.", mend)
+            yield warning(
+                "store",
+                f"{text}: a retry in another process runs again.",
+                "Set REDIS_URL to a server that all processes share.",
+            )
     elif general.redis_url.startswith("embedded:"):
         yield (note if app.debug or app.testing else warning)(
             "store",
@@ -175,49 +153,13 @@ def request_bodies(app: Flask) -> Iterator[Finding]:
         )
 
 
-def timeouts(routes: Routes, gunicorn: Gunicorn) -> Iterator[Finding]:
-    where = " and ".join(gunicorn.sources)
-    worker = f"{gunicorn.worker_class} workers, timeout {gunicorn.timeout} s ({where})"
-    if not gunicorn.timeout:
-        yield ok("gunicorn", f"{worker}: no worker is killed.")
-        return
-    greenlets = gunicorn.worker_class.startswith(_GREENLETS)
-    waiting, lapsing = [], []
-    for route in routes:
-        if gunicorn.worker_class == "sync" and route.settings.timeout >= gunicorn.timeout:
-            waiting.append(named(route))
-        if greenlets and route.settings.lease <= gunicorn.timeout:
-            lapsing.append(named(route))
-    if waiting:
-        yield warning(
-            "gunicorn",
-            f"{worker}: a duplicate that waits for longer than that is killed with its worker. "
-            f"{listed(waiting, routes)}",
-            f"Set IDEMPOTENT_TIMEOUT below {gunicorn.timeout}, or raise gunicorn's --timeout.",
-        )
-    if lapsing:
-        yield warning(
-            "gunicorn",
-            f"{worker}: a view that computes without giving way cannot renew its lease, which "
-            "ends before gunicorn kills the worker, so the view may run twice at the same time. "
-            f"{listed(lapsing, routes)}",
-            f"Set IDEMPOTENT_LEASE above {gunicorn.timeout}, or lower gunicorn's --timeout.",
-        )
-    if not waiting and not lapsing:
-        yield ok("gunicorn", f"{worker}: it fits the settings.")
-
-
-def leaving(general: Settings, gunicorn: Gunicorn) -> Finding:
-    """Whether a worker that is to leave has time for its views and for what is not stored yet."""
-    rest = gunicorn.graceful_timeout - general.linger
-    text = (
-        f"A worker that is to leave is killed after {gunicorn.graceful_timeout} s. For up to "
-        f"{general.linger:g} s of it, responses are stored that the store has not taken"
+def web_server(general: Settings) -> Finding:
+    """What to compare by hand: a command line such as ``gunicorn -t 60`` is unknown here."""
+    return note(
+        "gunicorn",
+        "How the web server is started cannot be seen from here, so its timeouts were not checked.",
+        f"Keep IDEMPOTENT_TIMEOUT ({general.timeout:g} s) below the --timeout of sync workers, "
+        f"IDEMPOTENT_LEASE ({general.lease:g} s) above the --timeout of gevent workers, and your "
+        f"slowest view and IDEMPOTENT_LINGER ({general.linger:g} s) together below "
+        "--graceful-timeout.",
     )
-    if rest <= 0:
-        return warning(
-            "linger",
-            f"{text}, which leaves no time for views: responses may be lost.",
-            f"Set --graceful-timeout above your slowest view and {general.linger:g} s together.",
-        )
-    return ok("linger", f"{text}; views have the other {rest:g} s.")

@@ -321,7 +321,7 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
         return record
     try:
         _, _, _, attempt, *_ = _HEADER.unpack_from(head)
-        # Events are cut off behind the status.
+        # A long endpoint may end behind the head.
         status, _, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 4), b"", "", "")[:4]
         time = unpack(tail)
         _require(attempt > 0 and is_status(status))

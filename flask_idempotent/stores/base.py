@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flask_idempotent.records import Answered, Completed, InProgress, Record, Released
-from flask_idempotent.stores.events import Hear
 from flask_idempotent.stores.waiters import Bell
 
 
@@ -222,14 +221,6 @@ class Store(ABC):
 
 class InspectableStore(Store):
     """A store that operators can look into: what ``flask idempotent`` and its doctor need."""
-
-    @abstractmethod
-    def events(self, prefix: str) -> AbstractContextManager[Hear]:
-        """Hear what happens to the records whose key begins with a prefix.
-
-        It hears everything from the moment that the context is entered. Waiting raises
-        ``StoreError`` when the store is away; what happens until it is entered again is not heard.
-        """
 
     @abstractmethod
     def scan(self, prefix: str) -> Iterator[str]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask_idempotent._forks import ProcessBound
 from flask_idempotent.records import (
-    FINGERPRINT_SIZE,
-    Answered,
     Completed,
     InProgress,
     Record,
@@ -32,7 +30,6 @@ from flask_idempotent.stores.base import (
     Renewal,
     Sight,
 )
-from flask_idempotent.stores.events import Audience, Event, Hear, Kind
 from flask_idempotent.stores.waiters import Bell, Bells, News
 
 
@@ -58,7 +55,6 @@ class MemoryStore(ProcessBound, InspectableStore):
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._bells: dict[str, Bells] = {}
-        self._audience = Audience()
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
@@ -83,30 +79,17 @@ class MemoryStore(ProcessBound, InspectableStore):
         self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
         self._sweep_at = max(1024, 2 * len(self._entries))
 
-    def _ring(self, key: str, record: Completed | None = None) -> int:
+    def _ring(self, key: str, record: Completed | None = None) -> None:
         bells = self._bells.get(key)
         if bells is not None:
             bells.ring(None if record is None else News.of(record))
-        return self._waiting(key)
-
-    def _waiting(self, key: str) -> int:
-        return int(key in self._bells)  # All of them are in this one process.
-
-    def _tell(self, key: str, kind: Kind, record: Record | None = None, woken: int = 0) -> None:
-        told = None if record is None else abridge(record)
-        by = answer = None
-        if isinstance(told, InProgress):
-            by = told._replace(fingerprint=bytes(FINGERPRINT_SIZE))
-        elif isinstance(told, Answered):
-            answer = told._replace(method="", endpoint="")
-        self._audience.tell(Event(key, kind, by, answer, woken))
 
     def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
         with self._lock:
             entry = self._live(storage_key)
             if entry is not None:
                 return entry.record
-            return self._run(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+            return self._take(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
 
     def contend(
         self,
@@ -120,7 +103,7 @@ class MemoryStore(ProcessBound, InspectableStore):
         with self._lock:
             entry = self._live(storage_key)
             if entry is None:
-                return self._run(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+                return self._take(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
             standing = entry.record
             if isinstance(standing, Completed):
                 if standing.owner == replaces:
@@ -145,11 +128,7 @@ class MemoryStore(ProcessBound, InspectableStore):
         if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
             first = old.first_attempt
         # What runs before the first attempt answer is refused from now on.
-        return self._run(key, record._replace(attempt=attempt, first_attempt=first), expire)
-
-    def _run(self, key: str, record: InProgress, expire: int) -> Claimed:
-        self._tell(key, Kind.CLAIMED if record.attempt == 1 else Kind.TAKEN_OVER, record)
-        return self._take(key, record, expire)
+        return self._take(key, record._replace(attempt=attempt, first_attempt=first), expire)
 
     def _take(
         self, key: str, record: InProgress, expire: int, offer: Completed | None = None
@@ -160,7 +139,7 @@ class MemoryStore(ProcessBound, InspectableStore):
 
     def _answer(self, key: str, record: Completed, expire: int) -> None:
         self._put(key, record, expire)
-        self._tell(key, Kind.COMPLETED, record, self._ring(key, record))
+        self._ring(key, record)
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         with self._lock:
@@ -192,7 +171,6 @@ class MemoryStore(ProcessBound, InspectableStore):
                 if not ours and isinstance(old, InProgress):
                     if entry.offer is None:
                         entry.offer = record
-                        self._tell(key, Kind.OFFERED, record)
                     return Completion.OFFERED
             self._answer(key, record, expire)
             return Completion.STORED
@@ -213,10 +191,9 @@ class MemoryStore(ProcessBound, InspectableStore):
             if entry.record.owner != owner:
                 return False
             del self._entries[key]
-            self._tell(key, Kind.RELEASED, woken=self._ring(key, entry.offer))
+            self._ring(key, entry.offer)
             if entry.offer is not None:
                 self._put(key, entry.offer, expire)
-                self._tell(key, Kind.COMPLETED, entry.offer)
             elif owner_may_run or entry.record.attempt > 1:
                 self._put(key, _tombstone(entry.record), tombstone_ttl_ms)
             return True
@@ -233,9 +210,6 @@ class MemoryStore(ProcessBound, InspectableStore):
                 bells.leave(bell)
                 if not bells and self._bells.get(key) is bells:
                     del self._bells[key]
-
-    def events(self, prefix: str) -> AbstractContextManager[Hear]:
-        return self._audience.attend(prefix)
 
     def read(self, key: str) -> Record | None:
         with self._lock:
@@ -262,7 +236,8 @@ class MemoryStore(ProcessBound, InspectableStore):
         life, record = entry.dies - self.now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
         lease = life - record.grace if isinstance(record, InProgress) else None
-        return Sight(key, abridge(record), life, octets, lease, self._waiting(key), record.owner)
+        waiters = int(key in self._bells)  # All of them are in this one process.
+        return Sight(key, abridge(record), life, octets, lease, waiters, record.owner)
 
     def discard(self, sights: Iterable[Sight]) -> int:
         seen = {sight.key: sight.token for sight in sights}
@@ -282,7 +257,6 @@ class MemoryStore(ProcessBound, InspectableStore):
             count += self._live(key) is not None
             self._entries.pop(key, None)
             self._ring(key)
-            self._tell(key, Kind.DELETED)
         return count
 
     def ping(self) -> None:

@@ -114,8 +114,8 @@ class Overcorrecting(MemoryStore):
 class Mixing(MemoryStore):
     """Takes a response for a key that had another payload meanwhile."""
 
-    def _run(self, key: str, record: InProgress, expire: int) -> Claimed:
-        return super()._run(key, record._replace(first_attempt=1), expire)
+    def _take(self, key: str, record: InProgress, *arguments: Any) -> Claimed:
+        return super()._take(key, record._replace(first_attempt=1), *arguments)
 
 
 class Eternal(MemoryStore):

@@ -62,7 +62,6 @@ from flask_idempotent.stores.redis.options import (
     trusted_idle,
 )
 from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
-from flask_idempotent.stores.redis.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +172,6 @@ class Client:
         size = min(pool.max_connections, _MAX_CONNECTIONS)
         self._pool = Pool(self._connect, size, POOL_TIMEOUT, trusted_idle(given), clock)
         self._followed = self._pool.generation
-        self._vigil = Vigil()
 
     @classmethod
     def from_url(
@@ -322,8 +320,6 @@ class Client:
             if not self._pool.trusts(pooled):
                 self._open(pooled)
             connection.send_packed_command((packed,), check_health=False)
-            if self._pool.lent == 1:
-                self._vigil.keep(connection)
             return [_reply(connection) for _ in range(count)]
         except _TURNED_AWAY as error:
             # redis-py would read the same answer again and again, and give the next ones to others.

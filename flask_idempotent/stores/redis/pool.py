@@ -157,11 +157,6 @@ class Pool(ProcessBound):
         self.close()
         return True
 
-    @property
-    def lent(self) -> int:
-        """How many connections are in use, at a glance: others may take and give back meanwhile."""
-        return self._made - len(self._idle)
-
     def give_back(self, pooled: PooledConnection) -> None:
         """Make a connection free for the next command."""
         pooled.returned = self._clock()

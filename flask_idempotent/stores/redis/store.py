@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -36,9 +36,7 @@ from flask_idempotent.stores.base import (
     Renewal,
     Sight,
 )
-from flask_idempotent.stores.events import Hear
 from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
-from flask_idempotent.stores.redis.messages import MARK, Hearing
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Bell, News
 
@@ -141,7 +139,7 @@ class RedisStore(InspectableStore):
     def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
         data = encode(record)
         try:
-            _, code = self._client.run(self._complete, key, data, expire, self._suffix)
+            code = self._client.run(self._complete, key, data, expire, self._suffix)
         except RecordUnreadable:
             return Completion.REFUSED
         completion = Completion(code)
@@ -167,13 +165,6 @@ class RedisStore(InspectableStore):
 
     def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
         return self._subscriber.listen(key + self._suffix, seconds, lambda: self.read(key))
-
-    @contextmanager
-    def events(self, prefix: str) -> Iterator[Hear]:
-        suffix = self._suffix + MARK
-        with self._client.subscription() as feed:
-            hearing = Hearing(feed, f"{_escaped(prefix)}*{suffix}", suffix)
-            yield hearing.hear
 
     def read(self, key: str) -> Record | None:
         data = self._client.execute("GET", key)
@@ -223,8 +214,7 @@ class RedisStore(InspectableStore):
 
     def _delete(self, names: Sequence[str]) -> int:
         waking = [("PUBLISH", name + self._suffix, b"") for name in names]
-        telling = [("PUBLISH", name + self._suffix + MARK, b"deleted 0 ") for name in names]
-        count, *_ = self._client.execute_many([("UNLINK", *names), *waking, *telling])
+        count, *_ = self._client.execute_many([("UNLINK", *names), *waking])
         if isinstance(count, StoreError):
             raise count
         return int(count)

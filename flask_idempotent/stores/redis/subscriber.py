@@ -29,7 +29,7 @@ Read = Callable[[], "Record | None"]
 Connect = Callable[[], "AbstractContextManager[Feed]"]
 
 #: A silent connection is asked for a sign of life after this time, and dropped after twice this.
-PING_AFTER = 5.0
+_PING_AFTER = 5.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -269,7 +269,7 @@ class _Listener:
             selector.register(self._wake, selectors.EVENT_READ)
             selector.register(feed.fileno(), selectors.EVENT_READ)
             while not self._subscriber.closing:
-                ready = selector.select(PING_AFTER)
+                ready = selector.select(_PING_AFTER)
                 self._drain()
                 if self._subscriber.take_moved():
                     return
@@ -279,7 +279,7 @@ class _Listener:
                     for message in feed.messages():
                         self._handle(message)
                     heard, asked = time.monotonic(), False
-                elif time.monotonic() - heard >= PING_AFTER:
+                elif time.monotonic() - heard >= _PING_AFTER:
                     if asked:
                         raise StoreError("the connection fell silent")
                     feed.send("PING")

@@ -22,8 +22,6 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client, Script
-from flask_idempotent.stores.redis.vigil import Vigil
-from tests.support.polling import until
 from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server, free_port
 
@@ -314,36 +312,9 @@ class TestMaking:
             Client.from_redis(given)
 
 
-class TestVigil:
-    def test_one_at_a_time(
-        self, proxy: Proxy, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A thread stays awake for its reply only while no other waits for one."""
-        kept: list[object] = []
-        monkeypatch.setattr(client._vigil, "keep", kept.append)
-        proxy.faults.append(Fault(b"slow", "delay", 0.3))
-        slow = threading.Thread(target=client.execute, args=("ECHO", "slow"))
-        slow.start()
-        until(lambda: kept, 5)
-        assert client.execute("ECHO", "quick") == b"quick"
-        assert slow.is_alive()
-        slow.join()
-        assert len(kept) == 1
-        client.execute("ECHO", "alone")
-        assert len(kept) == 2
-
-
 class TestInterruption:
-    @pytest.mark.parametrize(
-        "place",
-        [pytest.param((module, "_reply"), id="asleep"), pytest.param((Vigil, "keep"), id="awake")],
-    )
     def test_reply_is_nobody_elses(
-        self,
-        client: Client,
-        proxy: Proxy,
-        monkeypatch: pytest.MonkeyPatch,
-        place: tuple[object, str],
+        self, client: Client, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The reply to a command that a signal interrupted is not taken for the next one's."""
         client.execute("PING")
@@ -353,7 +324,7 @@ class TestInterruption:
             raise SystemExit
 
         proxy.faults.append(Fault(b"first", "delay", 0.05))
-        monkeypatch.setattr(*place, interrupted)
+        monkeypatch.setattr(module, "_reply", interrupted)
         with pytest.raises(SystemExit):
             client.execute("ECHO", "first")
         assert client.execute("ECHO", "second") == b"second"

@@ -219,7 +219,7 @@ class TestInterruptions:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A connection that delivers nothing, not even a PONG, is given up and made again."""
-        monkeypatch.setattr(module, "PING_AFTER", 0.1)
+        monkeypatch.setattr(module, "_PING_AFTER", 0.1)
         with subscriber.listen(NAME, 5, read) as bell:
             proxy.go_silent()
             until(lambda: bell.rung)  # Nobody hears for it.
@@ -239,7 +239,7 @@ class TestInterruptions:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A connection that is only idle answers the PINGs and stays, with channels or without."""
-        monkeypatch.setattr(module, "PING_AFTER", 0.03)
+        monkeypatch.setattr(module, "_PING_AFTER", 0.03)
         with subscriber.listen(NAME, 5, read):
             (before,) = clean_valkey.client.client_list(_type="pubsub")
             threading.Event().wait(0.3)

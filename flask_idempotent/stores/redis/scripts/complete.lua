@@ -1,54 +1,58 @@
--- Stores the response of a run.
+-- Stores the response of a run, and wakes the waiters.
 --
 -- KEYS[1]  the record
 -- ARGV[1]  the completed record
--- ARGV[2]  time to live in milliseconds
--- ARGV[3]  what follows the key's name in its channel's
+-- ARGV[2]  its time to live in milliseconds
+-- ARGV[3]  suffix that makes the record's key the name of its channel
 --
--- The empty message tells waiters to read the record: others of the server may hear and send
--- messages who may not touch the key. One that may not be sent makes waiters slower, never a stored
--- response a failure: pcall.
+-- Returns 1  stored, now or before
+--         2  offered: another run is in progress, and the response waits in its record
+--         3  refused: another's response stands, the key belongs to another request, or its
+--            record is unreadable
 --
--- Tells whoever watches, on the channel's name with a '!': completed and how many processes were
--- woken, or offered; with the ends of the response's record, which hold its status and time.
+-- The message is empty and means: read the record. Other users of the server may be able to hear
+-- and send messages though they may not touch the key. Where PUBLISH is not permitted, waiters learn
+-- of the response when they poll, and the response is stored all the same: hence pcall.
 --
--- Returns {watchers, 1} stored, now or before
---         {watchers, 2} another run is in progress; the response waits in its record (a late
---                       owner's offer)
---         {watchers, 3} something else stands: another's response, another request, an unreadable
---                       record
---
--- Watchers are those who heard; where nothing is told, one is taken for granted.
-local function tell(what)
-  local ends = string.sub(ARGV[1], 1, 34) .. string.rep('\0', 16)
-      .. string.sub(ARGV[1], 51, 58) .. string.sub(ARGV[1], -9)
-  return tonumber(redis.pcall('PUBLISH', KEYS[1] .. ARGV[3] .. '!', what .. ' ' .. ends)) or 0
-end
+-- records.py has the layout of a record. Offsets here count from 1.
+local record_key, response, ttl_ms, channel_suffix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
+local OFFER_FIRST, OFFER_LAST = 15, 18
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
+local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
+local HEADER_SIZE, VERSION = 54, 1
+local STORED, OFFERED, REFUSED = 1, 2, 3
 
-local old = redis.call('GET', KEYS[1])
-if old then
-  if #old < 54 or string.byte(old, 1) ~= 1 then
-    return {1, 3}
+local record = redis.call('GET', record_key)
+if record then
+  if #record < HEADER_SIZE or string.byte(record, 1) ~= VERSION then
+    return REFUSED
   end
-  local ours = string.sub(old, 19, 34) == string.sub(ARGV[1], 19, 34)
-  local state = string.sub(old, 2, 2)
+  local is_ours = string.sub(record, OWNER_FIRST, OWNER_LAST)
+      == string.sub(response, OWNER_FIRST, OWNER_LAST)
+  local state = string.sub(record, 2, 2)
   if state ~= 'p' and state ~= 'r' then
-    return {1, state == 'c' and ours and 1 or 3}
+    return state == 'c' and is_ours and STORED or REFUSED
   end
-  -- Big-endian numbers compare as text does.
-  if not ours and (string.sub(old, 35, 50) ~= string.sub(ARGV[1], 35, 50)
-      or string.sub(ARGV[1], 11, 14) < string.sub(old, 51, 54)) then
-    return {1, 3}
-  end
-  if not ours and state == 'p' then
-    if struct.unpack('>I4', string.sub(old, 15, 18)) == 0 then
-      redis.call('APPEND', KEYS[1], ARGV[1])
-      redis.call('SETRANGE', KEYS[1], 14, struct.pack('>I4', #old))
-      return {tell('offered 0'), 2}
+  if not is_ours then
+    local is_same_request = string.sub(record, FINGERPRINT_FIRST, FINGERPRINT_LAST)
+        == string.sub(response, FINGERPRINT_FIRST, FINGERPRINT_LAST)
+    -- Big-endian numbers compare as strings do.
+    local is_too_old = string.sub(response, ATTEMPT_FIRST, ATTEMPT_LAST)
+        < string.sub(record, FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST)
+    if not is_same_request or is_too_old then
+      return REFUSED
     end
-    return {1, 2}
+    if state == 'p' then
+      if struct.unpack('>I4', string.sub(record, OFFER_FIRST, OFFER_LAST)) == 0 then
+        redis.call('APPEND', record_key, response)
+        redis.call('SETRANGE', record_key, OFFER_FIRST - 1, struct.pack('>I4', #record))
+      end
+      return OFFERED
+    end
   end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[3], '')
-return {tell('completed ' .. (tonumber(woken) or 0)), 1}
+redis.call('SET', record_key, response, 'PX', ttl_ms)
+redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+return STORED

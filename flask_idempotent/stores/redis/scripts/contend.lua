@@ -10,7 +10,7 @@
 -- Returns {1, attempt, first attempt}              the key is ours
 --         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner
 --         {2, record}                              completed, or not readable by this script
---         {3, milliseconds, record}                another's; its lease has lapsed if none are left.
+--         {3, milliseconds, record}                another's; 0 or less if its lease has lapsed.
 --                                                  A late owner's offer is cut off the record
 --         an error                                 the server refuses to write, and nothing is
 --                                                  completed

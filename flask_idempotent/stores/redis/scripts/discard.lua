@@ -1,19 +1,22 @@
--- Deletes a record if it is still the one that was seen.
+-- Deletes a record if it is still the one that was inspected, and wakes the waiters.
 --
 -- KEYS[1]  the record
--- ARGV[1]  the bytes of its owner token, whatever they are; none of a foreign kind of value
--- ARGV[2]  what follows the key's name in its channel's
+-- ARGV[1]  the bytes at the place of its owner token, '' where the value is not a string
+-- ARGV[2]  suffix that makes the record's key the name of its channel
 --
 -- Returns 1  deleted
 --         0  gone, or another record by now
 --
--- The empty message tells waiters to claim again. Whoever watches hears deleted, on the channel's
--- name with a '!'.
-local head = redis.pcall('GETRANGE', KEYS[1], 0, 33)
-local token = type(head) == 'table' and '' or string.sub(head, 19, 34)
-if token ~= ARGV[1] or redis.call('UNLINK', KEYS[1]) == 0 then
+-- records.py has the layout of a record. Offsets here count from 1.
+local record_key, inspected_owner, channel_suffix = KEYS[1], ARGV[1], ARGV[2]
+local OWNER_FIRST, OWNER_LAST = 19, 34
+
+local header = redis.pcall('GETRANGE', record_key, 0, OWNER_LAST - 1)
+local is_string = type(header) == 'string'
+local owner = is_string and string.sub(header, OWNER_FIRST, OWNER_LAST) or ''
+if owner ~= inspected_owner or redis.call('UNLINK', record_key) == 0 then
   return 0
 end
-redis.pcall('PUBLISH', KEYS[1] .. ARGV[2], '')
-redis.pcall('PUBLISH', KEYS[1] .. ARGV[2] .. '!', 'deleted 0 ')
+-- The message is empty and means: look at the key again.
+redis.pcall('PUBLISH', record_key .. channel_suffix, '')
 return 1

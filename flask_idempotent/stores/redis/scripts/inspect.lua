@@ -1,18 +1,22 @@
--- Tells what an operator needs of a record.
+-- Returns what an operator needs of a record, without its body.
 --
 -- KEYS[1]  the record
--- ARGV[1]  how many octets of its beginning are wanted
--- ARGV[2]  how many octets of its end
+-- ARGV[1]  how many bytes of its beginning to return
+-- ARGV[2]  how many bytes of its end to return
 --
--- Returns {}                                         gone
---         {octets, milliseconds to live, head, tail} a foreign kind of value has no octets
-local life = redis.call('PTTL', KEYS[1])
-if life == -2 then
+-- Returns {}                                             there is no record
+--         {bytes, milliseconds to live, beginning, end}  0 bytes if the value is not a string
+local record_key, head_size, tail_size = KEYS[1], ARGV[1], ARGV[2]
+local MISSING = -2  -- PTTL's reply
+
+local remaining_ms = redis.call('PTTL', record_key)
+if remaining_ms == MISSING then
   return {}
 end
-local size = redis.pcall('STRLEN', KEYS[1])
+local size = redis.pcall('STRLEN', record_key)
 if type(size) == 'table' then
-  return {0, life, '', ''}
+  return {0, remaining_ms, '', ''}
 end
-local head = redis.call('GETRANGE', KEYS[1], 0, ARGV[1] - 1)
-return {size, life, head, redis.call('GETRANGE', KEYS[1], -ARGV[2], -1)}
+local head = redis.call('GETRANGE', record_key, 0, head_size - 1)
+local tail = redis.call('GETRANGE', record_key, -tail_size, -1)
+return {size, remaining_ms, head, tail}

@@ -1,41 +1,40 @@
--- Gives a claim up.
+-- Gives up a claim, and wakes the waiters.
 --
 -- KEYS[1]  the record
--- ARGV[1]  owner token
--- ARGV[2]  time to live in milliseconds of a late owner's response, if one waits here
+-- ARGV[1]  owner token of the claim
+-- ARGV[2]  time to live in milliseconds of a late owner's response, if the record has one
 -- ARGV[3]  time to live in milliseconds of a tombstone
--- ARGV[4]  what follows the key's name in its channel's
--- ARGV[5]  '1' when this owner itself may still run, because somebody else gives its claim up
+-- ARGV[4]  suffix that makes the record's key the name of its channel
+-- ARGV[5]  '1' if this owner itself may still run, because somebody else releases its claim
 --
 -- Returns 1  released
---         0  nothing of ours to release
+--         0  the key has no claim of this owner
 --
--- Where an earlier owner, or this one, may still run, a tombstone stays: the record with another state.
+-- Where an earlier owner, or this one, may still run, the record becomes a tombstone: the same
+-- record in the state "released".
 --
--- The empty message tells waiters to claim again. Whoever watches hears released and how many
--- processes were woken, on the channel's name with a '!', and of a late owner's response completed
--- with the ends of its record.
-local head = redis.call('GETRANGE', KEYS[1], 0, 33)
-if #head < 34 or string.byte(head, 1) ~= 1 or string.sub(head, 2, 2) ~= 'p'
-    or string.sub(head, 19, 34) ~= ARGV[1] then
+-- records.py has the layout of a record. Offsets here count from 1.
+local record_key, owner, response_ttl_ms = KEYS[1], ARGV[1], ARGV[2]
+local tombstone_ttl_ms, channel_suffix, owner_may_run = ARGV[3], ARGV[4], ARGV[5] == '1'
+local ATTEMPT_FIRST, OFFER_LAST = 11, 18
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local RUNNING = '\1p'  -- version and state
+
+local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
+if string.sub(header, 1, 2) ~= RUNNING or string.sub(header, OWNER_FIRST, OWNER_LAST) ~= owner then
   return 0
 end
-local attempt, offer = struct.unpack('>I4I4', string.sub(head, 11, 18))
-local answered = offer > 0 and redis.call('GETRANGE', KEYS[1], offer, -1)
-if answered then
-  redis.call('SET', KEYS[1], answered, 'PX', ARGV[2])
-elseif attempt > 1 or ARGV[5] == '1' then
-  redis.call('SETRANGE', KEYS[1], 1, 'r' .. string.rep('\0', 8))
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+local attempt, offer_offset = struct.unpack('>I4I4', string.sub(header, ATTEMPT_FIRST, OFFER_LAST))
+if offer_offset > 0 then
+  local offer = redis.call('GETRANGE', record_key, offer_offset, -1)
+  redis.call('SET', record_key, offer, 'PX', response_ttl_ms)
+elseif attempt > 1 or owner_may_run then
+  -- The state, and a grace of 0.
+  redis.call('SETRANGE', record_key, 1, 'r' .. string.rep('\0', 8))
+  redis.call('PEXPIRE', record_key, tombstone_ttl_ms)
 else
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', record_key)
 end
-local woken = redis.pcall('PUBLISH', KEYS[1] .. ARGV[4], '')
-local channel = KEYS[1] .. ARGV[4] .. '!'
-redis.pcall('PUBLISH', channel, 'released ' .. (tonumber(woken) or 0) .. ' ')
-if answered then
-  local ends = string.sub(answered, 1, 34) .. string.rep('\0', 16)
-      .. string.sub(answered, 51, 58) .. string.sub(answered, -9)
-  redis.pcall('PUBLISH', channel, 'completed 0 ' .. ends)
-end
+-- The message is empty and means: look at the key again.
+redis.pcall('PUBLISH', record_key .. channel_suffix, '')
 return 1

@@ -1,26 +1,35 @@
--- Begins the lease of a claim anew.
+-- Starts the lease of a claim again.
 --
 -- KEYS[1]  the record
--- ARGV[1]  the record in progress as it was claimed
--- ARGV[2]  time to live in milliseconds
--- ARGV[3]  until when, in the server's milliseconds, a record that is gone may be put back: a
---          command that a stopped server carries out later must not revive a released claim
+-- ARGV[1]  the record in progress, as it was claimed
+-- ARGV[2]  its time to live in milliseconds
+-- ARGV[3]  the latest time, in milliseconds of the server's clock, at which a record that is gone
+--          may be written again: a command that a stopped server carries out late must not bring a
+--          released claim back
 --
--- Returns  1  ours
---          0  lost: another's, or completed
---         -1  gone, and too late to put it back
-local head = redis.call('GETRANGE', KEYS[1], 0, 33)
-if #head == 0 and redis.call('EXISTS', KEYS[1]) == 0 then
+-- Returns  1  renewed
+--          0  lost: another's, released or completed
+--         -1  the record is gone, and it is too late to write it again
+--
+-- records.py has the layout of a record. Offsets here count from 1.
+local record_key, claimed_record, ttl_ms, latest_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local RUNNING = '\1p'  -- version and state
+
+local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
+if #header == 0 and redis.call('EXISTS', record_key) == 0 then
   local time = redis.call('TIME')
-  if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[3]) then
+  local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+  if now_ms > tonumber(latest_ms) then
     return -1
   end
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', record_key, claimed_record, 'PX', ttl_ms)
   return 1
 end
-if string.byte(head, 1) ~= 1 or string.sub(head, 2, 2) ~= 'p'
-    or string.sub(head, 19, 34) ~= string.sub(ARGV[1], 19, 34) then
+local is_ours = string.sub(header, OWNER_FIRST, OWNER_LAST)
+    == string.sub(claimed_record, OWNER_FIRST, OWNER_LAST)
+if string.sub(header, 1, 2) ~= RUNNING or not is_ours then
   return 0
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', record_key, ttl_ms)
 return 1

@@ -1,4 +1,4 @@
-"""Attempts: one request's way to an outcome, alone or waiting for another."""
+"""One request's way to an outcome: it claims its key, or waits for the request that has it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import OWNER_SIZE, Completed, InProgress, Record, Released
-from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResult
-
-if TYPE_CHECKING:
-    from flask_idempotent.engine.engine import Engine
+from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResult, Store
 
 Result = TypeVar("Result")
 
@@ -34,15 +32,17 @@ _LISTEN_WITHIN = 0.5
 _HOST = socket.gethostname()
 
 
-class Attempt:
-    """One request's way to an outcome.
+class Claimant:
+    """One request that wants its key.
 
-    :param engine: the engine.
+    :param store: where records live.
+    :param keeper: renews the claim that is made, and gives back what nobody will use.
     :param order: what the request asks.
     """
 
-    def __init__(self, engine: Engine, order: Order) -> None:
-        self._engine = engine
+    def __init__(self, store: Store, keeper: Keeper, order: Order) -> None:
+        self._store = store
+        self._keeper = keeper
         self._order = order
         self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
@@ -78,7 +78,7 @@ class Attempt:
             claim = Claim(order, record, sent, dead=result.dead)
             if self._still_holds(claim):
                 self._claim_held = claim
-                self._engine.keep(claim)
+                self._keeper.add(claim)
                 self._uncertain = False
                 return claim
 
@@ -87,7 +87,7 @@ class Attempt:
         for _ in range(_RENEWALS):
             if not claim.is_due(time.monotonic()):
                 return True
-            if not self._engine.is_held(claim):
+            if not self._keeper.renew(claim):
                 return False
         if time.monotonic() - claim.renewed >= self._order.terms.lease:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
@@ -106,7 +106,7 @@ class Attempt:
     def _claim(self, record: InProgress) -> ClaimResult | ContendResult:
         order = self._order
         result = self._ask(
-            partial(self._engine.store.claim, order.key, record, ttl_ms=order.terms.lifetime_ms)
+            partial(self._store.claim, order.key, record, ttl_ms=order.terms.lifetime_ms)
         )
         if isinstance(result, InProgress) and result.owner == self._owner:
             # The reply to our first sending was lost.
@@ -120,7 +120,7 @@ class Attempt:
         order = self._order
         return self._ask(
             partial(
-                self._engine.store.contend,
+                self._store.contend,
                 order.key,
                 record,
                 ttl_ms=order.terms.lifetime_ms,
@@ -167,7 +167,7 @@ class Attempt:
         until = self._began_waiting + timeout
         listening = min(_LISTEN_WITHIN, timeout)
         failure: StoreError | None = None
-        with self._engine.store.listen(self._order.key, listening) as bell:
+        with self._store.listen(self._order.key, listening) as bell:
             bell.looks_until = until - _REPLY_WITHIN
             # This look, once the subscription stands, closes the gap before it. Where that takes
             # long, the store may be silent.
@@ -199,17 +199,17 @@ class Attempt:
             # The store may be back before our time is over.
             return Waiting(None), error
 
-    def forget(self) -> None:
+    def release_if_uncertain(self) -> None:
         """Give back a claim that the store may have noted without our knowing."""
         if self._uncertain:
-            self._engine.forget(self._order, self._owner)
+            self._keeper.release_later(self._order, self._owner)
 
     def abandon(self) -> None:
         """Give back whatever was claimed: nobody will run."""
         if self._claim_held is not None:
-            self._engine.abandon(self._claim_held)
+            self._keeper.abandon(self._claim_held)
         else:
-            self.forget()
+            self.release_if_uncertain()
 
 
 def _until_the_next_look(patience: float, left: float | None) -> float:

@@ -6,15 +6,14 @@ import atexit
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 
 from flask_idempotent import signals
 from flask_idempotent._forks import ProcessBound, notice_changes
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.claimant import Attempt
+from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.leases import Keeper
+from flask_idempotent.engine.leases import Keeper, release_in_store
 from flask_idempotent.engine.outcomes import Outcome, Waiting
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import Completed
@@ -70,30 +69,30 @@ class Engine(ProcessBound):
             # A response of ours that is not stored yet may be the one that this request needs; and
             # a store that is still dead need not be asked twice. Other keys' are not waited for.
             self._keeper.work_off(order.key)
-        attempt = Attempt(self, order)
+        claimant = Claimant(self.store, self._keeper, order)
         try:
-            outcome = attempt.claim()
+            outcome = claimant.claim()
             if isinstance(outcome, Waiting):
-                outcome = self._wait(attempt, outcome, order)
+                outcome = self._wait(claimant, outcome, order)
             if not isinstance(outcome, Claim):
-                attempt.forget()
+                claimant.release_if_uncertain()
         except BaseException:
-            attempt.abandon()
+            claimant.abandon()
             raise
         return outcome
 
-    def _wait(self, attempt: Attempt, outcome: Waiting, order: Order) -> Outcome:
+    def _wait(self, claimant: Claimant, outcome: Waiting, order: Order) -> Outcome:
         if order.terms.timeout > 0 and self._enter():
             began = time.monotonic()
             names = {"key": order.client_key, "storage_key": order.key}
             try:
                 signals.tell(signals.before_wait, self._sender, **names)
-                return attempt.wait(outcome)
+                return claimant.wait(outcome)
             finally:
                 self._leave()
                 seconds = time.monotonic() - began
                 signals.tell(signals.waited, self._sender, **names, seconds=seconds)
-        return attempt.contend() if outcome.left is None else outcome
+        return claimant.contend() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
         with self._counting:
@@ -195,12 +194,12 @@ class Engine(ProcessBound):
             claim.settled = True
         self._keeper.remove(claim)
         try:
-            self._give_back(claim.order, claim.record.owner)
+            release_in_store(self.store, claim.order, claim.record.owner)
         except StoreError as error:
             self._keeper.tell_failure("release", error)
-            self.forget(claim.order, claim.record.owner)
+            self._keeper.release_later(claim.order, claim.record.owner)
         except BaseException:
-            self.forget(claim.order, claim.record.owner)
+            self._keeper.release_later(claim.order, claim.record.owner)
             raise
         signals.tell(
             signals.released,
@@ -210,40 +209,9 @@ class Engine(ProcessBound):
             reason=reason,
         )
 
-    def _give_back(self, order: Order, owner: bytes) -> None:
-        terms = order.terms
-        self.store.release(
-            order.key, owner, expire=terms.expire_ms, tombstone_ttl_ms=terms.lifetime_ms
-        )
-
-    def forget(self, order: Order, owner: bytes) -> None:
-        """Release, in the background, a claim that the store may have noted without our knowing."""
-        self._release_later(order, lambda: self._give_back(order, owner))
-
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
-        if claim.settled:
-            return
-        claim.settled = True
-        self._keeper.remove(claim)
-
-        def give_back() -> None:
-            # A renewal may be under way, which must not put it back.
-            with claim.lock:
-                self._give_back(claim.order, claim.record.owner)
-
-        self._release_later(claim.order, give_back)
-
-    def _release_later(self, order: Order, give_back: Callable[[], None]) -> None:
-        self._keeper.retry(order.key, give_back, order.terms.expire, lambda _: None)
-
-    def keep(self, claim: Claim) -> None:
-        """Look after a claim until it is completed or released."""
-        self._keeper.add(claim)
-
-    def is_held(self, claim: Claim) -> bool:
-        """Ask the store whether a claim is still ours, and renew it."""
-        return self._keeper.renew(claim)
+        self._keeper.abandon(claim)
 
 
 def _answer(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from flask_idempotent import signals
 from flask_idempotent._forks import ProcessBound
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.errors import StoreError, StoreUnavailable
 from flask_idempotent.http.keys import shortened
 from flask_idempotent.stores.base import Store
@@ -45,6 +45,12 @@ class _Task:
     run: Callable[[], object]
     until: float
     give_up: Callable[[str], None]
+
+
+def release_in_store(store: Store, order: Order, owner: bytes) -> None:
+    """Tell the store that the run with this owner token has given its key up."""
+    terms = order.terms
+    store.release(order.key, owner, expire=terms.expire_ms, tombstone_ttl_ms=terms.lifetime_ms)
 
 
 class Keeper(ProcessBound):
@@ -110,6 +116,27 @@ class Keeper(ProcessBound):
         # Without a lock: a destructor may interrupt whoever holds it.
         self._tasks.append(_Task(key, run, time.monotonic() + seconds, give_up))
         self._rouse()
+
+    def release_later(self, order: Order, owner: bytes) -> None:
+        """Release, in the background, a claim that the store may have noted without our knowing."""
+        self._release_later(order, lambda: release_in_store(self._store, order, owner))
+
+    def abandon(self, claim: Claim) -> None:
+        """Release, in the background, a claim whose view will not run."""
+        if claim.settled:
+            return
+        claim.settled = True
+        self.remove(claim)
+
+        def release() -> None:
+            # A renewal may be under way, which must not put it back.
+            with claim.lock:
+                release_in_store(self._store, claim.order, claim.record.owner)
+
+        self._release_later(claim.order, release)
+
+    def _release_later(self, order: Order, release: Callable[[], None]) -> None:
+        self.retry(order.key, release, order.terms.expire, lambda _: None)
 
     def _rouse(self) -> None:
         self._asleep = False

@@ -1,4 +1,4 @@
-"""Attempts: when a waiter looks for itself, and what it gives back."""
+"""Claimants: when a waiter looks for itself, and what it gives back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from flask_idempotent.engine import claimant
-from flask_idempotent.engine.claimant import POLL_EVERY, Attempt
+from flask_idempotent.engine.claimant import POLL_EVERY, Claimant
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Waiting
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
@@ -53,16 +53,16 @@ def test_failed_store(patience: float, pause: float) -> None:
     assert claimant._until_the_next_look(patience, None) == pause
 
 
-def test_unknown_claim_is_not_forgotten(engine: Engine, shaky: Shaky) -> None:
+def test_unknown_claim_is_given_back(engine: Engine, shaky: Shaky) -> None:
     """A claim without a reply is given back, also when a later look did not reach the store."""
-    attempt = Attempt(engine, order())
+    request = Claimant(shaky, engine._keeper, order())
     shaky.after["claim"] = [fail(StoreUnavailable("no reply"))]
     with pytest.raises(StoreUnavailable):
-        attempt.claim()
+        request.claim()
     shaky.before["claim"] = [fail(WriteRefused("full"))]
     with pytest.raises(WriteRefused):
-        attempt.claim()
-    attempt.forget()
+        request.claim()
+    request.release_if_uncertain()
     until(lambda: shaky.read(KEY) is None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent.engine.claimant import Attempt
+from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.leases import Keeper
@@ -180,12 +180,12 @@ def test_late_owner_of_another_era(store: type[MemoryStore]) -> None:
         follow(World(case, store(time.monotonic), time), BACK)
 
 
-def _run_without_asking(attempt: Attempt, claim: Claim) -> bool:
+def _run_without_asking(claimant: Claimant, claim: Claim) -> bool:
     return True
 
 
-def _correct_whenever(attempt: Attempt, result: Any, replaced: object) -> bytes | None:
-    if not isinstance(result, Completed) or result.fingerprint == attempt._order.fingerprint:
+def _correct_whenever(claimant: Claimant, result: Any, replaced: object) -> bytes | None:
+    if not isinstance(result, Completed) or result.fingerprint == claimant._order.fingerprint:
         return None
     return result.owner if result.operation else None
 
@@ -197,9 +197,9 @@ def _do_nothing(*_: object) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "case", "rule"),
     [
-        (Attempt, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
-        (Attempt, "_correctable", _correct_whenever, "corrected and back", "who waited"),
-        (Engine, "forget", _do_nothing, "one fault", "all wait for nobody"),
+        (Claimant, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
+        (Claimant, "_correctable", _correct_whenever, "corrected and back", "who waited"),
+        (Keeper, "release_later", _do_nothing, "one fault", "all wait for nobody"),
         (Engine, "_store_later", _do_nothing, "one fault", "settled|nobody looks after"),
         (Keeper, "remove", _do_nothing, "two owners", "renews what is settled"),
     ],

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.leases import Keeper
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
+from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import OWNER_SIZE, Completed, InProgress, Record, Released
 from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResult, Store
@@ -36,13 +36,13 @@ class Claimant:
     """One request that wants its key.
 
     :param store: where records live.
-    :param keeper: renews the claim that is made, and gives back what nobody will use.
+    :param worker: renews the claim that is made, and releases one that is not used.
     :param order: what the request asks.
     """
 
-    def __init__(self, store: Store, keeper: Keeper, order: Order) -> None:
+    def __init__(self, store: Store, worker: Worker, order: Order) -> None:
         self._store = store
-        self._keeper = keeper
+        self._worker = worker
         self._order = order
         self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
@@ -78,7 +78,7 @@ class Claimant:
             claim = Claim(order, record, sent, dead=result.dead)
             if self._still_holds(claim):
                 self._claim_held = claim
-                self._keeper.add(claim)
+                self._worker.keep(claim)
                 self._uncertain = False
                 return claim
 
@@ -87,7 +87,7 @@ class Claimant:
         for _ in range(_RENEWALS):
             if not claim.is_due(time.monotonic()):
                 return True
-            if not self._keeper.renew(claim):
+            if not self._worker.renewals.renew_now(claim):
                 return False
         if time.monotonic() - claim.renewed >= self._order.terms.lease:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
@@ -202,12 +202,12 @@ class Claimant:
     def release_if_uncertain(self) -> None:
         """Give back a claim that the store may have noted without our knowing."""
         if self._uncertain:
-            self._keeper.release_later(self._order, self._owner)
+            self._worker.release_later(self._order, self._owner)
 
     def abandon(self) -> None:
         """Give back whatever was claimed: nobody will run."""
         if self._claim_held is not None:
-            self._keeper.abandon(self._claim_held)
+            self._worker.abandon(self._claim_held)
         else:
             self.release_if_uncertain()
 

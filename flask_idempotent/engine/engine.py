@@ -8,13 +8,12 @@ import time
 import weakref
 from contextlib import suppress
 
-from flask_idempotent import signals
 from flask_idempotent._forks import ProcessBound, notice_changes
-from flask_idempotent._lines import logger
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.leases import Keeper, release_in_store
 from flask_idempotent.engine.outcomes import Outcome, Waiting
+from flask_idempotent.engine.reports import Reports
+from flask_idempotent.engine.worker import Worker, release_in_store
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Completion, Store
@@ -40,12 +39,12 @@ class Engine(ProcessBound):
     ) -> None:
         self.store = store
         self.linger = linger
-        self._sender = sender
-        self._keeper = Keeper(store, sender)
+        self._reports = Reports(sender)
+        self.worker = Worker(store, self._reports)
         self._max_waiters = max_waiters
         super().__init__()
         _engines.add(self)
-        weakref.finalize(self, _close_aside, self._keeper, store, linger).atexit = False
+        weakref.finalize(self, _close_aside, self.worker, store, linger).atexit = False
 
     def reset(self) -> None:
         self._waiters = 0
@@ -56,7 +55,7 @@ class Engine(ProcessBound):
 
         :param until: monotonic time until which to go on trying where the store does not take it.
         """
-        _close(self._keeper, self.store, until)
+        _close(self.worker, self.store, until)
 
     def begin(self, order: Order) -> Outcome:
         """Claim the key of a request, or wait for the one that has it.
@@ -65,11 +64,11 @@ class Engine(ProcessBound):
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
         notice_changes()
-        if self._keeper.has_tasks:
+        if self.worker.pending:
             # A response of ours that is not stored yet may be the one that this request needs; and
             # a store that is still dead need not be asked twice. Other keys' are not waited for.
-            self._keeper.work_off(order.key)
-        claimant = Claimant(self.store, self._keeper, order)
+            self.worker.pending.run(order.key)
+        claimant = Claimant(self.store, self.worker, order)
         try:
             outcome = claimant.claim()
             if isinstance(outcome, Waiting):
@@ -84,14 +83,12 @@ class Engine(ProcessBound):
     def _wait(self, claimant: Claimant, outcome: Waiting, order: Order) -> Outcome:
         if order.terms.timeout > 0 and self._enter():
             began = time.monotonic()
-            names = {"key": order.client_key, "storage_key": order.key}
             try:
-                signals.tell(signals.before_wait, self._sender, **names)
+                self._reports.before_wait(order)
                 return claimant.wait(outcome)
             finally:
                 self._leave()
-                seconds = time.monotonic() - began
-                signals.tell(signals.waited, self._sender, **names, seconds=seconds)
+                self._reports.waited(order, time.monotonic() - began)
         return claimant.contend() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
@@ -122,7 +119,7 @@ class Engine(ProcessBound):
         try:
             self._store(claim, record)
         except StoreError as error:
-            self._keeper.tell_failure("complete", error)
+            self._reports.store_failed("complete", error)
             self._store_later(claim, record)
         except Exception:
             raise
@@ -143,7 +140,7 @@ class Engine(ProcessBound):
             self._store_later(claim, _answer(claim, status, headers, body))
 
     def _store_later(self, claim: Claim, record: Completed) -> None:
-        self._keeper.retry(
+        self.worker.write_later(
             claim.order.key,
             lambda: self._store(claim, record),
             claim.order.terms.expire,
@@ -161,25 +158,15 @@ class Engine(ProcessBound):
             )
             seconds = time.monotonic() - began
             claim.settled = True
-        self._keeper.remove(claim)
+        self.worker.renewals.remove(claim)
         if completion is not Completion.STORED:
-            self._keeper.lose(claim)
+            self.worker.renewals.mark_lost(claim)
             return
-        signals.tell(
-            signals.completed,
-            self._sender,
-            key=claim.key,
-            storage_key=claim.order.key,
-            status=record.code,
-            kept=record.body is not None,
-            seconds=seconds,
-        )
+        self._reports.completed(claim, record, seconds)
 
     def _lose_response(self, claim: Claim, reason: str) -> None:
-        self._keeper.remove(claim)
-        logger.error(
-            "a response could not be stored and is lost: record %s: %s", claim.order.key, reason
-        )
+        self.worker.renewals.remove(claim)
+        self._reports.response_lost(claim, reason)
 
     def release(self, claim: Claim, reason: str) -> None:
         """Give up a claim whose view failed, now or as soon as the store takes it.
@@ -192,26 +179,20 @@ class Engine(ProcessBound):
             if claim.settled:
                 return
             claim.settled = True
-        self._keeper.remove(claim)
+        self.worker.renewals.remove(claim)
         try:
             release_in_store(self.store, claim.order, claim.record.owner)
         except StoreError as error:
-            self._keeper.tell_failure("release", error)
-            self._keeper.release_later(claim.order, claim.record.owner)
+            self._reports.store_failed("release", error)
+            self.worker.release_later(claim.order, claim.record.owner)
         except BaseException:
-            self._keeper.release_later(claim.order, claim.record.owner)
+            self.worker.release_later(claim.order, claim.record.owner)
             raise
-        signals.tell(
-            signals.released,
-            self._sender,
-            key=claim.key,
-            storage_key=claim.order.key,
-            reason=reason,
-        )
+        self._reports.released(claim, reason)
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
-        self._keeper.abandon(claim)
+        self.worker.abandon(claim)
 
 
 def _answer(
@@ -228,17 +209,17 @@ def _answer(
     return answer
 
 
-def _close(keeper: Keeper, store: Store, until: float) -> None:
+def _close(worker: Worker, store: Store, until: float) -> None:
     notice_changes()
-    keeper.close(until)
+    worker.close(until)
     store.close()
 
 
-def _close_aside(keeper: Keeper, store: Store, linger: float) -> None:
+def _close_aside(worker: Worker, store: Store, linger: float) -> None:
     # The last user of an engine goes at any moment of any thread, which must not wait for a store.
     with suppress(RuntimeError):  # No thread starts while the interpreter ends.
         until = time.monotonic() + linger
-        threading.Thread(target=_close, args=(keeper, store, until), daemon=True).start()
+        threading.Thread(target=_close, args=(worker, store, until), daemon=True).start()
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

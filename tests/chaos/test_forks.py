@@ -142,7 +142,7 @@ def _uwsgi(*options: str, used: bool) -> Play:
 def _serve(port: int, url: str, each: int) -> None:
     until(lambda: _answers(port), 20)
     _duplicates(port, url, keys=3, each=each, milliseconds=300)
-    # Longer than a lease: each child's own keeper renews.
+    # Longer than a lease: each child's own worker renews.
     _duplicates(port, url, keys=2, each=each, milliseconds=LONG)
 
 

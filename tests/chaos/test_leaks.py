@@ -61,7 +61,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.timeout(300)
 def test_leaks(server: Server) -> None:
-    """After thousands of requests there is one keeper, one subscriber, the pool, and no more."""
+    """After thousands of requests there is one worker, one subscriber, the pool, and no more."""
     gates: dict[str, Gate] = {}
 
     def view() -> object:
@@ -95,15 +95,15 @@ def test_leaks(server: Server) -> None:
         assert set(statuses) == {200, 500}
         assert objects() - settled == {}
         assert threads() - before == {
-            "flask-idempotent-keeper": 1,
+            "flask-idempotent-worker": 1,
             "flask-idempotent-subscriber": 1,
         }
         connections = clients(server)
         assert connections["P"] <= 1
         assert connections["N"] + connections["P"] <= THREADS + 2
         assert server.client.pubsub_channels() == []
-        assert door.engine._keeper._claims == {}
-        assert not door.engine._keeper.has_tasks
+        assert not door.engine.worker.renewals
+        assert not door.engine.worker.pending
     assert threads() - before == {}
     until(lambda: clients(server) == {}, 5)
 

@@ -120,7 +120,7 @@ def lost_renewal(stage: Stage) -> None:
     first = stage.background(timed_until_served, stage.near)
     stage.runs.gate.reached()
     duplicate = stage.background(timed_until_served, stage.far)
-    (claim,) = stage.near.engine._keeper._claims.values()
+    (claim,) = stage.near.engine.worker.renewals
     until(lambda: not stage.proxy.faults)
     lost = time.monotonic()
     until(lambda: claim.renewed > lost)
@@ -208,7 +208,7 @@ def play(server: Server, case: Case) -> None:
             tally.add("kills", len(proxy.happened))
             assert runs.count == 1
             assert told == [], "nobody lost a lease"
-            until(lambda: not near.engine._keeper.has_tasks, 5)
+            until(lambda: not near.engine.worker.pending, 5)
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ class TestKilledServer:
         assert (answer.status, answer.body) == (200, b"run 2")
         server.start()
 
-        until(lambda: not door.engine._keeper.has_tasks, 5)
+        until(lambda: not door.engine.worker.pending, 5)
         assert waiting.result().body == b"run 2"
         assert [door.send("stored"), other.send("stored")] == [(200, b"run 1")] * 2
         assert [door.send("running"), other.send("running")] == [(200, b"run 2")] * 2
@@ -189,7 +189,7 @@ class TestKilledServer:
         runs.gate.open()
         assert running.result().status == 200
         # Nobody is to hear of the response that is lost at the end of this test.
-        door.engine._keeper._tasks.clear()
+        door.engine.worker.pending._writes.clear()
 
 
 class TestStoppedServer:
@@ -228,7 +228,7 @@ class TestStoppedServer:
             threading.Event().wait(stopped + 3 - time.monotonic())
             server.signal(signal.SIGCONT)
             assert waiting[2].result().body == b"run 1"
-            until(lambda: not door.engine._keeper.has_tasks, 5)
+            until(lambda: not door.engine.worker.pending, 5)
             assert all(isinstance(record, Completed) for record in records(door)), "revived"
             answers = at_once(8, lambda n: timed(door, f"new-{n}"))
         assert {answer.status for answer in answers} == {200}
@@ -329,7 +329,7 @@ class TestRefusedWrites:
         runs.gate.open()
         assert running.result().status == stored.result().status == 200
         server.client.config_set("maxmemory", 0)
-        until(lambda: not door.engine._keeper.has_tasks, 5)
+        until(lambda: not door.engine.worker.pending, 5)
 
         server.client.config_set("maxmemory", 1)
         assert [door.send("running")[0], other.send("stored")[0]] == [200, 200]
@@ -421,7 +421,7 @@ class TestLoading:
         assert {answer.status for answer in answers} == {503}
         assert late(answers, 1) == []
         assert runs.count == 0
-        assert not door.engine._keeper.has_tasks
+        assert not door.engine.worker.pending
 
 
 LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flask_idempotent.engine.engine import Engine
-from tests.engine.harness import Shaky
+from tests.engine.harness import Shaky, without_thread
 
 
 @pytest.fixture
@@ -18,5 +18,14 @@ def shaky() -> Shaky:
 @pytest.fixture
 def engine(shaky: Shaky) -> Iterator[Engine]:
     engine = Engine(shaky, "the app")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def threadless(shaky: Shaky) -> Iterator[Engine]:
+    """An engine whose worker starts no thread."""
+    engine = Engine(shaky, None)
+    without_thread(engine.worker)
     yield engine
     engine.close()

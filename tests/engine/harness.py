@@ -9,6 +9,7 @@ from typing import Any
 
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.worker import Worker
 from flask_idempotent.records import Completed, InProgress
 from flask_idempotent.settings import Terms
 from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
@@ -39,6 +40,19 @@ def order(
 def finish(engine: Engine, claim: object, body: bytes | None = b"done", status: int = 200) -> None:
     assert isinstance(claim, Claim)
     engine.complete(claim, status, (("Content-Type", "text/plain"),), body)
+
+
+def claimed(engine: Engine, **changes: Any) -> Claim:
+    """Claim a key that is free."""
+    claim = engine.begin(order(**changes))
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def without_thread(worker: Worker) -> Worker:
+    """Have a worker whose rounds are the test's to run."""
+    worker.wake = lambda: None  # type: ignore[method-assign]
+    return worker
 
 
 class Clock:

@@ -55,7 +55,7 @@ def test_failed_store(patience: float, pause: float) -> None:
 
 def test_unknown_claim_is_given_back(engine: Engine, shaky: Shaky) -> None:
     """A claim without a reply is given back, also when a later look did not reach the store."""
-    request = Claimant(shaky, engine._keeper, order())
+    request = Claimant(shaky, engine.worker, order())
     shaky.after["claim"] = [fail(StoreUnavailable("no reply"))]
     with pytest.raises(StoreUnavailable):
         request.claim()

@@ -257,7 +257,7 @@ class TestCorrected:
         shaky.after["claim"] = []
         with pytest.raises(StoreUnavailable):
             engine.begin(order("two"))
-        until(lambda: not engine._keeper.has_tasks)
+        until(lambda: not engine.worker.pending)
         assert isinstance(engine.begin(order("two", timeout=0)), Claim)
 
 
@@ -324,7 +324,7 @@ class TestWaiting:
         try:
             claim = dead.begin(order(lease=0.2))
             assert isinstance(claim, Claim)
-            dead._keeper.remove(claim)  # The owner dies: nobody renews.
+            dead.worker.renewals.remove(claim)  # The owner dies: nobody renews.
             started = time.monotonic()
             taken = alive.begin(order())
             assert isinstance(taken, Claim)
@@ -340,7 +340,7 @@ class TestWaiting:
         try:
             claim = dead.begin(order(lease=0.2))
             assert isinstance(claim, Claim)
-            dead._keeper.remove(claim)
+            dead.worker.renewals.remove(claim)
             assert isinstance(alive.begin(order(takeover=False)), Unknown)
         finally:
             alive.close()
@@ -449,7 +449,7 @@ class TestWaiting:
     def test_store_that_fails_is_not_pestered(self, engine: Engine, shaky: Shaky) -> None:
         """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
         engine.begin(order(lease=0.02))
-        engine._keeper._claims.clear()
+        engine.worker.renewals._claims.clear()
         shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         with pytest.raises(StoreUnavailable):
             engine.begin(order(timeout=0.3))
@@ -527,7 +527,7 @@ class TestUnknownClaim:
         shaky.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
         with pytest.raises(StoreUnavailable):
             engine.begin(order())
-        assert not engine._keeper.has_tasks
+        assert not engine.worker.pending
 
     def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
         """A worker's timeout in the middle of a claim leaves nothing behind."""
@@ -543,19 +543,17 @@ class TestAbandon:
         claim = engine.begin(order())
         assert isinstance(claim, Claim)
         engine.abandon(claim)
-        assert engine._keeper._claims == {}
+        assert not engine.worker.renewals
         until(lambda: shaky.read(KEY) is None)
         engine.abandon(claim)
-        assert not engine._keeper.has_tasks
+        assert not engine.worker.pending
 
-    def test_waits_for_a_renewal(self, shaky: Shaky) -> None:
+    def test_waits_for_a_renewal(self, threadless: Engine, shaky: Shaky) -> None:
         """A renewal that is under way does not put back what is given up."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         assert isinstance(claim, Claim)
-        engine.abandon(claim)
-        (task,) = engine._keeper._tasks
+        threadless.abandon(claim)
+        (task,) = threadless.worker.pending._writes
         with ThreadPoolExecutor() as pool:
             with claim.lock:
                 giving = pool.submit(task.run)
@@ -564,7 +562,6 @@ class TestAbandon:
                 assert shaky.read(KEY) is not None
             giving.result(5)
         assert shaky.read(KEY) is None
-        engine.close()
 
 
 class TestComplete:
@@ -581,74 +578,65 @@ class TestComplete:
         claim = engine.begin(order())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(engine, claim)
-        until(lambda: not engine._keeper.has_tasks)
+        until(lambda: not engine.worker.pending)
         assert isinstance(engine.begin(order()), Replay)
         assert shaky.calls.count("complete") == 2
 
-    def test_stored_before_the_next_claim(self, shaky: Shaky) -> None:
+    def test_stored_before_the_next_claim(self, threadless: Engine, shaky: Shaky) -> None:
         """Before a new claim of this process it is tried again."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         shaky.before["complete"] = [fail(WriteRefused("out of memory"))]
-        finish(engine, claim)
-        assert isinstance(engine.begin(order(timeout=0)), Replay)
-        engine.close()
+        finish(threadless, claim)
+        assert isinstance(threadless.begin(order(timeout=0)), Replay)
 
-    def test_other_keys_are_not_held_up(self, shaky: Shaky) -> None:
+    def test_other_keys_are_not_held_up(self, threadless: Engine, shaky: Shaky) -> None:
         """A response that the store never takes costs its own key's requests, and no others."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         shaky.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
-        finish(engine, claim)
-        assert isinstance(engine.begin(order(key="IDEMPOTENT_{another}")), Claim)
+        finish(threadless, claim)
+        assert isinstance(threadless.begin(order(key="IDEMPOTENT_{another}")), Claim)
         with pytest.raises(StoreUnavailable):
-            engine.begin(order())
-        assert isinstance(engine.begin(order()), Replay)
-        engine.close()
+            threadless.begin(order())
+        assert isinstance(threadless.begin(order()), Replay)
 
-    def test_stored_when_the_process_leaves(self, shaky: Shaky) -> None:
+    def test_stored_when_the_process_leaves(self, threadless: Engine, shaky: Shaky) -> None:
         """A process that leaves in good order tries once more."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))]
-        finish(engine, claim)
+        finish(threadless, claim)
         stored: list[str] = []
         shaky.before["complete"] = [lambda: stored.append("tried")]
-        engine.close()
+        threadless.close()
         assert stored == ["tried"]
 
-    def test_lost_at_the_end(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+    def test_lost_at_the_end(
+        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A response that the store never took is logged as lost when the process ends."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 3
-        finish(engine, claim)
-        engine.close()
+        finish(threadless, claim)
+        threadless.close()
         assert f"is lost: record {KEY}: the process ends" in caplog.text
 
-    def test_lost_after_expire(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+    def test_lost_after_expire(
+        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """After expire it is logged as lost, and its claim is not kept any longer."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order(expire=0.01))
+        claim = threadless.begin(order(expire=0.01))
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
-        finish(engine, claim)
+        finish(threadless, claim)
         threading.Event().wait(0.02)
-        engine._keeper.work_off()
-        assert not engine._keeper.has_tasks
-        assert engine._keeper._claims == {}
+        threadless.worker.pending.run()
+        assert not threadless.worker.pending
+        assert not threadless.worker.renewals
         assert "is lost" in caplog.text
-        engine.close()
 
     def test_later_needs_no_lock(self, engine: Engine, shaky: Shaky) -> None:
         """A destructor may settle a claim in the midst of anything: it waits for no lock."""
         claim = engine.begin(order())
         assert isinstance(claim, Claim)
-        with claim.lock, engine._keeper._lock, engine._keeper._working, shaky._lock:
+        with claim.lock, engine.worker._starting, engine.worker.pending._running, shaky._lock:
             engine.complete_later(claim, 200, (), None)
         until(lambda: claim.settled)
         replay = engine.begin(order())
@@ -692,7 +680,7 @@ class TestComplete:
         getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             finish(engine, claim)
-        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine._keeper._claims)
+        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine.worker.renewals)
         replay = engine.begin(order())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"
@@ -709,22 +697,19 @@ class TestComplete:
         assert replay.completed.body == b"first"
         assert shaky.calls.count("complete") == 1
 
-    def test_first_answer_stands(self, shaky: Shaky) -> None:
+    def test_first_answer_stands(self, threadless: Engine, shaky: Shaky) -> None:
         """What comes later takes no answer's place, not even one's that is still to be stored."""
-        engine = Engine(shaky, None)
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
-        claim = engine.begin(order())
+        claim = threadless.begin(order())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
-        finish(engine, claim, b"first")
+        finish(threadless, claim, b"first")
         assert isinstance(claim, Claim)
-        engine.complete_later(claim, 500, (), None)
+        threadless.complete_later(claim, 500, (), None)
         with pytest.raises(StoreUnavailable):
-            engine._keeper.work_off()
-        engine._keeper.work_off()
-        replay = engine.begin(order())
+            threadless.worker.pending.run()
+        threadless.worker.pending.run()
+        replay = threadless.begin(order())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
-        engine.close()
 
 
 class TestRelease:
@@ -744,7 +729,7 @@ class TestRelease:
         assert isinstance(claim, Claim)
         shaky.before["release"] = [fail(StoreUnavailable("down"))]
         engine.release(claim, "failed")
-        assert engine._keeper._claims == {}
+        assert not engine.worker.renewals
         until(lambda: shaky.read(KEY) is None)
 
     def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
@@ -754,7 +739,7 @@ class TestRelease:
         shaky.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             engine.release(claim, "failed")
-        assert engine._keeper._claims == {}
+        assert not engine.worker.renewals
         until(lambda: shaky.read(KEY) is None)
 
 
@@ -769,7 +754,7 @@ class TestProcesses:
             finish(engine, claim)
         elif step == "complete later":
             engine.complete_later(claim, 200, (), b"done")
-            engine._keeper.work_off()
+            engine.worker.pending.run()
         else:
             engine.release(claim, "failed")
         assert isinstance(engine.store.read(KEY), InProgress)
@@ -779,7 +764,7 @@ class TestProcesses:
         shaky = Shaky(Clock())
         engine = Engine(shaky, None)
         engine.begin(order())
-        (thread,) = [t for t in threading.enumerate() if t.name == "flask-idempotent-keeper"]
+        (thread,) = [t for t in threading.enumerate() if t.name == "flask-idempotent-worker"]
         del engine
         thread.join(5)
         assert not thread.is_alive()

@@ -100,13 +100,13 @@ class Listening(Point):
 
 
 class Resting(Point):
-    """A keeper between two rounds."""
+    """A worker between two rounds."""
 
     def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
-        keeper = world.engines[actor.process]._keeper
+        worker = world.engines[actor.process].worker
         # A round beside another's would do nothing.
-        work = keeper.has_tasks and not keeper._working.locked()
-        if work or (actor.rounds and keeper._claims):
+        work = worker.pending and not worker.pending.is_running
+        if work or (actor.rounds and worker.renewals):
             yield actor.choice("round")
 
 

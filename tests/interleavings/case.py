@@ -58,7 +58,7 @@ class Request:
 class Case:
     """Who is there and what may happen, at any step, at most so often.
 
-    :param renewals: rounds of each process's keeper.
+    :param renewals: rounds of each process's worker.
     :param polls: how often each waiter looks without being rung for.
     :param kinds: the faults that may happen.
     """

@@ -77,8 +77,8 @@ def test_renewal_after_a_completion_without_reply(follow: Follow) -> None:
         request 1: reply
         request 1: complete lost
         request 1: reply
-        keeper of A: round
-        keeper of A: renew
+        worker of A: round
+        worker of A: renew
         """,
     )
 

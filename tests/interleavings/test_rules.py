@@ -11,7 +11,8 @@ import pytest
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.leases import Keeper
+from flask_idempotent.engine.renewal import Renewals
+from flask_idempotent.engine.worker import Worker
 from flask_idempotent.records import Completed, InProgress, Released
 from flask_idempotent.stores.base import Claimed, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
@@ -199,9 +200,9 @@ def _do_nothing(*_: object) -> None:
     [
         (Claimant, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
         (Claimant, "_correctable", _correct_whenever, "corrected and back", "who waited"),
-        (Keeper, "release_later", _do_nothing, "one fault", "all wait for nobody"),
+        (Worker, "release_later", _do_nothing, "one fault", "all wait for nobody"),
         (Engine, "_store_later", _do_nothing, "one fault", "settled|nobody looks after"),
-        (Keeper, "remove", _do_nothing, "two owners", "renews what is settled"),
+        (Renewals, "remove", _do_nothing, "two owners", "renews what is settled"),
     ],
 )
 def test_broken_engine_is_found(

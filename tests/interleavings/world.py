@@ -1,4 +1,4 @@
-"""A small world: requests, keepers and a store, which do one step when a schedule says so.
+"""A small world: requests, workers and a store, which do one step when a schedule says so.
 
 A store gives control back before each command, after it where that can matter, and while it waits
 for a bell. Time stands still unless a choice moves it. What can happen besides the steps of the
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from flask_idempotent.engine import claimant, leases
+from flask_idempotent.engine import claimant, pending, renewal, worker
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
@@ -92,12 +92,12 @@ class World:
         for number, request in enumerate(case.requests, 1):
             self._add(f"request {number}", request.process, self._request, number, request)
         for name in self.engines:
-            self._add(f"keeper of {name}", name, self._keep, name)
+            self._add(f"worker of {name}", name, self._work, name)
 
     def _engine(self, process: str) -> Engine:
         engine = Engine(Wire(self, process), None)  # type: ignore[arg-type]
-        # The keeper is an actor here, not a thread.
-        engine._keeper._rouse = lambda: None  # type: ignore[method-assign]
+        # The worker is an actor here, not a thread.
+        engine.worker.wake = lambda: None  # type: ignore[method-assign]
         return engine
 
     def _add(self, name: str, process: str, work: Callable[..., None], *arguments: object) -> None:
@@ -131,18 +131,18 @@ class World:
         complete = engine.complete_later if request.unread else engine.complete
         complete(claim, request.status, (), f"{request.payload} by {number}".encode())
 
-    def _keep(self, process: str) -> None:
-        keeper = self.engines[process]._keeper
+    def _work(self, process: str) -> None:
+        worker = self.engines[process].worker
         actor = self.current
         while True:
             self.pause(Resting())
             try:
                 if actor.rounds:
                     actor.rounds -= 1
-                    for claim in keeper._claims.values():
+                    for claim in worker.renewals:
                         claim.renewed -= LEASE / 2
-                    keeper.renew_due()
-                keeper.work_off()
+                    worker.renewals.renew_due()
+                worker.pending.run()
             except StoreUnavailable:
                 continue
 
@@ -283,7 +283,7 @@ class World:
         for actor in [actor for actor in self.actors if actor.process == process]:
             self.actors.remove(actor)
             actor.throw()
-        self.engines.pop(process)._keeper.reset()
+        self.engines.pop(process).worker.reset()
 
     def _lose(self) -> None:
         if isinstance(self.store, MemoryStore):
@@ -303,8 +303,8 @@ class World:
     def finish(self) -> None:
         """The end of a schedule: what must hold of it, and that the key is not stuck."""
         for process, engine in self.engines.items():
-            assert not engine._keeper.has_tasks, f"{process} has work left"
-            assert not engine._keeper._claims, f"{process} renews what is settled"
+            assert not engine.worker.pending, f"{process} has work left"
+            assert not engine.worker.renewals, f"{process} renews what is settled"
         for actor in self.actors:
             assert isinstance(actor.point, Resting), f"{actor.name} hangs"
         self.witness.finish()
@@ -323,7 +323,7 @@ class World:
             actor.throw()
         self.actors.clear()
         for engine in self.engines.values():
-            engine._keeper.reset()
+            engine.worker.reset()
 
 
 @contextmanager
@@ -331,7 +331,7 @@ def stopped_time() -> Iterator[Time]:
     """Time that moves when told, for the engine; and no thread that closes dropped engines."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (claimant, waiters, engine_module, leases):
+        for module in (claimant, waiters, engine_module, pending, renewal, worker):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(claimant, "POLL_EVERY", 2 * LEASE / 3)

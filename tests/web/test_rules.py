@@ -102,15 +102,15 @@ TRAPS = {
     ],
     "a completed record has lost its fingerprint": ["engine/test_engine.py::test_other_payload"],
     "a renewal overwrites a completed record": [
-        "engine/test_leases.py::test_settled_claim_is_never_renewed",
+        "engine/test_renewal.py::test_settled_claim_is_never_renewed",
         "stores/test_base.py::test_completed_is_lost",
     ],
     "a failed renewal makes a success a 500": [
         "web/test_rules.py::test_failed_renewal_spoils_no_success",
-        "engine/test_leases.py::test_failed_renewal_harms_nobody",
+        "engine/test_renewal.py::test_failed_renewal_harms_nobody",
     ],
     "a new token fences its own owner out": [
-        "engine/test_leases.py::test_slow_view_keeps_its_claim"
+        "engine/test_renewal.py::test_slow_view_keeps_its_claim"
     ],
     "a response over the limit is cut off, run again, or replayed empty": [
         "web/test_streaming.py::test_over_max_body_is_not_kept",
@@ -146,7 +146,7 @@ TRAPS = {
     ],
     "a forked child waits for its parent's thread": [
         "stores/redis/test_subscriber.py::test_child_has_its_own",
-        "engine/test_leases.py::test_child_begins_anew",
+        "engine/test_worker.py::test_child_has_its_own",
     ],
     "gevent: an event loop is already running": ["wire/test_answers.py::test_c1_waiter"],
     "a worker's timeout or a client that leaves keeps the key stuck": [

@@ -1,0 +1,93 @@
+"""Renewal: the claims of this process, and extending their leases before they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.reports import Reports
+from flask_idempotent.errors import StoreError
+from flask_idempotent.stores.base import Store
+
+#: Milliseconds for which a renewal may put back a record that is gone. A server that was stopped
+#: and carries it out later must not restore a claim that was released meanwhile.
+_RENEWAL_VALID = 800
+
+
+class Renewals:
+    """The claims whose leases are renewed.
+
+    :param store: where the claims are.
+    :param reports: hears of lost leases and failed renewals.
+    """
+
+    def __init__(self, store: Store, reports: Reports) -> None:
+        self._store = store
+        self._reports = reports
+        self._claims: dict[int, Claim] = {}
+
+    def __iter__(self) -> Iterator[Claim]:
+        # A copy: other threads add and remove claims meanwhile.
+        return iter(list(self._claims.values()))
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def add(self, claim: Claim) -> None:
+        """Renew a claim from now on."""
+        self._claims[id(claim)] = claim
+
+    def remove(self, claim: Claim) -> None:
+        """Stop renewing a claim."""
+        self._claims.pop(id(claim), None)
+
+    def renew_due(self) -> None:
+        """Renew every claim with a third of its lease gone; a failure is reported, not raised."""
+        now = time.monotonic()
+        # A locked claim is being completed or released.
+        locked = [c for c in self if c.is_due(now) and c.lock.acquire(blocking=False)]
+        try:
+            due = [c for c in locked if not c.settled and c.held and not self._has_overrun(c, now)]
+            if due:
+                self._renew(due)
+        except StoreError as error:
+            self._reports.store_failed("renew", error)
+        finally:
+            for claim in locked:
+                claim.lock.release()
+
+    def _has_overrun(self, claim: Claim, now: float) -> bool:
+        if not claim.has_overrun(now):
+            return False
+        if not claim.overran:
+            claim.overran = True
+            self._reports.overran(claim)
+        return True
+
+    def renew_now(self, claim: Claim) -> bool:
+        """Renew one claim at once.
+
+        :returns: whether the store says that the claim is still ours.
+        :raises StoreError: when the store does not answer.
+        """
+        with claim.lock:
+            (still_ours,) = self._renew([claim])
+        return bool(still_ours)
+
+    def _renew(self, claims: list[Claim]) -> list[bool | None]:
+        sent = time.monotonic()
+        until = self._store.now() + _RENEWAL_VALID
+        verdicts = self._store.renew([claim.renewal() for claim in claims], until=until)
+        for claim, still_ours in zip(claims, verdicts, strict=True):
+            if still_ours:
+                claim.renewed = sent
+            elif still_ours is False and not claim.answered:
+                self.mark_lost(claim)
+        return verdicts
+
+    def mark_lost(self, claim: Claim) -> None:
+        """Note that a claim belongs to another request by now, and report it once."""
+        if claim.held:
+            claim.held = False
+            self._reports.lease_lost(claim)

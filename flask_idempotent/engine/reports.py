@@ -1,0 +1,96 @@
+"""What the engine logs, and the signals that it sends."""
+
+from __future__ import annotations
+
+from flask_idempotent import signals
+from flask_idempotent._lines import logger
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.errors import StoreError
+from flask_idempotent.http.keys import shortened
+from flask_idempotent.records import Completed
+
+
+class Reports:
+    """Reports on the claims of one application.
+
+    :param sender: the sender of the signals.
+    """
+
+    def __init__(self, sender: object) -> None:
+        self._sender = sender
+
+    def before_wait(self, order: Order) -> None:
+        """A request is about to wait for the one that has its key."""
+        signals.tell(signals.before_wait, self._sender, key=order.client_key, storage_key=order.key)
+
+    def waited(self, order: Order, seconds: float) -> None:
+        """A request has waited, whatever came of it."""
+        signals.tell(
+            signals.waited,
+            self._sender,
+            key=order.client_key,
+            storage_key=order.key,
+            seconds=seconds,
+        )
+
+    def completed(self, claim: Claim, record: Completed, seconds: float) -> None:
+        """A response is stored.
+
+        :param seconds: how long the store took.
+        """
+        signals.tell(
+            signals.completed,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            status=record.code,
+            kept=record.body is not None,
+            seconds=seconds,
+        )
+
+    def released(self, claim: Claim, reason: str) -> None:
+        """A claim was given up."""
+        signals.tell(
+            signals.released,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            reason=reason,
+        )
+
+    def lease_lost(self, claim: Claim) -> None:
+        """A claim belongs to another request by now."""
+        logger.warning(
+            "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
+            shortened(claim.key), claim.order.key, claim.attempt,
+        )  # fmt: skip
+        signals.tell(
+            signals.lease_lost,
+            self._sender,
+            key=claim.key,
+            storage_key=claim.order.key,
+            owner=claim.owner,
+            attempt=claim.attempt,
+        )
+
+    def overran(self, claim: Claim) -> None:
+        """A view has run longer than ``max_run``."""
+        logger.warning(
+            "max_run is over: key %s, record %s, attempt %d still runs, and its lease is "
+            "no longer renewed; a second run may overlap",
+            shortened(claim.key), claim.order.key, claim.attempt,
+        )  # fmt: skip
+
+    def response_lost(self, claim: Claim, reason: str) -> None:
+        """A response could not be stored, and no further try will be made."""
+        logger.error(
+            "a response could not be stored and is lost: record %s: %s", claim.order.key, reason
+        )
+
+    def store_failed(self, operation: str, error: StoreError) -> None:
+        """The store did not do what it was asked.
+
+        :param operation: ``"complete"``, ``"release"`` or ``"renew"``.
+        """
+        logger.error("the store failed to %s: %s", operation, error)
+        signals.tell(signals.store_failed, self._sender, operation=operation, error=error)

@@ -1,0 +1,198 @@
+"""The worker: one background thread for each process, which renews leases and retries writes."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from flask_idempotent._forks import ProcessBound
+from flask_idempotent._lines import logger
+from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.pending import PendingWrite, PendingWrites
+from flask_idempotent.engine.renewal import Renewals
+from flask_idempotent.engine.reports import Reports
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.stores.base import Store
+
+#: Seconds between two tries of the pending writes.
+RETRY_EVERY = 1.0
+#: The same while the process ends and has nothing else to do.
+LINGER_EVERY = 0.2
+_PROCESS_ENDS = "the process ends"
+
+
+class Worker(ProcessBound):
+    """Renews the claims of this process, and retries what the store did not take.
+
+    The thread starts with the first claim.
+
+    :param store: where the claims are.
+    :param reports: hears of lost leases and failed renewals.
+    """
+
+    def __init__(self, store: Store, reports: Reports) -> None:
+        self._store = store
+        self._reports = reports
+        super().__init__()
+
+    def reset(self) -> None:
+        self.renewals = Renewals(self._store, self._reports)
+        self.pending = PendingWrites()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        # Unlike an event, a destructor may use it while it interrupts any other code.
+        self._wake_ups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._shortest_lease = float("inf")
+        self._asleep = False
+        #: Whether a claim came since the last round.
+        self._in_use = False
+        self._closing = False
+
+    def keep(self, claim: Claim) -> None:
+        """Renew a claim until it is removed from ``renewals``.
+
+        :raises RuntimeError: when the system has no thread left; the claim is not renewed then.
+        """
+        lease = claim.order.terms.lease
+        self.renewals.add(claim)
+        self._in_use = True
+        if self._asleep or self._thread is None or lease < self._shortest_lease:
+            self._shortest_lease = min(self._shortest_lease, lease)
+            try:
+                self.wake()
+            except RuntimeError:
+                self.renewals.remove(claim)
+                raise
+
+    def write_later(
+        self,
+        storage_key: str,
+        write: Callable[[], object],
+        seconds: float,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        """Retry a write in the background, without waiting for any lock.
+
+        :param storage_key: the record that it is about.
+        :param write: writes, or raises ``StoreError``.
+        :param seconds: how long it is of use.
+        :param on_lost: called with the reason when the store never took it.
+        """
+        if sys.is_finalizing():
+            # A destructor at the very end: no thread starts any more, and starting one would hang.
+            on_lost(_PROCESS_ENDS)
+            return
+        self.pending.add(PendingWrite(storage_key, write, time.monotonic() + seconds, on_lost))
+        self.wake()
+
+    def release_later(self, order: Order, owner: bytes) -> None:
+        """Release, in the background, a claim that the store may have recorded unknown to us."""
+        self._release_later(order, lambda: release_in_store(self._store, order, owner))
+
+    def abandon(self, claim: Claim) -> None:
+        """Release, in the background, a claim whose view will not run."""
+        if claim.settled:
+            return
+        claim.settled = True
+        self.renewals.remove(claim)
+
+        def release() -> None:
+            # A renewal that is under way must not put the claim back afterwards.
+            with claim.lock:
+                release_in_store(self._store, claim.order, claim.record.owner)
+
+        self._release_later(claim.order, release)
+
+    def _release_later(self, order: Order, release: Callable[[], None]) -> None:
+        # Nobody needs to hear of a release that is lost: the claim's lease ends by itself.
+        self.write_later(order.key, release, order.terms.expire, lambda _: None)
+
+    def wake(self) -> None:
+        """Have the thread look now, and start it where there is none."""
+        self._asleep = False
+        if self._thread is None:
+            self._start()
+        self._wake_ups.put(None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="flask-idempotent-worker", daemon=True
+                )
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    self._thread = None
+                    raise
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._wake_ups.get(timeout=self._pause())
+            except queue.Empty:
+                self._in_use = False
+            if self._closing:
+                return
+            try:
+                self.renewals.renew_due()
+                self.pending.run()
+            except StoreUnavailable:
+                continue
+            except Exception:
+                logger.exception("a round of the background worker failed; the next one follows")
+
+    def _pause(self) -> float | None:
+        round_time = self._shortest_lease / 6
+        if self.pending:
+            return min(RETRY_EVERY, round_time)
+        if self.renewals or self._in_use:
+            # A round for nothing is cheaper than a wake-up for every claim: sleep without an end
+            # only where no claim came for a whole round.
+            return round_time
+        self._asleep = True
+        # A claim may have come since the line above.
+        return round_time if self.renewals else None
+
+    def close(self, until: float = 0.0) -> None:
+        """End the thread, try the pending writes once more, and report those that are lost.
+
+        :param until: monotonic time until which to go on trying.
+        """
+        with self._starting:
+            thread, self._closing = self._thread, True
+        self._wake_ups.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        try:
+            self._linger(until)
+        finally:
+            self.pending.give_up(_PROCESS_ENDS)
+            self.reset()
+
+    def _linger(self, until: float) -> None:
+        with suppress(StoreUnavailable):
+            self.pending.run()
+        if not self.pending or until <= time.monotonic():
+            return
+        logger.warning(
+            "the process ends, and for up to %.1f s it goes on trying to write what the store has "
+            "not taken: records %s",
+            until - time.monotonic(), ", ".join(self.pending.storage_keys),
+        )  # fmt: skip
+        while self.pending and (left := until - time.monotonic()) > 0:
+            time.sleep(min(LINGER_EVERY, left))
+            with suppress(StoreUnavailable):
+                self.pending.run()
+                # A store that takes no response may still take the renewal of its claim.
+                self.renewals.renew_due()
+
+
+def release_in_store(store: Store, order: Order, owner: bytes) -> None:
+    """Tell the store that the run with this owner token has given its key up."""
+    terms = order.terms
+    store.release(order.key, owner, expire=terms.expire_ms, tombstone_ttl_ms=terms.lifetime_ms)

@@ -1,0 +1,190 @@
+"""Renewal: which leases are due, and what becomes of a renewal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from flask_idempotent import signals
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Replay, Waiting
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import InProgress
+from flask_idempotent.stores.base import Store
+from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, order
+from tests.stores.harness import lapse
+
+
+class TestRenewals:
+    def test_slow_view_keeps_its_claim(self, store: Store) -> None:
+        """A view slower than its lease is renewed: a duplicate goes on waiting, nobody runs."""
+        engine = Engine(store, None)
+        claim = claimed(engine, lease=0.15)
+        waiting = engine.begin(order(lease=0.15, timeout=0.6))
+        assert isinstance(waiting, Waiting)
+        assert claim.held
+        finish(engine, claim)
+        assert isinstance(engine.begin(order()), Replay)
+        engine.close()
+
+    def test_quick_view_costs_nothing(self, engine: Engine, shaky: Shaky) -> None:
+        """A view that ends within a third of its lease is never renewed."""
+        claim = claimed(engine)
+        engine.worker.renewals.renew_due()
+        finish(engine, claim)
+        assert shaky.calls == ["claim", "complete"]
+
+    def test_due_after_a_third(self, engine: Engine) -> None:
+        """A claim is due when a third of its lease is over, counted from before it was sent."""
+        claim = claimed(engine, lease=30.0)
+        assert not claim.is_due(claim.sent + 9.9)
+        assert claim.is_due(claim.sent + 10.1)
+
+    def test_many_claims_one_command(self, engine: Engine, shaky: Shaky) -> None:
+        """All claims that are due are renewed in one call."""
+        claims = [claimed(engine, key=f"IDEMPOTENT_{{{n}}}") for n in range(10)]
+        for claim in claims:
+            claim.renewed -= 20
+        engine.worker.renewals.renew_due()
+        assert shaky.calls.count("renew") == 1
+        assert not any(claim.is_due(time.monotonic()) for claim in claims)
+
+    def test_settled_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+        """A renewal cannot overtake a completion: the claim's lock stands between them."""
+        claim = claimed(engine)
+        claim.renewed -= 20
+
+        def meanwhile() -> None:
+            engine.worker.renewals.renew_due()
+            assert "renew" not in shaky.calls
+
+        shaky.before["complete"] = [meanwhile]
+        finish(engine, claim)
+        claim.settled = True
+        engine.worker.renewals.add(claim)
+        engine.worker.renewals.renew_due()
+        assert "renew" not in shaky.calls
+        engine.worker.renewals.remove(claim)
+
+    def test_released_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+        """A round that began before a release puts nothing back after it."""
+        claim = claimed(engine)
+        engine.release(claim, "failed")
+        claim.renewed -= 20
+        engine.worker.renewals.add(claim)
+        engine.worker.renewals.renew_due()
+        assert "renew" not in shaky.calls
+        engine.worker.renewals.remove(claim)
+
+    def test_release_waits_for_a_renewal(
+        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[None]]
+    ) -> None:
+        """A release does not overtake a renewal that is under way, which would put it back."""
+        claim = claimed(engine)
+        claim.renewed -= 20
+        releases: list[Future[None]] = []
+
+        def meanwhile() -> None:
+            releases.append(background(engine.release, claim, "failed"))
+            with pytest.raises(TimeoutError):
+                releases[0].result(0.1)
+
+        shaky.before["renew"] = [meanwhile]
+        engine.worker.renewals.renew_due()
+        releases[0].result(5)
+        assert shaky.calls == ["claim", "renew", "release"]
+        assert shaky.read(KEY) is None
+
+    def test_c9_max_run(
+        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """C9: a view that runs longer than ``max_run`` is renewed no more, and told of once."""
+        claim = claimed(engine, client_key="a-key-that-is-long", max_run=60.0)
+        claim.renewed -= 20
+        engine.worker.renewals.renew_due()
+        assert shaky.calls.count("renew") == 1
+        claim.sent -= 61
+        for _ in range(2):
+            claim.renewed -= 20
+            engine.worker.renewals.renew_due()
+        assert shaky.calls.count("renew") == 1
+        (record,) = [r for r in caplog.records if "max_run" in r.message]
+        assert record.levelname == "WARNING"
+        assert KEY in record.message
+        assert "a-key-that" not in record.message
+        claim.returned = True
+        engine.worker.renewals.renew_due()
+        assert shaky.calls.count("renew") == 2, "what streams is renewed as ever"
+
+    def test_lost_lease_is_reported_once(
+        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A lost lease is a warning, a signal and ``held`` false; once, and without the key."""
+        senders: list[object] = []
+        claim = claimed(engine, client_key="a-key-that-is-long")
+        lapse(shaky, KEY)
+        successor = Engine(shaky, None)
+        claimed(successor)
+        with signals.lease_lost.connected_to(lambda sender, **data: senders.append(sender)):
+            for _ in range(2):
+                claim.renewed -= 20
+                engine.worker.renewals.renew_due()
+        assert senders == ["the app"]
+        assert not claim.held
+        (record,) = [r for r in caplog.records if "lease lost" in r.message]
+        assert record.levelname == "WARNING"
+        assert "a-key-th…" in record.message
+        assert "a-key-that" not in record.message
+        successor.close()
+
+    def test_failed_renewal_harms_nobody(
+        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A renewal that fails is logged and tried again; the claim stays held."""
+        failed: list[object] = []
+        claim = claimed(engine)
+        claim.renewed -= 20
+        shaky.before["renew"] = [fail(StoreUnavailable("down"))]
+        with signals.store_failed.connected_to(lambda s, operation, **_: failed.append(operation)):
+            engine.worker.renewals.renew_due()
+        assert failed == ["renew"]
+        assert claim.held
+        assert claim.is_due(time.monotonic())
+        engine.worker.renewals.renew_due()
+        assert not claim.is_due(time.monotonic())
+        assert "failed to renew: down" in caplog.text
+
+    def test_unknown_renewal_is_no_loss(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A renewal of which nothing is known leaves the claim held, and due."""
+        claim = claimed(engine)
+        claim.renewed -= 20
+        monkeypatch.setattr(shaky, "renew", lambda renewals, until: [None])
+        engine.worker.renewals.renew_due()
+        assert claim.held
+        assert claim.is_due(time.monotonic())
+
+    def test_lost_record_is_put_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A record that the store lost is put back by the next renewal."""
+        claim = claimed(engine)
+        claim.renewed -= 20
+        shaky.delete([KEY])
+        engine.worker.renewals.renew_due()
+        record = shaky.read(KEY)
+        assert isinstance(record, InProgress)
+        assert record.owner == claim.record.owner
+
+    def test_put_back_only_while_the_command_is_fresh(self, engine: Engine, shaky: Shaky) -> None:
+        """A renewal that a stopped store carries out long after puts nothing back."""
+        claim = claimed(engine)
+        claim.renewed -= 20
+        shaky.delete([KEY])
+        clock = shaky._clock
+        assert isinstance(clock, Clock)
+        shaky.before["renew"] = [lambda: setattr(clock, "now", clock.now + 2)]
+        engine.worker.renewals.renew_due()
+        assert shaky.read(KEY) is None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flask_idempotent.engine.engine import Engine
+from flask_idempotent.stores.base import Store
 from tests.engine.harness import Shaky, without_thread
 
 
@@ -18,6 +19,14 @@ def shaky() -> Shaky:
 @pytest.fixture
 def engine(shaky: Shaky) -> Iterator[Engine]:
     engine = Engine(shaky, "the app")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def real_engine(store: Store) -> Iterator[Engine]:
+    """An engine over each of the stores."""
+    engine = Engine(store, "the app")
     yield engine
     engine.close()
 

@@ -88,7 +88,7 @@ TRAPS = {
         "stores/redis/test_store.py::test_release",
     ],
     "a waiter gets another payload's response after a take-over": [
-        "engine/test_engine.py::test_other_payload_after_take_over"
+        "engine/test_waiting.py::test_other_payload_after_take_over"
     ],
     "a waiter whose patience ends deletes the owner's record": [
         "web/test_rules.py::test_impatient_waiter_leaves_the_owner_alone"
@@ -152,7 +152,7 @@ TRAPS = {
     "a worker's timeout or a client that leaves keeps the key stuck": [
         "web/test_failing_views.py::test_unhandled_exception_releases",
         "web/test_streaming.py::test_broken_stream_is_not_kept",
-        "engine/test_engine.py::test_interrupted",
+        "engine/test_completion.py::test_interrupted",
     ],
     "a key in lower case": ["http/test_keys.py::test_case_matters"],
     "a raw key in the store": ["http/test_keys.py::test_k8_clients_octets_never_reach_the_store"],

@@ -1,0 +1,219 @@
+"""Completing and releasing: what becomes of a claim, now or later."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_idempotent import signals
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Replay
+from flask_idempotent.errors import StoreUnavailable, WriteRefused
+from flask_idempotent.records import Completed
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.stores.harness import lapse
+from tests.support.polling import until
+
+
+class TestComplete:
+    def test_is_told(self, engine: Engine) -> None:
+        """A stored response is told by a signal."""
+        told: list[dict[str, Any]] = []
+        with signals.completed.connected_to(lambda sender, **data: told.append(data)):
+            finish(engine, engine.begin(order()))
+        assert 0 <= told[0].pop("seconds") < 10
+        assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
+
+    def test_stored_later(self, engine: Engine, shaky: Shaky) -> None:
+        """A response that the store did not take is stored as soon as it does; no second run."""
+        claim = engine.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        finish(engine, claim)
+        until(lambda: not engine.worker.pending)
+        assert isinstance(engine.begin(order()), Replay)
+        assert shaky.calls.count("complete") == 2
+
+    def test_stored_before_the_next_claim(self, threadless: Engine, shaky: Shaky) -> None:
+        """Before a new claim of this process it is tried again."""
+        claim = threadless.begin(order())
+        shaky.before["complete"] = [fail(WriteRefused("out of memory"))]
+        finish(threadless, claim)
+        assert isinstance(threadless.begin(order(timeout=0)), Replay)
+
+    def test_other_keys_are_not_held_up(self, threadless: Engine, shaky: Shaky) -> None:
+        """A response that the store never takes costs its own key's requests, and no others."""
+        claim = threadless.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
+        finish(threadless, claim)
+        assert isinstance(threadless.begin(order(key="IDEMPOTENT_{another}")), Claim)
+        with pytest.raises(StoreUnavailable):
+            threadless.begin(order())
+        assert isinstance(threadless.begin(order()), Replay)
+
+    def test_stored_when_the_process_leaves(self, threadless: Engine, shaky: Shaky) -> None:
+        """A process that leaves in good order tries once more."""
+        claim = threadless.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        finish(threadless, claim)
+        stored: list[str] = []
+        shaky.before["complete"] = [lambda: stored.append("tried")]
+        threadless.close()
+        assert stored == ["tried"]
+
+    def test_lost_at_the_end(
+        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A response that the store never took is logged as lost when the process ends."""
+        claim = threadless.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 3
+        finish(threadless, claim)
+        threadless.close()
+        assert f"is lost: record {KEY}: the process ends" in caplog.text
+
+    def test_lost_after_expire(
+        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """After expire it is logged as lost, and its claim is not kept any longer."""
+        claim = threadless.begin(order(expire=0.01))
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        finish(threadless, claim)
+        threading.Event().wait(0.02)
+        threadless.worker.pending.run()
+        assert not threadless.worker.pending
+        assert not threadless.worker.renewals
+        assert "is lost" in caplog.text
+
+    def test_later_needs_no_lock(self, engine: Engine, shaky: Shaky) -> None:
+        """A destructor may settle a claim in the midst of anything: it waits for no lock."""
+        claim = claimed(engine)
+        with claim.lock, engine.worker._starting, engine.worker.pending._running, shaky._lock:
+            engine.complete_later(claim, 200, (), None)
+        until(lambda: claim.settled)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body is None
+
+    def test_late_owner(self, engine: Engine, shaky: Shaky) -> None:
+        """A late owner's response overwrites nothing, and the lost lease is told."""
+        told: list[dict[str, object]] = []
+        first = engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        with signals.lease_lost.connected_to(lambda sender, **data: told.append(data)):
+            finish(engine, first, b"late")
+        assert isinstance(first, Claim)
+        assert not first.held
+        assert told == [
+            {"key": "client-key", "storage_key": KEY, "owner": first.owner, "attempt": 1}
+        ]
+        finish(engine, second, b"in time")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"in time"
+
+    def test_late_owner_whose_successor_fails(self, engine: Engine, shaky: Shaky) -> None:
+        """A late owner's response is used when its successor fails: there is no third run."""
+        first = engine.begin(order())
+        lapse(shaky, KEY)
+        second = engine.begin(order())
+        finish(engine, first, b"late")
+        assert isinstance(second, Claim)
+        engine.release(second, "failed")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"late"
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_interrupted(self, engine: Engine, shaky: Shaky, moment: str) -> None:
+        """A worker's timeout while a response is being stored leaves it to the background."""
+        claim = engine.begin(order())
+        getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            finish(engine, claim)
+        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine.worker.renewals)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"done"
+
+    def test_once(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim is settled once: what comes after is nothing."""
+        claim = engine.begin(order())
+        finish(engine, claim, b"first")
+        finish(engine, claim, b"second")
+        assert isinstance(claim, Claim)
+        engine.release(claim, "failed")
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"first"
+        assert shaky.calls.count("complete") == 1
+
+    def test_first_answer_stands(self, threadless: Engine, shaky: Shaky) -> None:
+        """What comes later takes no answer's place, not even one's that is still to be stored."""
+        claim = threadless.begin(order())
+        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        finish(threadless, claim, b"first")
+        assert isinstance(claim, Claim)
+        threadless.complete_later(claim, 500, (), None)
+        with pytest.raises(StoreUnavailable):
+            threadless.worker.pending.run()
+        threadless.worker.pending.run()
+        replay = threadless.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"first"
+
+
+class TestRelease:
+    def test_is_told(self, engine: Engine) -> None:
+        """A released claim is told by a signal, with its reason."""
+        told: list[dict[str, object]] = []
+        claim = claimed(engine)
+        with signals.released.connected_to(lambda sender, **data: told.append(data)):
+            engine.release(claim, "not-stored")
+        assert told == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
+        assert isinstance(engine.begin(order(timeout=0)), Claim)
+
+    def test_later(self, engine: Engine, shaky: Shaky) -> None:
+        """A release that the store did not take is tried again, and not renewed meanwhile."""
+        claim = claimed(engine)
+        shaky.before["release"] = [fail(StoreUnavailable("down"))]
+        engine.release(claim, "failed")
+        assert not engine.worker.renewals
+        until(lambda: shaky.read(KEY) is None)
+
+    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+        """A worker's timeout while a claim is being released leaves it to the background."""
+        claim = claimed(engine)
+        shaky.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        with pytest.raises(SystemExit):
+            engine.release(claim, "failed")
+        assert not engine.worker.renewals
+        until(lambda: shaky.read(KEY) is None)
+
+
+class TestAbandon:
+    def test_gives_the_key_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A claim whose view will not run is released in the background, and renewed no more."""
+        claim = claimed(engine)
+        engine.abandon(claim)
+        assert not engine.worker.renewals
+        until(lambda: shaky.read(KEY) is None)
+        engine.abandon(claim)
+        assert not engine.worker.pending
+
+    def test_waits_for_a_renewal(self, threadless: Engine, shaky: Shaky) -> None:
+        """A renewal that is under way does not put back what is given up."""
+        claim = claimed(threadless)
+        threadless.abandon(claim)
+        (task,) = threadless.worker.pending._writes
+        with ThreadPoolExecutor() as pool:
+            with claim.lock:
+                giving = pool.submit(task.run)
+                with pytest.raises(TimeoutError):
+                    giving.result(0.05)
+                assert shaky.read(KEY) is not None
+            giving.result(5)
+        assert shaky.read(KEY) is None

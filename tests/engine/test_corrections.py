@@ -1,0 +1,105 @@
+"""Corrected requests: a key after a response that says that its request is invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Mismatch, Replay
+from flask_idempotent.errors import StoreUnavailable
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.support.polling import until
+
+
+class TestCorrected:
+    """C7: a response that says that a request is invalid binds its key to nothing."""
+
+    def test_runs(self, real_engine: Engine) -> None:
+        """A corrected request runs, as the next attempt, and its response is the key's."""
+        finish(real_engine, real_engine.begin(order("one")), b"no", 422)
+        claim = claimed(real_engine, payload="two")
+        assert claim.attempt == 2
+        finish(real_engine, claim)
+        replay = real_engine.begin(order("two"))
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"done"
+        assert isinstance(real_engine.begin(order("one")), Mismatch)
+
+    def test_same_request_gets_the_answer(self, engine: Engine) -> None:
+        """The same request again gets the answer that it got before."""
+        finish(engine, engine.begin(order()), b"no", 422)
+        replay = engine.begin(order())
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"no"
+
+    @pytest.mark.parametrize("status", [200, 400, 409])
+    def test_other_answers_bind(self, engine: Engine, shaky: Shaky, status: int) -> None:
+        """F4: only the statuses that the settings name are those of an invalid request."""
+        finish(engine, engine.begin(order("one")), b"done", status)
+        before = shaky.read(KEY)
+        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert shaky.read(KEY) == before
+
+    @pytest.mark.parametrize("other", [{"path": "/refunds"}, {"method": "PUT"}])
+    def test_other_operation(self, engine: Engine, other: dict[str, str]) -> None:
+        """F5: a request with another path or method corrects nothing."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        changed = order("two", path=other.get("path", "/orders"))
+        changed = changed._replace(method=other.get("method", "POST"))
+        assert isinstance(engine.begin(changed), Mismatch)
+
+    def test_while_the_first_runs(self, engine: Engine) -> None:
+        """F4: while the first request runs, another payload is refused."""
+        engine.begin(order("one"))
+        assert isinstance(engine.begin(order("two")), Mismatch)
+
+    def test_replaced_payload_is_another_one(self, engine: Engine) -> None:
+        """The replaced payload, sent again, is a correction in its turn, or a mismatch."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        second = engine.begin(order("two"))
+        assert isinstance(engine.begin(order("one")), Mismatch)
+        finish(engine, second, b"no", 422)
+        third = claimed(engine, payload="one")
+        assert third.attempt == 3
+
+    def test_waiter_for_the_old_answer(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Who waits for an answer that was replaced gets 422, and corrects nothing by itself."""
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order("one"))
+        waiter = background(engine.begin, order("one"))
+        assert shaky.listening.acquire(timeout=5)
+        until(lambda: shaky.calls.count("claim") == 3)
+        finish(engine, claim, b"no", 422)
+        finish(engine, engine.begin(order("two")), b"no", 422)
+        assert isinstance(waiter.result(), Mismatch)
+
+    def test_lost_race(self, engine: Engine, shaky: Shaky) -> None:
+        """Of two that correct the same answer one runs; the other is refused."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        others: list[object] = []
+        shaky.before["claim"] = [
+            lambda: None,
+            lambda: others.append(engine.begin(order("three"))),
+        ]
+        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(others[0], Claim)
+
+    def test_lost_reply(self, engine: Engine, shaky: Shaky) -> None:
+        """A correction whose reply was lost is given back; the next one runs."""
+        finish(engine, engine.begin(order("one")), b"no", 422)
+        shaky.before["claim"] = [lambda: shaky.after.update(claim=[fail(StoreUnavailable("lost"))])]
+        shaky.after["claim"] = []
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order("two"))
+        until(lambda: not engine.worker.pending)
+        assert isinstance(engine.begin(order("two", timeout=0)), Claim)

@@ -1,0 +1,233 @@
+"""Waiting: who is woken, who polls, and when waiting ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from flask_idempotent.engine import claimant as module
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import InProgress
+from flask_idempotent.stores.base import Store
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.stores.harness import ENDS
+from tests.support.polling import until
+
+
+class TestWaiting:
+    def test_gets_the_response(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """Duplicates of the same moment all get the first one's response."""
+        claim = real_engine.begin(order())
+        waiters = [background(real_engine.begin, order()) for _ in range(30)]
+        until(lambda: real_engine._waiters == 30)
+        finish(real_engine, claim)
+        for waiter in waiters:
+            replay = waiter.result()
+            assert isinstance(replay, Replay)
+            assert replay.completed.body == b"done"
+            assert replay.waited > 0
+
+    def test_one_takes_over(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """When the owner releases, one waiter runs and the others go on waiting for it."""
+        first = real_engine.begin(order())
+        runs: list[Claim] = []
+
+        def request() -> object:
+            outcome = real_engine.begin(order())
+            if isinstance(outcome, Claim):
+                runs.append(outcome)
+                finish(real_engine, outcome, b"second")
+                return b"second"
+            assert isinstance(outcome, Replay)
+            return outcome.completed.body
+
+        waiters = [background(request) for _ in range(20)]
+        until(lambda: real_engine._waiters == 20)
+        assert isinstance(first, Claim)
+        real_engine.release(first, "failed")
+        assert {waiter.result() for waiter in waiters} == {b"second"}
+        assert len(runs) == 1
+
+    def test_other_payload_after_take_over(
+        self, real_engine: Engine, background: Callable[..., Future[object]]
+    ) -> None:
+        """F4: a fingerprint is compared after waiting too: nobody gets another payload's answer."""
+        first = real_engine.begin(order("one"))
+        waiter = background(real_engine.begin, order("one"))
+        until(lambda: real_engine._waiters == 1)
+        assert isinstance(first, Claim)
+        store = real_engine.store
+        # The key is released and taken by another payload before the waiter looks again.
+        record = InProgress(b"o" * 16, b"another payload.")
+        store.release(KEY, first.record.owner, **ENDS)
+        store.claim(KEY, record, ttl_ms=60_000)
+        outcome = waiter.result()
+        if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.
+            assert isinstance(real_engine.begin(order("two", timeout=0)), Mismatch)
+        else:
+            assert isinstance(outcome, Mismatch)
+
+    def test_lease_end_wakes(self, clean_valkey: object, store: Store) -> None:
+        """A waiter takes over when the lease ends, without waiting for the next poll."""
+        dead, alive = Engine(store, None), Engine(store, None)
+        try:
+            claim = claimed(dead, lease=0.2)
+            dead.worker.renewals.remove(claim)  # The owner dies: nobody renews.
+            started = time.monotonic()
+            taken = claimed(alive)
+            assert taken.attempt == 2
+            assert time.monotonic() - started < 0.6
+        finally:
+            alive.close()
+            dead.close()
+
+    def test_hold_ends_the_waiting(self, store: Store) -> None:
+        """With on_crash="hold" a waiter is told as soon as the lease ends."""
+        dead, alive = Engine(store, None), Engine(store, None)
+        try:
+            claim = claimed(dead, lease=0.2)
+            dead.worker.renewals.remove(claim)
+            assert isinstance(alive.begin(order(takeover=False)), Unknown)
+        finally:
+            alive.close()
+            dead.close()
+
+    def test_without_pubsub(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A waiter whose wake-up never comes finds the response by looking, within the poll."""
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order())
+        waiter = background(engine.begin, order())
+        assert shaky.listening.acquire(timeout=5)
+        started = time.monotonic()
+        finish(engine, claim)
+        assert isinstance(waiter.result(), Replay)
+        assert time.monotonic() - started < module.POLL_EVERY + 0.2
+
+    def test_one_polls_for_all(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Of the waiters for one key in a process one polls, whichever number they are."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        claim = engine.begin(order())
+        waiters = [background(engine.begin, order(timeout=60)) for _ in range(10)]
+        until(lambda: shaky.calls.count("claim") >= 1 + 2 * len(waiters))
+        shaky.asked_by.clear()
+        until(lambda: len(shaky.asked_by) >= 10)
+        assert len(set(shaky.asked_by)) == 1
+        finish(engine, claim)
+        assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
+
+    @pytest.mark.parametrize("left", ["its time is over", "it takes over"])
+    def test_next_one_polls(
+        self,
+        engine: Engine,
+        shaky: Shaky,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+        left: str,
+    ) -> None:
+        """When the one that polled is gone, the next one polls: nobody misses the response."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.05)
+        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        claim = engine.begin(order())
+        first = background(engine.begin, order(timeout=0.3 if left == "its time is over" else 60))
+        assert shaky.listening.acquire(timeout=5)
+        others = [background(engine.begin, order(timeout=60)) for _ in range(3)]
+        until(lambda: engine._waiters == 4)
+        if left == "it takes over":
+            assert isinstance(claim, Claim)
+            engine.release(claim, "failed")
+            claim = first.result()
+        else:
+            assert isinstance(first.result(), Waiting)
+        finish(engine, claim)
+        assert all(isinstance(other.result(), Replay) for other in others)
+
+    @pytest.mark.parametrize("limit", [0, 2])
+    def test_limit(
+        self, shaky: Shaky, background: Callable[..., Future[object]], limit: int
+    ) -> None:
+        """Past max_waiters a duplicate is told at once; 0 lets nobody wait."""
+        engine = Engine(shaky, None, max_waiters=limit)
+        claim = engine.begin(order())
+        waiters = [background(engine.begin, order()) for _ in range(limit)]
+        until(lambda: engine._waiters == limit)
+        refused = engine.begin(order())
+        assert isinstance(refused, Waiting)
+        assert refused.waited == 0
+        finish(engine, claim)
+        assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
+        engine.close()
+
+    def test_store_comes_back(self, engine: Engine, shaky: Shaky) -> None:
+        """A waiter whose store fails goes on, and gets the response when the store is back."""
+        claim = engine.begin(order())
+        shaky.before["claim"] = [
+            lambda: None,
+            fail(StoreUnavailable("down")),
+            lambda: finish(engine, claim),
+        ]
+        assert isinstance(engine.begin(order()), Replay)
+
+    def test_store_stays_away(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A waiter whose store stays away is told so by its own timeout."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.2))
+        assert 0.2 <= time.monotonic() - started < 0.4
+        shaky.before.clear()
+
+    def test_store_that_fails_is_not_pestered(self, engine: Engine, shaky: Shaky) -> None:
+        """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
+        engine.begin(order(lease=0.02))
+        engine.worker.renewals._claims.clear()
+        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.3))
+        assert shaky.calls.count("claim") < 5
+        shaky.before.clear()
+
+    def test_last_look_at_a_silent_store_begins_in_time(
+        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No request hangs past its timeout because its last look at a silent store takes long."""
+        monkeypatch.setattr(module, "POLL_EVERY", 0.1)
+        monkeypatch.setattr(module, "_TOLD_WITHIN", 0.3)
+
+        def silence() -> None:
+            threading.Event().wait(0.25)
+            raise StoreUnavailable("silent")
+
+        engine.begin(order())
+        shaky.before["claim"] = [lambda: None, lambda: None] + [silence] * 100
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            engine.begin(order(timeout=0.8))
+        assert 0.8 <= time.monotonic() - started < 0.9
+        shaky.before.clear()

@@ -89,7 +89,7 @@ class Claimant:
                 return True
             if not self._worker.renewals.renew_now(claim):
                 return False
-        if time.monotonic() - claim.renewed >= self._order.terms.lease:
+        if claim.has_lapsed(time.monotonic()):
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 

@@ -105,6 +105,10 @@ class Claim:
         """Say whether a third of the lease is over."""
         return now - self.renewed > self.order.terms.lease / 3
 
+    def has_lapsed(self, now: float) -> bool:
+        """Say whether the lease is over, unless the store renewed it later than we know of."""
+        return now - self.renewed >= self.order.terms.lease
+
     def has_overrun(self, now: float) -> bool:
         """Say whether the view runs for longer than its lease is to be renewed."""
         limit = self.order.terms.max_run

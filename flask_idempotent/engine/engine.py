@@ -156,13 +156,13 @@ class Engine(ProcessBound):
             completion = self.store.complete(
                 claim.order.key, record, expire=claim.order.terms.expire_ms
             )
-            seconds = time.monotonic() - began
+            ended = time.monotonic()
             claim.settled = True
         self.worker.renewals.remove(claim)
-        if completion is not Completion.STORED:
+        if completion is Completion.STORED or _was_replaced(claim, record, completion, ended):
+            self._reports.completed(claim, record, ended - began)
+        else:
             self.worker.renewals.mark_lost(claim)
-            return
-        self._reports.completed(claim, record, seconds)
 
     def _lose_response(self, claim: Claim, reason: str) -> None:
         self.worker.renewals.remove(claim)
@@ -207,6 +207,13 @@ def _answer(
     if answer.code in claim.order.terms.correctable:
         return answer._replace(operation=claim.order.operation())
     return answer
+
+
+def _was_replaced(claim: Claim, record: Completed, completion: Completion, now: float) -> bool:
+    # The reply to an earlier command was lost, and a corrected request took the response's place
+    # before the command was sent again. Within the lease nothing else can have done so.
+    is_correctable = record.operation != b""
+    return completion is Completion.REFUSED and is_correctable and not claim.has_lapsed(now)
 
 
 def _close(worker: Worker, store: Store, until: float) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 import pytest
+from blinker import NamedSignal
 
+from flask_idempotent import signals
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Mismatch, Replay
 from flask_idempotent.errors import StoreUnavailable
 from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.stores.harness import lapse
 from tests.support.polling import until
 
 
@@ -103,3 +107,44 @@ class TestCorrected:
             engine.begin(order("two"))
         until(lambda: not engine.worker.pending)
         assert isinstance(engine.begin(order("two", timeout=0)), Claim)
+
+    def test_replaced_answer_was_stored(
+        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An answer whose reply was lost, and that was corrected before the retry, was stored."""
+        first = claimed(threadless, payload="one")
+        shaky.after["complete"] = [fail(StoreUnavailable("reply lost"))]
+        finish(threadless, first, b"no", 422)
+        other = Engine(shaky, None)
+        claimed(other, payload="two")
+        with connected(signals.completed) as statuses:
+            threadless.worker.pending.run()
+        assert first.held
+        assert statuses == [422]
+        assert "lease lost" not in caplog.text
+        other.close()
+
+    def test_answer_of_a_late_owner_is_lost(self, threadless: Engine, shaky: Shaky) -> None:
+        """An answer that did not reach the store before the lease was over is a lost lease."""
+        first = claimed(threadless, payload="one")
+        shaky.before["complete"] = [fail(StoreUnavailable("no reply"))]
+        finish(threadless, first, b"no", 422)
+        lapse(shaky, KEY)
+        first.renewed -= 31
+        other = Engine(shaky, None)
+        finish(other, other.begin(order("one")), b"no", 422)
+        threadless.worker.pending.run()
+        assert not first.held
+        other.close()
+
+
+@contextmanager
+def connected(signal: NamedSignal) -> Iterator[list[int]]:
+    """Note the statuses that a signal tells of."""
+    statuses: list[int] = []
+
+    def receive(sender: object, status: int, **data: object) -> None:
+        statuses.append(status)
+
+    with signal.connected_to(receive):
+        yield statuses

@@ -26,7 +26,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
 from flask_idempotent.records import Completed, InProgress, Record, Released
 from flask_idempotent.stores.base import Completion
-from tests.interleavings.case import INVALID, KEY, LIFETIME
+from tests.interleavings.case import INVALID, KEY, LEASE, LIFETIME
 from tests.stores.harness import time_left
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class _Grant:
     :param lost: the store lost the record and it was not put back since.
     :param ever_lost: the store lost the record once.
     :param word: how often time had moved when the store last said that it is theirs.
+    :param word_at: the world's time then.
     :param era: when it was granted.
     :param stored: its response was stored.
     """
@@ -56,6 +57,7 @@ class _Grant:
     lost: bool = False
     ever_lost: bool = False
     word: int = 0
+    word_at: float = 0.0
     stored: bool = False
 
 
@@ -165,6 +167,10 @@ class Witness:
     def _has_word(self, grant: _Grant) -> None:
         grant.lapsed = grant.lost = False
         grant.word = self._moves
+        grant.word_at = self._world.time.now
+
+    def _word_is_old(self, grant: _Grant) -> bool:
+        return self._world.time.now - grant.word_at >= LEASE
 
     def completed(self, owner: bytes, completion: Completion) -> None:
         """The store took or refused a response."""
@@ -236,8 +242,9 @@ class Witness:
         for claim in self._claims:
             grant = self._grants[claim.record.owner]
             if not claim.held:
-                # Whose reply was lost cannot know that its response was stored, and replaced since.
-                excused = grant.ever_lapsed or grant.ever_lost or grant.era < self._era
+                # After a lease nobody can know that a response was stored whose reply was lost, and
+                # that a corrected request replaced it.
+                excused = grant.ever_lapsed or grant.ever_lost or self._word_is_old(grant)
                 assert excused, "a lease was called lost that was not"
             elif claim.settled and claim.answered and not self.any_lost:
                 assert grant.stored, "an owner believes that it is stored"

@@ -10,7 +10,13 @@ from functools import partial
 from typing import TypeVar
 
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    Outcome,
+    OutcomeUnknown,
+    Replay,
+    StillRunning,
+)
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import OWNER_SIZE, Completed, InProgress, Record, Released
@@ -145,14 +151,14 @@ class Claimant:
 
     def _judge(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._order.fingerprint:
-            return Mismatch()
+            return FingerprintMismatch()
         if isinstance(result, Completed):
             return Replay(result, self._waited())
         if not isinstance(result, Busy):
-            return Waiting(None, started=result.started)
+            return StillRunning(None, started=result.started)
         if result.lease_left_ms <= 0 and not self._order.terms.takeover:
-            return Unknown()
-        return Waiting(max(0.001, result.lease_left_ms / 1000), self._waited(), result.started)
+            return OutcomeUnknown()
+        return StillRunning(max(0.001, result.lease_left_ms / 1000), self._waited(), result.started)
 
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
@@ -176,7 +182,7 @@ class Claimant:
                 if looks:
                     outcome, failure = self._look()
                 looks = True
-                if not isinstance(outcome, Waiting):
+                if not isinstance(outcome, StillRunning):
                     return outcome
                 patience = until - time.monotonic()
                 if patience > 0:
@@ -197,7 +203,7 @@ class Claimant:
             return self.contend(), None
         except StoreError as error:
             # The store may be back before our time is over.
-            return Waiting(None), error
+            return StillRunning(None), error
 
     def release_if_uncertain(self) -> None:
         """Give back a claim that the store may have noted without our knowing."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from flask_idempotent._forks import ProcessBound, notice_changes
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.outcomes import Outcome, Waiting
+from flask_idempotent.engine.outcomes import Outcome, StillRunning
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.worker import Worker, release_in_store
 from flask_idempotent.errors import StoreError
@@ -71,7 +71,7 @@ class Engine(ProcessBound):
         claimant = Claimant(self.store, self.worker, order)
         try:
             outcome = claimant.claim()
-            if isinstance(outcome, Waiting):
+            if isinstance(outcome, StillRunning):
                 outcome = self._wait(claimant, outcome, order)
             if not isinstance(outcome, Claim):
                 claimant.release_if_uncertain()
@@ -80,7 +80,7 @@ class Engine(ProcessBound):
             raise
         return outcome
 
-    def _wait(self, claimant: Claimant, outcome: Waiting, order: Order) -> Outcome:
+    def _wait(self, claimant: Claimant, outcome: StillRunning, order: Order) -> Outcome:
         if order.terms.timeout > 0 and self._enter():
             began = time.monotonic()
             try:

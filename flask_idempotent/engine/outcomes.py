@@ -20,7 +20,7 @@ class Replay(NamedTuple):
     waited: float
 
 
-class Waiting(NamedTuple):
+class StillRunning(NamedTuple):
     """Another request with this key is running, and this one waits no longer.
 
     :param left: seconds that the other's lease still has; None where that is not known.
@@ -46,12 +46,12 @@ class Waiting(NamedTuple):
         return max(1, math.ceil(ran if self.left is None else min(ran, self.left)))
 
 
-class Mismatch:
+class FingerprintMismatch:
     """The key belongs to another request."""
 
 
-class Unknown:
+class OutcomeUnknown:
     """The key's owner died, and nobody may run again."""
 
 
-Outcome = Claim | Replay | Waiting | Mismatch | Unknown
+Outcome = Claim | Replay | StillRunning | FingerprintMismatch | OutcomeUnknown

@@ -21,7 +21,12 @@ from flask_idempotent import problems, signals
 from flask_idempotent._http_syntax import is_status
 from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim, Order
-from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    OutcomeUnknown,
+    Replay,
+    StillRunning,
+)
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.bodies import Body
 from flask_idempotent.http.body_tracking import BodyTakenError, is_tracked
@@ -314,15 +319,15 @@ class _Keyed:
                 return self._run_claimed(outcome)
             case Replay():
                 return self._replay(outcome)
-            case Waiting():
+            case StillRunning():
                 retry_after = outcome.retry_after(time.time())
                 raise self._problem(problems.InProgress, _IN_PROGRESS, retry_after=retry_after)
-            case Unknown():
+            case OutcomeUnknown():
                 raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
-            case Mismatch() if self._request.method == "GET":
+            case FingerprintMismatch() if self._request.method == "GET":
                 # The key came along from another request, over a redirect.
                 return self._run_unclaimed()
-            case Mismatch():
+            case FingerprintMismatch():
                 raise self._reused()
 
     def _order(self) -> Order:

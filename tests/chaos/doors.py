@@ -15,7 +15,7 @@ from flask import Flask
 from flask_idempotent import Idempotent, signals
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Mismatch, Replay, Waiting
+from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay, StillRunning
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.web.state import EXTENSION_KEY
@@ -111,9 +111,9 @@ class EngineDoor(Door):
         if isinstance(outcome, Replay):
             assert outcome.completed.body is not None
             return 200, outcome.completed.body
-        if isinstance(outcome, Mismatch):
+        if isinstance(outcome, FingerprintMismatch):
             return 422, b""
-        assert isinstance(outcome, Waiting)
+        assert isinstance(outcome, StillRunning)
         return 409, b""
 
     def _run(self, claim: Claim) -> Answer:

@@ -13,7 +13,7 @@ import pytest
 from flask_idempotent.engine import claimant
 from flask_idempotent.engine.claimant import POLL_EVERY, Claimant
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Waiting
+from flask_idempotent.engine.outcomes import StillRunning
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.client import REPLY_TIMEOUT
 from flask_idempotent.stores.waiters import Bell
@@ -117,6 +117,6 @@ class TestSilentStore:
         engine.begin(order())
         shaky.before["claim"] = [lambda: None] + [self.silence] * 100
         began = time.monotonic()
-        assert isinstance(engine.begin(order(timeout=0.3)), Waiting)
+        assert isinstance(engine.begin(order(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - began < 0.5
         shaky.before.clear()

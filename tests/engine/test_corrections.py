@@ -12,7 +12,7 @@ from blinker import NamedSignal
 from flask_idempotent import signals
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Mismatch, Replay
+from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay
 from flask_idempotent.errors import StoreUnavailable
 from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
 from tests.stores.harness import lapse
@@ -31,7 +31,7 @@ class TestCorrected:
         replay = real_engine.begin(order("two"))
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"
-        assert isinstance(real_engine.begin(order("one")), Mismatch)
+        assert isinstance(real_engine.begin(order("one")), FingerprintMismatch)
 
     def test_same_request_gets_the_answer(self, engine: Engine) -> None:
         """The same request again gets the answer that it got before."""
@@ -45,7 +45,7 @@ class TestCorrected:
         """F4: only the statuses that the settings name are those of an invalid request."""
         finish(engine, engine.begin(order("one")), b"done", status)
         before = shaky.read(KEY)
-        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(engine.begin(order("two")), FingerprintMismatch)
         assert shaky.read(KEY) == before
 
     @pytest.mark.parametrize("other", [{"path": "/refunds"}, {"method": "PUT"}])
@@ -54,18 +54,18 @@ class TestCorrected:
         finish(engine, engine.begin(order("one")), b"no", 422)
         changed = order("two", path=other.get("path", "/orders"))
         changed = changed._replace(method=other.get("method", "POST"))
-        assert isinstance(engine.begin(changed), Mismatch)
+        assert isinstance(engine.begin(changed), FingerprintMismatch)
 
     def test_while_the_first_runs(self, engine: Engine) -> None:
         """F4: while the first request runs, another payload is refused."""
         engine.begin(order("one"))
-        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(engine.begin(order("two")), FingerprintMismatch)
 
     def test_replaced_payload_is_another_one(self, engine: Engine) -> None:
         """The replaced payload, sent again, is a correction in its turn, or a mismatch."""
         finish(engine, engine.begin(order("one")), b"no", 422)
         second = engine.begin(order("two"))
-        assert isinstance(engine.begin(order("one")), Mismatch)
+        assert isinstance(engine.begin(order("one")), FingerprintMismatch)
         finish(engine, second, b"no", 422)
         third = claimed(engine, payload="one")
         assert third.attempt == 3
@@ -85,7 +85,7 @@ class TestCorrected:
         until(lambda: shaky.calls.count("claim") == 3)
         finish(engine, claim, b"no", 422)
         finish(engine, engine.begin(order("two")), b"no", 422)
-        assert isinstance(waiter.result(), Mismatch)
+        assert isinstance(waiter.result(), FingerprintMismatch)
 
     def test_lost_race(self, engine: Engine, shaky: Shaky) -> None:
         """Of two that correct the same answer one runs; the other is refused."""
@@ -95,7 +95,7 @@ class TestCorrected:
             lambda: None,
             lambda: others.append(engine.begin(order("three"))),
         ]
-        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(engine.begin(order("two")), FingerprintMismatch)
         assert isinstance(others[0], Claim)
 
     def test_lost_reply(self, engine: Engine, shaky: Shaky) -> None:

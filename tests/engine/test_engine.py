@@ -14,7 +14,12 @@ import pytest
 
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    OutcomeUnknown,
+    Replay,
+    StillRunning,
+)
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import InProgress
 from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, order
@@ -42,14 +47,14 @@ class TestBegin:
         claim = engine.begin(order(lease=2.5))
         waiting = engine.begin(order(timeout=0))
         assert isinstance(claim, Claim)
-        assert waiting == Waiting(2.5, 0.0, claim.record.started)
+        assert waiting == StillRunning(2.5, 0.0, claim.record.started)
 
     def test_patience_ends(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
         engine.begin(order())
         started = time.monotonic()
         waiting = engine.begin(order(timeout=0.3))
-        assert isinstance(waiting, Waiting)
+        assert isinstance(waiting, StillRunning)
         assert 0.3 <= time.monotonic() - started < 0.5
         assert waiting.waited >= 0.3
 
@@ -61,7 +66,7 @@ class TestBegin:
             finish(engine, claim)
         if state == "lapsed":
             lapse(shaky, KEY)
-        assert isinstance(engine.begin(order("two")), Mismatch)
+        assert isinstance(engine.begin(order("two")), FingerprintMismatch)
 
     def test_record_outlives_its_lease(self, engine: Engine, shaky: Shaky) -> None:
         """A record is kept for its lease at least, so that a crash is seen as a crash."""
@@ -93,7 +98,7 @@ class TestBegin:
         """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
         engine.begin(order())
         lapse(shaky, KEY)
-        assert isinstance(engine.begin(order(takeover=False)), Unknown)
+        assert isinstance(engine.begin(order(takeover=False)), OutcomeUnknown)
 
     def test_unreadable_record(self, engine: Engine, shaky: Shaky) -> None:
         """An unreadable record is an error, never a second run."""
@@ -128,7 +133,7 @@ class TestBegin:
         shaky.after["claim"] = [meanwhile]
         outcome = engine.begin(order(lease=0.12, timeout=0))
         assert isinstance(other[0], Claim)
-        assert isinstance(outcome, Waiting)
+        assert isinstance(outcome, StillRunning)
 
     def test_reply_that_is_always_late(self, engine: Engine, shaky: Shaky) -> None:
         """A store that is always slow is no reason to renew for ever instead of running."""
@@ -210,7 +215,7 @@ class TestCircumstances:
         monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
         claim = claimed(real_engine, lease=30.0)
         started = time.monotonic()
-        assert isinstance(real_engine.begin(order(timeout=0.3)), Waiting)
+        assert isinstance(real_engine.begin(order(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - started < 0.6
         assert claim.renewed == claim.sent
         waiter = background(real_engine.begin, order())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_idempotent.engine.outcomes import Waiting
+from flask_idempotent.engine.outcomes import StillRunning
 
 NOW = 1_000_000.0
 
@@ -27,8 +27,8 @@ class TestWaiting:
         self, left: float | None, waited: float, ran: float, after: int
     ) -> None:
         """C1: try again after as long as the owner has run so far, within 1 s and its lease."""
-        assert Waiting(left, waited, NOW - ran).retry_after(NOW) == after
+        assert StillRunning(left, waited, NOW - ran).retry_after(NOW) == after
 
     def test_c1_unknown_start(self) -> None:
         """C1: where the owner's start is not known, another try makes sense after a second."""
-        assert Waiting(30.0, waited=9.0).retry_after(NOW) == 1
+        assert StillRunning(30.0, waited=9.0).retry_after(NOW) == 1

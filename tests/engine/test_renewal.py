@@ -10,7 +10,7 @@ import pytest
 
 from flask_idempotent import signals
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Replay, Waiting
+from flask_idempotent.engine.outcomes import Replay, StillRunning
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress
 from flask_idempotent.stores.base import Store
@@ -24,7 +24,7 @@ class TestRenewals:
         engine = Engine(store, None)
         claim = claimed(engine, lease=0.15)
         waiting = engine.begin(order(lease=0.15, timeout=0.6))
-        assert isinstance(waiting, Waiting)
+        assert isinstance(waiting, StillRunning)
         assert claim.held
         finish(engine, claim)
         assert isinstance(engine.begin(order()), Replay)

@@ -12,7 +12,12 @@ import pytest
 from flask_idempotent.engine import claimant as module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
-from flask_idempotent.engine.outcomes import Mismatch, Replay, Unknown, Waiting
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    OutcomeUnknown,
+    Replay,
+    StillRunning,
+)
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress
 from flask_idempotent.stores.base import Store
@@ -74,9 +79,9 @@ class TestWaiting:
         store.claim(KEY, record, ttl_ms=60_000)
         outcome = waiter.result()
         if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.
-            assert isinstance(real_engine.begin(order("two", timeout=0)), Mismatch)
+            assert isinstance(real_engine.begin(order("two", timeout=0)), FingerprintMismatch)
         else:
-            assert isinstance(outcome, Mismatch)
+            assert isinstance(outcome, FingerprintMismatch)
 
     def test_lease_end_wakes(self, clean_valkey: object, store: Store) -> None:
         """A waiter takes over when the lease ends, without waiting for the next poll."""
@@ -98,7 +103,7 @@ class TestWaiting:
         try:
             claim = claimed(dead, lease=0.2)
             dead.worker.renewals.remove(claim)
-            assert isinstance(alive.begin(order(takeover=False)), Unknown)
+            assert isinstance(alive.begin(order(takeover=False)), OutcomeUnknown)
         finally:
             alive.close()
             dead.close()
@@ -160,7 +165,7 @@ class TestWaiting:
             engine.release(claim, "failed")
             claim = first.result()
         else:
-            assert isinstance(first.result(), Waiting)
+            assert isinstance(first.result(), StillRunning)
         finish(engine, claim)
         assert all(isinstance(other.result(), Replay) for other in others)
 
@@ -174,7 +179,7 @@ class TestWaiting:
         waiters = [background(engine.begin, order()) for _ in range(limit)]
         until(lambda: engine._waiters == limit)
         refused = engine.begin(order())
-        assert isinstance(refused, Waiting)
+        assert isinstance(refused, StillRunning)
         assert refused.waited == 0
         finish(engine, claim)
         assert all(isinstance(waiter.result(), Replay) for waiter in waiters)

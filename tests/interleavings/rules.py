@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent
 
 from flask_idempotent.engine.claims import Claim
-from flask_idempotent.engine.outcomes import Mismatch, Outcome, Replay, Unknown, Waiting
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    Outcome,
+    OutcomeUnknown,
+    Replay,
+    StillRunning,
+)
 from flask_idempotent.records import Completed, InProgress, Record, Released
 from flask_idempotent.stores.base import Completion
 from tests.interleavings.case import INVALID, KEY, LEASE, LIFETIME
@@ -218,13 +224,13 @@ class Witness:
             replays = self._replays.setdefault(self._grants[completed.owner].era, set())
             replays.add(completed.owner)
             assert len(replays) == 1, "two answers of one key"
-        elif isinstance(outcome, Unknown):
+        elif isinstance(outcome, OutcomeUnknown):
             assert not request.takeover, "a rerun was refused"
             assert self._excuses, "an outcome is unknown though nobody died"
-        elif isinstance(outcome, Mismatch):
+        elif isinstance(outcome, FingerprintMismatch):
             payloads = {r.payload for r in self._world.case.requests}
             assert payloads != {request.payload}, "a request does not match itself"
-        elif isinstance(outcome, Waiting):
+        elif isinstance(outcome, StillRunning):
             assert number, "the key is stuck"
             assert self._world.time.now - 1000 >= request.timeout, "a waiter gave up early"
 

@@ -74,7 +74,7 @@ ALL: Iterable[NamedSignal] = (
 )
 
 
-def tell(signal: NamedSignal, sender: object, **data: Any) -> None:
+def send(signal: NamedSignal, sender: object, **data: Any) -> None:
     """Send a signal; a receiver that fails is logged and harms nobody, nor the other receivers."""
     if not signal.receivers or signal.is_muted:
         return

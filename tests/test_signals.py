@@ -50,25 +50,25 @@ class TestNames:
 class TestTell:
     def test_data(self, sender: object, heard: list[dict[str, object]]) -> None:
         """A receiver gets what was told."""
-        signals.tell(signals.claimed, sender, key="k", attempt=1)
+        signals.send(signals.claimed, sender, key="k", attempt=1)
         assert heard == [{"key": "k", "attempt": 1}]
 
     def test_sender(self, heard: list[dict[str, object]]) -> None:
         """Who listens to one application does not hear another."""
-        signals.tell(signals.claimed, object(), key="k")
+        signals.send(signals.claimed, object(), key="k")
         assert heard == []
 
     def test_muted(self, sender: object, heard: list[dict[str, object]]) -> None:
         """A signal that was muted, as blinker allows, is not heard."""
         with signals.claimed.muted():
-            signals.tell(signals.claimed, sender, key="k")
+            signals.send(signals.claimed, sender, key="k")
         assert heard == []
 
     def test_nobody_listens(self, sender: object, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody is looked for where nobody listens to a signal."""
         signal = NamedSignal("unheard")
         monkeypatch.setattr(signal, "receivers_for", lambda _: pytest.fail("looked for receivers"))
-        signals.tell(signal, sender, key="k")
+        signals.send(signal, sender, key="k")
 
     def test_a_failing_receiver_hides_nothing_from_others(self, sender: object) -> None:
         """Each receiver hears a signal, whichever of them fails."""
@@ -86,7 +86,7 @@ class TestTell:
             signals.replayed.connected_to(one, sender),
             signals.replayed.connected_to(two, sender),
         ):
-            signals.tell(signals.replayed, sender)
+            signals.send(signals.replayed, sender)
         assert sorted(heard) == ["one", "two"]
 
     def test_a_failing_receiver_harms_nobody(
@@ -101,7 +101,7 @@ class TestTell:
             signals.completed.connected_to(fail, sender),
             caplog.at_level(logging.ERROR, "flask_idempotent"),
         ):
-            signals.tell(signals.completed, sender, key="k")
+            signals.send(signals.completed, sender, key="k")
         (record,) = caplog.records
         assert record.message == "a receiver of the signal completed failed"
         assert record.exc_info is not None
@@ -116,7 +116,7 @@ class TestTell:
             raise AssertionError("it is never called")
 
         with signals.claimed.connected_to(receive, sender):
-            signals.tell(signals.claimed, sender, key="k")
+            signals.send(signals.claimed, sender, key="k")
         assert "must be a plain function" in caplog.text
 
     def test_an_exit_is_no_failure(self, sender: object) -> None:
@@ -126,4 +126,4 @@ class TestTell:
             raise SystemExit(3)
 
         with signals.waited.connected_to(leave, sender), pytest.raises(SystemExit):
-            signals.tell(signals.waited, sender)
+            signals.send(signals.waited, sender)

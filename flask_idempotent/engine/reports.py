@@ -21,11 +21,11 @@ class Reports:
 
     def before_wait(self, order: Order) -> None:
         """A request is about to wait for the one that has its key."""
-        signals.tell(signals.before_wait, self._sender, key=order.client_key, storage_key=order.key)
+        signals.send(signals.before_wait, self._sender, key=order.client_key, storage_key=order.key)
 
     def waited(self, order: Order, seconds: float) -> None:
         """A request has waited, whatever came of it."""
-        signals.tell(
+        signals.send(
             signals.waited,
             self._sender,
             key=order.client_key,
@@ -38,7 +38,7 @@ class Reports:
 
         :param seconds: how long the store took.
         """
-        signals.tell(
+        signals.send(
             signals.completed,
             self._sender,
             key=claim.key,
@@ -50,7 +50,7 @@ class Reports:
 
     def released(self, claim: Claim, reason: str) -> None:
         """A claim was given up."""
-        signals.tell(
+        signals.send(
             signals.released,
             self._sender,
             key=claim.key,
@@ -64,7 +64,7 @@ class Reports:
             "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
             shortened(claim.key), claim.order.key, claim.attempt,
         )  # fmt: skip
-        signals.tell(
+        signals.send(
             signals.lease_lost,
             self._sender,
             key=claim.key,
@@ -93,4 +93,4 @@ class Reports:
         :param operation: ``"complete"``, ``"release"`` or ``"renew"``.
         """
         logger.error("the store failed to %s: %s", operation, error)
-        signals.tell(signals.store_failed, self._sender, operation=operation, error=error)
+        signals.send(signals.store_failed, self._sender, operation=operation, error=error)

@@ -217,7 +217,7 @@ def _rejected(
         "problem %s: key %s, record %s, endpoint %s, instance %s",
         problem.slug, shortened(problem.key), name or "-", current.endpoint, problem.instance,
     )  # fmt: skip
-    signals.tell(
+    signals.send(
         signals.rejected,
         app,
         key=problem.key,
@@ -434,7 +434,7 @@ class _Keyed:
     def _tell_claimed(self, claim: Claim) -> None:
         if claim.dead is not None:
             self._log_take_over(claim, claim.dead)
-        signals.tell(
+        signals.send(
             signals.claimed,
             self._app,
             key=self.key,
@@ -493,7 +493,7 @@ class _Keyed:
             "replay: key %s, record %s, status %d, stored %.1f s ago, waited %.3f s",
             shortened(self.key), self._name, status, age, waited,
         )  # fmt: skip
-        signals.tell(
+        signals.send(
             signals.replayed,
             self._app,
             key=self.key,
@@ -528,7 +528,7 @@ class _Keyed:
             logger.warning("running without protection, the store failed to claim: %s", error)
         else:
             logger.error("the store failed to claim: %s", error)
-        signals.tell(signals.store_failed, self._app, operation="claim", error=error)
+        signals.send(signals.store_failed, self._app, operation="claim", error=error)
         if unprotected:
             return self._run_unclaimed()
         raise self._problem(problems.StoreUnavailable, _NO_STORE, retry_after=1) from None

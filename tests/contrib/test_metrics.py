@@ -77,7 +77,7 @@ class TestMeasures:
         """A signal is counted under the route's rule, never under the path."""
         notes = Notes(app)
         with app.test_request_context("/orders/7?page=2", method="POST"):
-            signals.tell(signal, app, **data)
+            signals.send(signal, app, **data)
         assert notes.notes == [(*note[:-1], {**PLACE, **note[-1]}) for note in expected]
 
     def test_methods_are_few(self, app: Flask) -> None:
@@ -89,7 +89,7 @@ class TestMeasures:
         for path, methods in {"/any": ["PUT", "get", *made_up], "/dav": ["PROPFIND"]}.items():
             for method in methods:
                 with app.test_request_context(path, method=method):
-                    signals.tell(signals.waited, app, **KEYS, seconds=0.5)
+                    signals.send(signals.waited, app, **KEYS, seconds=0.5)
         found = {(labels["route"], labels["method"]) for *_, labels in notes.notes}
         assert found == {("/any", "PUT"), ("/any", "GET"), ("/any", "_OTHER"), ("/dav", "PROPFIND")}
 
@@ -99,21 +99,21 @@ class TestMeasures:
     ) -> None:
         """What comes from a background thread has no route."""
         notes = Notes(app)
-        signals.tell(signal, app, **data)
+        signals.send(signal, app, **data)
         assert notes.notes == [(*note[:-1], {**NOWHERE, **note[-1]}) for note in expected]
 
     def test_without_a_rule(self, app: Flask) -> None:
         """A request that no route matches makes no label of its path."""
         notes = Notes(app)
         with app.test_request_context("/anything"):
-            signals.tell(signals.waited, app, **KEYS, seconds=1.0)
+            signals.send(signals.waited, app, **KEYS, seconds=1.0)
         assert notes.notes == [("wait_seconds", 1.0, NOWHERE)]
 
     def test_of_an_application(self, app: Flask) -> None:
         """Lost leases and failures of the store belong to the application."""
         notes = Notes(app)
-        signals.tell(signals.lease_lost, app, **KEYS, owner="o", attempt=1)
-        signals.tell(signals.store_failed, app, operation="renew", error=OSError())
+        signals.send(signals.lease_lost, app, **KEYS, owner="o", attempt=1)
+        signals.send(signals.store_failed, app, operation="renew", error=OSError())
         assert notes.notes == [
             ("leases_lost", {"app": "shop"}),
             ("store_failures", {"app": "shop", "operation": "renew"}),
@@ -137,7 +137,7 @@ class TestMeasures:
     ) -> None:
         """Each number has a measure of that name, with just those labels."""
         notes = Notes(app)
-        signals.tell(signal, app, **data)
+        signals.send(signal, app, **data)
         labels = {measure.name: set(measure.labels) for measure in (*COUNTERS, *HISTOGRAMS)}
         assert all(labels[note[0]] == set(note[-1]) for note in notes.notes)
 
@@ -146,7 +146,7 @@ class TestListener:
     def test_hears_one_application(self, app: Flask) -> None:
         """Another application's signals are not counted."""
         notes = Notes(app)
-        signals.tell(signals.waited, Flask("other"), **KEYS, seconds=1.0)
+        signals.send(signals.waited, Flask("other"), **KEYS, seconds=1.0)
         assert notes.notes == []
 
     def test_twice(self, app: Flask) -> None:

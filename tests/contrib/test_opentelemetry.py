@@ -86,11 +86,11 @@ class TestSpans:
 
         def tell() -> None:
             keys = {"key": "k", "storage_key": "s"}
-            signals.tell(signals.waited, app, **keys, seconds=0.5)
-            signals.tell(signals.released, app, **keys, reason="failed")
-            signals.tell(signals.lease_lost, app, **keys, owner="o", attempt=2)
+            signals.send(signals.waited, app, **keys, seconds=0.5)
+            signals.send(signals.released, app, **keys, reason="failed")
+            signals.send(signals.lease_lost, app, **keys, owner="o", attempt=2)
             error = StoreUnavailable("it is silent")
-            signals.tell(signals.store_failed, app, operation="renew", error=error)
+            signals.send(signals.store_failed, app, operation="renew", error=error)
 
         span = traced(tell)
         assert events(span) == ["waited", "released", "lease_lost", "store_failed"]

@@ -8,7 +8,7 @@ import weakref
 from abc import ABC, abstractmethod
 
 
-class ProcessBound(ABC):
+class ForkAware(ABC):
     """Something that a forked child must make anew, such as a lock that a thread may hold."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class ProcessBound(ABC):
         """Begin afresh, with nothing of the parent's; called at the start and in each child."""
 
 
-_alive: weakref.WeakSet[ProcessBound] = weakref.WeakSet()
+_alive: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def _circumstances() -> tuple[int, object]:
@@ -32,7 +32,7 @@ _began_in = _circumstances()
 _noticing = threading.Lock()
 
 
-def notice_changes() -> None:
+def check_process() -> None:
     """Begin afresh where nobody told Python of a fork, or threads became greenlets since.
 
     uWSGI forks without telling Python; gunicorn's gevent workers patch after their fork.

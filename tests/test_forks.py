@@ -11,10 +11,10 @@ import threading
 import pytest
 
 from flask_idempotent import _forks
-from flask_idempotent._forks import ProcessBound
+from flask_idempotent._forks import ForkAware
 
 
-class Counter(ProcessBound):
+class Counter(ForkAware):
     """Counts how often it was made anew."""
 
     count = 0
@@ -24,14 +24,14 @@ class Counter(ProcessBound):
         self.lock = threading.Lock()
 
 
-class TestProcessBound:
+class TestForkAware:
     def test_construction_resets(self) -> None:
         """Construction is the first beginning."""
         assert Counter().count == 1
 
     def test_must_reset(self) -> None:
         """A class without ``reset`` cannot be used."""
-        abstract: type = ProcessBound
+        abstract: type = ForkAware
         with pytest.raises(TypeError, match="reset"):
             abstract()
 
@@ -51,31 +51,31 @@ class TestProcessBound:
     def test_untold_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A fork of which Python was not told, as uWSGI's, is noticed, once."""
         counter = Counter()
-        _forks.notice_changes()
+        _forks.check_process()
         assert counter.count == 1
         monkeypatch.setattr(_forks, "_began_in", (-1, threading.Lock))
-        _forks.notice_changes()
-        _forks.notice_changes()
+        _forks.check_process()
+        _forks.check_process()
         assert counter.count == 2
 
     def test_patched_since(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Threads that became greenlets since the beginning, as gunicorn does, get new locks."""
         counter = Counter()
         monkeypatch.setattr(threading, "Lock", threading.RLock)
-        _forks.notice_changes()
+        _forks.check_process()
         assert counter.count == 2
         assert isinstance(counter.lock, type(threading.RLock()))
         monkeypatch.undo()
-        _forks.notice_changes()
+        _forks.check_process()
         assert counter.count == 3
 
     def test_a_real_fork(self) -> None:
         """A child forked while a lock is held has a free one; its parent's stays as it was."""
         program = """
             import os, sys, threading
-            from flask_idempotent._forks import ProcessBound
+            from flask_idempotent._forks import ForkAware
 
-            class Locked(ProcessBound):
+            class Locked(ForkAware):
                 def reset(self):
                     self.lock = threading.Lock()
 

@@ -8,7 +8,7 @@ import time
 import weakref
 from contextlib import suppress
 
-from flask_idempotent._forks import ProcessBound, notice_changes
+from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.outcomes import Outcome, StillRunning
@@ -19,7 +19,7 @@ from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Completion, Store
 
 
-class Engine(ProcessBound):
+class Engine(ForkAware):
     """Runs each key once over one store.
 
     :param store: where records live.
@@ -63,7 +63,7 @@ class Engine(ProcessBound):
         :raises StoreError: when the store does not say what is known of the key.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
-        notice_changes()
+        check_process()
         if self.worker.pending:
             # A response of ours that is not stored yet may be the one that this request needs; and
             # a store that is still dead need not be asked twice. Other keys' are not waited for.
@@ -217,7 +217,7 @@ def _was_replaced(claim: Claim, record: Completed, completion: Completion, now: 
 
 
 def _close(worker: Worker, store: Store, until: float) -> None:
-    notice_changes()
+    check_process()
     worker.close(until)
     store.close()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from flask_idempotent._forks import ProcessBound
+from flask_idempotent._forks import ForkAware
 from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim, Order
 from flask_idempotent.engine.pending import PendingWrite, PendingWrites
@@ -25,7 +25,7 @@ LINGER_EVERY = 0.2
 _PROCESS_ENDS = "the process ends"
 
 
-class Worker(ProcessBound):
+class Worker(ForkAware):
     """Renews the claims of this process, and retries what the store did not take.
 
     The thread starts with the first claim.

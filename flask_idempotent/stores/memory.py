@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flask_idempotent._forks import ProcessBound
+from flask_idempotent._forks import ForkAware
 from flask_idempotent.records import (
     Completed,
     InProgress,
@@ -40,7 +40,7 @@ class _Entry:
     offer: Completed | None = None
 
 
-class MemoryStore(ProcessBound, InspectableStore):
+class MemoryStore(ForkAware, InspectableStore):
     """Keeps records in this process.
 
     :param clock: tells the seconds that leases and expiry are measured in.

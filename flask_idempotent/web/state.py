@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import has_request_context, request, request_started
 
-from flask_idempotent._forks import ProcessBound, notice_changes
+from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.http.body_tracking import track
@@ -63,7 +63,7 @@ class Hooks:
         clear_all()
 
 
-class AppState(ProcessBound):
+class AppState(ForkAware):
     """The library's state in one application.
 
     :param app: the application.
@@ -174,7 +174,7 @@ class AppState(ProcessBound):
         return self._engine or self._make_engine()
 
     def _make_engine(self) -> Engine:
-        notice_changes()
+        check_process()
         with self._making:
             if self._engine is None:
                 settings = resolve(self.app.config)
@@ -192,7 +192,7 @@ class AppState(ProcessBound):
     @contextmanager
     def using_store(self, store: Store) -> Iterator[None]:
         """Work on another store for a while, as tests do; the former one comes back afterwards."""
-        notice_changes()
+        check_process()
         engine = Engine(store, self.app, self.settings().max_waiters)
         former, self._engine = self._engine, engine
         try:

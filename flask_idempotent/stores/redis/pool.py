@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from flask_idempotent._forks import ProcessBound
+from flask_idempotent._forks import ForkAware
 
 #: Seconds after which a connection is opened again, so that rotated credentials and an address
 #: that has moved are met.
@@ -51,7 +51,7 @@ class _Waiter:
         self.connection: PooledConnection | None = None
 
 
-class Pool(ProcessBound):
+class Pool(ForkAware):
     """Lends connections, each to one command at a time.
 
     Who waits is served in turn: of a thousand that come at once none starves.

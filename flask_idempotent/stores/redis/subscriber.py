@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from flask_idempotent._forks import ProcessBound
+from flask_idempotent._forks import ForkAware
 from flask_idempotent._lines import logger
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.waiters import Bell, Bells, News
@@ -45,7 +45,7 @@ class _Channel:
         self.unsure: set[Bell] = set()
 
 
-class Subscriber(ProcessBound):
+class Subscriber(ForkAware):
     """Hears the channels that somebody waits on.
 
     :param connect: opens a connection for pub/sub.

@@ -57,7 +57,7 @@ class Engine(ForkAware):
         """
         _close(self.worker, self.store, until)
 
-    def begin(self, order: Order) -> Outcome:
+    def claim(self, order: Order) -> Outcome:
         """Claim the key of a request, or wait for the one that has it.
 
         :raises StoreError: when the store does not say what is known of the key.

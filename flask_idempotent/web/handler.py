@@ -308,7 +308,7 @@ class _Keyed:
 
     def _begin(self, order: Order) -> ResponseReturnValue:
         try:
-            outcome = self._state.engine.begin(order)
+            outcome = self._state.engine.claim(order)
         except StoreError as error:
             return self._without_store(error)
         except RecordUnreadable as error:

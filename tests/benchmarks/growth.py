@@ -107,7 +107,7 @@ def _order() -> Order:
 
 
 def _begun(engine: Engine, order: Order) -> Claim:
-    claim = engine.begin(order)
+    claim = engine.claim(order)
     assert isinstance(claim, Claim)
     return claim
 

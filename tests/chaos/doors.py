@@ -101,7 +101,7 @@ class EngineDoor(Door):
 
     def _send(self, key: str, payload: str) -> Answer:
         try:
-            outcome = self.engine.begin(
+            outcome = self.engine.claim(
                 order(payload, key=f"IDEMPOTENT_{{{key}}}", client_key=key, **self._settings)
             )
         except StoreError:

@@ -44,7 +44,7 @@ def finish(engine: Engine, claim: object, body: bytes | None = b"done", status: 
 
 def claimed(engine: Engine, **changes: Any) -> Claim:
     """Claim a key that is free."""
-    claim = engine.begin(order(**changes))
+    claim = engine.claim(order(**changes))
     assert isinstance(claim, Claim)
     return claim
 

@@ -88,10 +88,10 @@ class TestSilentStore:
         def wait(timeout: float) -> float:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
-                engine.begin(order(timeout=timeout))
+                engine.claim(order(timeout=timeout))
             return time.monotonic() - began - timeout
 
-        engine.begin(order())
+        engine.claim(order())
         first = background(wait, 0.7)
         until(lambda: len(shaky.calls) == 3)
         other = background(wait, second)
@@ -114,9 +114,9 @@ class TestSilentStore:
             yield bell
 
         monkeypatch.setattr(shaky, "listen", listen)
-        engine.begin(order())
+        engine.claim(order())
         shaky.before["claim"] = [lambda: None] + [self.silence] * 100
         began = time.monotonic()
-        assert isinstance(engine.begin(order(timeout=0.3)), StillRunning)
+        assert isinstance(engine.claim(order(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - began < 0.5
         shaky.before.clear()

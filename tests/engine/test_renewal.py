@@ -23,11 +23,11 @@ class TestRenewals:
         """A view slower than its lease is renewed: a duplicate goes on waiting, nobody runs."""
         engine = Engine(store, None)
         claim = claimed(engine, lease=0.15)
-        waiting = engine.begin(order(lease=0.15, timeout=0.6))
+        waiting = engine.claim(order(lease=0.15, timeout=0.6))
         assert isinstance(waiting, StillRunning)
         assert claim.held
         finish(engine, claim)
-        assert isinstance(engine.begin(order()), Replay)
+        assert isinstance(engine.claim(order()), Replay)
         engine.close()
 
     def test_quick_view_costs_nothing(self, engine: Engine, shaky: Shaky) -> None:

@@ -47,7 +47,7 @@ class TestThread:
 
         monkeypatch.setattr(engine.worker, "wake", interrupt)
         with pytest.raises(SystemExit):
-            engine.begin(order())
+            engine.claim(order())
         assert not engine.worker.renewals
         until(lambda: shaky.read(KEY) is None)
         engine.close()
@@ -61,7 +61,7 @@ class TestThread:
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            engine.begin(order(lease=0.06))
+            engine.claim(order(lease=0.06))
         monkeypatch.undo()
         assert not engine.worker.renewals
         claim = claimed(engine, lease=0.06, timeout=0)
@@ -113,7 +113,7 @@ class TestThread:
                 def __init__(self):
                     self.itself = self
                     self.engine = Engine(MemoryStore(), None)
-                    self.claim = self.engine.begin(order())
+                    self.claim = self.engine.claim(order())
 
                 def __del__(self):
                     self.engine.complete_later(self.claim, 200, (), None)

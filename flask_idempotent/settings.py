@@ -74,7 +74,7 @@ class Overrides(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class EngineSettings:
     """The settings that the engine keeps to.
 
     :param timeout: seconds to wait for another's response.
@@ -96,15 +96,15 @@ class Terms:
     #: The same in milliseconds, as the store wants them.
     expire_ms: int = dataclasses.field(init=False)
     #: How long a record in progress is kept: never less than its lease.
-    lifetime_ms: int = dataclasses.field(init=False)
+    running_ttl_ms: int = dataclasses.field(init=False)
     #: How long it is kept beyond its lease.
     grace_ms: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "expire_ms", milliseconds(self.expire))
         lease = milliseconds(self.lease)
-        object.__setattr__(self, "lifetime_ms", max(self.expire_ms, lease))
-        object.__setattr__(self, "grace_ms", self.lifetime_ms - lease)
+        object.__setattr__(self, "running_ttl_ms", max(self.expire_ms, lease))
+        object.__setattr__(self, "grace_ms", self.running_ttl_ms - lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Settings:
     namespace: str | None
     linger: float
     #: What of this the engine needs.
-    terms: Terms = dataclasses.field(init=False)
+    engine: EngineSettings = dataclasses.field(init=False)
     #: The names of ``headers`` in a WSGI environment.
     variables: tuple[str, ...] = dataclasses.field(init=False)
     #: The names of ``scope_headers``, and the same in a WSGI environment.
@@ -159,11 +159,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         takeover = self.on_crash == "rerun"
-        terms = Terms(
+        engine = EngineSettings(
             self.timeout, self.expire, self.lease, takeover, self.compress, self.correctable,
             self.max_run,
         )  # fmt: skip
-        object.__setattr__(self, "terms", terms)
+        object.__setattr__(self, "engine", engine)
         object.__setattr__(self, "variables", tuple(map(_variable, self.headers)))
         callers = tuple((name, _variable(name)) for name in sorted(self.scope_headers))
         object.__setattr__(self, "scope_variables", callers)

@@ -457,14 +457,14 @@ class TestTerms:
     )
     def test_lifetime(self, expire: float, lease: float, lifetime: int, grace: int) -> None:
         """A record in progress is kept as long as its lease lasts, however soon it expires."""
-        terms = resolve({}, {"expire": expire, "lease": lease}).terms
-        assert (terms.lifetime_ms, terms.grace_ms) == (lifetime, grace)
+        terms = resolve({}, {"expire": expire, "lease": lease}).engine
+        assert (terms.running_ttl_ms, terms.grace_ms) == (lifetime, grace)
         assert terms.expire_ms == milliseconds(expire)
 
     @pytest.mark.parametrize(("on_crash", "takeover"), [("rerun", True), ("hold", False)])
     def test_takeover(self, on_crash: str, takeover: bool) -> None:
         """Only "rerun" lets another request run after a crash."""
-        assert resolve({}, {"on_crash": on_crash}).terms.takeover is takeover
+        assert resolve({}, {"on_crash": on_crash}).engine.takeover is takeover
 
 
 class TestSettings:

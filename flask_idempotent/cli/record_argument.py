@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 from flask_idempotent._lines import printable
 from flask_idempotent.cli.options import this_app
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
-from flask_idempotent.settings import Settings, Terms
+from flask_idempotent.settings import EngineSettings, Settings
 from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.scopes import scope_of_caller
 from flask_idempotent.web.state import state_of
@@ -34,12 +34,12 @@ class Named:
 
     :param storage_key: its name.
     :param missing: what to say when there is none.
-    :param terms: the settings of its view that the engine keeps to.
+    :param settings: the settings of its view that the engine keeps to.
     """
 
     storage_key: str
     missing: str
-    terms: Terms
+    settings: EngineSettings
 
 
 class _Caller(NamedTuple):
@@ -114,7 +114,7 @@ def _by_name(settings: Settings, name: str) -> Named:
             "Put it in single quotes.",
             param_hint="KEY",
         )
-    return Named(name, f"There is no record {name}.", settings.terms)
+    return Named(name, f"There is no record {name}.", settings.engine)
 
 
 def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Named:
@@ -129,7 +129,7 @@ def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Nam
     if caller is None:
         missing += _WHOSE_CUSTOM if settings.scope else _WHOSE_DEFAULT.format(_names(settings))
     name = storage_key(settings.prefix, settings.namespace or app.name, caller, key)
-    return Named(name, missing, settings.terms)
+    return Named(name, missing, settings.engine)
 
 
 def _settings(app: Flask, path: str | None, method: str) -> Settings:

@@ -23,7 +23,7 @@ from flask_idempotent.cli.options import (
 from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.cli.records import look
 from flask_idempotent.records import InProgress, Released
-from flask_idempotent.settings import Terms
+from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.web.state import state_of
 
@@ -49,7 +49,7 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
     if kind != "lapsed" and kind not in even:
         raise Refused(_REFUSALS[kind].format(lease=formatting.lease(sight), owner=_owner(sight)))
     ask(f"{sight.key} is {_IS[kind]} {_RUNS} Release it?", yes=yes)
-    if not _released(store, sight, named.terms):
+    if not _released(store, sight, named.settings):
         raise Refused(f"{sight.key} has changed meanwhile and was left alone. Look again.")
     if as_json:
         formatting.write_json({"storage_key": sight.key, "was": kind})
@@ -69,15 +69,15 @@ def _owner(sight: Sight) -> str:
     return formatting.owner(sight.record) if isinstance(sight.record, InProgress) else ""
 
 
-def _released(store: InspectableStore, sight: Sight, terms: Terms) -> bool:
+def _released(store: InspectableStore, sight: Sight, settings: EngineSettings) -> bool:
     # Only what was seen: what has begun or was answered meanwhile stays.
     if isinstance(sight.record, InProgress):
         # A late owner's response is kept, and an owner that still runs cannot claim again.
         return store.release(
             sight.key,
             sight.record.owner,
-            expire=terms.expire_ms,
-            tombstone_ttl_ms=terms.lifetime_ms,
+            expire=settings.expire_ms,
+            tombstone_ttl_ms=settings.running_ttl_ms,
             owner_may_run=True,
         )
     return store.discard([sight]) > 0
@@ -115,19 +115,19 @@ def purge(
         records = formatting.counted(len(doomed), "record")
         ask(f"This deletes {records} ({listed}). {_RUN} Go on?", yes=yes)
     with progress(doomed, "Deleting", len(doomed)) as sights:
-        deleted = _delete(store, sights, state_of(this_app()).settings().terms)
+        deleted = _delete(store, sights, state_of(this_app()).settings().engine)
     if as_json:
         formatting.write_json({"deleted": deleted, "running": spared})
     else:
         click.echo(" ".join(_outcome(deleted, spared)))
 
 
-def _delete(store: InspectableStore, sights: Iterable[Sight], terms: Terms) -> int:
+def _delete(store: InspectableStore, sights: Iterable[Sight], settings: EngineSettings) -> int:
     others, released = [], 0
     for sight in sights:
         # A claim that was deleted its owner would put back.
         if _kind(sight) == "running":
-            released += _released(store, sight, terms)
+            released += _released(store, sight, settings)
         else:
             others.append(sight)
     return released + store.discard(others)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,
     Outcome,
@@ -43,13 +43,13 @@ class Claimant:
 
     :param store: where records live.
     :param worker: renews the claim that is made, and releases one that is not used.
-    :param order: what the request asks.
+    :param request: what the request asks.
     """
 
-    def __init__(self, store: Store, worker: Worker, order: Order) -> None:
+    def __init__(self, store: Store, worker: Worker, request: ClaimRequest) -> None:
         self._store = store
         self._worker = worker
-        self._order = order
+        self._request = request
         self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
         self._uncertain = False
@@ -64,12 +64,12 @@ class Claimant:
         return self._negotiate(self._contend)
 
     def _negotiate(self, ask: Callable[[InProgress], ClaimResult | ContendResult]) -> Outcome:
-        order = self._order
+        request = self._request
         replaced: bytes | None = None
         while True:
             record = InProgress(
-                self._owner, order.fingerprint, 1, order.terms.grace_ms,
-                _HOST, os.getpid(), time.time(), order.method, order.endpoint,
+                self._owner, request.fingerprint, 1, request.settings.grace_ms,
+                _HOST, os.getpid(), time.time(), request.method, request.endpoint,
             )  # fmt: skip
             sent = time.monotonic()
             result = ask(record)
@@ -81,7 +81,7 @@ class Claimant:
                 continue
             if result.attempt > 1:
                 record = record._replace(attempt=result.attempt, first_attempt=result.first_attempt)
-            claim = Claim(order, record, sent, dead=result.dead)
+            claim = Claim(request, record, sent, dead=result.dead)
             if self._still_holds(claim):
                 self._claim_held = claim
                 self._worker.keep(claim)
@@ -101,18 +101,23 @@ class Claimant:
 
     def _correctable(self, result: Busy | Record, replaced: bytes | None) -> bytes | None:
         # The owner of the answer whose place this request takes, where it may.
-        if not isinstance(result, Completed) or result.fingerprint == self._order.fingerprint:
+        if not isinstance(result, Completed) or result.fingerprint == self._request.fingerprint:
             return None
-        if result.operation == b"" or result.operation != self._order.operation():
+        if result.operation == b"" or result.operation != self._request.operation():
             return None
         # Whoever has waited for the answer to its own request corrects nothing.
         may = self._began_waiting is None and result.owner != replaced
         return result.owner if may else None
 
     def _claim(self, record: InProgress) -> ClaimResult | ContendResult:
-        order = self._order
+        request = self._request
         result = self._ask(
-            partial(self._store.claim, order.key, record, ttl_ms=order.terms.lifetime_ms)
+            partial(
+                self._store.claim,
+                request.storage_key,
+                record,
+                ttl_ms=request.settings.running_ttl_ms,
+            )
         )
         if isinstance(result, InProgress) and result.owner == self._owner:
             # The reply to our first sending was lost.
@@ -123,14 +128,14 @@ class Claimant:
         return result
 
     def _contend(self, record: InProgress, replaces: bytes | None = None) -> ContendResult:
-        order = self._order
+        request = self._request
         return self._ask(
             partial(
                 self._store.contend,
-                order.key,
+                request.storage_key,
                 record,
-                ttl_ms=order.terms.lifetime_ms,
-                takeover=order.terms.takeover,
+                ttl_ms=request.settings.running_ttl_ms,
+                takeover=request.settings.takeover,
                 replaces=replaces,
             )
         )
@@ -150,13 +155,13 @@ class Claimant:
         return result
 
     def _judge(self, result: Busy | Record) -> Outcome:
-        if result.fingerprint != self._order.fingerprint:
+        if result.fingerprint != self._request.fingerprint:
             return FingerprintMismatch()
         if isinstance(result, Completed):
             return Replay(result, self._waited())
         if not isinstance(result, Busy):
             return StillRunning(None, started=result.started)
-        if result.lease_left_ms <= 0 and not self._order.terms.takeover:
+        if result.lease_left_ms <= 0 and not self._request.settings.takeover:
             return OutcomeUnknown()
         return StillRunning(max(0.001, result.lease_left_ms / 1000), self._waited(), result.started)
 
@@ -169,11 +174,11 @@ class Claimant:
         :param outcome: of the look before.
         """
         self._began_waiting = time.monotonic()
-        timeout = self._order.terms.timeout
+        timeout = self._request.settings.timeout
         until = self._began_waiting + timeout
         listening = min(_LISTEN_WITHIN, timeout)
         failure: StoreError | None = None
-        with self._store.listen(self._order.key, listening) as bell:
+        with self._store.listen(self._request.storage_key, listening) as bell:
             bell.looks_until = until - _REPLY_WITHIN
             # This look, once the subscription stands, closes the gap before it. Where that takes
             # long, the store may be silent.
@@ -208,7 +213,7 @@ class Claimant:
     def release_if_uncertain(self) -> None:
         """Give back a claim that the store may have noted without our knowing."""
         if self._uncertain:
-            self._worker.release_later(self._order, self._owner)
+            self._worker.release_later(self._request, self._owner)
 
     def abandon(self) -> None:
         """Give back whatever was claimed: nobody will run."""

@@ -10,26 +10,26 @@ from typing import NamedTuple
 
 from flask_idempotent._msgpack import pack
 from flask_idempotent.records import InProgress
-from flask_idempotent.settings import Terms
+from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import Renewal
 
 
-class Order(NamedTuple):
+class ClaimRequest(NamedTuple):
     """What a request asks of the engine.
 
-    :param key: name of the record in the store.
-    :param client_key: the client's own key, for signals and logs.
+    :param storage_key: name of the record in the store.
+    :param key: the client's own key, for signals and logs.
     :param fingerprint: digest of the request.
-    :param terms: the settings of its view.
+    :param settings: the settings of its view.
     :param method: the request's method.
     :param endpoint: the endpoint of its route, for people who look at the record.
     :param path: what says, with the method, which operation the request is for.
     """
 
+    storage_key: str
     key: str
-    client_key: str
     fingerprint: bytes
-    terms: Terms
+    settings: EngineSettings
     method: str = ""
     endpoint: str = ""
     path: tuple[str | None, ...] = ()
@@ -43,14 +43,14 @@ class Order(NamedTuple):
 class Claim:
     """A key that is ours while its view runs.
 
-    :param order: what was asked.
+    :param request: what was asked.
     :param record: the record as it was claimed.
     :param sent: monotonic time before the claim's command was sent; its age counts from here.
     :param held: False once the lease is known to be lost.
     :param dead: after a take-over the record of the owner that died, where the store tells.
     """
 
-    order: Order
+    request: ClaimRequest
     record: InProgress
     sent: float
     held: bool = True
@@ -75,9 +75,14 @@ class Claim:
         self.renewed = self.sent
 
     @property
+    def storage_key(self) -> str:
+        """The name of the record in the store."""
+        return self.request.storage_key
+
+    @property
     def key(self) -> str:
         """The client's own key."""
-        return self.order.client_key
+        return self.request.key
 
     @property
     def owner(self) -> str:
@@ -103,17 +108,17 @@ class Claim:
 
     def is_due(self, now: float) -> bool:
         """Say whether a third of the lease is over."""
-        return now - self.renewed > self.order.terms.lease / 3
+        return now - self.renewed > self.request.settings.lease / 3
 
     def has_lapsed(self, now: float) -> bool:
         """Say whether the lease is over, unless the store renewed it later than we know of."""
-        return now - self.renewed >= self.order.terms.lease
+        return now - self.renewed >= self.request.settings.lease
 
     def has_overrun(self, now: float) -> bool:
         """Say whether the view runs for longer than its lease is to be renewed."""
-        limit = self.order.terms.max_run
+        limit = self.request.settings.max_run
         return limit is not None and not self.returned and now - self.sent > limit
 
     def renewal(self) -> Renewal:
         """What to ask of the store to keep this claim."""
-        return Renewal(self.order.key, self.record, self.order.terms.lifetime_ms)
+        return Renewal(self.request.storage_key, self.record, self.request.settings.running_ttl_ms)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.claimant import Claimant
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import Outcome, StillRunning
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.worker import Worker, release_in_store
@@ -57,7 +57,7 @@ class Engine(ForkAware):
         """
         _close(self.worker, self.store, until)
 
-    def claim(self, order: Order) -> Outcome:
+    def claim(self, request: ClaimRequest) -> Outcome:
         """Claim the key of a request, or wait for the one that has it.
 
         :raises StoreError: when the store does not say what is known of the key.
@@ -67,12 +67,12 @@ class Engine(ForkAware):
         if self.worker.pending:
             # A response of ours that is not stored yet may be the one that this request needs; and
             # a store that is still dead need not be asked twice. Other keys' are not waited for.
-            self.worker.pending.run(order.key)
-        claimant = Claimant(self.store, self.worker, order)
+            self.worker.pending.run(request.storage_key)
+        claimant = Claimant(self.store, self.worker, request)
         try:
             outcome = claimant.claim()
             if isinstance(outcome, StillRunning):
-                outcome = self._wait(claimant, outcome, order)
+                outcome = self._wait(claimant, outcome, request)
             if not isinstance(outcome, Claim):
                 claimant.release_if_uncertain()
         except BaseException:
@@ -80,15 +80,15 @@ class Engine(ForkAware):
             raise
         return outcome
 
-    def _wait(self, claimant: Claimant, outcome: StillRunning, order: Order) -> Outcome:
-        if order.terms.timeout > 0 and self._enter():
+    def _wait(self, claimant: Claimant, outcome: StillRunning, request: ClaimRequest) -> Outcome:
+        if request.settings.timeout > 0 and self._enter():
             began = time.monotonic()
             try:
-                self._reports.before_wait(order)
+                self._reports.before_wait(request)
                 return claimant.wait(outcome)
             finally:
                 self._leave()
-                self._reports.waited(order, time.monotonic() - began)
+                self._reports.waited(request, time.monotonic() - began)
         return claimant.contend() if outcome.left is None else outcome
 
     def _enter(self) -> bool:
@@ -141,9 +141,9 @@ class Engine(ForkAware):
 
     def _store_later(self, claim: Claim, record: Completed) -> None:
         self.worker.write_later(
-            claim.order.key,
+            claim.storage_key,
             lambda: self._store(claim, record),
-            claim.order.terms.expire,
+            claim.request.settings.expire,
             lambda reason: self._lose_response(claim, reason),
         )
 
@@ -154,7 +154,7 @@ class Engine(ForkAware):
             claim.answered = True
             began = time.monotonic()
             completion = self.store.complete(
-                claim.order.key, record, expire=claim.order.terms.expire_ms
+                claim.storage_key, record, expire=claim.request.settings.expire_ms
             )
             ended = time.monotonic()
             claim.settled = True
@@ -181,12 +181,12 @@ class Engine(ForkAware):
             claim.settled = True
         self.worker.renewals.remove(claim)
         try:
-            release_in_store(self.store, claim.order, claim.record.owner)
+            release_in_store(self.store, claim.request, claim.record.owner)
         except StoreError as error:
             self._reports.store_failed("release", error)
-            self.worker.release_later(claim.order, claim.record.owner)
+            self.worker.release_later(claim.request, claim.record.owner)
         except BaseException:
-            self.worker.release_later(claim.order, claim.record.owner)
+            self.worker.release_later(claim.request, claim.record.owner)
             raise
         self._reports.released(claim, reason)
 
@@ -198,14 +198,14 @@ class Engine(ForkAware):
 def _answer(
     claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
 ) -> Completed:
-    record, limit = claim.record, claim.order.terms.compress
+    record, limit = claim.record, claim.request.settings.compress
     compress = limit is not None and body is not None and len(body) >= limit
     answer = Completed(
         record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),
         compress, record.method, record.endpoint,
     )  # fmt: skip
-    if answer.code in claim.order.terms.correctable:
-        return answer._replace(operation=claim.order.operation())
+    if answer.code in claim.request.settings.correctable:
+        return answer._replace(operation=claim.request.operation())
     return answer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_idempotent import signals
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.errors import StoreError
 from flask_idempotent.http.keys import shortened
 from flask_idempotent.records import Completed
@@ -19,17 +19,19 @@ class Reports:
     def __init__(self, sender: object) -> None:
         self._sender = sender
 
-    def before_wait(self, order: Order) -> None:
+    def before_wait(self, request: ClaimRequest) -> None:
         """A request is about to wait for the one that has its key."""
-        signals.send(signals.before_wait, self._sender, key=order.client_key, storage_key=order.key)
+        signals.send(
+            signals.before_wait, self._sender, key=request.key, storage_key=request.storage_key
+        )
 
-    def waited(self, order: Order, seconds: float) -> None:
+    def waited(self, request: ClaimRequest, seconds: float) -> None:
         """A request has waited, whatever came of it."""
         signals.send(
             signals.waited,
             self._sender,
-            key=order.client_key,
-            storage_key=order.key,
+            key=request.key,
+            storage_key=request.storage_key,
             seconds=seconds,
         )
 
@@ -42,7 +44,7 @@ class Reports:
             signals.completed,
             self._sender,
             key=claim.key,
-            storage_key=claim.order.key,
+            storage_key=claim.storage_key,
             status=record.code,
             kept=record.body is not None,
             seconds=seconds,
@@ -54,7 +56,7 @@ class Reports:
             signals.released,
             self._sender,
             key=claim.key,
-            storage_key=claim.order.key,
+            storage_key=claim.storage_key,
             reason=reason,
         )
 
@@ -62,13 +64,13 @@ class Reports:
         """A claim belongs to another request by now."""
         logger.warning(
             "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
-            shortened(claim.key), claim.order.key, claim.attempt,
+            shortened(claim.key), claim.storage_key, claim.attempt,
         )  # fmt: skip
         signals.send(
             signals.lease_lost,
             self._sender,
             key=claim.key,
-            storage_key=claim.order.key,
+            storage_key=claim.storage_key,
             owner=claim.owner,
             attempt=claim.attempt,
         )
@@ -78,13 +80,13 @@ class Reports:
         logger.warning(
             "max_run is over: key %s, record %s, attempt %d still runs, and its lease is "
             "no longer renewed; a second run may overlap",
-            shortened(claim.key), claim.order.key, claim.attempt,
+            shortened(claim.key), claim.storage_key, claim.attempt,
         )  # fmt: skip
 
     def response_lost(self, claim: Claim, reason: str) -> None:
         """A response could not be stored, and no further try will be made."""
         logger.error(
-            "a response could not be stored and is lost: record %s: %s", claim.order.key, reason
+            "a response could not be stored and is lost: record %s: %s", claim.storage_key, reason
         )
 
     def store_failed(self, operation: str, error: StoreError) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from flask_idempotent._forks import ForkAware
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.pending import PendingWrite, PendingWrites
 from flask_idempotent.engine.renewal import Renewals
 from flask_idempotent.engine.reports import Reports
@@ -57,7 +57,7 @@ class Worker(ForkAware):
 
         :raises RuntimeError: when the system has no thread left; the claim is not renewed then.
         """
-        lease = claim.order.terms.lease
+        lease = claim.request.settings.lease
         self.renewals.add(claim)
         self._in_use = True
         if self._asleep or self._thread is None or lease < self._shortest_lease:
@@ -89,9 +89,9 @@ class Worker(ForkAware):
         self.pending.add(PendingWrite(storage_key, write, time.monotonic() + seconds, on_lost))
         self.wake()
 
-    def release_later(self, order: Order, owner: bytes) -> None:
+    def release_later(self, request: ClaimRequest, owner: bytes) -> None:
         """Release, in the background, a claim that the store may have recorded unknown to us."""
-        self._release_later(order, lambda: release_in_store(self._store, order, owner))
+        self._release_later(request, lambda: release_in_store(self._store, request, owner))
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
@@ -103,13 +103,13 @@ class Worker(ForkAware):
         def release() -> None:
             # A renewal that is under way must not put the claim back afterwards.
             with claim.lock:
-                release_in_store(self._store, claim.order, claim.record.owner)
+                release_in_store(self._store, claim.request, claim.record.owner)
 
-        self._release_later(claim.order, release)
+        self._release_later(claim.request, release)
 
-    def _release_later(self, order: Order, release: Callable[[], None]) -> None:
+    def _release_later(self, request: ClaimRequest, release: Callable[[], None]) -> None:
         # Nobody needs to hear of a release that is lost: the claim's lease ends by itself.
-        self.write_later(order.key, release, order.terms.expire, lambda _: None)
+        self.write_later(request.storage_key, release, request.settings.expire, lambda _: None)
 
     def wake(self) -> None:
         """Have the thread look now, and start it where there is none."""
@@ -192,7 +192,12 @@ class Worker(ForkAware):
                 self.renewals.renew_due()
 
 
-def release_in_store(store: Store, order: Order, owner: bytes) -> None:
+def release_in_store(store: Store, request: ClaimRequest, owner: bytes) -> None:
     """Tell the store that the run with this owner token has given its key up."""
-    terms = order.terms
-    store.release(order.key, owner, expire=terms.expire_ms, tombstone_ttl_ms=terms.lifetime_ms)
+    settings = request.settings
+    store.release(
+        request.storage_key,
+        owner,
+        expire=settings.expire_ms,
+        tombstone_ttl_ms=settings.running_ttl_ms,
+    )

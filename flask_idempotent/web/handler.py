@@ -20,7 +20,7 @@ from werkzeug.local import LocalProxy
 from flask_idempotent import problems, signals
 from flask_idempotent._http_syntax import is_status
 from flask_idempotent._lines import logger
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,
     OutcomeUnknown,
@@ -263,7 +263,7 @@ class _Keyed:
         self._scope: str | bytes | None = None
         self._claim: Claim | None = None
         #: What was asked, in the name of the key's own record.
-        self._asked: Order | None = None
+        self._asked: ClaimRequest | None = None
 
     def finds_the_same_as(self, settings: Settings) -> bool:
         """Say whether a look with these settings finds the same key, caller and fingerprint."""
@@ -274,9 +274,9 @@ class _Keyed:
 
     def serve(self) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
-        self._asked = order = self._order()
+        self._asked = claim_request = self._claim_request()
         self._request.environ[_FIRST] = self
-        return self._serve(self._own(order))
+        return self._serve(self._own(claim_request))
 
     def serve_again(self, first: _Keyed) -> ResponseReturnValue:
         """Do the same in a request whose key was looked at before, and whose body may be spent.
@@ -285,20 +285,21 @@ class _Keyed:
         """
         assert first._asked is not None, "it was served"
         self._scope = first._scope
-        return self._serve(self._own(first._asked)._replace(terms=self._settings.terms))
+        return self._serve(self._own(first._asked)._replace(settings=self._settings.engine))
 
-    def _own(self, order: Order) -> Order:
+    def _own(self, claim_request: ClaimRequest) -> ClaimRequest:
         # A decorated function that is no view, but called by one, has a record of its own: two of
         # them must not get each other's answers, in whichever order they are called.
         part = self._part and self._state.protections.part_name(self._part, self._request)
         if part is not None:
-            order = order._replace(key=part_key(self._settings.prefix, order.key, part))
-        self._name = order.key
-        return order
+            storage_key = part_key(self._settings.prefix, claim_request.storage_key, part)
+            claim_request = claim_request._replace(storage_key=storage_key)
+        self._name = claim_request.storage_key
+        return claim_request
 
-    def _serve(self, order: Order) -> ResponseReturnValue:
+    def _serve(self, claim_request: ClaimRequest) -> ResponseReturnValue:
         try:
-            return self._begin(order)
+            return self._begin(claim_request)
         except BaseException:
             # A worker's timeout, say, may come at any moment: a claim whose view has not begun is
             # nobody's.
@@ -306,9 +307,9 @@ class _Keyed:
                 self._state.engine.abandon(self._claim)
             raise
 
-    def _begin(self, order: Order) -> ResponseReturnValue:
+    def _begin(self, claim_request: ClaimRequest) -> ResponseReturnValue:
         try:
-            outcome = self._state.engine.claim(order)
+            outcome = self._state.engine.claim(claim_request)
         except StoreError as error:
             return self._without_store(error)
         except RecordUnreadable as error:
@@ -330,7 +331,7 @@ class _Keyed:
             case FingerprintMismatch():
                 raise self._reused()
 
-    def _order(self) -> Order:
+    def _claim_request(self) -> ClaimRequest:
         settings, current, body = self._settings, self._request, self.body
         host = self._app.url_map.host_matching or self._app.subdomain_matching
         try:
@@ -348,8 +349,8 @@ class _Keyed:
         namespace = settings.namespace or self._app.name
         name = storage_key(settings.prefix, namespace, self._scope, self.key)
         path = (current.root_path, current.path, current.host if host else None)
-        return Order(
-            name, self.key, digest, settings.terms, current.method, current.endpoint or "", path,
+        return ClaimRequest(
+            name, self.key, digest, settings.engine, current.method, current.endpoint or "", path,
         )  # fmt: skip
 
     def _find_scope(self) -> str | bytes | None:
@@ -407,7 +408,7 @@ class _Keyed:
         # The view has run, and its retries can only be told so.
         logger.error(
             "the response of %s is not kept, as it could not be sent again: record %s: %s",
-            self._request.endpoint, claim.order.key, error,
+            self._request.endpoint, claim.storage_key, error,
         )  # fmt: skip
         status = status_of(response)
         self._complete(claim, status if is_status(status) else 500, (), None)
@@ -428,7 +429,7 @@ class _Keyed:
             complete(status, headers, body)
         except Exception:
             # The view has run: its key must neither stay in progress nor be free again.
-            logger.exception("the response cannot be stored: record %s", claim.order.key)
+            logger.exception("the response cannot be stored: record %s", claim.storage_key)
             complete(500, (), None)
 
     def _tell_claimed(self, claim: Claim) -> None:
@@ -438,7 +439,7 @@ class _Keyed:
             signals.claimed,
             self._app,
             key=self.key,
-            storage_key=claim.order.key,
+            storage_key=claim.storage_key,
             attempt=claim.attempt,
             owner=claim.owner,
             took_over=claim.dead is not None,

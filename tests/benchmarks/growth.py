@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE
-from flask_idempotent.settings import Terms
+from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.factory import open_store
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
@@ -99,24 +99,24 @@ def records(bench: Bench) -> Findings:
 # Claims that a process holds.
 
 
-_TERMS = Terms(timeout=0, expire=3600, lease=3600, takeover=True)
+_SETTINGS = EngineSettings(timeout=0, expire=3600, lease=3600, takeover=True)
 
 
-def _order() -> Order:
-    return Order(fresh_key(), "key", bytes(FINGERPRINT_SIZE), _TERMS)
+def _request() -> ClaimRequest:
+    return ClaimRequest(fresh_key(), "key", bytes(FINGERPRINT_SIZE), _SETTINGS)
 
 
-def _begun(engine: Engine, order: Order) -> Claim:
-    claim = engine.claim(order)
+def _begun(engine: Engine, request: ClaimRequest) -> Claim:
+    claim = engine.claim(request)
     assert isinstance(claim, Claim)
     return claim
 
 
 def _runs(engine: Engine, calls: int) -> float:
-    def run(order: Order) -> None:
-        engine.release(_begun(engine, order), "failed")
+    def run(request: ClaimRequest) -> None:
+        engine.release(_begun(engine, request), "failed")
 
-    return median_time(run, (_order() for _ in range(calls)))
+    return median_time(run, (_request() for _ in range(calls)))
 
 
 def claims(bench: Bench) -> Findings:
@@ -126,7 +126,7 @@ def claims(bench: Bench) -> Findings:
     try:
         for held, engine in engines.items():
             for _ in range(held):
-                _begun(engine, _order())
+                _begun(engine, _request())
         turns = {
             ("claim and release", held): partial(_runs, engine, size.calls)
             for held, engine in engines.items()

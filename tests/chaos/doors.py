@@ -20,7 +20,7 @@ from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.chaos.stalls import in_time
-from tests.engine.harness import order
+from tests.engine.harness import request
 from tests.support.clients import Gate, post
 
 View = Callable[[], bytes]
@@ -102,7 +102,7 @@ class EngineDoor(Door):
     def _send(self, key: str, payload: str) -> Answer:
         try:
             outcome = self.engine.claim(
-                order(payload, key=f"IDEMPOTENT_{{{key}}}", client_key=key, **self._settings)
+                request(payload, storage_key=f"IDEMPOTENT_{{{key}}}", key=key, **self._settings)
             )
         except StoreError:
             return 503, b""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from flask_idempotent.engine.claims import Claim, Order
+from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.records import Completed, InProgress
-from flask_idempotent.settings import Terms
+from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.waiters import Bell
@@ -19,21 +19,26 @@ from flask_idempotent.stores.waiters import Bell
 KEY = "IDEMPOTENT_{engine}"
 
 
-def order(
+def request(
     payload: str = "one",
     *,
-    key: str = KEY,
-    client_key: str = "client-key",
+    storage_key: str = KEY,
+    key: str = "client-key",
     path: str = "/orders",
     **changes: Any,
-) -> Order:
-    terms: dict[str, Any] = {
+) -> ClaimRequest:
+    settings: dict[str, Any] = {
         "timeout": 5.0, "expire": 240.0, "lease": 30.0, "takeover": True,
         "correctable": frozenset({422}),
     }  # fmt: skip
-    fingerprint = payload.encode().ljust(16, b"-")
-    return Order(
-        key, client_key, fingerprint, Terms(**(terms | changes)), "POST", "orders", (path,)
+    return ClaimRequest(
+        storage_key=storage_key,
+        key=key,
+        fingerprint=payload.encode().ljust(16, b"-"),
+        settings=EngineSettings(**(settings | changes)),
+        method="POST",
+        endpoint="orders",
+        path=(path,),
     )
 
 
@@ -44,7 +49,7 @@ def finish(engine: Engine, claim: object, body: bytes | None = b"done", status: 
 
 def claimed(engine: Engine, **changes: Any) -> Claim:
     """Claim a key that is free."""
-    claim = engine.claim(order(**changes))
+    claim = engine.claim(request(**changes))
     assert isinstance(claim, Claim)
     return claim
 

@@ -17,7 +17,7 @@ from flask_idempotent.engine.outcomes import StillRunning
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.client import REPLY_TIMEOUT
 from flask_idempotent.stores.waiters import Bell
-from tests.engine.harness import KEY, Shaky, fail, order
+from tests.engine.harness import KEY, Shaky, fail, request
 from tests.support.polling import until
 
 FOR_EVER = 3600.0
@@ -55,14 +55,14 @@ def test_failed_store(patience: float, pause: float) -> None:
 
 def test_unknown_claim_is_given_back(engine: Engine, shaky: Shaky) -> None:
     """A claim without a reply is given back, also when a later look did not reach the store."""
-    request = Claimant(shaky, engine.worker, order())
+    asking = Claimant(shaky, engine.worker, request())
     shaky.after["claim"] = [fail(StoreUnavailable("no reply"))]
     with pytest.raises(StoreUnavailable):
-        request.claim()
+        asking.claim()
     shaky.before["claim"] = [fail(WriteRefused("full"))]
     with pytest.raises(WriteRefused):
-        request.claim()
-    request.release_if_uncertain()
+        asking.claim()
+    asking.release_if_uncertain()
     until(lambda: shaky.read(KEY) is None)
 
 
@@ -88,10 +88,10 @@ class TestSilentStore:
         def wait(timeout: float) -> float:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
-                engine.claim(order(timeout=timeout))
+                engine.claim(request(timeout=timeout))
             return time.monotonic() - began - timeout
 
-        engine.claim(order())
+        engine.claim(request())
         first = background(wait, 0.7)
         until(lambda: len(shaky.calls) == 3)
         other = background(wait, second)
@@ -114,9 +114,9 @@ class TestSilentStore:
             yield bell
 
         monkeypatch.setattr(shaky, "listen", listen)
-        engine.claim(order())
+        engine.claim(request())
         shaky.before["claim"] = [lambda: None] + [self.silence] * 100
         began = time.monotonic()
-        assert isinstance(engine.claim(order(timeout=0.3)), StillRunning)
+        assert isinstance(engine.claim(request(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - began < 0.5
         shaky.before.clear()

@@ -14,7 +14,7 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Replay
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.records import Completed
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
 from tests.support.polling import until
 
@@ -24,39 +24,39 @@ class TestComplete:
         """A stored response is told by a signal."""
         told: list[dict[str, Any]] = []
         with signals.completed.connected_to(lambda sender, **data: told.append(data)):
-            finish(engine, engine.claim(order()))
+            finish(engine, engine.claim(request()))
         assert 0 <= told[0].pop("seconds") < 10
         assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
 
     def test_stored_later(self, engine: Engine, shaky: Shaky) -> None:
         """A response that the store did not take is stored as soon as it does; no second run."""
-        claim = engine.claim(order())
+        claim = engine.claim(request())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(engine, claim)
         until(lambda: not engine.worker.pending)
-        assert isinstance(engine.claim(order()), Replay)
+        assert isinstance(engine.claim(request()), Replay)
         assert shaky.calls.count("complete") == 2
 
     def test_stored_before_the_next_claim(self, threadless: Engine, shaky: Shaky) -> None:
         """Before a new claim of this process it is tried again."""
-        claim = threadless.claim(order())
+        claim = threadless.claim(request())
         shaky.before["complete"] = [fail(WriteRefused("out of memory"))]
         finish(threadless, claim)
-        assert isinstance(threadless.claim(order(timeout=0)), Replay)
+        assert isinstance(threadless.claim(request(timeout=0)), Replay)
 
     def test_other_keys_are_not_held_up(self, threadless: Engine, shaky: Shaky) -> None:
         """A response that the store never takes costs its own key's requests, and no others."""
-        claim = threadless.claim(order())
+        claim = threadless.claim(request())
         shaky.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
         finish(threadless, claim)
-        assert isinstance(threadless.claim(order(key="IDEMPOTENT_{another}")), Claim)
+        assert isinstance(threadless.claim(request(storage_key="IDEMPOTENT_{another}")), Claim)
         with pytest.raises(StoreUnavailable):
-            threadless.claim(order())
-        assert isinstance(threadless.claim(order()), Replay)
+            threadless.claim(request())
+        assert isinstance(threadless.claim(request()), Replay)
 
     def test_stored_when_the_process_leaves(self, threadless: Engine, shaky: Shaky) -> None:
         """A process that leaves in good order tries once more."""
-        claim = threadless.claim(order())
+        claim = threadless.claim(request())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(threadless, claim)
         stored: list[str] = []
@@ -68,7 +68,7 @@ class TestComplete:
         self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A response that the store never took is logged as lost when the process ends."""
-        claim = threadless.claim(order())
+        claim = threadless.claim(request())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 3
         finish(threadless, claim)
         threadless.close()
@@ -78,7 +78,7 @@ class TestComplete:
         self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After expire it is logged as lost, and its claim is not kept any longer."""
-        claim = threadless.claim(order(expire=0.01))
+        claim = threadless.claim(request(expire=0.01))
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim)
         threading.Event().wait(0.02)
@@ -93,16 +93,16 @@ class TestComplete:
         with claim.lock, engine.worker._starting, engine.worker.pending._running, shaky._lock:
             engine.complete_later(claim, 200, (), None)
         until(lambda: claim.settled)
-        replay = engine.claim(order())
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body is None
 
     def test_late_owner(self, engine: Engine, shaky: Shaky) -> None:
         """A late owner's response overwrites nothing, and the lost lease is told."""
         told: list[dict[str, object]] = []
-        first = engine.claim(order())
+        first = engine.claim(request())
         lapse(shaky, KEY)
-        second = engine.claim(order())
+        second = engine.claim(request())
         with signals.lease_lost.connected_to(lambda sender, **data: told.append(data)):
             finish(engine, first, b"late")
         assert isinstance(first, Claim)
@@ -111,49 +111,49 @@ class TestComplete:
             {"key": "client-key", "storage_key": KEY, "owner": first.owner, "attempt": 1}
         ]
         finish(engine, second, b"in time")
-        replay = engine.claim(order())
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"in time"
 
     def test_late_owner_whose_successor_fails(self, engine: Engine, shaky: Shaky) -> None:
         """A late owner's response is used when its successor fails: there is no third run."""
-        first = engine.claim(order())
+        first = engine.claim(request())
         lapse(shaky, KEY)
-        second = engine.claim(order())
+        second = engine.claim(request())
         finish(engine, first, b"late")
         assert isinstance(second, Claim)
         engine.release(second, "failed")
-        replay = engine.claim(order())
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"late"
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_interrupted(self, engine: Engine, shaky: Shaky, moment: str) -> None:
         """A worker's timeout while a response is being stored leaves it to the background."""
-        claim = engine.claim(order())
+        claim = engine.claim(request())
         getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             finish(engine, claim)
         until(lambda: isinstance(shaky.read(KEY), Completed) and not engine.worker.renewals)
-        replay = engine.claim(order())
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"
 
     def test_once(self, engine: Engine, shaky: Shaky) -> None:
         """A claim is settled once: what comes after is nothing."""
-        claim = engine.claim(order())
+        claim = engine.claim(request())
         finish(engine, claim, b"first")
         finish(engine, claim, b"second")
         assert isinstance(claim, Claim)
         engine.release(claim, "failed")
-        replay = engine.claim(order())
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
         assert shaky.calls.count("complete") == 1
 
     def test_first_answer_stands(self, threadless: Engine, shaky: Shaky) -> None:
         """What comes later takes no answer's place, not even one's that is still to be stored."""
-        claim = threadless.claim(order())
+        claim = threadless.claim(request())
         shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim, b"first")
         assert isinstance(claim, Claim)
@@ -161,7 +161,7 @@ class TestComplete:
         with pytest.raises(StoreUnavailable):
             threadless.worker.pending.run()
         threadless.worker.pending.run()
-        replay = threadless.claim(order())
+        replay = threadless.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
 
@@ -174,7 +174,7 @@ class TestRelease:
         with signals.released.connected_to(lambda sender, **data: told.append(data)):
             engine.release(claim, "not-stored")
         assert told == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
-        assert isinstance(engine.claim(order(timeout=0)), Claim)
+        assert isinstance(engine.claim(request(timeout=0)), Claim)
 
     def test_later(self, engine: Engine, shaky: Shaky) -> None:
         """A release that the store did not take is tried again, and not renewed meanwhile."""

@@ -14,7 +14,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay
 from flask_idempotent.errors import StoreUnavailable
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
 from tests.support.polling import until
 
@@ -24,48 +24,48 @@ class TestCorrected:
 
     def test_runs(self, real_engine: Engine) -> None:
         """A corrected request runs, as the next attempt, and its response is the key's."""
-        finish(real_engine, real_engine.claim(order("one")), b"no", 422)
+        finish(real_engine, real_engine.claim(request("one")), b"no", 422)
         claim = claimed(real_engine, payload="two")
         assert claim.attempt == 2
         finish(real_engine, claim)
-        replay = real_engine.claim(order("two"))
+        replay = real_engine.claim(request("two"))
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"
-        assert isinstance(real_engine.claim(order("one")), FingerprintMismatch)
+        assert isinstance(real_engine.claim(request("one")), FingerprintMismatch)
 
     def test_same_request_gets_the_answer(self, engine: Engine) -> None:
         """The same request again gets the answer that it got before."""
-        finish(engine, engine.claim(order()), b"no", 422)
-        replay = engine.claim(order())
+        finish(engine, engine.claim(request()), b"no", 422)
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"no"
 
     @pytest.mark.parametrize("status", [200, 400, 409])
     def test_other_answers_bind(self, engine: Engine, shaky: Shaky, status: int) -> None:
         """F4: only the statuses that the settings name are those of an invalid request."""
-        finish(engine, engine.claim(order("one")), b"done", status)
+        finish(engine, engine.claim(request("one")), b"done", status)
         before = shaky.read(KEY)
-        assert isinstance(engine.claim(order("two")), FingerprintMismatch)
+        assert isinstance(engine.claim(request("two")), FingerprintMismatch)
         assert shaky.read(KEY) == before
 
     @pytest.mark.parametrize("other", [{"path": "/refunds"}, {"method": "PUT"}])
     def test_other_operation(self, engine: Engine, other: dict[str, str]) -> None:
         """F5: a request with another path or method corrects nothing."""
-        finish(engine, engine.claim(order("one")), b"no", 422)
-        changed = order("two", path=other.get("path", "/orders"))
+        finish(engine, engine.claim(request("one")), b"no", 422)
+        changed = request("two", path=other.get("path", "/orders"))
         changed = changed._replace(method=other.get("method", "POST"))
         assert isinstance(engine.claim(changed), FingerprintMismatch)
 
     def test_while_the_first_runs(self, engine: Engine) -> None:
         """F4: while the first request runs, another payload is refused."""
-        engine.claim(order("one"))
-        assert isinstance(engine.claim(order("two")), FingerprintMismatch)
+        engine.claim(request("one"))
+        assert isinstance(engine.claim(request("two")), FingerprintMismatch)
 
     def test_replaced_payload_is_another_one(self, engine: Engine) -> None:
         """The replaced payload, sent again, is a correction in its turn, or a mismatch."""
-        finish(engine, engine.claim(order("one")), b"no", 422)
-        second = engine.claim(order("two"))
-        assert isinstance(engine.claim(order("one")), FingerprintMismatch)
+        finish(engine, engine.claim(request("one")), b"no", 422)
+        second = engine.claim(request("two"))
+        assert isinstance(engine.claim(request("one")), FingerprintMismatch)
         finish(engine, second, b"no", 422)
         third = claimed(engine, payload="one")
         assert third.attempt == 3
@@ -79,34 +79,34 @@ class TestCorrected:
     ) -> None:
         """Who waits for an answer that was replaced gets 422, and corrects nothing by itself."""
         monkeypatch.setattr(shaky, "_ring", lambda *_: None)
-        claim = engine.claim(order("one"))
-        waiter = background(engine.claim, order("one"))
+        claim = engine.claim(request("one"))
+        waiter = background(engine.claim, request("one"))
         assert shaky.listening.acquire(timeout=5)
         until(lambda: shaky.calls.count("claim") == 3)
         finish(engine, claim, b"no", 422)
-        finish(engine, engine.claim(order("two")), b"no", 422)
+        finish(engine, engine.claim(request("two")), b"no", 422)
         assert isinstance(waiter.result(), FingerprintMismatch)
 
     def test_lost_race(self, engine: Engine, shaky: Shaky) -> None:
         """Of two that correct the same answer one runs; the other is refused."""
-        finish(engine, engine.claim(order("one")), b"no", 422)
+        finish(engine, engine.claim(request("one")), b"no", 422)
         others: list[object] = []
         shaky.before["claim"] = [
             lambda: None,
-            lambda: others.append(engine.claim(order("three"))),
+            lambda: others.append(engine.claim(request("three"))),
         ]
-        assert isinstance(engine.claim(order("two")), FingerprintMismatch)
+        assert isinstance(engine.claim(request("two")), FingerprintMismatch)
         assert isinstance(others[0], Claim)
 
     def test_lost_reply(self, engine: Engine, shaky: Shaky) -> None:
         """A correction whose reply was lost is given back; the next one runs."""
-        finish(engine, engine.claim(order("one")), b"no", 422)
+        finish(engine, engine.claim(request("one")), b"no", 422)
         shaky.before["claim"] = [lambda: shaky.after.update(claim=[fail(StoreUnavailable("lost"))])]
         shaky.after["claim"] = []
         with pytest.raises(StoreUnavailable):
-            engine.claim(order("two"))
+            engine.claim(request("two"))
         until(lambda: not engine.worker.pending)
-        assert isinstance(engine.claim(order("two", timeout=0)), Claim)
+        assert isinstance(engine.claim(request("two", timeout=0)), Claim)
 
     def test_replaced_answer_was_stored(
         self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
@@ -132,7 +132,7 @@ class TestCorrected:
         lapse(shaky, KEY)
         first.renewed -= 31
         other = Engine(shaky, None)
-        finish(other, other.claim(order("one")), b"no", 422)
+        finish(other, other.claim(request("one")), b"no", 422)
         threadless.worker.pending.run()
         assert not first.held
         other.close()

@@ -22,7 +22,7 @@ from flask_idempotent.engine.outcomes import (
 )
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import InProgress
-from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, order
+from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse, time_left
 from tests.support.polling import until
 
@@ -36,24 +36,24 @@ class TestBegin:
 
     def test_later_duplicate_gets_the_response(self, engine: Engine) -> None:
         """C2: after completion every request gets the response, at once."""
-        finish(engine, engine.claim(order()))
-        replay = engine.claim(order())
+        finish(engine, engine.claim(request()))
+        replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert (replay.completed.body, replay.completed.status) == (b"done", 200)
         assert replay.waited == 0
 
     def test_duplicate_at_once_may_not_wait(self, engine: Engine) -> None:
         """C1: with timeout 0 a duplicate is told at once, with the owner's lease and start."""
-        claim = engine.claim(order(lease=2.5))
-        waiting = engine.claim(order(timeout=0))
+        claim = engine.claim(request(lease=2.5))
+        waiting = engine.claim(request(timeout=0))
         assert isinstance(claim, Claim)
         assert waiting == StillRunning(2.5, 0.0, claim.record.started)
 
     def test_patience_ends(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
-        engine.claim(order())
+        engine.claim(request())
         started = time.monotonic()
-        waiting = engine.claim(order(timeout=0.3))
+        waiting = engine.claim(request(timeout=0.3))
         assert isinstance(waiting, StillRunning)
         assert 0.3 <= time.monotonic() - started < 0.5
         assert waiting.waited >= 0.3
@@ -61,23 +61,23 @@ class TestBegin:
     @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
     def test_other_payload(self, engine: Engine, shaky: Shaky, state: str) -> None:
         """F4: another payload is told so at every state, before anything else."""
-        claim = engine.claim(order("one"))
+        claim = engine.claim(request("one"))
         if state == "completed":
             finish(engine, claim)
         if state == "lapsed":
             lapse(shaky, KEY)
-        assert isinstance(engine.claim(order("two")), FingerprintMismatch)
+        assert isinstance(engine.claim(request("two")), FingerprintMismatch)
 
     def test_record_outlives_its_lease(self, engine: Engine, shaky: Shaky) -> None:
         """A record is kept for its lease at least, so that a crash is seen as a crash."""
-        engine.claim(order(expire=1.0, lease=30.0))
+        engine.claim(request(expire=1.0, lease=30.0))
         assert time_left(shaky, KEY) == 30_000
 
     def test_lapsed_claim_is_taken_over(self, engine: Engine, shaky: Shaky) -> None:
         """After an owner's death the next request runs, as attempt 2, under a new token."""
-        first = engine.claim(order())
+        first = engine.claim(request())
         lapse(shaky, KEY)
-        second = engine.claim(order())
+        second = engine.claim(request())
         assert isinstance(first, Claim)
         assert isinstance(second, Claim)
         assert second.attempt == 2
@@ -85,7 +85,7 @@ class TestBegin:
 
     def test_number_goes_on_after_a_failure(self, engine: Engine, shaky: Shaky) -> None:
         """After a crash and a take-over that fails, the third run is attempt 3, not 1."""
-        engine.claim(order())
+        engine.claim(request())
         lapse(shaky, KEY)
         second = claimed(engine)
         engine.release(second, "failed")
@@ -96,15 +96,15 @@ class TestBegin:
 
     def test_lapsed_claim_is_held(self, engine: Engine, shaky: Shaky) -> None:
         """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
-        engine.claim(order())
+        engine.claim(request())
         lapse(shaky, KEY)
-        assert isinstance(engine.claim(order(takeover=False)), OutcomeUnknown)
+        assert isinstance(engine.claim(request(takeover=False)), OutcomeUnknown)
 
     def test_unreadable_record(self, engine: Engine, shaky: Shaky) -> None:
         """An unreadable record is an error, never a second run."""
         shaky.before["claim"] = [fail(RecordUnreadable("damaged"))]
         with pytest.raises(RecordUnreadable):
-            engine.claim(order())
+            engine.claim(request())
 
     def test_slow_reply_is_renewed(self, engine: Engine, shaky: Shaky) -> None:
         """A claim whose reply took a third of its lease is renewed before the view runs."""
@@ -118,7 +118,7 @@ class TestBegin:
         slow = lambda: threading.Event().wait(0.08)  # noqa: E731
         shaky.after["claim"], shaky.after["renew"] = [slow], [slow] * 3
         with pytest.raises(StoreUnavailable, match="longer to answer than a lease"):
-            engine.claim(order(lease=0.06))
+            engine.claim(request(lease=0.06))
         until(lambda: shaky.read(KEY) is None)
 
     def test_reply_after_the_lease(self, engine: Engine, shaky: Shaky) -> None:
@@ -127,11 +127,11 @@ class TestBegin:
         def meanwhile() -> None:
             threading.Event().wait(0.05)
             lapse(shaky, KEY)
-            other.append(engine.claim(order()))
+            other.append(engine.claim(request()))
 
         other: list[object] = []
         shaky.after["claim"] = [meanwhile]
-        outcome = engine.claim(order(lease=0.12, timeout=0))
+        outcome = engine.claim(request(lease=0.12, timeout=0))
         assert isinstance(other[0], Claim)
         assert isinstance(outcome, StillRunning)
 
@@ -139,7 +139,7 @@ class TestBegin:
         """A store that is always slow is no reason to renew for ever instead of running."""
         shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
         shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
-        assert isinstance(engine.claim(order(lease=0.12)), Claim)
+        assert isinstance(engine.claim(request(lease=0.12)), Claim)
         assert shaky.calls[:4] == ["claim", "renew", "renew", "renew"]
 
     def test_reply_that_always_takes_longer_than_the_lease(
@@ -149,7 +149,7 @@ class TestBegin:
         shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
         shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
         with pytest.raises(StoreUnavailable, match="than a lease lasts"):
-            engine.claim(order(lease=0.03))
+            engine.claim(request(lease=0.03))
         until(lambda: shaky.read(KEY) is None)
 
 
@@ -158,22 +158,22 @@ class TestUnknownClaim:
         """A claim whose reply never came is released, so that nobody blocks the retry."""
         shaky.after["claim"] = [fail(StoreUnavailable("reply lost", sent=True))]
         with pytest.raises(StoreUnavailable):
-            engine.claim(order())
+            engine.claim(request())
         until(lambda: shaky.read(KEY) is None)
-        assert isinstance(engine.claim(order(timeout=0)), Claim)
+        assert isinstance(engine.claim(request(timeout=0)), Claim)
 
     def test_not_sent_needs_nothing(self, engine: Engine, shaky: Shaky) -> None:
         """A claim that never left needs no release: an outage piles up no work."""
         shaky.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
         with pytest.raises(StoreUnavailable):
-            engine.claim(order())
+            engine.claim(request())
         assert not engine.worker.pending
 
     def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
         """A worker's timeout in the middle of a claim leaves nothing behind."""
         shaky.after["claim"] = [fail(KeyboardInterrupt())]  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
-            engine.claim(order())
+            engine.claim(request())
         until(lambda: shaky.read(KEY) is None)
 
 
@@ -196,7 +196,7 @@ class TestProcesses:
         """An engine that nobody uses any more ends its thread by itself."""
         shaky = Shaky(Clock())
         engine = Engine(shaky, None)
-        engine.claim(order())
+        engine.claim(request())
         (thread,) = [t for t in threading.enumerate() if t.name == "flask-idempotent-worker"]
         del engine
         thread.join(5)
@@ -215,10 +215,10 @@ class TestCircumstances:
         monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
         claim = claimed(real_engine, lease=30.0)
         started = time.monotonic()
-        assert isinstance(real_engine.claim(order(timeout=0.3)), StillRunning)
+        assert isinstance(real_engine.claim(request(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - started < 0.6
         assert claim.renewed == claim.sent
-        waiter = background(real_engine.claim, order())
+        waiter = background(real_engine.claim, request())
         until(lambda: real_engine._waiters == 1)
         finish(real_engine, claim)
         assert isinstance(waiter.result(), Replay)
@@ -232,8 +232,8 @@ class TestCircumstances:
         """Nobody runs, waits or is answered by an event loop, of which gevent may have its own."""
         monkeypatch.setattr(asyncio, "new_event_loop", fail(RuntimeError("an event loop")))
         monkeypatch.setattr(asyncio.events, "new_event_loop", fail(RuntimeError("an event loop")))
-        claim = real_engine.claim(order())
-        waiter = background(real_engine.claim, order())
+        claim = real_engine.claim(request())
+        waiter = background(real_engine.claim, request())
         until(lambda: real_engine._waiters == 1)
         finish(real_engine, claim)
         assert isinstance(waiter.result(), Replay)

@@ -14,7 +14,7 @@ from flask_idempotent.engine.outcomes import Replay, StillRunning
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, order
+from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
 
 
@@ -23,11 +23,11 @@ class TestRenewals:
         """A view slower than its lease is renewed: a duplicate goes on waiting, nobody runs."""
         engine = Engine(store, None)
         claim = claimed(engine, lease=0.15)
-        waiting = engine.claim(order(lease=0.15, timeout=0.6))
+        waiting = engine.claim(request(lease=0.15, timeout=0.6))
         assert isinstance(waiting, StillRunning)
         assert claim.held
         finish(engine, claim)
-        assert isinstance(engine.claim(order()), Replay)
+        assert isinstance(engine.claim(request()), Replay)
         engine.close()
 
     def test_quick_view_costs_nothing(self, engine: Engine, shaky: Shaky) -> None:
@@ -45,7 +45,7 @@ class TestRenewals:
 
     def test_many_claims_one_command(self, engine: Engine, shaky: Shaky) -> None:
         """All claims that are due are renewed in one call."""
-        claims = [claimed(engine, key=f"IDEMPOTENT_{{{n}}}") for n in range(10)]
+        claims = [claimed(engine, storage_key=f"IDEMPOTENT_{{{n}}}") for n in range(10)]
         for claim in claims:
             claim.renewed -= 20
         engine.worker.renewals.renew_due()
@@ -102,7 +102,7 @@ class TestRenewals:
         self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
     ) -> None:
         """C9: a view that runs longer than ``max_run`` is renewed no more, and told of once."""
-        claim = claimed(engine, client_key="a-key-that-is-long", max_run=60.0)
+        claim = claimed(engine, key="a-key-that-is-long", max_run=60.0)
         claim.renewed -= 20
         engine.worker.renewals.renew_due()
         assert shaky.calls.count("renew") == 1
@@ -124,7 +124,7 @@ class TestRenewals:
     ) -> None:
         """A lost lease is a warning, a signal and ``held`` false; once, and without the key."""
         senders: list[object] = []
-        claim = claimed(engine, client_key="a-key-that-is-long")
+        claim = claimed(engine, key="a-key-that-is-long")
         lapse(shaky, KEY)
         successor = Engine(shaky, None)
         claimed(successor)

@@ -21,7 +21,7 @@ from flask_idempotent.engine.outcomes import (
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import InProgress
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import ENDS
 from tests.support.polling import until
 
@@ -31,8 +31,8 @@ class TestWaiting:
         self, real_engine: Engine, background: Callable[..., Future[object]]
     ) -> None:
         """Duplicates of the same moment all get the first one's response."""
-        claim = real_engine.claim(order())
-        waiters = [background(real_engine.claim, order()) for _ in range(30)]
+        claim = real_engine.claim(request())
+        waiters = [background(real_engine.claim, request()) for _ in range(30)]
         until(lambda: real_engine._waiters == 30)
         finish(real_engine, claim)
         for waiter in waiters:
@@ -45,11 +45,11 @@ class TestWaiting:
         self, real_engine: Engine, background: Callable[..., Future[object]]
     ) -> None:
         """When the owner releases, one waiter runs and the others go on waiting for it."""
-        first = real_engine.claim(order())
+        first = real_engine.claim(request())
         runs: list[Claim] = []
 
-        def request() -> object:
-            outcome = real_engine.claim(order())
+        def wait() -> object:
+            outcome = real_engine.claim(request())
             if isinstance(outcome, Claim):
                 runs.append(outcome)
                 finish(real_engine, outcome, b"second")
@@ -57,7 +57,7 @@ class TestWaiting:
             assert isinstance(outcome, Replay)
             return outcome.completed.body
 
-        waiters = [background(request) for _ in range(20)]
+        waiters = [background(wait) for _ in range(20)]
         until(lambda: real_engine._waiters == 20)
         assert isinstance(first, Claim)
         real_engine.release(first, "failed")
@@ -68,8 +68,8 @@ class TestWaiting:
         self, real_engine: Engine, background: Callable[..., Future[object]]
     ) -> None:
         """F4: a fingerprint is compared after waiting too: nobody gets another payload's answer."""
-        first = real_engine.claim(order("one"))
-        waiter = background(real_engine.claim, order("one"))
+        first = real_engine.claim(request("one"))
+        waiter = background(real_engine.claim, request("one"))
         until(lambda: real_engine._waiters == 1)
         assert isinstance(first, Claim)
         store = real_engine.store
@@ -79,7 +79,7 @@ class TestWaiting:
         store.claim(KEY, record, ttl_ms=60_000)
         outcome = waiter.result()
         if isinstance(outcome, Claim):  # The waiter was faster, which is right as well.
-            assert isinstance(real_engine.claim(order("two", timeout=0)), FingerprintMismatch)
+            assert isinstance(real_engine.claim(request("two", timeout=0)), FingerprintMismatch)
         else:
             assert isinstance(outcome, FingerprintMismatch)
 
@@ -103,7 +103,7 @@ class TestWaiting:
         try:
             claim = claimed(dead, lease=0.2)
             dead.worker.renewals.remove(claim)
-            assert isinstance(alive.claim(order(takeover=False)), OutcomeUnknown)
+            assert isinstance(alive.claim(request(takeover=False)), OutcomeUnknown)
         finally:
             alive.close()
             dead.close()
@@ -117,8 +117,8 @@ class TestWaiting:
     ) -> None:
         """A waiter whose wake-up never comes finds the response by looking, within the poll."""
         monkeypatch.setattr(shaky, "_ring", lambda *_: None)
-        claim = engine.claim(order())
-        waiter = background(engine.claim, order())
+        claim = engine.claim(request())
+        waiter = background(engine.claim, request())
         assert shaky.listening.acquire(timeout=5)
         started = time.monotonic()
         finish(engine, claim)
@@ -134,8 +134,8 @@ class TestWaiting:
     ) -> None:
         """Of the waiters for one key in a process one polls, whichever number they are."""
         monkeypatch.setattr(module, "POLL_EVERY", 0.01)
-        claim = engine.claim(order())
-        waiters = [background(engine.claim, order(timeout=60)) for _ in range(10)]
+        claim = engine.claim(request())
+        waiters = [background(engine.claim, request(timeout=60)) for _ in range(10)]
         until(lambda: shaky.calls.count("claim") >= 1 + 2 * len(waiters))
         shaky.asked_by.clear()
         until(lambda: len(shaky.asked_by) >= 10)
@@ -155,10 +155,10 @@ class TestWaiting:
         """When the one that polled is gone, the next one polls: nobody misses the response."""
         monkeypatch.setattr(module, "POLL_EVERY", 0.05)
         monkeypatch.setattr(shaky, "_ring", lambda *_: None)
-        claim = engine.claim(order())
-        first = background(engine.claim, order(timeout=0.3 if left == "its time is over" else 60))
+        claim = engine.claim(request())
+        first = background(engine.claim, request(timeout=0.3 if left == "its time is over" else 60))
         assert shaky.listening.acquire(timeout=5)
-        others = [background(engine.claim, order(timeout=60)) for _ in range(3)]
+        others = [background(engine.claim, request(timeout=60)) for _ in range(3)]
         until(lambda: engine._waiters == 4)
         if left == "it takes over":
             assert isinstance(claim, Claim)
@@ -175,10 +175,10 @@ class TestWaiting:
     ) -> None:
         """Past max_waiters a duplicate is told at once; 0 lets nobody wait."""
         engine = Engine(shaky, None, max_waiters=limit)
-        claim = engine.claim(order())
-        waiters = [background(engine.claim, order()) for _ in range(limit)]
+        claim = engine.claim(request())
+        waiters = [background(engine.claim, request()) for _ in range(limit)]
         until(lambda: engine._waiters == limit)
-        refused = engine.claim(order())
+        refused = engine.claim(request())
         assert isinstance(refused, StillRunning)
         assert refused.waited == 0
         finish(engine, claim)
@@ -187,34 +187,34 @@ class TestWaiting:
 
     def test_store_comes_back(self, engine: Engine, shaky: Shaky) -> None:
         """A waiter whose store fails goes on, and gets the response when the store is back."""
-        claim = engine.claim(order())
+        claim = engine.claim(request())
         shaky.before["claim"] = [
             lambda: None,
             fail(StoreUnavailable("down")),
             lambda: finish(engine, claim),
         ]
-        assert isinstance(engine.claim(order()), Replay)
+        assert isinstance(engine.claim(request()), Replay)
 
     def test_store_stays_away(
         self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter whose store stays away is told so by its own timeout."""
         monkeypatch.setattr(module, "POLL_EVERY", 0.01)
-        engine.claim(order())
+        engine.claim(request())
         shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            engine.claim(order(timeout=0.2))
+            engine.claim(request(timeout=0.2))
         assert 0.2 <= time.monotonic() - started < 0.4
         shaky.before.clear()
 
     def test_store_that_fails_is_not_pestered(self, engine: Engine, shaky: Shaky) -> None:
         """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
-        engine.claim(order(lease=0.02))
+        engine.claim(request(lease=0.02))
         engine.worker.renewals._claims.clear()
         shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         with pytest.raises(StoreUnavailable):
-            engine.claim(order(timeout=0.3))
+            engine.claim(request(timeout=0.3))
         assert shaky.calls.count("claim") < 5
         shaky.before.clear()
 
@@ -229,10 +229,10 @@ class TestWaiting:
             threading.Event().wait(0.25)
             raise StoreUnavailable("silent")
 
-        engine.claim(order())
+        engine.claim(request())
         shaky.before["claim"] = [lambda: None, lambda: None] + [silence] * 100
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            engine.claim(order(timeout=0.8))
+            engine.claim(request(timeout=0.8))
         assert 0.8 <= time.monotonic() - started < 0.9
         shaky.before.clear()

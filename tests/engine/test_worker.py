@@ -18,7 +18,7 @@ from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, order, without_thread
+from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request, without_thread
 from tests.support.polling import until
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ class TestThread:
         engine = Engine(shaky, None)
         assert engine.worker._thread is None
         for number in range(5):
-            claimed(engine, key=f"IDEMPOTENT_{{{number}}}")
+            claimed(engine, storage_key=f"IDEMPOTENT_{{{number}}}")
         names = [t.name for t in threading.enumerate()]
         assert names.count("flask-idempotent-worker") == 1
         engine.close()
@@ -47,7 +47,7 @@ class TestThread:
 
         monkeypatch.setattr(engine.worker, "wake", interrupt)
         with pytest.raises(SystemExit):
-            engine.claim(order())
+            engine.claim(request())
         assert not engine.worker.renewals
         until(lambda: shaky.read(KEY) is None)
         engine.close()
@@ -61,7 +61,7 @@ class TestThread:
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            engine.claim(order(lease=0.06))
+            engine.claim(request(lease=0.06))
         monkeypatch.undo()
         assert not engine.worker.renewals
         claim = claimed(engine, lease=0.06, timeout=0)
@@ -74,7 +74,7 @@ class TestThread:
         engine = Engine(shaky, None)
         finish(engine, claimed(engine, lease=0.06))
         until(lambda: engine.worker._asleep)
-        claim = claimed(engine, key="IDEMPOTENT_{next}", lease=0.06)
+        claim = claimed(engine, storage_key="IDEMPOTENT_{next}", lease=0.06)
         until(lambda: claim.renewed > claim.sent)
         engine.close()
 
@@ -90,7 +90,7 @@ class TestThread:
 
         engine.worker.wake = count  # type: ignore[method-assign]
         for number in range(50):
-            finish(engine, claimed(engine, key=f"IDEMPOTENT_{{{number}}}"))
+            finish(engine, claimed(engine, storage_key=f"IDEMPOTENT_{{{number}}}"))
         assert woken == 1
 
     def test_survives_its_own_faults(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,13 +107,13 @@ class TestThread:
         program = """
             from flask_idempotent.engine.engine import Engine
             from flask_idempotent.stores.memory import MemoryStore
-            from tests.engine.harness import order
+            from tests.engine.harness import request
 
             class Dropped:
                 def __init__(self):
                     self.itself = self
                     self.engine = Engine(MemoryStore(), None)
-                    self.claim = self.engine.claim(order())
+                    self.claim = self.engine.claim(request())
 
                 def __del__(self):
                     self.engine.complete_later(self.claim, 200, (), None)
@@ -143,7 +143,7 @@ class TestThread:
     def test_shorter_lease_wakes_it(self, store: Store) -> None:
         """A worker that sleeps for a long lease is woken for a shorter one."""
         engine = Engine(store, None)
-        claimed(engine, key="IDEMPOTENT_{long}", lease=600.0)
+        claimed(engine, storage_key="IDEMPOTENT_{long}", lease=600.0)
         until(lambda: engine.worker._thread is not None)
         short = claimed(engine, lease=0.1)
         until(lambda: short.renewed > short.sent)

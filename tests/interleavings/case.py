@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask_idempotent.engine.claims import Order
-from flask_idempotent.settings import Terms
+from flask_idempotent.engine.claims import ClaimRequest
+from flask_idempotent.settings import EngineSettings
 
 KEY = "IDEMPOTENT_{interleavings}"
 INVALID = 422
@@ -47,11 +47,13 @@ class Request:
     tries: int = 1
 
     @property
-    def order(self) -> Order:
+    def claim_request(self) -> ClaimRequest:
         fingerprint = self.payload.encode().ljust(16, b"-")
         correctable = frozenset({INVALID})
-        terms = Terms(self.timeout, LIFETIME / 1000, LEASE, self.takeover, correctable=correctable)
-        return Order(KEY, "key", fingerprint, terms, "POST", "orders", ("/orders",))
+        settings = EngineSettings(
+            self.timeout, LIFETIME / 1000, LEASE, self.takeover, correctable=correctable
+        )
+        return ClaimRequest(KEY, "key", fingerprint, settings, "POST", "orders", ("/orders",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,9 @@ class Witness:
         """A request has its outcome."""
         if isinstance(outcome, Replay):
             completed = outcome.completed
-            assert completed.fingerprint == request.order.fingerprint, "another payload's response"
+            assert completed.fingerprint == request.claim_request.fingerprint, (
+                "another payload's response"
+            )
             assert completed.body is not None
             assert completed.body.startswith(request.payload.encode()), "another's response"
             replays = self._replays.setdefault(self._grants[completed.owner].era, set())

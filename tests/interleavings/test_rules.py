@@ -186,7 +186,7 @@ def _run_without_asking(claimant: Claimant, claim: Claim) -> bool:
 
 
 def _correct_whenever(claimant: Claimant, result: Any, replaced: object) -> bytes | None:
-    if not isinstance(result, Completed) or result.fingerprint == claimant._order.fingerprint:
+    if not isinstance(result, Completed) or result.fingerprint == claimant._request.fingerprint:
         return None
     return result.owner if result.operation else None
 

@@ -112,7 +112,7 @@ class World:
             self.pause(Arriving())
         for _ in range(request.tries):
             try:
-                outcome = self.engines[request.process].claim(request.order)
+                outcome = self.engines[request.process].claim(request.claim_request)
             except StoreUnavailable as error:
                 self.witness.failed(number, error)
                 continue
@@ -312,7 +312,7 @@ class World:
         last = replace(self.case.requests[0], timeout=0.0)
         engine = self._engine("the last")
         self.engines["the last"] = engine
-        outcome = engine.claim(last.order)
+        outcome = engine.claim(last.claim_request)
         if isinstance(outcome, Claim):
             self.witness.runs(0, last, outcome)
             engine.complete(outcome, 200, (), b"one by 0")

@@ -159,7 +159,7 @@ class TestMarks:
 
             @idempotent(expire=6)
             def post(self) -> str:
-                return f"{current_claim.order.terms.expire}"
+                return f"{current_claim.request.settings.expire}"
 
         app.add_url_rule("/", view_func=Orders.as_view("orders"))
         with state_of(app).using_store(store):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import time
@@ -22,6 +21,8 @@ from flask_idempotent.stores.base import Store
 RETRY_EVERY = 1.0
 #: The same while the process ends and has nothing else to do.
 LINGER_EVERY = 0.2
+#: Tells a lock to wait without an end.
+_NO_TIMEOUT = -1.0
 _PROCESS_ENDS = "the process ends"
 
 
@@ -44,8 +45,11 @@ class Worker(ForkAware):
         self.pending = PendingWrites()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        # Unlike an event, a destructor may use it while it interrupts any other code.
-        self._wake_ups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Locked while there is nothing to wake up for. Unlike an event, a destructor may release it
+        # while it interrupts any other code. A queue would not do: in CPython 3.13 a child that
+        # uWSGI forks without Python's knowledge crashes on what the parent's waiting thread left.
+        self._wake_up = threading.Lock()
+        self._wake_up.acquire()
         self._shortest_lease = float("inf")
         self._asleep = False
         #: Whether a claim came since the last round.
@@ -116,7 +120,11 @@ class Worker(ForkAware):
         self._asleep = False
         if self._thread is None:
             self._start()
-        self._wake_ups.put(None)
+        self._wake_thread()
+
+    def _wake_thread(self) -> None:
+        with suppress(RuntimeError):  # It is awake.
+            self._wake_up.release()
 
     def _start(self) -> None:
         with self._starting:
@@ -132,9 +140,7 @@ class Worker(ForkAware):
 
     def _run(self) -> None:
         while not self._closing:
-            try:
-                self._wake_ups.get(timeout=self._pause())
-            except queue.Empty:
+            if not self._wake_up.acquire(timeout=self._pause()):
                 self._in_use = False
             if self._closing:
                 return
@@ -146,7 +152,7 @@ class Worker(ForkAware):
             except Exception:
                 logger.exception("a round of the background worker failed; the next one follows")
 
-    def _pause(self) -> float | None:
+    def _pause(self) -> float:
         round_time = self._shortest_lease / 6
         if self.pending:
             return min(RETRY_EVERY, round_time)
@@ -156,7 +162,7 @@ class Worker(ForkAware):
             return round_time
         self._asleep = True
         # A claim may have come since the line above.
-        return round_time if self.renewals else None
+        return round_time if self.renewals else _NO_TIMEOUT
 
     def close(self, until: float = 0.0) -> None:
         """End the thread, try the pending writes once more, and report those that are lost.
@@ -165,7 +171,7 @@ class Worker(ForkAware):
         """
         with self._starting:
             thread, self._closing = self._thread, True
-        self._wake_ups.put(None)
+        self._wake_thread()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         try:

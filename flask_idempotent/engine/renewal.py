@@ -50,7 +50,7 @@ class Renewals:
         try:
             due = [c for c in locked if not c.settled and c.held and not self._has_overrun(c, now)]
             if due:
-                self._renew(due)
+                self._renew_or_lose(due)
         except StoreError as error:
             self._reports.store_failed("renew", error)
         finally:
@@ -66,7 +66,7 @@ class Renewals:
         return True
 
     def renew_now(self, claim: Claim) -> bool:
-        """Renew one claim at once.
+        """Renew at once a claim whose view has not begun, so that nothing is lost with it.
 
         :returns: whether the store says that the claim is still ours.
         :raises StoreError: when the store does not answer.
@@ -75,6 +75,11 @@ class Renewals:
             (still_ours,) = self._renew([claim])
         return bool(still_ours)
 
+    def _renew_or_lose(self, claims: list[Claim]) -> None:
+        for claim, still_ours in zip(claims, self._renew(claims), strict=True):
+            if still_ours is False and not claim.answered:
+                self.mark_lost(claim)
+
     def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()
         until = self._store.now() + _RENEWAL_VALID
@@ -82,8 +87,6 @@ class Renewals:
         for claim, still_ours in zip(claims, verdicts, strict=True):
             if still_ours:
                 claim.renewed = sent
-            elif still_ours is False and not claim.answered:
-                self.mark_lost(claim)
         return verdicts
 
     def mark_lost(self, claim: Claim) -> None:

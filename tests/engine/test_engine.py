@@ -121,8 +121,10 @@ class TestBegin:
             engine.claim(request(lease=0.06))
         until(lambda: shaky.read(KEY) is None)
 
-    def test_reply_after_the_lease(self, engine: Engine, shaky: Shaky) -> None:
-        """A claim that was lost before its reply came is no claim: it is claimed again."""
+    def test_reply_after_the_lease(
+        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A claim that was lost before its reply came is claimed again, and no view overlapped."""
 
         def meanwhile() -> None:
             threading.Event().wait(0.05)
@@ -134,6 +136,7 @@ class TestBegin:
         outcome = engine.claim(request(lease=0.12, timeout=0))
         assert isinstance(other[0], Claim)
         assert isinstance(outcome, StillRunning)
+        assert "lease lost" not in caplog.text
 
     def test_reply_that_is_always_late(self, engine: Engine, shaky: Shaky) -> None:
         """A store that is always slow is no reason to renew for ever instead of running."""

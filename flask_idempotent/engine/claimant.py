@@ -6,9 +6,9 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from flask_idempotent import _timing
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,
@@ -24,16 +24,8 @@ from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResu
 
 Result = TypeVar("Result")
 
-#: Seconds after which a waiter looks for itself, whatever pub/sub does.
-POLL_EVERY = 1.0
-#: Seconds within which a silent store is known to be silent.
-_TOLD_WITHIN = 2.0
-#: Seconds within which a store that has just answered is known to have fallen silent.
-_REPLY_WITHIN = 0.9
-#: How often a claim is renewed before its view runs, where the store is slow: not for ever.
-_RENEWALS = 3
-#: Seconds that a waiter gives its subscription before it relies on looking for itself.
-_LISTEN_WITHIN = 0.5
+#: How often a claim whose replies are slow is renewed before its view runs all the same.
+_MOST_RENEWALS = 3
 
 _HOST = socket.gethostname()
 
@@ -50,47 +42,101 @@ class Claimant:
         self._store = store
         self._worker = worker
         self._request = request
-        self._began_waiting: float | None = None
         self._owner = os.urandom(OWNER_SIZE)
-        self._uncertain = False
-        self._claim_held: Claim | None = None
+        self._claim: Claim | None = None
+        #: Whether the store may hold a claim under our token that we do not know of.
+        self._may_hold_claim = False
+        self._began_waiting: float | None = None
 
     def claim(self) -> Outcome:
-        """Claim the key if it is free, else say what has it; that may be waited for."""
-        return self._negotiate(self._claim)
+        """Claim the key if it is free, else say what has it, at the cost of one cheap command.
+
+        :returns: ``StillRunning`` without a lease where the key may also be free to take over.
+        :raises StoreError: when the store does not do it.
+        :raises RecordUnreadable: when the key's record has damaged bytes.
+        """
+        return self._negotiate(contends=False)
 
     def contend(self) -> Outcome:
-        """Claim the key if its owner gave up or died, else say how long the lease lasts."""
-        return self._negotiate(self._contend)
+        """Claim the key if its owner gave up or died, else say how long its lease lasts.
 
-    def _negotiate(self, ask: Callable[[InProgress], ClaimResult | ContendResult]) -> Outcome:
-        request = self._request
-        replaced: bytes | None = None
+        :raises StoreError: when the store does not do it.
+        :raises RecordUnreadable: when the key's record has damaged bytes.
+        """
+        return self._negotiate(contends=True)
+
+    def _negotiate(self, *, contends: bool) -> Outcome:
+        replaces: bytes | None = None
         while True:
-            record = InProgress(
-                self._owner, request.fingerprint, 1, request.settings.grace_ms,
-                _HOST, os.getpid(), time.time(), request.method, request.endpoint,
-            )  # fmt: skip
+            record = self._new_record()
             sent = time.monotonic()
-            result = ask(record)
-            if not isinstance(result, Claimed):
-                replaced = self._correctable(result, replaced)
-                if replaced is None:
-                    return self._judge(result)
-                ask = partial(self._contend, replaces=replaced)
+            if contends:
+                result: ClaimResult | ContendResult = self._send_contend(record, replaces)
+            else:
+                result = self._send_claim(record)
+            if isinstance(result, Claimed):
+                claim = self._take(result, record, sent)
+                if claim is not None:
+                    return claim
                 continue
-            if result.attempt > 1:
-                record = record._replace(attempt=result.attempt, first_attempt=result.first_attempt)
-            claim = Claim(request, record, sent, dead=result.dead)
-            if self._still_holds(claim):
-                self._claim_held = claim
-                self._worker.keep(claim)
-                self._uncertain = False
-                return claim
+            replaces = self._owner_to_replace(result, replaces)
+            if replaces is None:
+                return self._judge(result)
+            contends = True
+
+    def _new_record(self) -> InProgress:
+        request = self._request
+        return InProgress(
+            self._owner, request.fingerprint, 1, request.settings.grace_ms,
+            _HOST, os.getpid(), time.time(), request.method, request.endpoint,
+        )  # fmt: skip
+
+    def _send_claim(self, record: InProgress) -> ClaimResult | ContendResult:
+        result = self._send(self._store.claim, record)
+        if isinstance(result, InProgress) and result.owner == self._owner:
+            # The store sent the command again because its first reply was lost.
+            self._may_hold_claim = True
+            return self._send_contend(record)
+        if isinstance(result, Released):
+            return self._send_contend(record)
+        return result
+
+    def _send_contend(self, record: InProgress, replaces: bytes | None = None) -> ContendResult:
+        takeover = self._request.settings.takeover
+        return self._send(self._store.contend, record, takeover=takeover, replaces=replaces)
+
+    def _send(self, command: Callable[..., Result], record: InProgress, **options: Any) -> Result:
+        request = self._request
+        before, self._may_hold_claim = self._may_hold_claim, True
+        try:
+            result = command(
+                request.storage_key, record, ttl_ms=request.settings.running_ttl_ms, **options
+            )
+        except StoreError as error:
+            self._may_hold_claim = before or error.sent
+            raise
+        except RecordUnreadable:
+            self._may_hold_claim = False  # The record that stands there is not ours.
+            raise
+        # Any result other than Claimed means that the store holds nothing under our token.
+        self._may_hold_claim = isinstance(result, Claimed)
+        return result
+
+    def _take(self, claimed: Claimed, record: InProgress, sent: float) -> Claim | None:
+        """Keep what the store has claimed for us, unless its reply came after the lease."""
+        if claimed.attempt > 1:
+            record = record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
+        claim = Claim(self._request, record, sent, dead=claimed.dead)
+        if not self._still_holds(claim):
+            return None
+        self._claim = claim
+        self._worker.keep(claim)
+        self._may_hold_claim = False
+        return claim
 
     def _still_holds(self, claim: Claim) -> bool:
-        # A reply may come so late that what it says is over, a renewal's as well as a claim's.
-        for _ in range(_RENEWALS):
+        # The reply to a renewal may come too late as well.
+        for _ in range(_MOST_RENEWALS):
             if not claim.is_due(time.monotonic()):
                 return True
             if not self._worker.renewals.renew_now(claim):
@@ -99,60 +145,18 @@ class Claimant:
             raise StoreUnavailable("it takes longer to answer than a lease lasts")
         return True
 
-    def _correctable(self, result: Busy | Record, replaced: bytes | None) -> bytes | None:
-        # The owner of the answer whose place this request takes, where it may.
+    def _owner_to_replace(self, result: Busy | Record, replaced: bytes | None) -> bytes | None:
+        """The owner of the stored response that this request, a corrected one, may replace.
+
+        :param replaced: the owner that the last command was to replace.
+        """
         if not isinstance(result, Completed) or result.fingerprint == self._request.fingerprint:
             return None
         if result.operation == b"" or result.operation != self._request.operation():
             return None
-        # Whoever has waited for the answer to its own request corrects nothing.
-        may = self._began_waiting is None and result.owner != replaced
-        return result.owner if may else None
-
-    def _claim(self, record: InProgress) -> ClaimResult | ContendResult:
-        request = self._request
-        result = self._ask(
-            partial(
-                self._store.claim,
-                request.storage_key,
-                record,
-                ttl_ms=request.settings.running_ttl_ms,
-            )
-        )
-        if isinstance(result, InProgress) and result.owner == self._owner:
-            # The reply to our first sending was lost.
-            self._uncertain = True
-            return self._contend(record)
-        if isinstance(result, Released):
-            return self._contend(record)
-        return result
-
-    def _contend(self, record: InProgress, replaces: bytes | None = None) -> ContendResult:
-        request = self._request
-        return self._ask(
-            partial(
-                self._store.contend,
-                request.storage_key,
-                record,
-                ttl_ms=request.settings.running_ttl_ms,
-                takeover=request.settings.takeover,
-                replaces=replaces,
-            )
-        )
-
-    def _ask(self, ask: Callable[[], Result]) -> Result:
-        before, self._uncertain = self._uncertain, True
-        try:
-            result = ask()
-        except StoreError as error:
-            self._uncertain = before or error.sent
-            raise
-        except RecordUnreadable:
-            self._uncertain = False  # What stands there is not ours.
-            raise
-        # Any result other than Claimed means that the store holds nothing under our token.
-        self._uncertain = isinstance(result, Claimed)
-        return result
+        # A request that has waited for the response to its own payload corrects nothing.
+        may_replace = self._began_waiting is None and result.owner != replaced
+        return result.owner if may_replace else None
 
     def _judge(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._request.fingerprint:
@@ -163,75 +167,82 @@ class Claimant:
             return StillRunning(None, started=result.started)
         if result.lease_left_ms <= 0 and not self._request.settings.takeover:
             return OutcomeUnknown()
-        return StillRunning(max(0.001, result.lease_left_ms / 1000), self._waited(), result.started)
+        lease_left = max(0.001, result.lease_left_ms / 1000)
+        return StillRunning(lease_left, self._waited(), result.started)
 
     def _waited(self) -> float:
         return 0.0 if self._began_waiting is None else time.monotonic() - self._began_waiting
 
     def wait(self, outcome: Outcome) -> Outcome:
-        """Wait until the other is done, gives up or dies, or until the time is over.
+        """Wait until the other request completes, gives up or dies, or until the timeout.
 
-        :param outcome: of the look before.
+        :param outcome: the outcome of the claim before.
+        :raises StoreError: when the store still fails at the timeout.
+        :raises RecordUnreadable: when the key's record has damaged bytes.
         """
         self._began_waiting = time.monotonic()
         timeout = self._request.settings.timeout
-        until = self._began_waiting + timeout
-        listening = min(_LISTEN_WITHIN, timeout)
-        failure: StoreError | None = None
-        with self._store.listen(self._request.storage_key, listening) as bell:
-            bell.looks_until = until - _REPLY_WITHIN
-            # This look, once the subscription stands, closes the gap before it. Where that takes
-            # long, the store may be silent.
-            looks = bell.may_look or not bell.unsure
-            while True:
-                if looks:
-                    outcome, failure = self._look()
-                looks = True
-                if not isinstance(outcome, StillRunning):
-                    return outcome
-                patience = until - time.monotonic()
-                if patience > 0:
+        deadline = self._began_waiting + timeout
+        subscribe_timeout = min(_timing.SUBSCRIBE_TIMEOUT, timeout)
+        with self._store.listen(self._request.storage_key, subscribe_timeout) as bell:
+            bell.looks_until = deadline - _timing.REPLY_TIMEOUT
+            failure: StoreError | None = None
+            # Once the subscription stands, a poll closes the gap before it. A store that did not
+            # confirm it may be silent, and is polled only where there is the time.
+            if bell.may_look or not bell.unsure:
+                outcome, failure = self._poll()
+            while isinstance(outcome, StillRunning):
+                remaining = deadline - time.monotonic()
+                if remaining > 0:
                     if bell.leads or failure is not None:
-                        pause = _until_the_next_look(patience, outcome.left)
+                        pause = _pause_before_poll(remaining, outcome.lease_left)
                     else:
-                        pause = _until_the_last_look(patience)
+                        pause = _pause_before_last_poll(remaining)
                     completed = bell.wait(pause)
                     if completed is not None:
                         return self._judge(completed)
-                if time.monotonic() >= until:
+                if time.monotonic() >= deadline:
                     if failure is not None:
                         raise failure
                     return outcome._replace(waited=self._waited())
+                outcome, failure = self._poll()
+            return outcome
 
-    def _look(self) -> tuple[Outcome, StoreError | None]:
+    def _poll(self) -> tuple[Outcome, StoreError | None]:
         try:
             return self.contend(), None
         except StoreError as error:
-            # The store may be back before our time is over.
+            # The store may be back before the timeout.
             return StillRunning(None), error
 
     def release_if_uncertain(self) -> None:
-        """Give back a claim that the store may have noted without our knowing."""
-        if self._uncertain:
+        """Release, in the background, a claim that the store may hold without our knowing."""
+        if self._may_hold_claim:
             self._worker.release_later(self._request, self._owner)
 
     def abandon(self) -> None:
-        """Give back whatever was claimed: nobody will run."""
-        if self._claim_held is not None:
-            self._worker.abandon(self._claim_held)
+        """Release, in the background, the claim that was made, or that may have been made."""
+        if self._claim is not None:
+            self._worker.abandon(self._claim)
         else:
             self.release_if_uncertain()
 
 
-def _until_the_next_look(patience: float, left: float | None) -> float:
-    if left is None:
-        # The store failed. It is not asked more often for a lease that may be over; and it may have
-        # fallen silent, so that the last look must begin in time.
-        return POLL_EVERY if patience > POLL_EVERY + _TOLD_WITHIN else patience
-    return min(POLL_EVERY, _until_the_last_look(patience), left)
+def _pause_before_poll(remaining: float, lease_left: float | None) -> float:
+    """Seconds until the next poll.
+
+    :param remaining: seconds until the timeout.
+    :param lease_left: seconds until the other's lease ends; None where the store failed.
+    """
+    if lease_left is None:
+        # The store may have fallen silent, so the last poll must begin in time.
+        is_time_left = remaining > _timing.POLL_EVERY + _timing.STORE_FAILS_WITHIN
+        return _timing.POLL_EVERY if is_time_left else remaining
+    return min(_timing.POLL_EVERY, _pause_before_last_poll(remaining), lease_left)
 
 
-def _until_the_last_look(patience: float) -> float:
-    # The store may fall silent: the last look comes so early that it is known before our time is
-    # over.
-    return patience - _REPLY_WITHIN if patience > POLL_EVERY else patience
+def _pause_before_last_poll(remaining: float) -> float:
+    # The store may fall silent: start so early that its silence is known at the timeout.
+    if remaining > _timing.POLL_EVERY:
+        return remaining - _timing.REPLY_TIMEOUT
+    return remaining

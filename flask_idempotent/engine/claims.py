@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flask_idempotent import _timing
 from flask_idempotent._msgpack import pack
 from flask_idempotent.records import InProgress
 from flask_idempotent.settings import EngineSettings
@@ -107,8 +108,8 @@ class Claim:
         return self.pid == os.getpid()
 
     def is_due(self, now: float) -> bool:
-        """Say whether a third of the lease is over."""
-        return now - self.renewed > self.request.settings.lease / 3
+        """Say whether the lease is to be renewed."""
+        return now - self.renewed > self.request.settings.lease * _timing.RENEW_AFTER
 
     def has_lapsed(self, now: float) -> bool:
         """Say whether the lease is over, unless the store renewed it later than we know of."""

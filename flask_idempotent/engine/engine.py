@@ -89,7 +89,7 @@ class Engine(ForkAware):
             finally:
                 self._leave()
                 self._reports.waited(request, time.monotonic() - began)
-        return claimant.contend() if outcome.left is None else outcome
+        return claimant.contend() if outcome.lease_left is None else outcome
 
     def _enter(self) -> bool:
         with self._counting:

@@ -23,13 +23,13 @@ class Replay(NamedTuple):
 class StillRunning(NamedTuple):
     """Another request with this key is running, and this one waits no longer.
 
-    :param left: seconds that the other's lease still has; None where that is not known.
+    :param lease_left: seconds that the other's lease still has; None where that is not known.
     :param waited: seconds that this request waited; 0 where it was not to wait.
     :param started: wall clock of the other when its run began, seconds since 1970; 0 where that is
         not known.
     """
 
-    left: float | None
+    lease_left: float | None
     waited: float = 0.0
     started: float = 0.0
 
@@ -43,7 +43,7 @@ class StillRunning(NamedTuple):
         if not self.started:
             return 1
         ran = max(now - self.started, self.waited)
-        return max(1, math.ceil(ran if self.left is None else min(ran, self.left)))
+        return max(1, math.ceil(ran if self.lease_left is None else min(ran, self.lease_left)))
 
 
 class FingerprintMismatch:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from flask_idempotent import _timing
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.base import Store
-
-#: Milliseconds for which a renewal may put back a record that is gone. A server that was stopped
-#: and carries it out later must not restore a claim that was released meanwhile.
-_RENEWAL_VALID = 800
 
 
 class Renewals:
@@ -82,7 +79,7 @@ class Renewals:
 
     def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()
-        until = self._store.now() + _RENEWAL_VALID
+        until = self._store.now() + _timing.RESTORE_WITHIN_MS
         verdicts = self._store.renew([claim.renewal() for claim in claims], until=until)
         for claim, still_ours in zip(claims, verdicts, strict=True):
             if still_ours:

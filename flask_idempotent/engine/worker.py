@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
 from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim, ClaimRequest
@@ -17,10 +18,6 @@ from flask_idempotent.engine.reports import Reports
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.base import Store
 
-#: Seconds between two tries of the pending writes.
-RETRY_EVERY = 1.0
-#: The same while the process ends and has nothing else to do.
-LINGER_EVERY = 0.2
 #: Tells a lock to wait without an end.
 _NO_TIMEOUT = -1.0
 _PROCESS_ENDS = "the process ends"
@@ -153,9 +150,9 @@ class Worker(ForkAware):
                 logger.exception("a round of the background worker failed; the next one follows")
 
     def _pause(self) -> float:
-        round_time = self._shortest_lease / 6
+        round_time = self._shortest_lease * _timing.WORKER_ROUND
         if self.pending:
-            return min(RETRY_EVERY, round_time)
+            return min(_timing.RETRY_EVERY, round_time)
         if self.renewals or self._in_use:
             # A round for nothing is cheaper than a wake-up for every claim: sleep without an end
             # only where no claim came for a whole round.
@@ -191,7 +188,7 @@ class Worker(ForkAware):
             until - time.monotonic(), ", ".join(self.pending.storage_keys),
         )  # fmt: skip
         while self.pending and (left := until - time.monotonic()) > 0:
-            time.sleep(min(LINGER_EVERY, left))
+            time.sleep(min(_timing.LINGER_EVERY, left))
             with suppress(StoreUnavailable):
                 self.pending.run()
                 # A store that takes no response may still take the renewal of its claim.

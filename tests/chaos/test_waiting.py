@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import request
 
-from flask_idempotent.engine.claimant import POLL_EVERY
+from flask_idempotent._timing import POLL_EVERY
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.doors import AppDoor, Failed, Runs, late, timed

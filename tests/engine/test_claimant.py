@@ -10,12 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from flask_idempotent import _timing
+from flask_idempotent._timing import POLL_EVERY, REPLY_TIMEOUT
 from flask_idempotent.engine import claimant
-from flask_idempotent.engine.claimant import POLL_EVERY, Claimant
+from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import StillRunning
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from flask_idempotent.stores.redis.client import REPLY_TIMEOUT
 from flask_idempotent.stores.waiters import Bell
 from tests.engine.harness import KEY, Shaky, fail, request
 from tests.support.polling import until
@@ -26,7 +27,7 @@ FOR_EVER = 3600.0
 def pauses(patience: float, left: float = FOR_EVER) -> Iterator[float]:
     """How long a waiter sleeps again and again, until its time is over."""
     while patience > 0:
-        pause = claimant._until_the_next_look(patience, left)
+        pause = claimant._pause_before_poll(patience, left)
         yield pause
         patience -= pause
 
@@ -50,7 +51,7 @@ def test_lease_ends_before_the_poll() -> None:
 @pytest.mark.parametrize(("patience", "pause"), [(60, POLL_EVERY), (3.1, POLL_EVERY), (2.9, 2.9)])
 def test_failed_store(patience: float, pause: float) -> None:
     """A store that failed is asked once a second, a last time while it can be told in time."""
-    assert claimant._until_the_next_look(patience, None) == pause
+    assert claimant._pause_before_poll(patience, None) == pause
 
 
 def test_unknown_claim_is_given_back(engine: Engine, shaky: Shaky) -> None:
@@ -71,9 +72,9 @@ class TestSilentStore:
 
     @pytest.fixture(autouse=True)
     def _quicker(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(claimant, "POLL_EVERY", 0.5)
-        monkeypatch.setattr(claimant, "_REPLY_WITHIN", 0.4)
-        monkeypatch.setattr(claimant, "_TOLD_WITHIN", 0.6)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.5)
+        monkeypatch.setattr(_timing, "REPLY_TIMEOUT", 0.4)
+        monkeypatch.setattr(_timing, "STORE_FAILS_WITHIN", 0.6)
 
     def silence(self) -> None:
         threading.Event().wait(0.35)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from flask_idempotent.engine import claimant as module
+from flask_idempotent import _timing
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import (
@@ -123,7 +123,7 @@ class TestWaiting:
         started = time.monotonic()
         finish(engine, claim)
         assert isinstance(waiter.result(), Replay)
-        assert time.monotonic() - started < module.POLL_EVERY + 0.2
+        assert time.monotonic() - started < _timing.POLL_EVERY + 0.2
 
     def test_one_polls_for_all(
         self,
@@ -133,7 +133,7 @@ class TestWaiting:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Of the waiters for one key in a process one polls, whichever number they are."""
-        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         claim = engine.claim(request())
         waiters = [background(engine.claim, request(timeout=60)) for _ in range(10)]
         until(lambda: shaky.calls.count("claim") >= 1 + 2 * len(waiters))
@@ -153,7 +153,7 @@ class TestWaiting:
         left: str,
     ) -> None:
         """When the one that polled is gone, the next one polls: nobody misses the response."""
-        monkeypatch.setattr(module, "POLL_EVERY", 0.05)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.05)
         monkeypatch.setattr(shaky, "_ring", lambda *_: None)
         claim = engine.claim(request())
         first = background(engine.claim, request(timeout=0.3 if left == "its time is over" else 60))
@@ -199,7 +199,7 @@ class TestWaiting:
         self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter whose store stays away is told so by its own timeout."""
-        monkeypatch.setattr(module, "POLL_EVERY", 0.01)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         engine.claim(request())
         shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         started = time.monotonic()
@@ -222,8 +222,8 @@ class TestWaiting:
         self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No request hangs past its timeout because its last look at a silent store takes long."""
-        monkeypatch.setattr(module, "POLL_EVERY", 0.1)
-        monkeypatch.setattr(module, "_TOLD_WITHIN", 0.3)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
+        monkeypatch.setattr(_timing, "STORE_FAILS_WITHIN", 0.3)
 
         def silence() -> None:
             threading.Event().wait(0.25)

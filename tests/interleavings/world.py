@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
+from flask_idempotent import _timing
+from flask_idempotent._timing import REPLY_TIMEOUT
 from flask_idempotent.engine import claimant, pending, renewal, worker
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
@@ -46,8 +48,6 @@ from tests.interleavings.wire import Wire
 
 #: No schedule has as many steps.
 ENDLESS = 500
-#: A reply is waited for so long; a late command is carried out after that.
-REPLY_TIMEOUT = 0.9
 
 
 class Time:
@@ -334,7 +334,7 @@ def stopped_time() -> Iterator[Time]:
         for module in (claimant, waiters, engine_module, pending, renewal, worker):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
-        patch.setattr(claimant, "POLL_EVERY", 2 * LEASE / 3)
+        patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)
         patch.setattr(engine_module, "_close_aside", lambda *_: None)
         patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
         yield time

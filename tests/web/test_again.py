@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request, stream_with_context
 
-from flask_idempotent import current_claim, signals
-from flask_idempotent.engine import claimant
+from flask_idempotent import _timing, current_claim, signals
 from flask_idempotent.records import Completed, InProgress, Released
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky
@@ -86,7 +85,7 @@ class TestCorrected:
         self, way: WayIn, background: Background, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """C7: who was waiting for the answer that was replaced gets 422, as F4 has it."""
-        monkeypatch.setattr(claimant, "POLL_EVERY", 0.1)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
         store = Shaky()
         app, gate = way.app(store=store), Gate()
 
@@ -276,7 +275,7 @@ class TestMaxRun:
         first = background(post, app)
         gate.reached()
         assert post(app).text == "run 2, attempt 2"
-        assert "renewed no more" in caplog.text
+        assert "no longer renewed" in caplog.text
         gate.open()
         assert first.result().text == "run 1, attempt 1"
         assert post(app).text == "run 1, attempt 1"
@@ -395,7 +394,7 @@ class TestBeforeWait:
         self, way: WayIn, background: Background, monkeypatch: pytest.MonkeyPatch, end: str
     ) -> None:
         """``waited`` tells of each that waited, whatever came of it."""
-        monkeypatch.setattr(claimant, "POLL_EVERY", 0.1)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
         clock = Clock()
         store = Shaky(clock)
         on_crash = "hold" if end == "outcome-unknown" else "rerun"

@@ -15,7 +15,7 @@ import pytest
 import redis
 from flask import Flask, Response
 
-from flask_idempotent.engine import claimant as attempts_module
+from flask_idempotent import _timing
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.stores.harness import HOUR, running
@@ -158,7 +158,7 @@ class TestWaiting:
     @pytest.fixture
     def gate(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> Gate:
         """Opens the view ``/slow``; nobody polls meanwhile, however slow this machine is."""
-        monkeypatch.setattr(attempts_module, "POLL_EVERY", 30.0)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 30.0)
         gate = Gate()
         app._got_first_request = False
 

@@ -17,8 +17,7 @@ from flask import (
 )
 from werkzeug.test import TestResponse
 
-from flask_idempotent import current_claim
-from flask_idempotent.engine import claimant as attempts_module
+from flask_idempotent import _timing, current_claim
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky, fail
@@ -332,7 +331,7 @@ class TestOnCrash:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With ``hold`` a waiter is told as soon as the lease is over."""
-        monkeypatch.setattr(attempts_module, "POLL_EVERY", 0.01)
+        monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         app = way.app(store=store, lease=30, timeout=30, on_crash="hold")
         self.crash(app, way)
         waiter = background(post, app)

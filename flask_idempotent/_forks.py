@@ -1,4 +1,4 @@
-"""Forks: giving each process its own threads, locks and connections."""
+"""Forks and monkey-patching: each process gets threads, locks and connections of its own."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from abc import ABC, abstractmethod
 
 
 class ForkAware(ABC):
-    """Something that a forked child must make anew, such as a lock that a thread may hold."""
+    """Has state that a forked child must not share, such as a lock that a thread may hold."""
 
     def __init__(self) -> None:
-        _alive.add(self)
+        _instances.add(self)
         self.reset()
 
     @abstractmethod
     def reset(self) -> None:
-        """Begin afresh, with nothing of the parent's; called at the start and in each child."""
+        """Create the state; called by the constructor, and again in each forked child."""
 
 
-_alive: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_instances: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
-def _circumstances() -> tuple[int, object]:
-    # gevent's monkey-patching puts another kind of lock in the place of this one.
+def _process() -> tuple[int, object]:
+    # gevent's monkey-patching replaces the kind of lock.
     return os.getpid(), threading.Lock
 
 
-_began_in = _circumstances()
-_noticing = threading.Lock()
+_state_is_for = _process()
+_checking = threading.Lock()
 
 
 def check_process() -> None:
-    """Begin afresh where nobody told Python of a fork, or threads became greenlets since.
+    """Reset every instance where Python was not told of a fork, or threads became greenlets.
 
     uWSGI forks without telling Python; gunicorn's gevent workers patch after their fork.
     """
-    if _began_in != _circumstances():
-        with _noticing:
-            if _began_in != _circumstances():
-                _begin_afresh()
+    if _state_is_for != _process():
+        with _checking:
+            if _state_is_for != _process():
+                _reset_all()
 
 
-def _begin_afresh() -> None:
-    global _began_in
-    for bound in list(_alive):
-        bound.reset()
-    # Last, so that no other thread goes on before.
-    _began_in = _circumstances()
+def _reset_all() -> None:
+    global _state_is_for
+    for instance in list(_instances):
+        instance.reset()
+    # Last: until then other threads wait in check_process.
+    _state_is_for = _process()
 
 
 def _after_fork() -> None:
-    global _noticing
-    _noticing = threading.Lock()
-    _begin_afresh()
+    global _checking
+    _checking = threading.Lock()
+    _reset_all()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Forks: a child begins afresh."""
+"""Forks: a child has state of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import pytest
 
@@ -15,7 +16,7 @@ from flask_idempotent._forks import ForkAware
 
 
 class Counter(ForkAware):
-    """Counts how often it was made anew."""
+    """Counts how often it was reset."""
 
     count = 0
 
@@ -26,7 +27,7 @@ class Counter(ForkAware):
 
 class TestForkAware:
     def test_construction_resets(self) -> None:
-        """Construction is the first beginning."""
+        """The constructor resets."""
         assert Counter().count == 1
 
     def test_must_reset(self) -> None:
@@ -41,25 +42,24 @@ class TestForkAware:
         _forks._after_fork()
         assert (first.count, second.count) == (2, 2)
 
-    def test_dead_objects_are_let_go(self) -> None:
-        """Being bound to the process keeps nothing alive."""
-        before = len(_forks._alive)
-        Counter()
+    def test_keeps_nothing_alive(self) -> None:
+        """An instance that nobody uses any more is collected."""
+        collected = weakref.ref(Counter())
         gc.collect()
-        assert len(_forks._alive) <= before
+        assert collected() is None
 
     def test_untold_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A fork of which Python was not told, as uWSGI's, is noticed, once."""
+        """After a fork of which Python was not told, as uWSGI's, everything is reset, once."""
         counter = Counter()
         _forks.check_process()
         assert counter.count == 1
-        monkeypatch.setattr(_forks, "_began_in", (-1, threading.Lock))
+        monkeypatch.setattr(_forks, "_state_is_for", (-1, threading.Lock))
         _forks.check_process()
         _forks.check_process()
         assert counter.count == 2
 
     def test_patched_since(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Threads that became greenlets since the beginning, as gunicorn does, get new locks."""
+        """Where gevent patched threading since, as in gunicorn's workers, locks are new."""
         counter = Counter()
         monkeypatch.setattr(threading, "Lock", threading.RLock)
         _forks.check_process()
@@ -70,7 +70,7 @@ class TestForkAware:
         assert counter.count == 3
 
     def test_a_real_fork(self) -> None:
-        """A child forked while a lock is held has a free one; its parent's stays as it was."""
+        """A child that is forked while a lock is held has a free one; its parent's stays held."""
         program = """
             import os, sys, threading
             from flask_idempotent._forks import ForkAware

@@ -1,4 +1,4 @@
-"""The engine: who runs, who waits, and what the others get."""
+"""The engine: one request of each key runs, the others wait and get its response."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import Outcome, StillRunning
 from flask_idempotent.engine.reports import Reports
-from flask_idempotent.engine.worker import Worker, release_in_store
+from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import Completed
 from flask_idempotent.stores.base import Completion, Store
 
 
 class Engine(ForkAware):
-    """Runs each key once over one store.
+    """Claims keys in one store, and completes or releases them.
 
     :param store: where records live.
     :param sender: the sender of signals.
     :param max_waiters: how many requests of this process may wait at once; None for any number.
-    :param linger: seconds for which a process that ends goes on trying to write what the store has
-        not taken.
+    :param linger: seconds for which a process that ends retries the writes that the store has not
+        taken yet.
     """
 
     def __init__(
@@ -44,29 +44,34 @@ class Engine(ForkAware):
         self._max_waiters = max_waiters
         super().__init__()
         _engines.add(self)
-        weakref.finalize(self, _close_aside, self.worker, store, linger).atexit = False
+        weakref.finalize(self, _close_in_background, self.worker, store, linger).atexit = False
 
     def reset(self) -> None:
-        self._waiters = 0
+        #: How many requests of this process wait now.
+        self.waiters = 0
         self._counting = threading.Lock()
 
     def close(self, until: float = 0.0) -> None:
-        """Bring the store what it has yet to take, and end threads and connections.
+        """Try the pending writes once more, and end the threads and connections.
 
-        :param until: monotonic time until which to go on trying where the store does not take it.
+        A later call of another method starts them again.
+
+        :param until: monotonic time until which writes that the store does not take are retried.
         """
         _close(self.worker, self.store, until)
 
     def claim(self, request: ClaimRequest) -> Outcome:
-        """Claim the key of a request, or wait for the one that has it.
+        """Claim the key of a request, or wait for the request that has it.
 
-        :raises StoreError: when the store does not say what is known of the key.
+        :returns: a ``Claim`` when the view is to run, else why it is not. Each claim must be
+            completed, released or abandoned.
+        :raises StoreError: when the store does not say what has the key.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
         check_process()
         if self.worker.pending:
-            # A response of ours that is not stored yet may be the one that this request needs; and
-            # a store that is still dead need not be asked twice. Other keys' are not waited for.
+            # This request may need the response that is pending. Where the store is still away,
+            # this raises, and the claim is not tried. Writes of other keys are not waited for.
             self.worker.pending.run(request.storage_key)
         claimant = Claimant(self.store, self.worker, request)
         try:
@@ -93,14 +98,14 @@ class Engine(ForkAware):
 
     def _enter(self) -> bool:
         with self._counting:
-            if self._max_waiters is not None and self._waiters >= self._max_waiters:
+            if self._max_waiters is not None and self.waiters >= self._max_waiters:
                 return False
-            self._waiters += 1
+            self.waiters += 1
             return True
 
     def _leave(self) -> None:
         with self._counting:
-            self._waiters -= 1
+            self.waiters -= 1
 
     def complete(
         self,
@@ -109,23 +114,25 @@ class Engine(ForkAware):
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
     ) -> None:
-        """Store the response of a view that has answered, now or as soon as the store takes it.
+        """Store the response of a view, now or as soon as the store takes it.
 
-        :param body: the octets, or None for a response that is not kept.
+        :param status: the status code, or the whole status line.
+        :param headers: the headers that a replay repeats.
+        :param body: the bytes, or None for a body that is not kept.
         """
         if not claim.ours:
             return
-        record = _answer(claim, status, headers, body)
+        record = _completed_record(claim, status, headers, body)
         try:
-            self._store(claim, record)
+            self._complete_in_store(claim, record)
         except StoreError as error:
             self._reports.store_failed("complete", error)
-            self._store_later(claim, record)
+            self._complete_later(claim, record)
         except Exception:
             raise
         except BaseException:
-            # A worker's timeout, say: the view has answered all the same.
-            self._store_later(claim, record)
+            # A web server's timeout, for example. The view has answered all the same.
+            self._complete_later(claim, record)
             raise
 
     def complete_later(
@@ -135,19 +142,22 @@ class Engine(ForkAware):
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
     ) -> None:
-        """Do the same without waiting for anything, not even a lock."""
-        if claim.ours and not claim.answered:
-            self._store_later(claim, _answer(claim, status, headers, body))
+        """Store the response in the background, without waiting for any lock.
 
-    def _store_later(self, claim: Claim, record: Completed) -> None:
+        The parameters are those of ``complete``. Destructors may call it.
+        """
+        if claim.ours and not claim.answered:
+            self._complete_later(claim, _completed_record(claim, status, headers, body))
+
+    def _complete_later(self, claim: Claim, record: Completed) -> None:
         self.worker.write_later(
             claim.storage_key,
-            lambda: self._store(claim, record),
+            lambda: self._complete_in_store(claim, record),
             claim.request.settings.expire,
-            lambda reason: self._lose_response(claim, reason),
+            lambda reason: self._give_response_up(claim, reason),
         )
 
-    def _store(self, claim: Claim, record: Completed) -> None:
+    def _complete_in_store(self, claim: Claim, record: Completed) -> None:
         with claim.lock:
             if claim.settled:
                 return
@@ -164,14 +174,14 @@ class Engine(ForkAware):
         else:
             self.worker.renewals.mark_lost(claim)
 
-    def _lose_response(self, claim: Claim, reason: str) -> None:
+    def _give_response_up(self, claim: Claim, reason: str) -> None:
         self.worker.renewals.remove(claim)
         self._reports.response_lost(claim, reason)
 
     def release(self, claim: Claim, reason: str) -> None:
-        """Give up a claim whose view failed, now or as soon as the store takes it.
+        """Give a claim up, now or as soon as the store takes it, so that the next request runs.
 
-        :param reason: ``"failed"``, ``"not-stored"`` or ``"by-view"``.
+        :param reason: ``"failed"``, ``"not-stored"`` or ``"by-view"``; see ``signals.released``.
         """
         if not claim.ours:
             return
@@ -181,7 +191,7 @@ class Engine(ForkAware):
             claim.settled = True
         self.worker.renewals.remove(claim)
         try:
-            release_in_store(self.store, claim.request, claim.record.owner)
+            self.worker.release(claim.request, claim.record.owner)
         except StoreError as error:
             self._reports.store_failed("release", error)
             self.worker.release_later(claim.request, claim.record.owner)
@@ -195,23 +205,24 @@ class Engine(ForkAware):
         self.worker.abandon(claim)
 
 
-def _answer(
+def _completed_record(
     claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
 ) -> Completed:
-    record, limit = claim.record, claim.request.settings.compress
-    compress = limit is not None and body is not None and len(body) >= limit
-    answer = Completed(
-        record.owner, record.fingerprint, record.attempt, status, headers, body, time.time(),
-        compress, record.method, record.endpoint,
+    running, settings = claim.record, claim.request.settings
+    compress = settings.compress is not None and body is not None and len(body) >= settings.compress
+    record = Completed(
+        running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
+        compress, running.method, running.endpoint,
     )  # fmt: skip
-    if answer.code in claim.request.settings.correctable:
-        return answer._replace(operation=claim.request.operation())
-    return answer
+    if record.code in settings.correctable:
+        return record._replace(operation=claim.request.operation())
+    return record
 
 
 def _was_replaced(claim: Claim, record: Completed, completion: Completion, now: float) -> bool:
-    # The reply to an earlier command was lost, and a corrected request took the response's place
-    # before the command was sent again. Within the lease nothing else can have done so.
+    # The response was stored, the reply was lost, and a corrected request replaced the response
+    # before the command was sent again. Nothing else has the key refused within the lease, unless
+    # the store lost the record.
     is_correctable = record.operation != b""
     return completion is Completion.REFUSED and is_correctable and not claim.has_lapsed(now)
 
@@ -222,9 +233,10 @@ def _close(worker: Worker, store: Store, until: float) -> None:
     store.close()
 
 
-def _close_aside(worker: Worker, store: Store, linger: float) -> None:
-    # The last user of an engine goes at any moment of any thread, which must not wait for a store.
-    with suppress(RuntimeError):  # No thread starts while the interpreter ends.
+def _close_in_background(worker: Worker, store: Store, linger: float) -> None:
+    # The last reference to an engine may go at any moment in any thread, which must not wait for
+    # the store. No thread starts while the interpreter ends.
+    with suppress(RuntimeError):
         until = time.monotonic() + linger
         threading.Thread(target=_close, args=(worker, store, until), daemon=True).start()
 
@@ -234,8 +246,7 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    # A process that leaves in good order gives a response not yet stored some more time. All
-    # engines together have that of one: web servers do not wait for ever.
+    # All engines together have the time of one: a web server kills a process that takes too long.
     began = time.monotonic()
     for engine in list(_engines):
         engine.close(began + engine.linger)

@@ -90,9 +90,23 @@ class Worker(ForkAware):
         self.pending.add(PendingWrite(storage_key, write, time.monotonic() + seconds, on_lost))
         self.wake()
 
+    def release(self, request: ClaimRequest, owner: bytes) -> None:
+        """Release a claim in the store, now.
+
+        :param owner: the owner token of the claim.
+        :raises StoreError: when the store does not do it.
+        """
+        settings = request.settings
+        self._store.release(
+            request.storage_key,
+            owner,
+            expire=settings.expire_ms,
+            tombstone_ttl_ms=settings.running_ttl_ms,
+        )
+
     def release_later(self, request: ClaimRequest, owner: bytes) -> None:
-        """Release, in the background, a claim that the store may have recorded unknown to us."""
-        self._release_later(request, lambda: release_in_store(self._store, request, owner))
+        """Release, in the background, a claim that the store may hold without our knowing."""
+        self._release_later(request, lambda: self.release(request, owner))
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
@@ -102,9 +116,9 @@ class Worker(ForkAware):
         self.renewals.remove(claim)
 
         def release() -> None:
-            # A renewal that is under way must not put the claim back afterwards.
+            # A renewal that is under way must not restore the claim afterwards.
             with claim.lock:
-                release_in_store(self._store, claim.request, claim.record.owner)
+                self.release(claim.request, claim.record.owner)
 
         self._release_later(claim.request, release)
 
@@ -193,14 +207,3 @@ class Worker(ForkAware):
                 self.pending.run()
                 # A store that takes no response may still take the renewal of its claim.
                 self.renewals.renew_due()
-
-
-def release_in_store(store: Store, request: ClaimRequest, owner: bytes) -> None:
-    """Tell the store that the run with this owner token has given its key up."""
-    settings = request.settings
-    store.release(
-        request.storage_key,
-        owner,
-        expire=settings.expire_ms,
-        tombstone_ttl_ms=settings.running_ttl_ms,
-    )

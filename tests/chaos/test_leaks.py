@@ -119,8 +119,8 @@ def wait(
     first = send()
     gate.reached()
     waiters = [send() for _ in range(count)]
-    until(lambda: door.engine._waiters == count)
+    until(lambda: door.engine.waiters == count)
     gate.open()
     assert {answer.result() for answer in (first, *waiters)} == {200}
-    until(lambda: door.engine._waiters == 0)
+    until(lambda: door.engine.waiters == 0)
     del gates[key]

@@ -153,7 +153,7 @@ class TestKilledServer:
         running = background(timed, door, "running")
         runs.gate.reached()
         waiting = background(timed, other, "running")
-        until(lambda: other.engine._waiters == 1)
+        until(lambda: other.engine.waiters == 1)
 
         server.kill()
         told = timed(door, "new")
@@ -180,7 +180,7 @@ class TestKilledServer:
         running = background(timed, door)
         runs.gate.reached()
         waiting = background(timed, door)
-        until(lambda: door.engine._waiters == 1)
+        until(lambda: door.engine.waiters == 1)
         server.kill()
         answer = waiting.result()
         assert answer.status == 503
@@ -212,7 +212,7 @@ class TestStoppedServer:
         runs.gate.reached()
         at_once(8, ping(door))  # Connections that stand, on which commands may wait.
         waiting = [background(timed, d, "running") for d in (door, door, patient)]
-        until(lambda: door.engine._waiters == 2 and patient.engine._waiters == 1)
+        until(lambda: door.engine.waiters == 2 and patient.engine.waiters == 1)
         with lost_leases(door, patient) as told:
             server.signal(signal.SIGSTOP)
             stopped = time.monotonic()
@@ -373,7 +373,7 @@ class TestRefusedWrites:
             switch.cut_all()
             until(lambda: any(isinstance(r, InProgress) for r in records_at(replica)), 5)
             waiting = background(timed, door)
-            until(lambda: door.engine._waiters == 1)
+            until(lambda: door.engine.waiters == 1)
             runs.gate.open()
             assert running.result().body == waiting.result().body == b"run 1"
         assert runs.count == 1

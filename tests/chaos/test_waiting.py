@@ -137,7 +137,7 @@ class TestWakeUp:
                 gate.reached()
 
             waiters = [(key, pool.submit(timed, other, key)) for key in gates for _ in range(3)]
-            until(lambda: other.engine._waiters == len(waiters) and broken())
+            until(lambda: other.engine.waiters == len(waiters) and broken())
             for key, gate in gates.items():
                 gate.open()
                 assert owners[key].result().body == key.encode()
@@ -226,10 +226,10 @@ class TestMaxWaiters:
         owner = background(timed, door)
         gate.reached()
         waiters = [background(timed, door) for _ in range(3)]
-        until(lambda: door.engine._waiters == 3)
+        until(lambda: door.engine.waiters == 3)
         for _ in range(5):
             refused = timed(door)
             assert (refused.status, refused.within(0.3)) == (409, True)
         gate.open()
         assert {answer.result().body for answer in [owner, *waiters]} == {b"done"}
-        assert door.engine._waiters == 0
+        assert door.engine.waiters == 0

@@ -222,7 +222,7 @@ class TestCircumstances:
         assert 0.3 <= time.monotonic() - started < 0.6
         assert claim.renewed == claim.sent
         waiter = background(real_engine.claim, request())
-        until(lambda: real_engine._waiters == 1)
+        until(lambda: real_engine.waiters == 1)
         finish(real_engine, claim)
         assert isinstance(waiter.result(), Replay)
 
@@ -237,6 +237,6 @@ class TestCircumstances:
         monkeypatch.setattr(asyncio.events, "new_event_loop", fail(RuntimeError("an event loop")))
         claim = real_engine.claim(request())
         waiter = background(real_engine.claim, request())
-        until(lambda: real_engine._waiters == 1)
+        until(lambda: real_engine.waiters == 1)
         finish(real_engine, claim)
         assert isinstance(waiter.result(), Replay)

@@ -33,7 +33,7 @@ class TestWaiting:
         """Duplicates of the same moment all get the first one's response."""
         claim = real_engine.claim(request())
         waiters = [background(real_engine.claim, request()) for _ in range(30)]
-        until(lambda: real_engine._waiters == 30)
+        until(lambda: real_engine.waiters == 30)
         finish(real_engine, claim)
         for waiter in waiters:
             replay = waiter.result()
@@ -58,7 +58,7 @@ class TestWaiting:
             return outcome.completed.body
 
         waiters = [background(wait) for _ in range(20)]
-        until(lambda: real_engine._waiters == 20)
+        until(lambda: real_engine.waiters == 20)
         assert isinstance(first, Claim)
         real_engine.release(first, "failed")
         assert {waiter.result() for waiter in waiters} == {b"second"}
@@ -70,7 +70,7 @@ class TestWaiting:
         """F4: a fingerprint is compared after waiting too: nobody gets another payload's answer."""
         first = real_engine.claim(request("one"))
         waiter = background(real_engine.claim, request("one"))
-        until(lambda: real_engine._waiters == 1)
+        until(lambda: real_engine.waiters == 1)
         assert isinstance(first, Claim)
         store = real_engine.store
         # The key is released and taken by another payload before the waiter looks again.
@@ -159,7 +159,7 @@ class TestWaiting:
         first = background(engine.claim, request(timeout=0.3 if left == "its time is over" else 60))
         assert shaky.listening.acquire(timeout=5)
         others = [background(engine.claim, request(timeout=60)) for _ in range(3)]
-        until(lambda: engine._waiters == 4)
+        until(lambda: engine.waiters == 4)
         if left == "it takes over":
             assert isinstance(claim, Claim)
             engine.release(claim, "failed")
@@ -177,7 +177,7 @@ class TestWaiting:
         engine = Engine(shaky, None, max_waiters=limit)
         claim = engine.claim(request())
         waiters = [background(engine.claim, request()) for _ in range(limit)]
-        until(lambda: engine._waiters == limit)
+        until(lambda: engine.waiters == limit)
         refused = engine.claim(request())
         assert isinstance(refused, StillRunning)
         assert refused.waited == 0

@@ -335,6 +335,6 @@ def stopped_time() -> Iterator[Time]:
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)
-        patch.setattr(engine_module, "_close_aside", lambda *_: None)
+        patch.setattr(engine_module, "_close_in_background", lambda *_: None)
         patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
         yield time

@@ -11,7 +11,6 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.datastructures import iter_multi_items
@@ -55,43 +54,51 @@ class BodyTakenError(Exception):
     """Bytes of the body were read where they could not be copied, so nobody knows them."""
 
 
-class TrackedInput(io.RawIOBase):
+class TrackedInput:
     """A server's stream that keeps a copy of what it gave.
 
+    It refers neither to the request nor to its environment, which refer to it: a cycle would keep
+    a body of any size until the garbage collector comes by.
+
     :param environ: the request's environment.
+    :param announced: the length of the body in bytes, where the request says it.
     :param known: the bytes that were read before, where they are known.
     :param taken: whether others were read that are not.
     """
 
+    #: Whether what the application reads is copied.
+    _copies = True
+    #: Whether the server broke off, and whether all of the body is in the copy.
+    _failed = _complete = False
+    #: What the view reads of a small body.
+    _handed: IO[bytes] | None = None
+    #: The files that a function of the application has parsed, for the view to find.
+    _parsed_files: Any = None
+    #: The stream of a request that was given a form that was parsed before.
+    _spent: IO[bytes] | None = None
+
     def __init__(
-        self, environ: WSGIEnvironment, known: bytes = b"", *, taken: bool = False
+        self,
+        environ: WSGIEnvironment,
+        announced: int | None,
+        known: bytes = b"",
+        *,
+        taken: bool = False,
     ) -> None:
-        self._environ = environ
         self._stream: IO[bytes] = environ["wsgi.input"]
-        #: The length of the body in bytes, where the request says it.
-        self.announced = announced_length(environ)
+        self._connection = environ.get("werkzeug.socket")
+        self.announced = announced
         self._ends_itself = "wsgi.input_terminated" in environ
         self._spool = Spool(known)
         #: How far the application has read.
         self._position = len(known)
         self._taken = taken
-        self._copies = True
-        self._failed = self._complete = False
-        #: What the view reads of a small body.
-        self._handed: IO[bytes] | None = None
-        #: The files that a function of the application has parsed, for the view to find.
-        self._parsed_files: Any = None
-        #: The stream of a request that was given a form that was parsed before.
-        self._spent: IO[bytes] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # WebSocket libraries look for the server's socket behind its stream.
         return getattr(self._stream, name)
 
     # What the application reads.
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int | None = -1, /) -> bytes:
         size = -1 if size is None else size
@@ -108,6 +115,16 @@ class TrackedInput(io.RawIOBase):
             line += self._fetch(self._stream.readline, size - len(line) if size > 0 else -1)
         self._position += len(line)
         return line
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        lines, left = [], hint if hint and hint > 0 else sys.maxsize
+        while left > 0 and (line := self.readline()):
+            lines.append(line)
+            left -= len(line)
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)
@@ -166,49 +183,52 @@ class TrackedInput(io.RawIOBase):
         if self._failed:
             raise ClientDisconnected
         self._copies = True
-        offset = 0
-        while piece := self._spool.read(offset, PIECE_SIZE):
+        spool, offset = self._spool, 0
+        while offset < spool.size:
+            piece = spool.read(offset, PIECE_SIZE)
             offset += len(piece)
             yield piece
-        while piece := self._next(limit):
-            yield piece
+        while limit is None or spool.size <= limit:
+            if self._complete:
+                return
+            if piece := self._next(limit):
+                yield piece
+        raise RequestEntityTooLarge
 
     def _next(self, limit: int | None) -> bytes:
-        size = self._spool.size
-        if limit is not None and size > limit:
-            raise RequestEntityTooLarge
-        wanted = self._wanted(size, limit)
-        if not wanted:
-            self._complete = True
+        """Read on from the server, at most a byte beyond the limit; at the end, give nothing."""
+        size, announced = self._spool.size, self.announced
+        wanted = PIECE_SIZE
+        if not self._ends_itself:
+            # Where nobody knows where it ends, Werkzeug takes it for empty.
+            wanted = min(wanted, (announced or 0) - size)
+        if limit is not None:
+            wanted = min(wanted, limit + 1 - size)
+        piece = self._read_from_server(wanted) if wanted else b""
+        if not piece:
+            self._end(size)
             return b""
+        self._spool.append(piece)
+        if size + len(piece) == announced and (len(piece) < wanted or not self._ends_itself):
+            # A stream that ends itself may be longer than announced, where a middleware has
+            # replaced it; this one gave less than it was asked for.
+            self._complete = True
+        return piece
+
+    def _read_from_server(self, size: int) -> bytes:
         try:
-            piece = self._fetch(partial(read_patiently, self._environ, self._stream), wanted)
+            if self._connection is None:
+                return self._stream.read(size)
+            return read_patiently(self._connection, self._stream, size)
         except ClientSilentError:
             self._taken = True
             raise BodyTakenError from None
         except HTTPException:
+            self._failed = True
             raise
         except Exception as error:
+            self._failed = True
             raise ClientDisconnected from error
-        if not piece:
-            self._end(size)
-        elif len(piece) < wanted and size + len(piece) == self.announced:
-            # One byte more was asked for: to be told so once is enough.
-            self._complete = True
-        return piece
-
-    def _wanted(self, size: int, limit: int | None) -> int:
-        if self._complete:
-            return 0
-        wanted = PIECE_SIZE
-        if self.announced is not None:
-            # Where a middleware has replaced a server's stream, it may be longer than announced.
-            left = self.announced - size + self._ends_itself
-            wanted = min(wanted, left) if left > 0 or not self._ends_itself else wanted
-        elif not self._ends_itself:
-            # Nobody knows where it ends: Werkzeug takes it for empty.
-            return 0
-        return wanted if limit is None else min(wanted, limit + 1 - size)
 
     def _end(self, size: int) -> None:
         if self.announced is not None and size < self.announced:
@@ -223,7 +243,7 @@ class TrackedInput(io.RawIOBase):
         """Copy no more, and let the view read a small body from memory, which takes fewer steps."""
         self._copies = False
         content = self._spool.in_memory() if self._complete else None
-        environ = self._environ
+        environ = request.environ
         if content is None or environ["wsgi.input"] is not self:
             return
         if cached_stream(request) is not None:
@@ -237,7 +257,7 @@ class TrackedInput(io.RawIOBase):
         Without the library it would not be called, so the view must not notice. It is given the
         body from its first byte on, also where somebody has read it before.
         """
-        environ = self._environ
+        environ = request.environ
         current, stream = environ["wsgi.input"], cached_stream(request)
         if not self.reads_here(current) or not (stream is None or self.reads_here(stream)):
             # The application has put a stream of its own there, which is what it wants to read.
@@ -281,11 +301,12 @@ def track(request: Request) -> TrackedInput:
         # An application that is mounted in a view of another one.
         return outer
     known = cached_data(request)
-    taken = _is_taken(environ, source, cached_stream(request), known)
+    announced = announced_length(environ)
+    taken = _is_taken(environ, announced, cached_stream(request), known)
     if not taken:
         # Where it is there but unread, it would go on reading past the copy.
         forget_stream(request)
-    made = TrackedInput(environ, known or b"", taken=taken)
+    made = TrackedInput(environ, announced, known or b"", taken=taken)
     environ[_TRACKED] = environ["wsgi.input"] = made
     return made
 
@@ -302,12 +323,12 @@ def tracked(request: Request) -> TrackedInput:
 
 
 def _is_taken(
-    environ: WSGIEnvironment, source: IO[bytes], stream: Any, known: bytes | None
+    environ: WSGIEnvironment, announced: int | None, stream: Any, known: bytes | None
 ) -> bool:
     """Whether bytes were read before that nobody has any more, as far as can be seen now."""
+    source = environ["wsgi.input"]
     if known is None and stream is not None and stream is not source:
         return source_of(stream) is not source or stream.tell() > 0
-    announced = announced_length(environ)
     if announced is None:
         return "wsgi.input_terminated" in environ and (known is not None or has_begun(source))
     if known is None and stream is not None:

@@ -69,12 +69,12 @@ def has_begun(stream: IO[bytes]) -> bool:
     return bool(getattr(stream, "_done", False) or getattr(stream, "_len", 0))
 
 
-def read_patiently(environ: WSGIEnvironment, stream: IO[bytes], size: int) -> bytes:
+def read_patiently(connection: object, stream: IO[bytes], size: int) -> bytes:
     """Read from a stream, but from the development server's without waiting for ever.
 
+    :param connection: the client's, where the server says it.
     :raises ClientSilentError: when nothing came for ``SILENCE`` seconds.
     """
-    connection = environ.get("werkzeug.socket")
     if type(connection) is not socket.socket or not isinstance(stream, io.BufferedReader):
         return stream.read(size)
     timeout = connection.gettimeout()

@@ -22,15 +22,20 @@ class Spool:
     :param first: what it begins with.
     """
 
+    _on_disk = _tried_disk = False
+    #: What was read last from a file, and where it stands there.
+    _block, _block_offset = b"", 0
+
     def __init__(self, first: bytes = b"") -> None:
         self._file: IO[bytes] = io.BytesIO(first)
-        self._on_disk = self._tried_disk = False
-        #: What was read last from a file, and where it stands there.
-        self._block, self._block_offset = b"", 0
         self.size = len(first)
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end."""
+        if not self.size and len(data) <= SPOOL_SIZE:
+            # A body that comes in one piece, as most do, is not copied.
+            self._file, self.size = io.BytesIO(data), len(data)
+            return
         if self.size + len(data) > SPOOL_SIZE and not self._tried_disk:
             self._tried_disk = True
             # A read-only container has no folder for temporary files.

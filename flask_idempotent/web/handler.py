@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from flask import Request, has_request_context, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
@@ -113,9 +113,11 @@ def handle(
     """
     if _is_inside(current.environ) or _opens_socket(current):
         return run()
-    first: _Keyed | None = current.environ.get(_FIRST)
+    first: _FirstCall | None = current.environ.get(_FIRST)
     if first is not None and first.finds_the_same_as(settings):
-        return _Keyed(state, settings, run, current, first.body, first.key, part).serve_again(first)
+        body = Body(current, body_limit(state.app, current))
+        again = _Keyed(state, settings, run, current, body, first.claim_request.key, part)
+        return again.serve_again(first)
     if not is_tracked(current):
         # A view that nothing protects has called a decorated function, and may have read before.
         state.calls_inside = True
@@ -229,6 +231,29 @@ def _rejected(
     return problem
 
 
+class _FirstCall(NamedTuple):
+    """What the first call that looked at a request's key found.
+
+    It stands in the request's environment, so it must not refer to the request: in a cycle, a body
+    of any size would stay in memory until the garbage collector comes by.
+
+    :param settings: the settings of that call.
+    :param claim_request: what was asked, in the name of the key's own record.
+    :param scope: who the key belongs to.
+    """
+
+    settings: Settings
+    claim_request: ClaimRequest
+    scope: str | bytes | None
+
+    def finds_the_same_as(self, settings: Settings) -> bool:
+        """Say whether a look with these settings finds the same key, caller and fingerprint."""
+        return settings is self.settings or all(
+            getattr(settings, option) == getattr(self.settings, option)
+            for option in IDENTIFYING_SETTINGS
+        )
+
+
 class _Keyed:
     """One request that carries a key.
 
@@ -262,30 +287,20 @@ class _Keyed:
         self._name: str | None = None
         self._scope: str | bytes | None = None
         self._claim: Claim | None = None
-        #: What was asked, in the name of the key's own record.
-        self._asked: ClaimRequest | None = None
-
-    def finds_the_same_as(self, settings: Settings) -> bool:
-        """Say whether a look with these settings finds the same key, caller and fingerprint."""
-        return settings is self._settings or all(
-            getattr(settings, option) == getattr(self._settings, option)
-            for option in IDENTIFYING_SETTINGS
-        )
 
     def serve(self) -> ResponseReturnValue:
         """Run the view, or answer what is known of the key."""
-        self._asked = claim_request = self._claim_request()
-        self._request.environ[_FIRST] = self
+        claim_request = self._claim_request()
+        self._request.environ[_FIRST] = _FirstCall(self._settings, claim_request, self._scope)
         return self._serve(self._own(claim_request))
 
-    def serve_again(self, first: _Keyed) -> ResponseReturnValue:
+    def serve_again(self, first: _FirstCall) -> ResponseReturnValue:
         """Do the same in a request whose key was looked at before, and whose body may be spent.
 
         :param first: the call that looked.
         """
-        assert first._asked is not None, "it was served"
-        self._scope = first._scope
-        return self._serve(self._own(first._asked)._replace(settings=self._settings.engine))
+        self._scope = first.scope
+        return self._serve(self._own(first.claim_request)._replace(settings=self._settings.engine))
 
     def _own(self, claim_request: ClaimRequest) -> ClaimRequest:
         # A decorated function that is no view, but called by one, has a record of its own: two of

@@ -83,7 +83,6 @@ class TestReading:
         assert tracked.read(2) == b"on"
         assert whole(tracked) == LINES
         assert list(tracked) == [b"e\n", b"two\n", b"\n", b"three"]
-        assert tracked.readable()
 
     @pytest.mark.parametrize("size", [0, 1, 5, 100])
     def test_f3_goes_on(self, framing: Framing, size: int) -> None:

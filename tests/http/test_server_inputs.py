@@ -150,13 +150,13 @@ class TestReadPatiently:
     @pytest.fixture
     def stream(
         self, pair: tuple[socket.socket, socket.socket]
-    ) -> Iterator[tuple[dict[str, Any], IO[bytes]]]:
-        """The input of the development server, and its environment."""
+    ) -> Iterator[tuple[socket.socket, IO[bytes]]]:
+        """The connection of the development server to its client, and its input."""
         with pair[1].makefile("rb", -1) as file:
-            yield {"werkzeug.socket": pair[1]}, file
+            yield pair[1], file
 
     def test_what_is_there(
-        self, pair: tuple[socket.socket, socket.socket], stream: tuple[dict[str, Any], IO[bytes]]
+        self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
         """What has arrived is given, also from the stream's buffer."""
         pair[0].sendall(b"a line\nand more")
@@ -165,7 +165,7 @@ class TestReadPatiently:
         assert pair[1].gettimeout() is None
 
     def test_what_is_to_come(
-        self, pair: tuple[socket.socket, socket.socket], stream: tuple[dict[str, Any], IO[bytes]]
+        self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
         """What is on its way is waited for."""
         sending = threading.Timer(0.05, pair[0].sendall, [b"late"])
@@ -174,14 +174,14 @@ class TestReadPatiently:
         sending.join()
 
     def test_end(
-        self, pair: tuple[socket.socket, socket.socket], stream: tuple[dict[str, Any], IO[bytes]]
+        self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
         """A client that went away has nothing more to say."""
         pair[0].shutdown(socket.SHUT_WR)
         assert read_patiently(*stream, 100) == b""
 
     def test_f8_silence(
-        self, stream: tuple[dict[str, Any], IO[bytes]], monkeypatch: pytest.MonkeyPatch
+        self, stream: tuple[socket.socket, IO[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """F8: bytes that somebody has taken are not waited for for ever."""
         monkeypatch.setattr(server_inputs, "SILENCE", 0.01)
@@ -190,4 +190,4 @@ class TestReadPatiently:
 
     def test_others(self) -> None:
         """Another server's stream is just read."""
-        assert read_patiently({}, io.BytesIO(b"abc"), 2) == b"ab"
+        assert read_patiently(None, io.BytesIO(b"abc"), 2) == b"ab"

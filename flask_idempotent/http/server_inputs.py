@@ -66,7 +66,8 @@ def has_begun(stream: IO[bytes]) -> bool:
         # gevent and eventlet: of the chunk that is being read.
         return bool(stream.chunk_length != -1)
     # The development server: not seen where somebody has read whole chunks and no more.
-    return bool(getattr(stream, "_done", False) or getattr(stream, "_len", 0))
+    on_dev_server = getattr(stream, "_done", False) or getattr(stream, "_len", 0)
+    return bool(on_dev_server or bytes_given(stream))
 
 
 def read_patiently(connection: object, stream: IO[bytes], size: int) -> bytes:

@@ -20,6 +20,7 @@ from tests.cli.harness import run
 from tests.conftest import MakeApp
 from tests.engine.harness import Shaky
 from tests.support.clients import Gate, post, problem
+from tests.support.request_bodies import URLENCODED, with_length
 
 Background = Callable[..., Future[Any]]
 
@@ -184,6 +185,35 @@ class TestHelpers:
         """Each runs once and gets its own answer, in the first request and in a retry."""
         assert [post(app).text for _ in range(2)] == ["reserved 1, charged 1"] * 2
         assert runs == ["reserve", "charge"]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"key": lambda request: request.form["id"]},
+            {"scope": lambda request: request.form["id"]},
+            {"fingerprint": lambda request: request.get_data()},
+            {"ignore_fields": ["other"]},
+        ],
+        ids=lambda options: next(iter(options)),
+    )
+    @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+    def test_f8_other_settings(self, app: Flask, options: dict[str, Any], order: list[int]) -> None:
+        """F8: one with another key, caller or fingerprint compares the whole body too, which
+        those before it have read."""
+        runs: list[bytes] = []
+
+        def spend() -> str:
+            runs.append(request.stream.read())
+            return f"run {len(runs)}"
+
+        helpers = [idempotent(spend), idempotent(**options)(lambda: spend())]
+        app.post("/")(lambda: ", ".join(text(helpers[number]()) for number in order))
+        for amount, status in ((b"1", 200), (b"1000000", 422), (b"1", 200)):
+            environ = {"CONTENT_TYPE": URLENCODED, **with_length(b"id=4&pay=" + amount)}
+            answer = post(app, environ_overrides=environ)
+            assert answer.status_code == status
+        assert answer.text == "run 1, run 2"
+        assert runs == [b"id=4&pay=1", b""]
 
     def test_without_a_key(self, app: Flask, runs: list[str]) -> None:
         """Without a key each runs each time, and returns what it returns with one."""

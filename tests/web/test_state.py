@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from flask_idempotent.web import decorator
 from flask_idempotent.web.first_requests import FirstRequests
 from flask_idempotent.web.state import EXTENSION_KEY, AppState, state_of
 from tests.conftest import MakeApp
+from tests.support.clients import post
+from tests.support.request_bodies import chunked, with_length
 
 
 @pytest.fixture
@@ -156,6 +159,23 @@ class TestPrepare:
         tracked = ["TrackedInput"] * 5
         assert seen == [tracked, ["BytesIO", *tracked[1:]], tracked]
         assert not request_started.receivers.keys() <= others
+
+    @pytest.mark.parametrize("framing", [with_length, chunked])
+    def test_f8_body_read_in_a_late_application(
+        self, make_app: MakeApp, others: set[object], framing: Callable[[bytes], dict[str, Any]]
+    ) -> None:
+        """F8: a body that was read in the first request of such an application is refused, and
+        from the second request on it is compared."""
+        view = idempotent(lambda: "done")
+        answers = []
+        for _ in range(2):
+            app = make_app(wide=False)
+            app.before_request(lambda: flask_request.get_data(cache=False) and None)
+            app.add_url_rule("/", "view", view, methods=["POST"])
+            for body in [b"pay=1", b"pay=1", b"pay=1000000", b"pay=1", b"pay=1"]:
+                environ = {**framing(body), "wsgi.input": io.BytesIO(body)}
+                answers.append(post(app, environ_overrides=environ).status_code)
+        assert answers == [200, 200, 422, 200, 200, 500, 200, 422, 200, 200]
 
     def test_prepared_by_the_extension(self, make_app: MakeApp, others: set[object]) -> None:
         """It makes no difference who prepares an application: its views are known afterwards."""

@@ -7,6 +7,7 @@ passes by.
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import re
 from collections.abc import Iterable, Iterator
@@ -25,12 +26,19 @@ MAX_COMPARED = 30_000
 Piece = tuple[str | None, bytes]
 _Found = tuple[int, int, str]
 
+_Decoder = codecs.getincrementaldecoder("utf-8")
+#: Stands behind a form with such a field; every other form ends with a separator.
+_NOT_UTF8 = b"\xff"
+
 #: Characters that mean something else where they stand in a form.
 _SPECIAL = frozenset(b"&=+%")
 
 
 class UrlencodedFields:
     """Iterates over the fields of these names, and over the bytes between them.
+
+    These bytes are the form as it came. Where a field of these names is not UTF-8, they say so at
+    the end.
 
     :param pieces: the form, a piece at a time.
     :param names: the names, as a view knows them.
@@ -40,6 +48,7 @@ class UrlencodedFields:
         self._pieces = _with_separators(pieces)
         self._names = _names(names)
         self._compared = self._fields = 0
+        self._is_utf8 = True
         #: Why fields may have been overlooked, if they may.
         self.cut: str | None = None
 
@@ -55,6 +64,7 @@ class UrlencodedFields:
                     value, buffer = self._read_on(buffer[end:])
                     yield name, _decode_value(value)
                     break
+                self._check(_Decoder(), buffer[end:start], final=True)
                 yield name, _decode_value(buffer[end : min(start, end + MAX_VALUE)])
             else:
                 # What may be the beginning of a name waits for the next piece.
@@ -63,6 +73,8 @@ class UrlencodedFields:
                 yield None, buffer[start:begun]
                 buffer = buffer[begun:]
         yield None, buffer
+        if not self._is_utf8:
+            yield None, _NOT_UTF8
 
     def _find(self, buffer: bytes) -> Iterator[_Found]:
         if b"&" not in buffer:
@@ -84,14 +96,27 @@ class UrlencodedFields:
 
     def _read_on(self, value: bytes) -> tuple[bytes, bytes]:
         """The rest of a value that ends in a later piece, and what follows it."""
+        decoder = _Decoder()
+        self._check(decoder, value)
         while True:
             value = value[:MAX_VALUE]
             # The last piece is a separator.
             piece = next(self._pieces)
             end = piece.find(b"&")
             if end >= 0:
+                self._check(decoder, piece[:end], final=True)
                 return (value + piece[:end])[:MAX_VALUE], piece[end:]
+            self._check(decoder, piece)
             value += piece
+
+    def _check(
+        self, decoder: codecs.IncrementalDecoder, value: bytes, *, final: bool = False
+    ) -> None:
+        # Werkzeug takes a form for empty where one byte of it is not UTF-8, in whichever field.
+        try:
+            decoder.decode(value, final)
+        except UnicodeDecodeError:
+            self._is_utf8 = False
 
 
 def _with_separators(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -104,6 +104,16 @@ class TestFinding:
         # A form of one empty pair cannot be told from an empty form.
         assert rest == read(form, "k", "l")[1] or not form
 
+    @pytest.mark.parametrize("size", [1, 2, 5, 1000])
+    def test_f9_no_utf8(self, size: int) -> None:
+        """F9: a form that one of the fields makes unreadable, and therefore empty, is not digested
+        like one that can be read."""
+        good = read(b"pay=1&k=\xc3\xbc&b=2", "k", size=size)[1]
+        assert good == read(b"pay=1&b=2", "k", size=size)[1]
+        for value in (b"\xff", b"\xc3", b"\xc3\xbc" * 50_000 + b"\xff", b"\xff" + b"x" * 100_000):
+            for form in (b"pay=1&k=%b&b=2", b"pay=1&b=2&k=%b", b"k=%b&k=1&pay=1&b=2"):
+                assert read(form % value, "k", size=max(size, len(value) // 50))[1] != good
+
 
 class TestLimits:
     def test_w7_long_value(self) -> None:

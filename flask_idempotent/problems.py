@@ -9,13 +9,13 @@ werkzeug class above it, or by number. Left alone, it answers ``application/prob
     * KeyMissing (400)
     * KeyInvalid (400)
     * BodyIncomplete (400)
-    * InProgress (409)
+    * RequestInProgress (409)
     * ResponseNotKept (409)
     * OutcomeUnknown (409)
     * KeyReused (422)
     * BodyUnavailable (500)
-    * StoreUnavailable (503)
-    * RecordUnreadable (503)
+    * TemporarilyUnavailable (503)
+    * StoredResponseUnreadable (503)
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class BodyIncomplete(Problem, BadRequest):
     form_detail = "The connection broke off, and nothing was done. Go back and send the form again."
 
 
-class InProgress(Problem, Conflict):
+class RequestInProgress(Problem, Conflict):
     """The first request with this key is still being processed."""
 
     slug = "in-progress"
@@ -261,7 +261,7 @@ class BodyUnavailable(Problem, InternalServerError):
     )
 
 
-class StoreUnavailable(Problem, ServiceUnavailable):
+class TemporarilyUnavailable(Problem, ServiceUnavailable):
     """The store cannot be asked whether this request ran before."""
 
     slug = "store-unavailable"
@@ -274,7 +274,7 @@ class StoreUnavailable(Problem, ServiceUnavailable):
     retryable = True
 
 
-class RecordUnreadable(Problem, ServiceUnavailable):
+class StoredResponseUnreadable(Problem, ServiceUnavailable):
     """What the store has for this key cannot be read."""
 
     slug = "record-unreadable"
@@ -290,11 +290,11 @@ ALL: Iterable[type[Problem]] = (
     KeyMissing,
     KeyInvalid,
     BodyIncomplete,
-    InProgress,
+    RequestInProgress,
     ResponseNotKept,
     OutcomeUnknown,
     KeyReused,
     BodyUnavailable,
-    StoreUnavailable,
-    RecordUnreadable,
+    TemporarilyUnavailable,
+    StoredResponseUnreadable,
 )

@@ -32,7 +32,9 @@ TABLE = [
     pytest.param(
         problems.BodyIncomplete, "body-incomplete", 400, False, BadRequest, id="E1-body-incomplete"
     ),
-    pytest.param(problems.InProgress, "in-progress", 409, True, Conflict, id="E1-in-progress"),
+    pytest.param(
+        problems.RequestInProgress, "in-progress", 409, True, Conflict, id="E1-in-progress"
+    ),
     pytest.param(
         problems.ResponseNotKept, "response-not-kept", 409, False, Conflict, id="E1-not-kept"
     ),
@@ -45,11 +47,11 @@ TABLE = [
         id="E1-body-unavailable",
     ),
     pytest.param(
-        problems.StoreUnavailable, "store-unavailable", 503, True, ServiceUnavailable,
+        problems.TemporarilyUnavailable, "store-unavailable", 503, True, ServiceUnavailable,
         id="E1-store-unavailable",
     ),
     pytest.param(
-        problems.RecordUnreadable, "record-unreadable", 503, False, ServiceUnavailable,
+        problems.StoredResponseUnreadable, "record-unreadable", 503, False, ServiceUnavailable,
         id="E1-record-unreadable",
     ),
 ]  # fmt: skip
@@ -171,7 +173,7 @@ class TestProblem:
 
     def test_can_be_raised_without_a_request(self) -> None:
         """A problem is a WSGI application and an exception; it needs no Flask."""
-        problem = problems.InProgress("x", retry_after=3)
+        problem = problems.RequestInProgress("x", retry_after=3)
         body, status, headers = run_wsgi_app(problem, EnvironBuilder().get_environ())
         assert json.loads(b"".join(body))["type"].endswith("in-progress")
         assert status == "409 CONFLICT"
@@ -304,7 +306,7 @@ class TestErrorHandlers:
 
     def test_e3_after_request(self) -> None:
         """Problems pass ``after_request`` like any answer."""
-        app = app_with(problems.InProgress("x", retry_after=1))
+        app = app_with(problems.RequestInProgress("x", retry_after=1))
 
         @app.after_request
         def add(response: Any) -> Any:

@@ -337,7 +337,9 @@ class _Keyed:
                 return self._replay(outcome)
             case StillRunning():
                 retry_after = outcome.retry_after(time.time())
-                raise self._problem(problems.InProgress, _IN_PROGRESS, retry_after=retry_after)
+                raise self._problem(
+                    problems.RequestInProgress, _IN_PROGRESS, retry_after=retry_after
+                )
             case OutcomeUnknown():
                 raise self._problem(problems.OutcomeUnknown, _UNKNOWN)
             case FingerprintMismatch() if self._request.method == "GET":
@@ -498,7 +500,7 @@ class _Keyed:
 
     def _unreadable(self, error: RecordUnreadable) -> problems.Problem:
         logger.error("record %s cannot be read: %s", self._name, error)
-        return self._problem(problems.RecordUnreadable, _UNREADABLE)
+        return self._problem(problems.StoredResponseUnreadable, _UNREADABLE)
 
     def _tell_replayed(self, completed: Completed, waited: float) -> None:
         # Mostly nobody listens; to ask takes less than to gather what would be told.
@@ -547,7 +549,7 @@ class _Keyed:
         signals.send(signals.store_failed, self._app, operation="claim", error=error)
         if unprotected:
             return self._run_unclaimed()
-        raise self._problem(problems.StoreUnavailable, _NO_STORE, retry_after=1) from None
+        raise self._problem(problems.TemporarilyUnavailable, _NO_STORE, retry_after=1) from None
 
     def _run_unclaimed(self) -> ResponseReturnValue:
         self._request.environ[_CLAIM] = None  # No nested call asks the store again.

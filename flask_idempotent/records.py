@@ -55,7 +55,7 @@ _HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sI")
 
 HEADER_SIZE = _HEADER.size
 #: Where the owner token stands in a record.
-OWNER_PLACE = slice(18, 18 + OWNER_SIZE)
+OWNER_SLICE = slice(18, 18 + OWNER_SIZE)
 
 #: Up to here Lua counts milliseconds exactly.
 _GRACE_END = 1 << 53
@@ -63,7 +63,7 @@ _GRACE_END = 1 << 53
 _YEAR_10000 = 253_402_300_800
 
 
-class InProgress(NamedTuple):
+class RunningRecord(NamedTuple):
     """A key whose view is running, or whose owner died.
 
     :param owner: random token of the run.
@@ -91,7 +91,7 @@ class InProgress(NamedTuple):
     first_attempt: int = 1
 
 
-class Released(NamedTuple):
+class ReleasedRecord(NamedTuple):
     """A key that was given up while an earlier owner may still run: a tombstone.
 
     It binds nobody. It keeps the attempt number from beginning again, and the place of a response
@@ -119,7 +119,7 @@ class Released(NamedTuple):
     first_attempt: int = 1
 
 
-class Compressed(NamedTuple):
+class CompressedBody(NamedTuple):
     """A body as it is kept compressed.
 
     :param octets: a zlib stream (RFC 1950).
@@ -148,7 +148,7 @@ class Compressed(NamedTuple):
         return body
 
 
-class Completed(NamedTuple):
+class CompletedRecord(NamedTuple):
     """A key whose view has answered.
 
     :param owner: token of the run that answered.
@@ -170,7 +170,7 @@ class Completed(NamedTuple):
     attempt: int
     status: int | str
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | Compressed | None = None
+    body: bytes | CompressedBody | None = None
     time: float = 0.0
     compress: bool = False
     method: str = ""
@@ -185,7 +185,7 @@ class Completed(NamedTuple):
     @property
     def body_size(self) -> int:
         """How many octets the body has, 0 where it was not kept."""
-        return self.body.size if isinstance(self.body, Compressed) else len(self.body or b"")
+        return self.body.size if isinstance(self.body, CompressedBody) else len(self.body or b"")
 
     def whole_body(self, limit: int) -> bytes:
         """The body's octets, none where it was not kept.
@@ -193,15 +193,15 @@ class Completed(NamedTuple):
         :param limit: how many octets a compressed body may have.
         :raises RecordUnreadable: when it has more, or is damaged.
         """
-        if isinstance(self.body, Compressed):
+        if isinstance(self.body, CompressedBody):
             return self.body.expand(limit)
         return self.body or b""
 
 
-Record = InProgress | Completed | Released
+Record = RunningRecord | CompletedRecord | ReleasedRecord
 
 
-class Answered(NamedTuple):
+class CompletedSummary(NamedTuple):
     """A completed record without its headers and body, as lists of records have it.
 
     :param attempt: which run answered.
@@ -227,7 +227,7 @@ def _code(status: int | str) -> int:
     return status if isinstance(status, int) else int(status.partition(" ")[0])
 
 
-#: How many of a record's first and last octets ``decode_ends`` needs.
+#: How many of a record's first and last octets ``decode_summary`` needs.
 HEAD_SIZE, TAIL_SIZE = 1024, 9
 
 
@@ -238,7 +238,7 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     """
     grace, first = 0, record.attempt
     payload: list[Any]
-    if isinstance(record, Completed):
+    if isinstance(record, CompletedRecord):
         state, headers = _COMPLETED, [part for pair in record.headers for part in pair]
         payload = [
             record.status, record.operation, record.method, record.endpoint, headers,
@@ -246,7 +246,7 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
         ]  # fmt: skip
     else:
         state, first = _RELEASED, record.first_attempt
-        if isinstance(record, InProgress):
+        if isinstance(record, RunningRecord):
             state, grace = _IN_PROGRESS, record.grace
         payload = [record.method, record.endpoint, record.host, record.pid, record.started]
     header = _HEADER.pack(
@@ -274,12 +274,12 @@ def decode(data: bytes) -> Record:
             # A late owner's response stands behind it, or was cut off.
             _require(not offer or HEADER_SIZE < offer <= len(data))
             payload = data[HEADER_SIZE : offer or None]
-            return InProgress(owner, fingerprint, attempt, grace, *_origin(payload), first)
+            return RunningRecord(owner, fingerprint, attempt, grace, *_origin(payload), first)
         _require(not grace and not offer)
         if state == _COMPLETED:
-            return Completed(owner, fingerprint, attempt, *_response(data[HEADER_SIZE:]))
+            return CompletedRecord(owner, fingerprint, attempt, *_response(data[HEADER_SIZE:]))
         if state == _RELEASED:
-            return Released(owner, fingerprint, attempt, *_origin(data[HEADER_SIZE:]), first)
+            return ReleasedRecord(owner, fingerprint, attempt, *_origin(data[HEADER_SIZE:]), first)
     except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
     raise RecordUnreadable(f"record state {state!r} is unknown")
@@ -288,9 +288,9 @@ def decode(data: bytes) -> Record:
 _DAMAGE = (*DAMAGE, struct.error)
 
 
-def _kept_body(record: Completed) -> bytes | tuple[str, bytes, int] | None:
+def _kept_body(record: CompletedRecord) -> bytes | tuple[str, bytes, int] | None:
     body = record.body
-    if isinstance(body, Compressed):
+    if isinstance(body, CompressedBody):
         return (_ZLIB, *body)
     if body and record.compress:
         smaller = zlib.compress(body, _ZLIB_LEVEL)
@@ -299,16 +299,16 @@ def _kept_body(record: Completed) -> bytes | tuple[str, bytes, int] | None:
     return body
 
 
-def _body(kept: Any) -> bytes | Compressed | None:
+def _body(kept: Any) -> bytes | CompressedBody | None:
     if kept is None or type(kept) is bytes:
         return kept
     _require(type(kept) is list)
     codec, octets, size = kept
     _require(codec == _ZLIB and type(octets) is bytes and type(size) is int and size >= 0)
-    return Compressed(octets, size)
+    return CompressedBody(octets, size)
 
 
-def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
+def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
     """Tell what a record is from its ends, so that nobody fetches a body that nobody reads.
 
     :param head: its first ``HEAD_SIZE`` octets.
@@ -317,7 +317,7 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
     """
     if head[1:2] != _COMPLETED or head[0] != VERSION:
         record = decode(head)
-        assert not isinstance(record, Completed), "the completed ones are seen to below"
+        assert not isinstance(record, CompletedRecord), "the completed ones are seen to below"
         return record
     try:
         _, _, _, attempt, *_ = _HEADER.unpack_from(head)
@@ -328,13 +328,15 @@ def decode_ends(head: bytes, tail: bytes) -> InProgress | Released | Answered:
         _require(_are_texts(method, endpoint) and _is_time(time))
     except _DAMAGE as error:
         raise RecordUnreadable(f"record is damaged: {error}") from error
-    return Answered(attempt, status, time, method, endpoint)
+    return CompletedSummary(attempt, status, time, method, endpoint)
 
 
-def abridge(record: Record) -> InProgress | Released | Answered:
+def summary_of(record: Record) -> RunningRecord | ReleasedRecord | CompletedSummary:
     """Leave out headers and body."""
-    if isinstance(record, Completed):
-        return Answered(record.attempt, record.status, record.time, record.method, record.endpoint)
+    if isinstance(record, CompletedRecord):
+        return CompletedSummary(
+            record.attempt, record.status, record.time, record.method, record.endpoint
+        )
     return record
 
 
@@ -349,7 +351,7 @@ def _origin(payload: bytes) -> _Origin:
 
 
 _Headers = tuple[tuple[str, str], ...]
-_Response = tuple[int | str, _Headers, bytes | Compressed | None, float, bool, str, str, bytes]
+_Response = tuple[int | str, _Headers, bytes | CompressedBody | None, float, bool, str, str, bytes]
 
 
 def _response(payload: bytes) -> _Response:

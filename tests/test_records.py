@@ -18,15 +18,15 @@ from flask_idempotent.records import (
     HEAD_SIZE,
     HEADER_SIZE,
     TAIL_SIZE,
-    Answered,
-    Completed,
-    InProgress,
+    CompletedRecord,
+    CompletedSummary,
     Record,
-    Released,
-    abridge,
+    ReleasedRecord,
+    RunningRecord,
     decode,
-    decode_ends,
+    decode_summary,
     encode,
+    summary_of,
 )
 from tests.support.hostile_records import (
     COMPLETED_RECORDS,
@@ -42,9 +42,9 @@ from tests.support.hostile_records import (
 )
 
 ORIGIN = ("web-1", 4711, 1.5, "POST", "orders")
-RUNNING = InProgress(OWNER, FINGERPRINT, 3, 210_000, *ORIGIN, 2)
-RELEASED = Released(OWNER, FINGERPRINT, 3, *ORIGIN, 2)
-ANSWERED = Completed(
+RUNNING = RunningRecord(OWNER, FINGERPRINT, 3, 210_000, *ORIGIN, 2)
+RELEASED = ReleasedRecord(OWNER, FINGERPRINT, 3, *ORIGIN, 2)
+ANSWERED = CompletedRecord(
     OWNER, FINGERPRINT, 3, 201, (("A", "1"), ("A", "2")), b"\x00body\xff", 2.5,
     method="POST", endpoint="orders", operation=b"m" * 16,
 )  # fmt: skip
@@ -55,46 +55,46 @@ def read(data: bytes) -> Record | None:
     """The record with its whole body, or None where it is told to be unreadable."""
     try:
         record = decode(data)
-        return whole(record) if isinstance(record, Completed) else record
+        return whole(record) if isinstance(record, CompletedRecord) else record
     except RecordUnreadable:
         return None
 
 
-def whole(record: Record) -> Completed:
+def whole(record: Record) -> CompletedRecord:
     """A record as it was given to the store: its body as it is."""
-    assert isinstance(record, Completed)
+    assert isinstance(record, CompletedRecord)
     body = None if record.body is None else record.whole_body(MEBIBYTE)
     return record._replace(body=body, compress=False)
 
 
 class TestRoundTrip:
     @given(RUNNING_RECORDS | RELEASED_RECORDS)
-    def test_in_progress(self, record: InProgress | Released) -> None:
+    def test_in_progress(self, record: RunningRecord | ReleasedRecord) -> None:
         """A record in progress, and a released one, is read as it was written."""
         assert decode(encode(record)) == record
 
     @given(COMPLETED_RECORDS)
-    def test_r1_completed(self, record: Completed) -> None:
+    def test_r1_completed(self, record: CompletedRecord) -> None:
         """A completed record is read as it was written, each header in its place."""
         assert whole(decode(encode(record))) == record._replace(compress=False)
 
     @given(COMPLETED_RECORDS)
-    def test_twice(self, record: Completed) -> None:
+    def test_twice(self, record: CompletedRecord) -> None:
         """What was read is written again as it was, its body compressed or not."""
         data = encode(record)
         assert encode(decode(data)) == data
 
     @given(COMPLETED_RECORDS)
-    def test_text_and_octets_stay_apart(self, record: Completed) -> None:
+    def test_text_and_octets_stay_apart(self, record: CompletedRecord) -> None:
         """Headers come back as text and the body as octets, empty or not."""
         again = decode(encode(record))
-        assert isinstance(again, Completed)
+        assert isinstance(again, CompletedRecord)
         assert all(type(part) is str for pair in again.headers for part in pair)
         assert type(whole(again).body) is type(record.body)
         assert again.body_size == len(record.body or b"")
 
     @given(RUNNING_RECORDS, COMPLETED_RECORDS)
-    def test_offer_behind_is_not_read(self, record: InProgress, late: Completed) -> None:
+    def test_offer_behind_is_not_read(self, record: RunningRecord, late: CompletedRecord) -> None:
         """A late owner's response in a record leaves the record itself as it is."""
         offer = len(encode(record))
         data = encode(record, offer=offer) + encode(late)
@@ -103,7 +103,7 @@ class TestRoundTrip:
 
     def test_body_of_a_mebibyte(self) -> None:
         """A body of the default's full size survives."""
-        record = Completed(OWNER, FINGERPRINT, 1, 200, (), bytes(range(256)) * 4096)
+        record = CompletedRecord(OWNER, FINGERPRINT, 1, 200, (), bytes(range(256)) * 4096)
         assert decode(encode(record)) == record
 
 
@@ -145,16 +145,16 @@ class TestLayout:
         assert decode(data) == RUNNING
 
 
-def ends(data: bytes) -> InProgress | Released | Answered:
-    return decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:])
+def ends(data: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
+    return decode_summary(data[:HEAD_SIZE], data[-TAIL_SIZE:])
 
 
 class TestCompression:
     TEXT = b'{"order": 1, "state": "open"}' * 1000
     ZEROS = zlib.compress(bytes(1000))
 
-    def completed(self, body: bytes | None, *, compress: bool = True) -> Completed:
-        return Completed(OWNER, FINGERPRINT, 1, 201, (), body, 2.5, compress)
+    def completed(self, body: bytes | None, *, compress: bool = True) -> CompletedRecord:
+        return CompletedRecord(OWNER, FINGERPRINT, 1, 201, (), body, 2.5, compress)
 
     def test_text(self) -> None:
         """Text is kept in a fraction of its size, with the name of the codec, and comes back."""
@@ -173,7 +173,7 @@ class TestCompression:
     def test_ends(self) -> None:
         """The ends of a compressed record tell what those of any other tell."""
         data = encode(self.completed(self.TEXT))
-        assert decode_ends(data[:HEAD_SIZE], data[-TAIL_SIZE:]) == Answered(1, 201, 2.5)
+        assert decode_summary(data[:HEAD_SIZE], data[-TAIL_SIZE:]) == CompletedSummary(1, 201, 2.5)
 
     @pytest.mark.parametrize(
         "kept",
@@ -200,14 +200,14 @@ class TestCompression:
     def test_r12_damaged_body(self, octets: bytes, size: int) -> None:
         """A body that is not what its record says is unreadable as soon as it is wanted."""
         record = decode(completed(body=["zlib", octets, size]))
-        assert isinstance(record, Completed)
+        assert isinstance(record, CompletedRecord)
         with pytest.raises(RecordUnreadable, match="its body"):
             record.whole_body(MEBIBYTE)
 
     def test_r12_limit(self) -> None:
         """A body that is larger than it may be is not expanded, one that is as large is."""
         record = decode(completed(body=["zlib", self.ZEROS, 1000]))
-        assert isinstance(record, Completed)
+        assert isinstance(record, CompletedRecord)
         assert record.whole_body(1000) == bytes(1000)
         with pytest.raises(RecordUnreadable, match="1000 octets is larger than max_body"):
             record.whole_body(999)
@@ -218,7 +218,7 @@ class TestCompression:
         stream = zlib.compressobj(9)
         bomb = b"".join(stream.compress(bytes(2**20)) for _ in range(2**5)) + stream.flush()
         record = decode(completed(body=["zlib", bomb, size]))
-        assert isinstance(record, Completed)
+        assert isinstance(record, CompletedRecord)
         tracemalloc.start()
         try:
             with pytest.raises(RecordUnreadable):
@@ -230,19 +230,19 @@ class TestCompression:
 
 class TestEnds:
     @given(RECORDS, COMPLETED_RECORDS)
-    def test_as_much_as_the_whole(self, record: Record, late: Completed) -> None:
+    def test_as_much_as_the_whole(self, record: Record, late: CompletedRecord) -> None:
         """The ends of a record tell what it is, with or without a late owner's response."""
-        assert ends(encode(record)) == abridge(record)
-        if isinstance(record, InProgress):
+        assert ends(encode(record)) == summary_of(record)
+        if isinstance(record, RunningRecord):
             data = encode(record)
             assert ends(encode(record, offer=len(data)) + encode(late)) == record
 
     def test_body_of_a_mebibyte(self) -> None:
         """Of a large record neither the headers nor the body are needed."""
         headers = (("Link", "x" * 1000),) * 10
-        record = Completed(OWNER, FINGERPRINT, 3, "299 Odd", headers, b"\xc0" * 2**20, 2.5)
-        assert ends(encode(record)) == Answered(3, "299 Odd", 2.5)
-        assert Answered(3, "299 Odd", 2.5).code == 299
+        record = CompletedRecord(OWNER, FINGERPRINT, 3, "299 Odd", headers, b"\xc0" * 2**20, 2.5)
+        assert ends(encode(record)) == CompletedSummary(3, "299 Odd", 2.5)
+        assert CompletedSummary(3, "299 Odd", 2.5).code == 299
 
     @pytest.mark.parametrize("data", [b"", b"\x01c", encode(ANSWERED)[:60], b"\x02" + b"c" * 99])
     def test_damaged(self, data: bytes) -> None:
@@ -258,7 +258,7 @@ class TestCode:
     )
     def test_code(self, status: int | str, code: int) -> None:
         """The code is the number in front of the reason phrase."""
-        assert Completed(OWNER, FINGERPRINT, 1, status).code == code
+        assert CompletedRecord(OWNER, FINGERPRINT, 1, status).code == code
 
 
 class TestUnreadable:
@@ -391,7 +391,7 @@ class TestUnreadable:
             decode(header() + b"\x91" * 100_000)
 
     @given(COMPLETED_RECORDS, st.data())
-    def test_truncated(self, record: Completed, data: st.DataObject) -> None:
+    def test_truncated(self, record: CompletedRecord, data: st.DataObject) -> None:
         """No beginning of a completed record is a record."""
         whole = encode(record)
         assert read(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
@@ -414,7 +414,7 @@ class TestUnreadable:
         again = read(data)
         if again is not None:
             assert read(encode(again)) == again
-            assert abridge(again) == ends(encode(again))
+            assert summary_of(again) == ends(encode(again))
         with suppress(RecordUnreadable):
             ends(data)
 

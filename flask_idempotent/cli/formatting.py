@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from flask_idempotent._lines import escaped, printable
-from flask_idempotent.records import Answered, InProgress, Released
+from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Sight
 
 _LONGEST = 1000 * 365.25 * 86400
@@ -66,7 +66,7 @@ def ago(sight: Sight) -> str:
     return f"{span(age(sight) or 0)} ago" + (f", at {at}" if at else "")
 
 
-def request(record: InProgress | Released | Answered | None) -> str:
+def request(record: RunningRecord | ReleasedRecord | CompletedSummary | None) -> str:
     """Write which request a record is for: its method and the endpoint of its route."""
     return "-" if record is None else f"{record.method} {record.endpoint}".strip() or "-"
 
@@ -176,11 +176,11 @@ def _terminal_width() -> float:
 def state(sight: Sight) -> str:
     """The state of a record: in progress, completed, released, or unreadable."""
     match sight.record:
-        case InProgress():
+        case RunningRecord():
             return "in progress"
-        case Answered():
+        case CompletedSummary():
             return "completed"
-        case Released():
+        case ReleasedRecord():
             return "released"
     return "unreadable"
 
@@ -188,7 +188,7 @@ def state(sight: Sight) -> str:
 def since(sight: Sight) -> float | None:
     """When the run began or answered, seconds since 1970; None where nobody can know."""
     match sight.record:
-        case InProgress(started=at) | Released(started=at) | Answered(time=at):
+        case RunningRecord(started=at) | ReleasedRecord(started=at) | CompletedSummary(time=at):
             return at
     return None
 
@@ -204,7 +204,7 @@ def is_older(sight: Sight, seconds: float | None) -> bool:
     return seconds is None or (age(sight) or 0) > seconds
 
 
-def owner(record: InProgress | Released) -> str:
+def owner(record: RunningRecord | ReleasedRecord) -> str:
     """Who runs the view, or ran it."""
     return f"{record.host}, process {record.pid}"
 
@@ -229,8 +229,8 @@ def waiters(sight: Sight) -> str:
 
 def as_dict(sight: Sight) -> dict[str, Any]:
     """A record for programs: times in seconds, null where something does not apply."""
-    running = sight.record if isinstance(sight.record, InProgress | Released) else None
-    answered = sight.record if isinstance(sight.record, Answered) else None
+    running = sight.record if isinstance(sight.record, RunningRecord | ReleasedRecord) else None
+    answered = sight.record if isinstance(sight.record, CompletedSummary) else None
     return {
         "storage_key": sight.key,
         "state": state(sight),

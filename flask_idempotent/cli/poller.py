@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from flask_idempotent.records import Answered, InProgress, Released
+from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import InspectableStore, Sight
 
 
@@ -46,8 +46,8 @@ class Change:
 
     event: Event
     storage_key: str
-    run: InProgress | Released | None = None
-    response: Answered | None = None
+    run: RunningRecord | ReleasedRecord | None = None
+    response: CompletedSummary | None = None
     waiters: int | None = None
 
 
@@ -76,7 +76,7 @@ class RecordPoller:
             last one that succeeded.
         """
         before = self._records
-        running = {key for key, sight in before.items() if isinstance(sight.record, InProgress)}
+        running = {key for key, sight in before.items() if isinstance(sight.record, RunningRecord)}
         # Those too that SCAN misses, as it may while a cluster moves a slot.
         names = running.union(self.store.scan(self.prefix))
         records = {sight.key: sight for sight in self.store.inspect(names)}
@@ -91,7 +91,7 @@ class RecordPoller:
 
 def _state(now: Sight) -> Iterator[Change]:
     """Report what the first poll sees of a record, unless its run is over."""
-    if isinstance(now.record, InProgress):
+    if isinstance(now.record, RunningRecord):
         yield Change(Event.IN_PROGRESS, now.key, now.record, waiters=now.waiters)
         if now.lapsed:
             yield Change(Event.LAPSED, now.key, now.record, waiters=now.waiters)
@@ -105,13 +105,13 @@ def _changes(before: Sight | None, now: Sight) -> Iterator[Change]:
     earlier = before if before is not None and before.token == now.token else None
     if earlier is not None and type(earlier.record) is type(record):
         yield from _progress(earlier, now)
-    elif isinstance(record, InProgress):
+    elif isinstance(record, RunningRecord):
         yield Change(_beginning(before, record), now.key, record, waiters=now.waiters)
         if now.lapsed:
             yield Change(Event.LAPSED, now.key, record, waiters=now.waiters)
-    elif isinstance(record, Answered):
+    elif isinstance(record, CompletedSummary):
         yield Change(Event.COMPLETED, now.key, _run(earlier), record)
-    elif isinstance(record, Released):
+    elif isinstance(record, ReleasedRecord):
         yield Change(Event.RELEASED, now.key, record)
     else:
         yield Change(Event.UNREADABLE, now.key)
@@ -125,12 +125,12 @@ def _progress(earlier: Sight, now: Sight) -> Iterator[Change]:
         yield Change(Event.WAITING, now.key, _run(now), waiters=now.waiters)
 
 
-def _beginning(before: Sight | None, record: InProgress) -> Event:
+def _beginning(before: Sight | None, record: RunningRecord) -> Event:
     # After a tombstone or a refused response the attempt number goes on, but nobody died.
-    may_have_died = before is None or isinstance(before.record, InProgress)
+    may_have_died = before is None or isinstance(before.record, RunningRecord)
     return Event.TAKEN_OVER if record.attempt > 1 and may_have_died else Event.CLAIMED
 
 
-def _run(sight: Sight | None) -> InProgress | Released | None:
+def _run(sight: Sight | None) -> RunningRecord | ReleasedRecord | None:
     record = None if sight is None else sight.record
-    return record if isinstance(record, InProgress | Released) else None
+    return record if isinstance(record, RunningRecord | ReleasedRecord) else None

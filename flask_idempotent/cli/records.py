@@ -22,7 +22,12 @@ from flask_idempotent.cli.options import (
 )
 from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.records import Answered, Completed, InProgress, Released
+from flask_idempotent.records import (
+    CompletedRecord,
+    CompletedSummary,
+    ReleasedRecord,
+    RunningRecord,
+)
 from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.web.state import state_of
 
@@ -51,19 +56,19 @@ def show(named: Named, only_body: bool, as_json: bool) -> None:
         formatting.write_pairs([*_record(sight), *_response(completed), *_rest(sight)])
 
 
-def look(store: InspectableStore, named: Named) -> tuple[Sight, Completed | None]:
+def look(store: InspectableStore, named: Named) -> tuple[Sight, CompletedRecord | None]:
     """Find a record, with its response where it is completed.
 
     :raises Refused: when there is none.
     """
     for sight in store.inspect([named.storage_key]):
-        if not isinstance(sight.record, Answered):
+        if not isinstance(sight.record, CompletedSummary):
             return sight, None
         try:
             record = store.read(named.storage_key)
         except RecordUnreadable:
             return replace(sight, record=None), None
-        if isinstance(record, Completed):
+        if isinstance(record, CompletedRecord):
             return sight, record
     raise Refused(named.missing)
 
@@ -76,10 +81,10 @@ def _record(sight: Sight) -> Iterator[tuple[str, str]]:
         return
     yield "State", f"{formatting.state(sight)}, attempt {record.attempt}"
     yield "Request", formatting.request(record)
-    if isinstance(record, Released):
+    if isinstance(record, ReleasedRecord):
         yield "Last owner", formatting.owner(record)
         yield "Began", formatting.ago(sight)
-    elif isinstance(record, InProgress):
+    elif isinstance(record, RunningRecord):
         yield "Owner", formatting.owner(record)
         yield "Began", formatting.ago(sight)
         yield "Lease", formatting.lease(sight) + (_LAPSED if sight.lapsed else "")
@@ -88,7 +93,7 @@ def _record(sight: Sight) -> Iterator[tuple[str, str]]:
         yield "Answered", formatting.ago(sight)
 
 
-def write_body(sight: Sight, completed: Completed | None) -> None:
+def write_body(sight: Sight, completed: CompletedRecord | None) -> None:
     """Write a stored body: to a terminal only as text, and none that commands it.
 
     :raises Refused: when there is none, or it is no text.
@@ -112,7 +117,7 @@ def write_body(sight: Sight, completed: Completed | None) -> None:
         click.echo(printable(line))
 
 
-def _max_body(completed: Completed) -> int:
+def _max_body(completed: CompletedRecord) -> int:
     protections = state_of(this_app()).protections
     try:
         return protections.of(completed.endpoint, completed.method).settings.max_body
@@ -120,7 +125,7 @@ def _max_body(completed: Completed) -> int:
         return protections.settings().max_body
 
 
-def _response(completed: Completed | None) -> Iterator[tuple[str, str]]:
+def _response(completed: CompletedRecord | None) -> Iterator[tuple[str, str]]:
     if completed is None:
         return
     yield "Status", str(completed.status)
@@ -135,7 +140,7 @@ def _rest(sight: Sight) -> Iterator[tuple[str, str]]:
     yield "Size", formatting.size(sight.octets)
 
 
-def _response_as_dict(completed: Completed | None) -> dict[str, object]:
+def _response_as_dict(completed: CompletedRecord | None) -> dict[str, object]:
     if completed is None:
         return {"headers": None, "body_kept": None, "body_octets": None}
     return {
@@ -159,7 +164,7 @@ def list_records(in_progress: bool, older: float | None, route: str | None, as_j
         found = [
             sight
             for sight in sights
-            if (isinstance(sight.record, InProgress) or not in_progress)
+            if (isinstance(sight.record, RunningRecord) or not in_progress)
             and formatting.is_older(sight, older)
             and (endpoints is None or (sight.record and sight.record.endpoint in endpoints))
         ]
@@ -189,7 +194,7 @@ def _endpoints(app: Flask, route: str) -> set[str]:
 def _row(sight: Sight) -> tuple[str, ...]:
     record, age = sight.record, formatting.age(sight)
     who = "-"
-    if isinstance(record, InProgress | Released):
+    if isinstance(record, RunningRecord | ReleasedRecord):
         who = formatting.owner(record)
     elif record is not None:
         who = f"status {record.code}"
@@ -200,7 +205,7 @@ def _row(sight: Sight) -> tuple[str, ...]:
         "-" if age is None else formatting.span(age),
         formatting.moment(formatting.since(sight)) or "-",
         formatting.lease(sight),
-        formatting.waiters(sight) if isinstance(record, InProgress) else "-",
+        formatting.waiters(sight) if isinstance(record, RunningRecord) else "-",
         formatting.life(sight),
         who,
     )

@@ -22,7 +22,7 @@ from flask_idempotent.cli.options import (
 )
 from flask_idempotent.cli.record_argument import Named, names_a_record
 from flask_idempotent.cli.records import look
-from flask_idempotent.records import InProgress, Released
+from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.web.state import state_of
@@ -58,20 +58,20 @@ def release(named: Named, even: tuple[str, ...], yes: bool, as_json: bool) -> No
 
 
 def _kind(sight: Sight) -> str:
-    if isinstance(sight.record, InProgress):
+    if isinstance(sight.record, RunningRecord):
         return "lapsed" if sight.lapsed else "running"
-    if isinstance(sight.record, Released):
+    if isinstance(sight.record, ReleasedRecord):
         return "released"
     return "unreadable" if sight.record is None else "completed"
 
 
 def _owner(sight: Sight) -> str:
-    return formatting.owner(sight.record) if isinstance(sight.record, InProgress) else ""
+    return formatting.owner(sight.record) if isinstance(sight.record, RunningRecord) else ""
 
 
 def _released(store: InspectableStore, sight: Sight, settings: EngineSettings) -> bool:
     # Only what was seen: what has begun or was answered meanwhile stays.
-    if isinstance(sight.record, InProgress):
+    if isinstance(sight.record, RunningRecord):
         # A late owner's response is kept, and an owner that still runs cannot claim again.
         return store.release(
             sight.key,

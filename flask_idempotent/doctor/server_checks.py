@@ -12,7 +12,7 @@ from contextlib import suppress
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
-from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, InProgress
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 
@@ -210,7 +210,7 @@ FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
     """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
     key, record = _own(prefix)
-    answer = Completed(record.owner, record.fingerprint, 1, 204)
+    answer = CompletedRecord(record.owner, record.fingerprint, 1, 204)
     try:
         store.claim(key, record, ttl_ms=_PROBE_LIFE)
         with store.listen(key, _HEARD_WITHIN) as bell:
@@ -240,9 +240,9 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
         )
 
 
-def _own(prefix: str) -> tuple[str, InProgress]:
+def _own(prefix: str) -> tuple[str, RunningRecord]:
     key = storage_key(prefix, "flask-idempotent doctor", None, secrets.token_hex())
-    return key, InProgress(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
+    return key, RunningRecord(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
 
 
 def _said(failure: Exception) -> str:

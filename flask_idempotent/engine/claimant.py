@@ -19,7 +19,13 @@ from flask_idempotent.engine.outcomes import (
 )
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
-from flask_idempotent.records import OWNER_SIZE, Completed, InProgress, Record, Released
+from flask_idempotent.records import (
+    OWNER_SIZE,
+    CompletedRecord,
+    Record,
+    ReleasedRecord,
+    RunningRecord,
+)
 from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResult, Store
 
 Result = TypeVar("Result")
@@ -84,28 +90,30 @@ class Claimant:
                 return self._judge(result)
             contends = True
 
-    def _new_record(self) -> InProgress:
+    def _new_record(self) -> RunningRecord:
         request = self._request
-        return InProgress(
+        return RunningRecord(
             self._owner, request.fingerprint, 1, request.settings.grace_ms,
             _HOST, os.getpid(), time.time(), request.method, request.endpoint,
         )  # fmt: skip
 
-    def _send_claim(self, record: InProgress) -> ClaimResult | ContendResult:
+    def _send_claim(self, record: RunningRecord) -> ClaimResult | ContendResult:
         result = self._send(self._store.claim, record)
-        if isinstance(result, InProgress) and result.owner == self._owner:
+        if isinstance(result, RunningRecord) and result.owner == self._owner:
             # The store sent the command again because its first reply was lost.
             self._may_hold_claim = True
             return self._send_contend(record)
-        if isinstance(result, Released):
+        if isinstance(result, ReleasedRecord):
             return self._send_contend(record)
         return result
 
-    def _send_contend(self, record: InProgress, replaces: bytes | None = None) -> ContendResult:
+    def _send_contend(self, record: RunningRecord, replaces: bytes | None = None) -> ContendResult:
         takeover = self._request.settings.takeover
         return self._send(self._store.contend, record, takeover=takeover, replaces=replaces)
 
-    def _send(self, command: Callable[..., Result], record: InProgress, **options: Any) -> Result:
+    def _send(
+        self, command: Callable[..., Result], record: RunningRecord, **options: Any
+    ) -> Result:
         request = self._request
         before, self._may_hold_claim = self._may_hold_claim, True
         try:
@@ -122,7 +130,7 @@ class Claimant:
         self._may_hold_claim = isinstance(result, Claimed)
         return result
 
-    def _take(self, claimed: Claimed, record: InProgress, sent: float) -> Claim | None:
+    def _take(self, claimed: Claimed, record: RunningRecord, sent: float) -> Claim | None:
         """Keep what the store has claimed for us, unless its reply came after the lease."""
         if claimed.attempt > 1:
             record = record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
@@ -150,7 +158,10 @@ class Claimant:
 
         :param replaced: the owner that the last command was to replace.
         """
-        if not isinstance(result, Completed) or result.fingerprint == self._request.fingerprint:
+        if (
+            not isinstance(result, CompletedRecord)
+            or result.fingerprint == self._request.fingerprint
+        ):
             return None
         if result.operation == b"" or result.operation != self._request.operation():
             return None
@@ -161,7 +172,7 @@ class Claimant:
     def _judge(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._request.fingerprint:
             return FingerprintMismatch()
-        if isinstance(result, Completed):
+        if isinstance(result, CompletedRecord):
             return Replay(result, self._waited())
         if not isinstance(result, Busy):
             return StillRunning(None, started=result.started)

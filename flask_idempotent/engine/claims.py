@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flask_idempotent import _timing
 from flask_idempotent._msgpack import pack
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import Renewal
 
@@ -52,10 +52,10 @@ class Claim:
     """
 
     request: ClaimRequest
-    record: InProgress
+    record: RunningRecord
     sent: float
     held: bool = True
-    dead: InProgress | None = None
+    dead: RunningRecord | None = None
     #: Held while a command about this claim is under way: none may overtake another. Its kind is
     #: looked up when it is made: gevent may have patched it after this module was imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())

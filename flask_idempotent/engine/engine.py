@@ -15,7 +15,7 @@ from flask_idempotent.engine.outcomes import Outcome, StillRunning
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreError
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Completion, Store
 
 
@@ -149,7 +149,7 @@ class Engine(ForkAware):
         if claim.ours and not claim.answered:
             self._complete_later(claim, _completed_record(claim, status, headers, body))
 
-    def _complete_later(self, claim: Claim, record: Completed) -> None:
+    def _complete_later(self, claim: Claim, record: CompletedRecord) -> None:
         self.worker.write_later(
             claim.storage_key,
             lambda: self._complete_in_store(claim, record),
@@ -157,7 +157,7 @@ class Engine(ForkAware):
             lambda reason: self._give_response_up(claim, reason),
         )
 
-    def _complete_in_store(self, claim: Claim, record: Completed) -> None:
+    def _complete_in_store(self, claim: Claim, record: CompletedRecord) -> None:
         with claim.lock:
             if claim.settled:
                 return
@@ -207,10 +207,10 @@ class Engine(ForkAware):
 
 def _completed_record(
     claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
-) -> Completed:
+) -> CompletedRecord:
     running, settings = claim.record, claim.request.settings
     compress = settings.compress is not None and body is not None and len(body) >= settings.compress
-    record = Completed(
+    record = CompletedRecord(
         running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
         compress, running.method, running.endpoint,
     )  # fmt: skip
@@ -219,7 +219,9 @@ def _completed_record(
     return record
 
 
-def _was_replaced(claim: Claim, record: Completed, completion: Completion, now: float) -> bool:
+def _was_replaced(
+    claim: Claim, record: CompletedRecord, completion: Completion, now: float
+) -> bool:
     # The response was stored, the reply was lost, and a corrected request replaced the response
     # before the command was sent again. Nothing else has the key refused within the lease, unless
     # the store lost the record.

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from flask_idempotent.engine.claims import Claim
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 
 
 class Replay(NamedTuple):
@@ -16,7 +16,7 @@ class Replay(NamedTuple):
     :param waited: seconds that this request waited for it; 0 where it was there.
     """
 
-    completed: Completed
+    completed: CompletedRecord
     waited: float
 
 

@@ -7,7 +7,7 @@ from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.errors import StoreError
 from flask_idempotent.http.keys import shortened
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 
 
 class Reports:
@@ -35,7 +35,7 @@ class Reports:
             seconds=seconds,
         )
 
-    def completed(self, claim: Claim, record: Completed, seconds: float) -> None:
+    def completed(self, claim: Claim, record: CompletedRecord, seconds: float) -> None:
         """A response is stored.
 
         :param seconds: how long the store took.

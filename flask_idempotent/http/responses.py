@@ -16,7 +16,7 @@ from flask_idempotent._lines import logger
 from flask_idempotent.errors import RecordUnreadable
 
 if TYPE_CHECKING:
-    from flask_idempotent.records import Completed
+    from flask_idempotent.records import CompletedRecord
     from flask_idempotent.settings import Settings
 
 _DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
@@ -196,7 +196,9 @@ class _Plain(Response):
     default_mimetype = None
 
 
-def replay(completed: Completed, response_class: type[Response], settings: Settings) -> Response:
+def replay(
+    completed: CompletedRecord, response_class: type[Response], settings: Settings
+) -> Response:
     """Make the stored response again, marked as a replay.
 
     What is never kept is left out once more: somebody else may have written the record, or the

@@ -13,7 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flask_idempotent.records import Answered, Completed, InProgress, Record, Released
+from flask_idempotent.records import (
+    CompletedRecord,
+    CompletedSummary,
+    Record,
+    ReleasedRecord,
+    RunningRecord,
+)
 from flask_idempotent.stores.waiters import Bell
 
 
@@ -27,7 +33,7 @@ class Claimed(NamedTuple):
 
     attempt: int
     first_attempt: int = 1
-    dead: InProgress | None = None
+    dead: RunningRecord | None = None
 
 
 class Busy(NamedTuple):
@@ -46,7 +52,7 @@ class Busy(NamedTuple):
 #: What ``Store.claim`` returns: the key is ours, or the record that has it.
 ClaimResult = Claimed | Record
 #: What ``Store.contend`` returns.
-ContendResult = Claimed | Busy | Completed
+ContendResult = Claimed | Busy | CompletedRecord
 
 
 class Completion(enum.Enum):
@@ -70,7 +76,7 @@ class Renewal:
     """
 
     key: str
-    record: InProgress
+    record: RunningRecord
     expire: int
 
 
@@ -89,7 +95,7 @@ class Sight:
     """
 
     key: str
-    record: InProgress | Released | Answered | None
+    record: RunningRecord | ReleasedRecord | CompletedSummary | None
     life: int
     octets: int
     lease: int | None = None
@@ -109,7 +115,7 @@ class Store(ABC):
     """
 
     @abstractmethod
-    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         """Write a record where the key has none, else return the one that is there.
 
         This is the first command of every request with a key, and for most of them the only one
@@ -128,7 +134,7 @@ class Store(ABC):
     def contend(
         self,
         storage_key: str,
-        record: InProgress,
+        record: RunningRecord,
         *,
         ttl_ms: int,
         takeover: bool,
@@ -171,7 +177,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         """Store a response and wake the waiters, unless another owns the key.
 
         A released key takes the response of a run that was late, if it belongs to the same request.

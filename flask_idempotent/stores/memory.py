@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from flask_idempotent._forks import ForkAware
 from flask_idempotent.records import (
-    Completed,
-    InProgress,
+    CompletedRecord,
     Record,
-    Released,
-    abridge,
+    ReleasedRecord,
+    RunningRecord,
     encode,
+    summary_of,
 )
 from flask_idempotent.stores.base import (
     Busy,
@@ -37,7 +37,7 @@ from flask_idempotent.stores.waiters import Bell, Bells, News
 class _Entry:
     record: Record
     dies: int
-    offer: Completed | None = None
+    offer: CompletedRecord | None = None
 
 
 class MemoryStore(ForkAware, InspectableStore):
@@ -79,12 +79,12 @@ class MemoryStore(ForkAware, InspectableStore):
         self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
         self._sweep_at = max(1024, 2 * len(self._entries))
 
-    def _ring(self, key: str, record: Completed | None = None) -> None:
+    def _ring(self, key: str, record: CompletedRecord | None = None) -> None:
         bells = self._bells.get(key)
         if bells is not None:
             bells.ring(None if record is None else News.of(record))
 
-    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         with self._lock:
             entry = self._live(storage_key)
             if entry is not None:
@@ -94,7 +94,7 @@ class MemoryStore(ForkAware, InspectableStore):
     def contend(
         self,
         storage_key: str,
-        record: InProgress,
+        record: RunningRecord,
         *,
         ttl_ms: int,
         takeover: bool,
@@ -105,11 +105,11 @@ class MemoryStore(ForkAware, InspectableStore):
             if entry is None:
                 return self._take(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
             standing = entry.record
-            if isinstance(standing, Completed):
+            if isinstance(standing, CompletedRecord):
                 if standing.owner == replaces:
                     return self._follow(storage_key, record, standing, ttl_ms)
                 return standing
-            if isinstance(standing, Released):
+            if isinstance(standing, ReleasedRecord):
                 return self._follow(storage_key, record, standing, ttl_ms)
             if standing.owner == record.owner:
                 return self._take(storage_key, standing, ttl_ms, entry.offer)
@@ -122,22 +122,22 @@ class MemoryStore(ForkAware, InspectableStore):
                 return entry.offer
             return self._follow(storage_key, record, standing, ttl_ms)._replace(dead=standing)
 
-    def _follow(self, key: str, record: InProgress, old: Record, expire: int) -> Claimed:
+    def _follow(self, key: str, record: RunningRecord, old: Record, expire: int) -> Claimed:
         attempt = old.attempt + 1
         first = attempt
-        if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
+        if not isinstance(old, CompletedRecord) and old.fingerprint == record.fingerprint:
             first = old.first_attempt
         # What runs before the first attempt answer is refused from now on.
         return self._take(key, record._replace(attempt=attempt, first_attempt=first), expire)
 
     def _take(
-        self, key: str, record: InProgress, expire: int, offer: Completed | None = None
+        self, key: str, record: RunningRecord, expire: int, offer: CompletedRecord | None = None
     ) -> Claimed:
         self._put(key, record, expire)
         self._entries[key].offer = offer
         return Claimed(record.attempt, record.first_attempt)
 
-    def _answer(self, key: str, record: Completed, expire: int) -> None:
+    def _answer(self, key: str, record: CompletedRecord, expire: int) -> None:
         self._put(key, record, expire)
         self._ring(key, record)
 
@@ -153,22 +153,22 @@ class MemoryStore(ForkAware, InspectableStore):
             self._take(renewal.key, renewal.record, renewal.expire)
             return True
         old = entry.record
-        if not isinstance(old, InProgress) or old.owner != renewal.record.owner:
+        if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner:
             return False
         self._take(renewal.key, old, renewal.expire, entry.offer)
         return True
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         with self._lock:
             entry = self._live(key)
             if entry is not None:
                 old = entry.record
                 ours = old.owner == record.owner
-                if isinstance(old, Completed):
+                if isinstance(old, CompletedRecord):
                     return Completion.STORED if ours else Completion.REFUSED
                 if not ours and not _is_of_this_request(old, record):
                     return Completion.REFUSED
-                if not ours and isinstance(old, InProgress):
+                if not ours and isinstance(old, RunningRecord):
                     if entry.offer is None:
                         entry.offer = record
                     return Completion.OFFERED
@@ -186,7 +186,7 @@ class MemoryStore(ForkAware, InspectableStore):
     ) -> bool:
         with self._lock:
             entry = self._live(key)
-            if entry is None or not isinstance(entry.record, InProgress):
+            if entry is None or not isinstance(entry.record, RunningRecord):
                 return False
             if entry.record.owner != owner:
                 return False
@@ -235,9 +235,9 @@ class MemoryStore(ForkAware, InspectableStore):
     def _describe(self, key: str, entry: _Entry) -> Sight:
         life, record = entry.dies - self.now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
-        lease = life - record.grace if isinstance(record, InProgress) else None
+        lease = life - record.grace if isinstance(record, RunningRecord) else None
         waiters = int(key in self._bells)  # All of them are in this one process.
-        return Sight(key, abridge(record), life, octets, lease, waiters, record.owner)
+        return Sight(key, summary_of(record), life, octets, lease, waiters, record.owner)
 
     def discard(self, sights: Iterable[Sight]) -> int:
         seen = {sight.key: sight.token for sight in sights}
@@ -269,12 +269,12 @@ class MemoryStore(ForkAware, InspectableStore):
         """There is nothing to give back; the records stay for whoever else has this store."""
 
 
-def _is_of_this_request(old: InProgress | Released, late: Completed) -> bool:
+def _is_of_this_request(old: RunningRecord | ReleasedRecord, late: CompletedRecord) -> bool:
     return old.fingerprint == late.fingerprint and late.attempt >= old.first_attempt
 
 
-def _tombstone(record: InProgress) -> Released:
-    return Released(
+def _tombstone(record: RunningRecord) -> ReleasedRecord:
+    return ReleasedRecord(
         record.owner, record.fingerprint, record.attempt, record.host, record.pid,
         record.started, record.method, record.endpoint, record.first_attempt,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from flask_idempotent.errors import RecordUnreadable, StoreError
-from flask_idempotent.records import Completed, Record
+from flask_idempotent.records import CompletedRecord, Record
 
 #: How many of a key's waiters a ring wakes itself.
 _AT_ONCE = 2
@@ -33,7 +33,7 @@ class News:
         self._failure: RecordUnreadable | None = None
 
     @classmethod
-    def of(cls, record: Completed) -> News:
+    def of(cls, record: CompletedRecord) -> News:
         """Make news of a record that this process itself has just stored."""
         news = cls(lambda: record)
         news.record()
@@ -42,7 +42,7 @@ class News:
     @property
     def stands(self) -> bool:
         """Whether the response is known, so that nothing newer need be read."""
-        return self._done and isinstance(self._record, Completed)
+        return self._done and isinstance(self._record, CompletedRecord)
 
     def record(self) -> Record | None:
         """The record, or None when it must be asked for with another claim.
@@ -121,7 +121,7 @@ class Bell:
         self.pass_on()
         return True
 
-    def wait(self, seconds: float) -> Completed | None:
+    def wait(self, seconds: float) -> CompletedRecord | None:
         """Sleep until the bell rings.
 
         :returns: the completed record; None when the time is over, or to claim again.
@@ -131,7 +131,7 @@ class Bell:
             return None
         news, self._news = self._news, None
         record = news.record() if news is not None else None
-        return record if isinstance(record, Completed) else None
+        return record if isinstance(record, CompletedRecord) else None
 
     def pass_on(self) -> None:
         """Wake one more, once for each ring."""

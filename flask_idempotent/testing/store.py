@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Completion
 from flask_idempotent.stores.memory import MemoryStore
 
@@ -24,7 +24,7 @@ class MortalStore(MemoryStore):
         finally:
             self._dying = False
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         if self._dying:
             return Completion.STORED
         return super().complete(key, record, expire=expire)

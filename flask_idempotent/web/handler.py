@@ -40,7 +40,7 @@ from flask_idempotent.http.responses import (
     varying_by_cookie,
     watch_body,
 )
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.web.flask_compat import body_limit, current_context, handle_user_exception
 from flask_idempotent.web.problem_pages import prepare_page
 from flask_idempotent.web.protection import IDENTIFYING_SETTINGS
@@ -462,7 +462,7 @@ class _Keyed:
             took_over=claim.dead is not None,
         )
 
-    def _log_take_over(self, claim: Claim, dead: InProgress) -> None:
+    def _log_take_over(self, claim: Claim, dead: RunningRecord) -> None:
         logger.warning(
             "take-over: key %s, record %s, attempt %d, endpoint %s; its owner died: "
             "%s, process %d, which began %.1f s ago",
@@ -502,7 +502,7 @@ class _Keyed:
         logger.error("record %s cannot be read: %s", self._name, error)
         return self._problem(problems.StoredResponseUnreadable, _UNREADABLE)
 
-    def _tell_replayed(self, completed: Completed, waited: float) -> None:
+    def _tell_replayed(self, completed: CompletedRecord, waited: float) -> None:
         # Mostly nobody listens; to ask takes less than to gather what would be told.
         if not (signals.replayed.receivers or logger.isEnabledFor(logging.INFO)):
             return
@@ -533,7 +533,7 @@ class _Keyed:
         assert self._name is not None, "another request has this key"
         try:
             record = self._state.engine.store.read(self._name)
-            if not isinstance(record, Completed) or record.body is None:
+            if not isinstance(record, CompletedRecord) or record.body is None:
                 return None
             return replay(record, self._app.response_class, self._settings)
         except (StoreError, RecordUnreadable) as error:

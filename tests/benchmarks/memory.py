@@ -7,7 +7,7 @@ import random
 import statistics
 from functools import partial
 
-from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, Completed, decode, encode
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord, decode, encode
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BODY_SIZE, OURS, Contestant, environ, fresh_key
 from tests.benchmarks.series import Series, median_time
@@ -82,7 +82,7 @@ def compression(bench: Bench) -> Findings:
         body = _document(kib * _KIB)
         for name, compress in (("as it is", False), ("compressed", True)):
             plain = bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE)
-            record = Completed(*plain, 1, 200, (), body, 0.0, compress)
+            record = CompletedRecord(*plain, 1, 200, (), body, 0.0, compress)
             data = encode(record)
             figures = {
                 "size": (len(data) / _KIB, "KiB"),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from flask_idempotent import current_claim
-from flask_idempotent.records import Completed, InProgress, decode
+from flask_idempotent.records import CompletedRecord, RunningRecord, decode
 from flask_idempotent.stores.redis import client as redis_client
 from tests.chaos.doors import AppDoor, Door, GatedRuns, Runs, late, lost_leases, tally, timed
 from tests.chaos.harness import sized
@@ -229,7 +229,7 @@ class TestStoppedServer:
             server.signal(signal.SIGCONT)
             assert waiting[2].result().body == b"run 1"
             until(lambda: not door.engine.worker.pending, 5)
-            assert all(isinstance(record, Completed) for record in records(door)), "revived"
+            assert all(isinstance(record, CompletedRecord) for record in records(door)), "revived"
             answers = at_once(8, lambda n: timed(door, f"new-{n}"))
         assert {answer.status for answer in answers} == {200}
         assert late(answers, 1) == []
@@ -371,7 +371,7 @@ class TestRefusedWrites:
             switch.target = replica.port
             primary.kill()
             switch.cut_all()
-            until(lambda: any(isinstance(r, InProgress) for r in records_at(replica)), 5)
+            until(lambda: any(isinstance(r, RunningRecord) for r in records_at(replica)), 5)
             waiting = background(timed, door)
             until(lambda: door.engine.waiters == 1)
             runs.gate.open()

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
 
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.factory import open_store
 from tests.chaos.harness import Row, Strike
 from tests.chaos.notes import Note, read_notes
@@ -283,7 +283,7 @@ def stored(row: Row, url: str, keys: Iterable[str]) -> None:
     row.require(len(names) == expected, f"{len(names)} records for {expected} keys")
     for name in names:
         record = store.read(name)
-        row.require(isinstance(record, Completed), f"{name} is not completed: {record}")
+        row.require(isinstance(record, CompletedRecord), f"{name} is not completed: {record}")
     store.close()
 
 

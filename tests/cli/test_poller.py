@@ -7,7 +7,7 @@ from flask import Flask
 
 from flask_idempotent.cli.poller import Change, RecordPoller
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import Answered, Completed
+from flask_idempotent.records import CompletedRecord, CompletedSummary
 from tests.cli.harness import claim, complete, damage, name, store_of
 from tests.stores.harness import ENDS, HOUR, answer, expire, lapse, owner, running
 
@@ -44,7 +44,7 @@ class TestRun:
         assert change.run.owner == owner("ada")
         store_of(app).complete(storage_key, answer(), expire=HOUR)
         (completed,) = poller.poll()
-        response = Answered(1, 201, 2.5, "POST", "orders")
+        response = CompletedSummary(1, 201, 2.5, "POST", "orders")
         assert completed == Change("completed", storage_key, change.run, response)
         assert poller.poll() == []
 
@@ -130,7 +130,7 @@ class TestNextRun:
     def test_correction(self, app: Flask, poller: RecordPoller) -> None:
         """The run of a corrected request, which follows a response, is claimed."""
         storage_key = name()
-        refused: Completed = answer()._replace(status=422, operation=b"POST /orders")
+        refused: CompletedRecord = answer()._replace(status=422, operation=b"POST /orders")
         store_of(app).complete(storage_key, refused, expire=HOUR)
         poller.poll()
         store_of(app).contend(

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from flask import Flask
 
-from flask_idempotent.records import Completed, Compressed
+from flask_idempotent.records import CompletedRecord, CompressedBody
 from flask_idempotent.stores.base import Sight
 from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
 from tests.stores.harness import HOUR, answer, lapse
@@ -70,7 +70,9 @@ class TestShow:
         record = answer()
         headers = (("X", "\x9b2J"),)
         store_of(app).complete(
-            name(), Completed(record.owner, record.fingerprint, 1, 200, headers, b""), expire=HOUR
+            name(),
+            CompletedRecord(record.owner, record.fingerprint, 1, 200, headers, b""),
+            expire=HOUR,
         )
         assert "Header    X: \\x9b2J\n" in run(app, "show", "k").stdout
 
@@ -113,7 +115,7 @@ class TestBody:
         store_of(app).complete(name("k"), whole, expire=HOUR)
         assert run(app, "show", "k", "--body").stdout == "hello" * 100
         assert document(app, "show", "k")["body_octets"] == 500
-        large = whole._replace(body=Compressed(zlib.compress(bytes(2**21)), 2**21))
+        large = whole._replace(body=CompressedBody(zlib.compress(bytes(2**21)), 2**21))
         store_of(app).complete(name("large"), large, expire=HOUR)
         refused = run(app, "show", "large", "--body")
         assert (refused.exit_code, "larger than max_body" in refused.stderr) == (1, True)

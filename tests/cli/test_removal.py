@@ -7,7 +7,7 @@ from types import NoneType
 import pytest
 from flask import Flask
 
-from flask_idempotent.records import InProgress, Released
+from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Completion, Renewal, Sight
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, store_of
@@ -50,7 +50,9 @@ class TestRelease:
         assert refused.exit_code == 1
         assert f"--even {kind}" in refused.stderr
         assert document(app, "release", "k", "--yes", "--even", kind)["was"] == kind
-        assert isinstance(store_of(app).read(name()), Released if kind == "running" else NoneType)
+        assert isinstance(
+            store_of(app).read(name()), ReleasedRecord if kind == "running" else NoneType
+        )
 
     def test_running_is_taken_away(self, app: Flask) -> None:
         """A running owner's renewal does not bring its claim back; its response is kept."""
@@ -83,7 +85,7 @@ class TestRelease:
         assert refused.exit_code == 1
         assert "changed meanwhile" in refused.stderr
         assert document(app, "purge", "--all", "--even-running")["deleted"] == 0
-        assert isinstance(store.read(begun[-1]), InProgress)
+        assert isinstance(store.read(begun[-1]), RunningRecord)
 
     def test_late_owners_response_is_kept(self, app: Flask) -> None:
         """A view that ran to its end is not run again: its response takes the claim's place."""
@@ -126,7 +128,7 @@ class TestPurge:
             "deleted": 1, "running": 0,
         }  # fmt: skip
         # Its owner may still run, and must not put its claim back.
-        assert isinstance(store_of(app).read(alive), Released)
+        assert isinstance(store_of(app).read(alive), ReleasedRecord)
         assert document(app, "purge", "--all", "--yes")["deleted"] == 0
 
     def test_older(self, app: Flask) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.worker import Worker
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
@@ -98,14 +98,14 @@ class Shaky(MemoryStore):
                 functions[name].pop(0)()
         return result
 
-    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         self.asked_by.append(record.owner)
         result: ClaimResult = self._around(
             "claim", lambda: super(Shaky, self).claim(storage_key, record, ttl_ms=ttl_ms)
         )
         return result
 
-    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         self.asked_by.append(record.owner)
         # A look at the key, like a claim.
         result: ContendResult = self._around(
@@ -119,7 +119,7 @@ class Shaky(MemoryStore):
         )
         return result
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         result: Completion = self._around(
             "complete", lambda: super(Shaky, self).complete(key, record, expire=expire)
         )

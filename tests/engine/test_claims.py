@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from flask_idempotent.engine.claims import Claim
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import RunningRecord
 from tests.engine.harness import request
 
 
@@ -15,5 +15,5 @@ class TestClaim:
     def test_lock_is_of_the_present_kind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A claim's lock is gevent's where gevent patched threading after this package's import."""
         monkeypatch.setattr(threading, "Lock", threading.RLock)
-        claim = Claim(request(), InProgress(b"o" * 16, b"f" * 16), 0.0, 0.0)
+        claim = Claim(request(), RunningRecord(b"o" * 16, b"f" * 16), 0.0, 0.0)
         assert isinstance(claim.lock, type(threading.RLock()))

@@ -13,7 +13,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Replay
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
 from tests.support.polling import until
@@ -134,7 +134,7 @@ class TestComplete:
         getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             finish(engine, claim)
-        until(lambda: isinstance(shaky.read(KEY), Completed) and not engine.worker.renewals)
+        until(lambda: isinstance(shaky.read(KEY), CompletedRecord) and not engine.worker.renewals)
         replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"

@@ -21,7 +21,7 @@ from flask_idempotent.engine.outcomes import (
     StillRunning,
 )
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import RunningRecord
 from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse, time_left
 from tests.support.polling import until
@@ -193,7 +193,7 @@ class TestProcesses:
             engine.worker.pending.run()
         else:
             engine.release(claim, "failed")
-        assert isinstance(engine.store.read(KEY), InProgress)
+        assert isinstance(engine.store.read(KEY), RunningRecord)
 
     def test_engine_closes_with_its_last_user(self) -> None:
         """An engine that nobody uses any more ends its thread by itself."""

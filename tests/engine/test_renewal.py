@@ -12,7 +12,7 @@ from flask_idempotent import signals
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Replay, StillRunning
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
@@ -175,7 +175,7 @@ class TestRenewals:
         shaky.delete([KEY])
         engine.worker.renewals.renew_due()
         record = shaky.read(KEY)
-        assert isinstance(record, InProgress)
+        assert isinstance(record, RunningRecord)
         assert record.owner == claim.record.owner
 
     def test_put_back_only_while_the_command_is_fresh(self, engine: Engine, shaky: Shaky) -> None:

@@ -19,7 +19,7 @@ from flask_idempotent.engine.outcomes import (
     StillRunning,
 )
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import InProgress
+from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import ENDS
@@ -74,7 +74,7 @@ class TestWaiting:
         assert isinstance(first, Claim)
         store = real_engine.store
         # The key is released and taken by another payload before the waiter looks again.
-        record = InProgress(b"o" * 16, b"another payload.")
+        record = RunningRecord(b"o" * 16, b"another payload.")
         store.release(KEY, first.record.owner, **ENDS)
         store.claim(KEY, record, ttl_ms=60_000)
         outcome = waiter.result()

@@ -16,7 +16,7 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Store
 from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request, without_thread
 from tests.support.polling import until
@@ -210,4 +210,4 @@ class TestClose:
         claim.renewed -= 20
         engine.close(time.monotonic() + 60)
         assert "renew" in shaky.calls
-        assert isinstance(shaky.read(KEY), Completed)
+        assert isinstance(shaky.read(KEY), CompletedRecord)

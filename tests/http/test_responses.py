@@ -32,7 +32,7 @@ from flask_idempotent.http.responses import (
     varying_by_cookie,
     watch_body,
 )
-from flask_idempotent.records import Completed, Compressed, decode, encode
+from flask_idempotent.records import CompletedRecord, CompressedBody, decode, encode
 from flask_idempotent.settings import DROPPED, NEVER_KEPT, resolve
 from tests.conftest import MakeApp
 
@@ -125,10 +125,10 @@ class TestStatusOf:
     def test_r1_reason_phrase(self, given: int | str, kept: int | str) -> None:
         """The status is kept as the view gave it, in letters only where its phrase is its own."""
         response = Response(status=given)
-        completed = Completed(b"o" * 16, b"f" * 16, 1, status_of(response))
+        completed = CompletedRecord(b"o" * 16, b"f" * 16, 1, status_of(response))
         assert completed.status == kept
-        again = decode(encode(Completed(b"o" * 16, b"f" * 16, 1, kept, body=b"")))
-        assert isinstance(again, Completed)
+        again = decode(encode(CompletedRecord(b"o" * 16, b"f" * 16, 1, kept, body=b"")))
+        assert isinstance(again, CompletedRecord)
         assert replay(again, Response, SETTINGS).status == response.status
 
     @pytest.mark.parametrize(
@@ -464,9 +464,9 @@ class TestTee:
 
 
 class TestReplay:
-    def completed(self, **changes: Any) -> Completed:
+    def completed(self, **changes: Any) -> CompletedRecord:
         given = {"status": 200, "headers": (), "body": b"", **changes}
-        return Completed(b"o" * 16, b"f" * 16, 1, **given)
+        return CompletedRecord(b"o" * 16, b"f" * 16, 1, **given)
 
     def test_r1_all_of_it(self) -> None:
         """Status, headers and body are the stored ones; Content-Length is made anew."""
@@ -538,7 +538,7 @@ class TestReplay:
 
     def test_r12_size(self) -> None:
         """A compressed body may be as large as the view's ``max_body``."""
-        completed = self.completed(body=Compressed(zlib.compress(bytes(100)), 100))
+        completed = self.completed(body=CompressedBody(zlib.compress(bytes(100)), 100))
         assert replay(completed, Response, resolve({}, {"max_body": 100})).data == bytes(100)
         with pytest.raises(RecordUnreadable, match="larger than max_body"):
             replay(completed, Response, resolve({}, {"max_body": 99}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask_idempotent.records import InProgress, Record
+from flask_idempotent.records import Record, RunningRecord
 from tests.interleavings.case import KEY
 from tests.stores.harness import lapse
 from tests.support.polling import until
@@ -23,10 +23,10 @@ class Mirror:
         self._world = world
 
     def follow(self, before: Record | None, after: Record | None) -> None:
-        if isinstance(before, InProgress) and not isinstance(after, InProgress):
+        if isinstance(before, RunningRecord) and not isinstance(after, RunningRecord):
             # Each is told, but for those that were before.
             until(lambda: all(bell.rung for bell in self._world.bells), 5)
 
     def advance(self) -> None:
-        if isinstance(self._world.record(), InProgress) and self._world.lapsed:
+        if isinstance(self._world.record(), RunningRecord) and self._world.lapsed:
             lapse(self._world.store, KEY)

@@ -30,7 +30,7 @@ from flask_idempotent.engine.outcomes import (
     Replay,
     StillRunning,
 )
-from flask_idempotent.records import Completed, InProgress, Record, Released
+from flask_idempotent.records import CompletedRecord, Record, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Completion
 from tests.interleavings.case import INVALID, KEY, LEASE, LIFETIME
 from tests.stores.harness import time_left
@@ -55,7 +55,7 @@ class _Grant:
     :param stored: its response was stored.
     """
 
-    record: InProgress
+    record: RunningRecord
     era: int
     over: bool = False
     lapsed: bool = False
@@ -67,7 +67,7 @@ class _Grant:
     stored: bool = False
 
 
-def corrects(before: Completed, record: InProgress) -> bool:
+def corrects(before: CompletedRecord, record: RunningRecord) -> bool:
     """Whether a request may take the place of this answer."""
     return before.code == INVALID and before.fingerprint != record.fingerprint
 
@@ -117,7 +117,7 @@ class Witness:
             self._grants[owner].over = True
             self._excuses += 1
 
-    def granted(self, record: InProgress) -> None:
+    def granted(self, record: RunningRecord) -> None:
         """The store says: yours."""
         grant = self._grants.get(record.owner)
         if self.late:
@@ -130,16 +130,16 @@ class Witness:
             grant = self._grants[record.owner] = _Grant(record, self._era)
         self._has_word(grant)
 
-    def _check_grant(self, record: InProgress) -> None:
+    def _check_grant(self, record: RunningRecord) -> None:
         before = self._before
-        if isinstance(before, Completed) and corrects(before, record):
+        if isinstance(before, CompletedRecord) and corrects(before, record):
             assert self._asking not in self._waited, "a correction by who waited for the answer"
             self._excuses += 1
             self._begin_era()
-        if isinstance(before, Released) and before.fingerprint != record.fingerprint:
+        if isinstance(before, ReleasedRecord) and before.fingerprint != record.fingerprint:
             self._begin_era()
         assert not self._known, "a run after a response was stored or offered"
-        if isinstance(before, InProgress):
+        if isinstance(before, RunningRecord):
             assert self._world.lapsed, "a run beside one whose lease has not passed"
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
         for other in self._grants.values():
@@ -159,7 +159,7 @@ class Witness:
 
     def _stands(self, owner: bytes) -> bool:
         before = self._before
-        return isinstance(before, InProgress) and before.owner == owner
+        return isinstance(before, RunningRecord) and before.owner == owner
 
     def _begin_era(self) -> None:
         self._era += 1
@@ -191,10 +191,10 @@ class Witness:
 
     def changed(self, before: Record | None, after: Record | None) -> None:
         """A command was carried out."""
-        if isinstance(before, Completed) and after != before:
-            assert isinstance(after, InProgress), "a stored response was changed"
+        if isinstance(before, CompletedRecord) and after != before:
+            assert isinstance(after, RunningRecord), "a stored response was changed"
             assert corrects(before, after), "a stored response was taken away"
-        if isinstance(after, InProgress) and after != before:
+        if isinstance(after, RunningRecord) and after != before:
             grant = self._grants[after.owner]
             assert not grant.over, "a claim that was given back lives again"
         if after is not None:
@@ -241,7 +241,7 @@ class Witness:
     def all_sleep(self) -> None:
         """All who are left wait, and none of them for want of a reply."""
         record = self._world.record()
-        assert self.any_lost or isinstance(record, InProgress), "a missed wake-up"
+        assert self.any_lost or isinstance(record, RunningRecord), "a missed wake-up"
         assert self.any_lost or self.crashed or self.orphaned, "all wait for nobody"
 
     def finish(self) -> None:
@@ -257,7 +257,7 @@ class Witness:
             elif claim.settled and claim.answered and not self.any_lost:
                 assert grant.stored, "an owner believes that it is stored"
         if self._stored:
-            assert isinstance(record, Completed), "a stored response is gone"
+            assert isinstance(record, CompletedRecord), "a stored response is gone"
             assert record.owner in self._stored, "another's response stands"
-        if isinstance(record, InProgress):
+        if isinstance(record, RunningRecord):
             assert self.crashed or self.orphaned, "a claim that nobody looks after"

@@ -13,7 +13,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.renewal import Renewals
 from flask_idempotent.engine.worker import Worker
-from flask_idempotent.records import Completed, InProgress, Released
+from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
@@ -26,9 +26,9 @@ from tests.stores.harness import NEVER
 class Impatient(MemoryStore):
     """Takes over a claim whose lease has not passed."""
 
-    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         entry = self._live(storage_key)
-        if entry is not None and isinstance(entry.record, InProgress):
+        if entry is not None and isinstance(entry.record, RunningRecord):
             entry.dies = self.now() + entry.record.grace
         return super().contend(storage_key, record, **options)
 
@@ -36,9 +36,9 @@ class Impatient(MemoryStore):
 class Undiscerning(MemoryStore):
     """Takes over another payload's claim."""
 
-    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         entry = self._live(storage_key)
-        if entry is not None and isinstance(entry.record, InProgress):
+        if entry is not None and isinstance(entry.record, RunningRecord):
             entry.record = entry.record._replace(fingerprint=record.fingerprint)
         return super().contend(storage_key, record, **options)
 
@@ -46,7 +46,7 @@ class Undiscerning(MemoryStore):
 class Overwriting(MemoryStore):
     """Stores whatever response comes."""
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         self._answer(key, record, expire)
         return Completion.STORED
 
@@ -54,7 +54,7 @@ class Overwriting(MemoryStore):
 class Believing(MemoryStore):
     """Says that a refused response is stored."""
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         super().complete(key, record, expire=expire)
         return Completion.STORED
 
@@ -62,7 +62,7 @@ class Believing(MemoryStore):
 class Forgetful(MemoryStore):
     """Keeps no late owner's response."""
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         completion = super().complete(key, record, expire=expire)
         self._entries[key].offer = None
         return completion
@@ -87,7 +87,7 @@ class Careless(MemoryStore):
 
     def release(self, key: str, owner: bytes, **lives: int) -> bool:
         entry = self._live(key)
-        if entry is not None and isinstance(entry.record, InProgress):
+        if entry is not None and isinstance(entry.record, RunningRecord):
             owner = entry.record.owner
         return super().release(key, owner, **lives)
 
@@ -97,7 +97,7 @@ class Renumbering(MemoryStore):
 
     def release(self, key: str, owner: bytes, **lives: int) -> bool:
         released = super().release(key, owner, **lives)
-        if isinstance(self.read(key), Released):
+        if isinstance(self.read(key), ReleasedRecord):
             del self._entries[key]
         return released
 
@@ -105,7 +105,7 @@ class Renumbering(MemoryStore):
 class Overcorrecting(MemoryStore):
     """Lets a corrected request take the place of whatever response stands."""
 
-    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         entry = self._live(storage_key)
         if options["replaces"] is not None and entry is not None:
             options["replaces"] = entry.record.owner
@@ -115,14 +115,14 @@ class Overcorrecting(MemoryStore):
 class Mixing(MemoryStore):
     """Takes a response for a key that had another payload meanwhile."""
 
-    def _take(self, key: str, record: InProgress, *arguments: Any) -> Claimed:
+    def _take(self, key: str, record: RunningRecord, *arguments: Any) -> Claimed:
         return super()._take(key, record._replace(first_attempt=1), *arguments)
 
 
 class Eternal(MemoryStore):
     """Keeps records for ever."""
 
-    def _put(self, key: str, record: InProgress | Completed, expire: int) -> None:
+    def _put(self, key: str, record: RunningRecord | CompletedRecord, expire: int) -> None:
         super()._put(key, record, NEVER)
 
 
@@ -186,7 +186,10 @@ def _run_without_asking(claimant: Claimant, claim: Claim) -> bool:
 
 
 def _correct_whenever(claimant: Claimant, result: Any, replaced: object) -> bytes | None:
-    if not isinstance(result, Completed) or result.fingerprint == claimant._request.fingerprint:
+    if (
+        not isinstance(result, CompletedRecord)
+        or result.fingerprint == claimant._request.fingerprint
+    ):
         return None
     return result.owner if result.operation else None
 

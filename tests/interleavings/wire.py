@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import (
     Claimed,
     ClaimResult,
@@ -31,7 +31,7 @@ class Wire:
         self._store = world.store
         self._bells = Bells()
 
-    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         def run() -> ClaimResult:
             result = self._store.claim(storage_key, record, ttl_ms=ttl_ms)
             self._notice(record, result)
@@ -40,7 +40,7 @@ class Wire:
         result: ClaimResult = self._world.call("claim", run)
         return result
 
-    def contend(self, storage_key: str, record: InProgress, **options: Any) -> ContendResult:
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         def run() -> ContendResult:
             result = self._store.contend(storage_key, record, **options)
             self._notice(record, result)
@@ -49,7 +49,7 @@ class Wire:
         result: ContendResult = self._world.call("contend", run)
         return result
 
-    def _notice(self, record: InProgress, result: ClaimResult | ContendResult) -> None:
+    def _notice(self, record: RunningRecord, result: ClaimResult | ContendResult) -> None:
         if isinstance(result, Claimed):
             self._world.witness.granted(record._replace(attempt=result.attempt))
             self._world.lease_begins()
@@ -72,7 +72,7 @@ class Wire:
         replies: list[bool | None] = self._world.call("renew", run)
         return replies
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         def run() -> Completion:
             completion = self._store.complete(key, record, expire=expire)
             self._world.witness.completed(record.owner, completion)
@@ -143,7 +143,7 @@ class WireBell(Bell):
     def rung(self) -> bool:
         return self._bell.rung or self._own.rung
 
-    def wait(self, seconds: float) -> Completed | None:
+    def wait(self, seconds: float) -> CompletedRecord | None:
         until = self._world.time.now + seconds
         if self._world.pause(Listening(self, until)) != "rung":
             return None

@@ -24,7 +24,7 @@ from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import InProgress, Record
+from flask_idempotent.records import Record, RunningRecord
 from flask_idempotent.stores import waiters
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
@@ -221,7 +221,7 @@ class World:
 
     def _accidents(self, busy: bool) -> Iterator[Choice]:
         record = self.record()
-        running = isinstance(record, InProgress) and not self.lapsed
+        running = isinstance(record, RunningRecord) and not self.lapsed
         if self.lapses and running:
             yield Choice("time", "a lease passes", frozenset())
         if self.losses and record is not None:
@@ -274,7 +274,7 @@ class World:
         if self.mirror is not None:
             self.mirror.advance()
         record = self.record()
-        if isinstance(record, InProgress) and self.lapsed:
+        if isinstance(record, RunningRecord) and self.lapsed:
             self.witness.lapsed(record.owner)
 
     def _crash(self, process: str) -> None:

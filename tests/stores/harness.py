@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_idempotent.records import Completed, InProgress, Released
+from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.store import RedisStore
@@ -18,30 +18,32 @@ def owner(name: str) -> bytes:
     return name.encode().ljust(16, b".")
 
 
-def running(name: str = "ada", payload: str = "one", grace: int = HOUR) -> InProgress:
+def running(name: str = "ada", payload: str = "one", grace: int = HOUR) -> RunningRecord:
     fingerprint = payload.encode().ljust(16, b"-")
-    return InProgress(
+    return RunningRecord(
         owner(name), fingerprint, 1, grace, "here", 7, 1.5, method="POST", endpoint="orders"
     )
 
 
-def answer(name: str = "ada", payload: str = "one", body: bytes | None = b"hello") -> Completed:
+def answer(
+    name: str = "ada", payload: str = "one", body: bytes | None = b"hello"
+) -> CompletedRecord:
     record = running(name, payload)
-    return Completed(
+    return CompletedRecord(
         record.owner, record.fingerprint, 1, 201, (("Link", "a"), ("Link", "b")), body, 2.5,
         method="POST", endpoint="orders",
     )  # fmt: skip
 
 
-def released(record: InProgress) -> Released:
+def released(record: RunningRecord) -> ReleasedRecord:
     """What a claim leaves behind when it is given up while an earlier owner may run."""
-    return Released(
+    return ReleasedRecord(
         record.owner, record.fingerprint, record.attempt, "here", 7, 1.5,
         "POST", "orders", record.first_attempt,
     )  # fmt: skip
 
 
-def renewal(key: str, record: InProgress) -> Renewal:
+def renewal(key: str, record: RunningRecord) -> Renewal:
     return Renewal(key, record, 2 * HOUR)
 
 
@@ -56,7 +58,7 @@ def lapse(store: Store, key: str) -> None:
 
 def _grace(store: Store, key: str) -> int:
     record = store.read(key)
-    assert isinstance(record, InProgress)
+    assert isinstance(record, RunningRecord)
     assert record.grace, "the record ends with its lease"
     return record.grace
 

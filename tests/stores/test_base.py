@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_idempotent.records import Answered, InProgress, Released, encode
+from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord, encode
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
@@ -36,15 +36,17 @@ from tests.support.polling import until
 KEY = "IDEMPOTENT_{contract}"
 
 
-def claim(store: InspectableStore, record: InProgress, *, key: str = KEY) -> ClaimResult:
+def claim(store: InspectableStore, record: RunningRecord, *, key: str = KEY) -> ClaimResult:
     return store.claim(key, record, ttl_ms=2 * HOUR)
 
 
-def contend(store: InspectableStore, record: InProgress, *, takeover: bool = True) -> ContendResult:
+def contend(
+    store: InspectableStore, record: RunningRecord, *, takeover: bool = True
+) -> ContendResult:
     return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=takeover)
 
 
-def correct(store: InspectableStore, record: InProgress, replaces: str) -> ContendResult:
+def correct(store: InspectableStore, record: RunningRecord, replaces: str) -> ContendResult:
     return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=True, replaces=owner(replaces))
 
 
@@ -104,7 +106,7 @@ class TestClaim:
 
     @pytest.mark.parametrize("ask", [claim, contend])
     def test_one_of_many_wins(
-        self, store: InspectableStore, ask: Callable[[InspectableStore, InProgress], object]
+        self, store: InspectableStore, ask: Callable[[InspectableStore, RunningRecord], object]
     ) -> None:
         """Of 32 requests at once one has the key, and the others learn of it."""
         barrier = threading.Barrier(32)
@@ -116,7 +118,7 @@ class TestClaim:
         with ThreadPoolExecutor(32) as pool:
             results = list(pool.map(race, range(32)))
         assert sum(isinstance(result, Claimed) for result in results) == 1
-        assert sum(isinstance(result, Busy | InProgress) for result in results) == 31
+        assert sum(isinstance(result, Busy | RunningRecord) for result in results) == 31
 
 
 class TestContend:
@@ -168,7 +170,7 @@ class TestContend:
         assert contend(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
         assert isinstance(contend(store, running("cyd")), Busy)
         record = store.read(KEY)
-        assert isinstance(record, InProgress)
+        assert isinstance(record, RunningRecord)
         assert (record.owner, record.attempt) == (owner("bob"), 2)
         assert HOUR < time_left(store, KEY) <= 2 * HOUR
 
@@ -289,7 +291,7 @@ class TestComplete:
         contend(store, running("bob"))
         assert store.complete(KEY, answer("ada", body=b"late"), expire=HOUR) is Completion.OFFERED
         assert isinstance(contend(store, running("cyd")), Busy)
-        assert isinstance(store.read(KEY), InProgress)
+        assert isinstance(store.read(KEY), RunningRecord)
         assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.STORED
         assert store.read(KEY) == answer("bob")
 
@@ -348,7 +350,7 @@ class TestRelease:
         """Nobody releases another's claim."""
         claim(store, running("bob"))
         assert store.release(KEY, owner("ada"), **ENDS) is False
-        assert isinstance(store.read(KEY), InProgress)
+        assert isinstance(store.read(KEY), RunningRecord)
 
     def test_response_is_left_alone(self, store: InspectableStore) -> None:
         """Not even the owner releases what is completed."""
@@ -381,7 +383,7 @@ class TestRelease:
         assert 0 < time_left(store, KEY) <= 2 * HOUR
 
 
-def leave_tombstone(store: InspectableStore, payload: str = "one") -> InProgress:
+def leave_tombstone(store: InspectableStore, payload: str = "one") -> RunningRecord:
     """Let ada run into her lease's end, and bob, who takes over, give up; bob's record."""
     claim(store, running("ada", payload))
     lapse(store, KEY)
@@ -424,7 +426,7 @@ class TestTombstone:
         """A release whose reply was lost finds its tombstone and nothing to do."""
         leave_tombstone(store)
         assert store.release(KEY, owner("bob"), **ENDS) is False
-        assert isinstance(store.read(KEY), Released)
+        assert isinstance(store.read(KEY), ReleasedRecord)
 
     @pytest.mark.parametrize("name", ["ada", "bob"])
     def test_renewal_is_lost(self, store: InspectableStore, name: str) -> None:
@@ -447,7 +449,7 @@ class TestTombstone:
         """A response to another payload does not take a tombstone's place."""
         leave_tombstone(store)
         assert store.complete(KEY, answer("ada", "two"), expire=HOUR) is Completion.REFUSED
-        assert isinstance(store.read(KEY), Released)
+        assert isinstance(store.read(KEY), ReleasedRecord)
 
     @pytest.mark.parametrize("state", ["in progress", "released", "taken over", "put back"])
     def test_runs_before_another_payload_are_refused(
@@ -641,7 +643,7 @@ class TestKeys:
         store.delete([KEY])
         claim(store, running("bob"))
         assert store.discard([sight]) == 0
-        assert isinstance(store.read(KEY), InProgress)
+        assert isinstance(store.read(KEY), RunningRecord)
 
     def test_delete_nothing(self, store: InspectableStore) -> None:
         """Deleting no keys deletes none."""
@@ -686,7 +688,7 @@ class TestInspect:
         store.complete(KEY, answer("ada", body=b"late" * 1000), expire=HOUR)
         lapse(store, KEY)
         (sight,) = store.inspect([KEY])
-        assert isinstance(sight.record, InProgress)
+        assert isinstance(sight.record, RunningRecord)
         assert (sight.record.owner, sight.record.attempt) == (owner("bob"), 2)
         assert sight.lapsed
         assert sight.octets > 4000
@@ -697,7 +699,7 @@ class TestInspect:
         record = answer(body=bytes(size))
         store.complete(KEY, record, expire=HOUR)
         (sight,) = store.inspect([KEY])
-        assert sight.record == Answered(1, 201, 2.5, "POST", "orders")
+        assert sight.record == CompletedSummary(1, 201, 2.5, "POST", "orders")
         assert 0 < sight.life <= HOUR
         assert (sight.octets, sight.lease, sight.lapsed) == (len(encode(record)), None, False)
 

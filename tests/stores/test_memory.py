@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from flask_idempotent.records import Completed, InProgress
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed
 from flask_idempotent.stores.memory import MemoryStore
 from tests.stores.harness import answer, running
@@ -36,7 +36,7 @@ class TestClock:
         assert reply.attempt == 2
         store.complete("k", answer("bob"), expire=2000)
         clock.now += 1.999
-        assert isinstance(store.read("k"), Completed)
+        assert isinstance(store.read("k"), CompletedRecord)
         clock.now += 0.001
         assert store.read("k") is None
 
@@ -79,4 +79,4 @@ class TestMemory:
         store = MemoryStore()
         store.claim("k", running(), ttl_ms=1000)
         store.close()
-        assert isinstance(store.read("k"), InProgress)
+        assert isinstance(store.read("k"), RunningRecord)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from flask_idempotent.records import Completed, InProgress, Released
+from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
@@ -38,9 +38,9 @@ from tests.stores.harness import (
 class Known:
     """What the model knows of a key."""
 
-    record: InProgress | Completed | Released
+    record: RunningRecord | CompletedRecord | ReleasedRecord
     lapsed: bool = False
-    offer: Completed | None = None
+    offer: CompletedRecord | None = None
 
 
 KEYS = st.sampled_from(["IDEMPOTENT_{k1}", "IDEMPOTENT_{k2}"])
@@ -80,19 +80,19 @@ class Machine(RuleBasedStateMachine):
         result = self.store.contend(key, record, ttl_ms=2 * HOUR, takeover=True, replaces=replaced)
         known = self.model.get(key)
         old = None if known is None else known.record
-        if isinstance(old, Completed) and old.owner == replaced:
+        if isinstance(old, CompletedRecord) and old.owner == replaced:
             self.follows(key, record, result)
         else:
             self.judge(key, record, result, takeover=True)
 
-    def judge(self, key: str, record: InProgress, result: ContendResult, takeover: bool) -> None:
+    def judge(self, key: str, record: RunningRecord, result: ContendResult, takeover: bool) -> None:
         known = self.model.get(key)
         if known is None:
             assert result == Claimed(1)
             self.model[key] = Known(record)
-        elif isinstance(known.record, Completed):
+        elif isinstance(known.record, CompletedRecord):
             assert result == known.record
-        elif isinstance(known.record, Released):
+        elif isinstance(known.record, ReleasedRecord):
             self.follows(key, record, result)
         elif known.record.owner == record.owner:
             assert result == Claimed(known.record.attempt, known.record.first_attempt)
@@ -108,12 +108,16 @@ class Machine(RuleBasedStateMachine):
             self.follows(key, record, result, dead=known.record)
 
     def follows(
-        self, key: str, record: InProgress, result: ContendResult, dead: InProgress | None = None
+        self,
+        key: str,
+        record: RunningRecord,
+        result: ContendResult,
+        dead: RunningRecord | None = None,
     ) -> None:
         """The key is somebody's after somebody else."""
         old = self.model[key].record
         attempt = first = old.attempt + 1
-        if not isinstance(old, Completed) and old.fingerprint == record.fingerprint:
+        if not isinstance(old, CompletedRecord) and old.fingerprint == record.fingerprint:
             first = old.first_attempt
         assert result == Claimed(attempt, first, dead)
         self.model[key] = Known(record._replace(attempt=attempt, first_attempt=first))
@@ -126,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         if known is None:
             assert completion is Completion.STORED
             self.model[key] = Known(response)
-        elif isinstance(known.record, Completed):
+        elif isinstance(known.record, CompletedRecord):
             ours = known.record.owner == response.owner
             assert completion is (Completion.STORED if ours else Completion.REFUSED)
         elif known.record.owner == response.owner:
@@ -136,7 +140,7 @@ class Machine(RuleBasedStateMachine):
             known.record.fingerprint != response.fingerprint or attempt < known.record.first_attempt
         ):
             assert completion is Completion.REFUSED
-        elif isinstance(known.record, Released):
+        elif isinstance(known.record, ReleasedRecord):
             assert completion is Completion.STORED
             self.model[key] = Known(response)
         else:
@@ -148,7 +152,7 @@ class Machine(RuleBasedStateMachine):
         gone = self.store.release(key, running(name).owner, **ENDS)
         known = self.model.get(key)
         ours = known is not None and known.record.owner == running(name).owner
-        if known is None or not ours or not isinstance(known.record, InProgress):
+        if known is None or not ours or not isinstance(known.record, RunningRecord):
             assert not gone
             return
         assert gone
@@ -167,7 +171,7 @@ class Machine(RuleBasedStateMachine):
             assert ours is (True if until else None)
             if until:
                 self.model[key] = Known(record)
-        elif isinstance(known.record, InProgress) and known.record.owner == record.owner:
+        elif isinstance(known.record, RunningRecord) and known.record.owner == record.owner:
             assert ours is True
             known.lapsed = False
         else:
@@ -176,7 +180,7 @@ class Machine(RuleBasedStateMachine):
     @rule(key=KEYS)
     def let_the_lease_pass(self, key: str) -> None:
         known = self.model.get(key)
-        if known is not None and isinstance(known.record, InProgress):
+        if known is not None and isinstance(known.record, RunningRecord):
             lapse(self.store, key)
             known.lapsed = True
 

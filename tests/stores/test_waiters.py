@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores import waiters as module
 from flask_idempotent.stores.waiters import Bell, Bells, News
 from tests.stores.harness import answer, running
@@ -22,7 +22,7 @@ class TestNews:
         """A record is read once, however many waiters ask."""
         reads: list[int] = []
 
-        def read() -> Completed:
+        def read() -> CompletedRecord:
             reads.append(1)
             return answer()
 
@@ -35,7 +35,7 @@ class TestNews:
     def test_failing_store_means_claim_again(self) -> None:
         """Where the record cannot be read, the waiter claims again, which tells the truth."""
 
-        def read() -> Completed:
+        def read() -> CompletedRecord:
             raise StoreUnavailable("down")
 
         assert News(read).record() is None
@@ -44,7 +44,7 @@ class TestNews:
         """Damaged bytes are an error for each waiter, and are read once for all of them."""
         reads: list[int] = []
 
-        def read() -> Completed:
+        def read() -> CompletedRecord:
             reads.append(1)
             raise RecordUnreadable("damaged")
 

@@ -12,9 +12,9 @@ from flask_idempotent.records import (
     FINGERPRINT_SIZE,
     OWNER_SIZE,
     VERSION,
-    Completed,
-    InProgress,
-    Released,
+    CompletedRecord,
+    ReleasedRecord,
+    RunningRecord,
 )
 
 OWNER, FINGERPRINT = b"o" * OWNER_SIZE, b"f" * FINGERPRINT_SIZE
@@ -38,23 +38,25 @@ ORIGINS = {
 }
 
 
-def _with_first(record: InProgress | Released, later: int) -> InProgress | Released:
+def _with_first(
+    record: RunningRecord | ReleasedRecord, later: int
+) -> RunningRecord | ReleasedRecord:
     return record._replace(first_attempt=max(1, record.attempt - later))
 
 
 RUNNING_RECORDS = st.builds(
     _with_first,
     # A double counts milliseconds exactly below that limit, which is far beyond any clock.
-    st.builds(InProgress, OWNERS, FINGERPRINTS, ATTEMPTS, st.integers(0, 2**53 - 1), **ORIGINS),
+    st.builds(RunningRecord, OWNERS, FINGERPRINTS, ATTEMPTS, st.integers(0, 2**53 - 1), **ORIGINS),
     st.integers(0, 2**32),
 )
 RELEASED_RECORDS = st.builds(
     _with_first,
-    st.builds(Released, OWNERS, FINGERPRINTS, ATTEMPTS, **ORIGINS),
+    st.builds(ReleasedRecord, OWNERS, FINGERPRINTS, ATTEMPTS, **ORIGINS),
     st.integers(0, 2**32),
 )
 COMPLETED_RECORDS = st.builds(
-    Completed,
+    CompletedRecord,
     OWNERS,
     FINGERPRINTS,
     ATTEMPTS,

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Response, request, stream_with_context
 
 from flask_idempotent import _timing, current_claim, signals
-from flask_idempotent.records import Completed, InProgress, Released
+from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky
 from tests.stores.harness import lapse
@@ -113,11 +113,11 @@ class TestCorrected:
         order(app, "x")
         (name,) = store.scan("")
         first = store.read(name)
-        assert isinstance(first, Completed)
+        assert isinstance(first, CompletedRecord)
         assert (first.method, first.endpoint, len(first.operation)) == ("POST", "view", 16)
         order(app, "5")
         second = store.read(name)
-        assert isinstance(second, Completed)
+        assert isinstance(second, CompletedRecord)
         assert (second.attempt, second.operation) == (2, b"")
 
 
@@ -350,7 +350,7 @@ class TestInterrupted:
                 waiter.result()
         assert post(app).text == "ran"
         (name,) = store.scan("")
-        assert not isinstance(store.read(name), InProgress | Released)
+        assert not isinstance(store.read(name), RunningRecord | ReleasedRecord)
 
     def test_before_the_view_begins(self, way: WayIn, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever comes between the claim and the view, and wherever, frees the key."""

@@ -18,7 +18,7 @@ from flask import (
 from werkzeug.test import TestResponse
 
 from flask_idempotent import _timing, current_claim
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.memory import MemoryStore
 from tests.engine.harness import Clock, Shaky, fail
 from tests.support.clients import WayIn, post, problem
@@ -259,7 +259,7 @@ class TestStoreIf:
 
         with pytest.raises(SystemExit) if interrupted else nullcontext():
             assert post(app).status_code == 500
-        until(lambda: isinstance(store.read(*store.scan("")), Completed))
+        until(lambda: isinstance(store.read(*store.scan("")), CompletedRecord))
         assert problem(post(app)) == (409, "response-not-kept")
         assert next(runs) == 2
 

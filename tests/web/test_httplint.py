@@ -15,7 +15,7 @@ from httplint import HttpRequestLinter, HttpResponseLinter
 from httplint.note import Note, levels
 from jsonschema import Draft202012Validator
 
-from flask_idempotent.records import Completed, InProgress, decode, encode
+from flask_idempotent.records import CompletedRecord, RunningRecord, decode, encode
 from tests.support.redis_servers import Server
 from tests.support.web_servers import serving
 
@@ -152,7 +152,7 @@ class Answers:
     def crashed(self, **options: Any) -> Exchange:
         self.send("/held")
         name, completed = self._record()
-        lapsed = InProgress(completed.owner, completed.fingerprint, grace=1 << 40)
+        lapsed = RunningRecord(completed.owner, completed.fingerprint, grace=1 << 40)
         self._redis.set(name, encode(lapsed), keepttl=True)
         return self.send("/held", **options)
 
@@ -166,10 +166,10 @@ class Answers:
         assert self.send(path).status < 400
         return self.send(path, **second, **options)
 
-    def _record(self) -> tuple[bytes, Completed]:
+    def _record(self) -> tuple[bytes, CompletedRecord]:
         [name] = self._redis.keys("IDEMPOTENT_*")
         record = decode(self._redis.get(name))
-        assert isinstance(record, Completed)
+        assert isinstance(record, CompletedRecord)
         return name, record
 
 

@@ -14,7 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
-from flask_idempotent.records import Compressed
+from flask_idempotent.records import CompressedBody
 from tests.engine.harness import Shaky, fail
 from tests.support.clients import WayIn, post, problem, recorded
 from tests.support.redis_servers import free_port
@@ -122,7 +122,7 @@ class TestStoreErrors:
         counting(app, way)
         post(app)
         (entry,) = store._entries.values()
-        body = Compressed(zlib.compress(bytes(1000)), 1000)
+        body = CompressedBody(zlib.compress(bytes(1000)), 1000)
         entry.record = entry.record._replace(body=body)  # type: ignore[call-arg]
         assert problem(post(app)) == (503, "record-unreadable")
         assert "its body of 1000 octets is larger than max_body" in caplog.text

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from flask_idempotent.records import Completed, decode, encode
+from flask_idempotent.records import CompletedRecord, decode, encode
 from tests.support.polling import until
 from tests.support.redis_servers import Server, free_port
 from tests.wire.client import Answer, Connection, Headers, connected, message
@@ -152,7 +152,7 @@ class Wire:
         with Redis(port=self._redis_port, db=0) as store:
             (name,) = store.keys()
             record = decode(store.get(name))
-            assert isinstance(record, Completed)
+            assert isinstance(record, CompletedRecord)
             store.set(name, encode(record._replace(**changes)), keepttl=True)
 
     def replace_by_list(self) -> None:

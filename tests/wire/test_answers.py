@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent.records import Compressed
+from flask_idempotent.records import CompressedBody
 from tests.wire.client import JSON, URLENCODED, Answer, connected, message
 from tests.wire.conftest import Wire
 
@@ -264,8 +264,8 @@ def swelling(mebibytes: int) -> bytes:
         pytest.param({"headers": (("X", "\u9375"),)}, id="header-beyond-latin-1"),
         pytest.param({"headers": (("Location", "http://["),)}, id="location"),
         pytest.param({"time": float("-inf")}, id="time"),
-        pytest.param({"body": Compressed(swelling(64), 2**26)}, id="large-body"),
-        pytest.param({"body": Compressed(swelling(64), 10)}, id="larger-body-than-told"),
+        pytest.param({"body": CompressedBody(swelling(64), 2**26)}, id="large-body"),
+        pytest.param({"body": CompressedBody(swelling(64), 10)}, id="larger-body-than-told"),
     ],
 )
 def test_r12_unreadable(wire: Wire, changes: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.records import (
     HEAD_SIZE,
-    OWNER_PLACE,
+    OWNER_SLICE,
     TAIL_SIZE,
-    Completed,
-    InProgress,
+    CompletedRecord,
     Record,
+    RunningRecord,
     decode,
-    decode_ends,
+    decode_summary,
     encode,
 )
 from flask_idempotent.stores.base import (
@@ -78,14 +78,14 @@ class RedisStore(InspectableStore):
     def __repr__(self) -> str:
         return f"<RedisStore {self._client}>"
 
-    def claim(self, storage_key: str, record: InProgress, *, ttl_ms: int) -> ClaimResult:
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         try:
             standing = self._set_or_get(storage_key, encode(record), ttl_ms)
         except WriteRefused:
             # A server that takes no writes still has the responses.
             with suppress(StoreError):
                 completed = self.read(storage_key)
-                if isinstance(completed, Completed):
+                if isinstance(completed, CompletedRecord):
                     return completed
             raise
         return Claimed(1) if standing is None else decode(standing)
@@ -109,7 +109,7 @@ class RedisStore(InspectableStore):
     def contend(
         self,
         storage_key: str,
-        record: InProgress,
+        record: RunningRecord,
         *,
         ttl_ms: int,
         takeover: bool,
@@ -136,7 +136,7 @@ class RedisStore(InspectableStore):
         replies = self._client.run_many(self._renew, calls)
         return [_is_renewed(reply) for reply in replies]
 
-    def complete(self, key: str, record: Completed, *, expire: int) -> Completion:
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         data = encode(record)
         try:
             code = self._client.run(self._complete, key, data, expire, self._suffix)
@@ -187,7 +187,7 @@ class RedisStore(InspectableStore):
             yield from self._with_waiters([sight for sight in found if sight is not None])
 
     def _with_waiters(self, sights: Sequence[Sight]) -> Iterator[Sight]:
-        channels = [s.key + self._suffix for s in sights if isinstance(s.record, InProgress)]
+        channels = [s.key + self._suffix for s in sights if isinstance(s.record, RunningRecord)]
         counts: dict[str, int] | None = None
         # Not every user may ask.
         with suppress(StoreError):
@@ -261,12 +261,12 @@ def _sight(key: str, reply: Any) -> Sight | None:
     if not reply:
         return None
     octets, life, head, tail = reply
-    token = head[OWNER_PLACE]
+    token = head[OWNER_SLICE]
     try:
-        record = decode_ends(head, tail)
+        record = decode_summary(head, tail)
     except RecordUnreadable:
         return Sight(key, None, life, octets, token=token)
-    lease = life - record.grace if isinstance(record, InProgress) else None
+    lease = life - record.grace if isinstance(record, RunningRecord) else None
     return Sight(key, record, life, octets, lease, token=token)
 
 
@@ -274,21 +274,21 @@ def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Cla
     return Claimed(attempt, first_attempt, None if dead is None else _dead_owner(dead))
 
 
-def _dead_owner(data: bytes) -> InProgress | None:
+def _dead_owner(data: bytes) -> RunningRecord | None:
     # The key is ours whatever somebody wrote behind the header of its last owner's record.
     with suppress(RecordUnreadable):
         return _in_progress(data)
     return None
 
 
-def _completed(data: bytes) -> Completed:
+def _completed(data: bytes) -> CompletedRecord:
     record = decode(data)
-    if not isinstance(record, Completed):
+    if not isinstance(record, CompletedRecord):
         raise RecordUnreadable("a record in progress has numbers that no owner writes")
     return record
 
 
-def _in_progress(data: bytes) -> InProgress:
+def _in_progress(data: bytes) -> RunningRecord:
     record = decode(data)
-    assert isinstance(record, InProgress), "the script answers with records in progress"
+    assert isinstance(record, RunningRecord), "the script answers with records in progress"
     return record

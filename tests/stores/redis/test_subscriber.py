@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from flask_idempotent.records import Completed
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.redis import subscriber as module
 from flask_idempotent.stores.redis.client import Client, Feed
 from flask_idempotent.stores.redis.subscriber import Subscriber
@@ -23,7 +23,7 @@ from tests.support.redis_servers import Server
 NAME = "IDEMPOTENT_{sub}@0"
 
 
-def read() -> Completed:
+def read() -> CompletedRecord:
     """What the store has, whatever a message says."""
     return answer()
 

@@ -151,11 +151,11 @@ class Settings:
     #: The names of ``headers`` in a WSGI environment.
     variables: tuple[str, ...] = dataclasses.field(init=False)
     #: The names of ``scope_headers``, and the same in a WSGI environment.
-    scope_variables: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
+    scope_environ_names: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
     #: The names, in lower case, of the headers that no replay repeats.
     dropped_headers: frozenset[str] = dataclasses.field(init=False)
     #: Whether even a request whose usual places have no key must be looked at.
-    looks_further: bool = dataclasses.field(init=False)
+    always_inspect: bool = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         takeover = self.on_crash == "rerun"

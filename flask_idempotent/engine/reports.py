@@ -6,7 +6,7 @@ from flask_idempotent import signals
 from flask_idempotent._lines import logger
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.errors import StoreError
-from flask_idempotent.http.keys import shortened
+from flask_idempotent.http.keys import redacted
 from flask_idempotent.records import CompletedRecord
 
 
@@ -64,7 +64,7 @@ class Reports:
         """A claim belongs to another request by now."""
         logger.warning(
             "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
-            shortened(claim.key), claim.storage_key, claim.attempt,
+            redacted(claim.key), claim.storage_key, claim.attempt,
         )  # fmt: skip
         signals.send(
             signals.lease_lost,
@@ -80,7 +80,7 @@ class Reports:
         logger.warning(
             "max_run is over: key %s, record %s, attempt %d still runs, and its lease is "
             "no longer renewed; a second run may overlap",
-            shortened(claim.key), claim.storage_key, claim.attempt,
+            redacted(claim.key), claim.storage_key, claim.attempt,
         )  # fmt: skip
 
     def response_lost(self, claim: Claim, reason: str) -> None:

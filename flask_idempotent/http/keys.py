@@ -37,12 +37,12 @@ class UnusableKey(ValueError):
     """A key that cannot be used; the message tells the client why."""
 
 
-def may_matter(environ: WSGIEnvironment, settings: Settings) -> bool:
+def may_carry_key(environ: WSGIEnvironment, settings: Settings) -> bool:
     """Say whether a request may carry a key, or must; quick, sometimes a false yes."""
-    if settings.looks_further:
+    if settings.always_inspect:
         return True
-    for variable in settings.variables:
-        if variable in environ:
+    for environ_name in settings.environ_names:
+        if environ_name in environ:
             return True
     if settings.field is None:
         return False
@@ -93,7 +93,7 @@ def _browser_key(environ: WSGIEnvironment, settings: Settings) -> str | None:
     other requests, digits in quotes may be the browser's or the client's: every other key wins.
     """
     value: str | None = environ.get(_STANDARD_HEADER)
-    if value is None or _STANDARD_HEADER not in settings.variables:
+    if value is None or _STANDARD_HEADER not in settings.environ_names:
         return None
     if not settings.browser_keys and environ.get("HTTP_SEC_FETCH_MODE") == "navigate":
         return ""
@@ -104,10 +104,10 @@ def _sources(
     request: Request, settings: Settings, fields: Iterable[str], *, skipping: bool
 ) -> list[tuple[str, str]]:
     found = []
-    for number, variable in enumerate(settings.variables):
-        value = request.environ.get(variable)
-        if value is not None and not (skipping and variable == _STANDARD_HEADER):
-            strict = settings.strict_keys and variable == _STANDARD_HEADER
+    for number, environ_name in enumerate(settings.environ_names):
+        value = request.environ.get(environ_name)
+        if value is not None and not (skipping and environ_name == _STANDARD_HEADER):
+            strict = settings.strict_keys and environ_name == _STANDARD_HEADER
             key = parse_header(value, settings.key_max_length, strict=strict)
             found.append((f"the header {settings.headers[number]}", key))
     if request.method == "GET":
@@ -235,6 +235,6 @@ def _record_name(prefix: str, parts: tuple[str | bytes | None, ...]) -> str:
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-def shortened(key: str | None) -> str:
+def redacted(key: str | None) -> str:
     """Cut a key for a log line; a whole key would let its reader ask for the response."""
     return "-" if key is None else key[: min(8, len(key) // 2)] + "…"

@@ -38,7 +38,7 @@ Finish = Callable[[bytes | None], None]
 Abandon = Callable[[], None]
 
 
-def is_storable(response: Response, settings: Settings) -> bool:
+def should_store(response: Response, settings: Settings) -> bool:
     """Ask the application whether to keep this response.
 
     A ``store_if`` that fails must not make the view run again: then the response is kept.

@@ -31,11 +31,11 @@ from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.bodies import Body
 from flask_idempotent.http.body_tracking import BodyTakenError, is_tracked
 from flask_idempotent.http.fingerprints import fingerprint, read_form
-from flask_idempotent.http.keys import check_custom, find_key, part_key, shortened, storage_key
+from flask_idempotent.http.keys import check_custom, find_key, part_key, redacted, storage_key
 from flask_idempotent.http.responses import (
     capture,
-    is_storable,
     replay,
+    should_store,
     status_of,
     varying_by_cookie,
     watch_body,
@@ -192,7 +192,9 @@ def _showing(body: Body, function: Callable[[Any], Any]) -> Callable[[Any], Any]
 def _form_keys(settings: Settings, current: Request, body: Body) -> list[str]:
     if settings.field is None or not body.is_form:
         return []
-    if settings.fingerprint is None and any(name in current.environ for name in settings.variables):
+    if settings.fingerprint is None and any(
+        name in current.environ for name in settings.environ_names
+    ):
         # The fingerprint will be wanted: to read the form once is enough.
         with suppress(BodyTakenError):
             body.form_digest, keys = read_form(body, settings)
@@ -217,7 +219,7 @@ def _rejected(
     prepare_page(problem, current, settings)
     logger.info(
         "problem %s: key %s, record %s, endpoint %s, instance %s",
-        problem.slug, shortened(problem.key), name or "-", current.endpoint, problem.instance,
+        problem.slug, redacted(problem.key), name or "-", current.endpoint, problem.instance,
     )  # fmt: skip
     signals.send(
         signals.rejected,
@@ -402,7 +404,7 @@ class _Keyed:
         if claim.given_up:
             engine.release(claim, "by-view")
             return
-        if not is_storable(response, self._settings):
+        if not should_store(response, self._settings):
             engine.release(claim, "not-stored")
             return
         try:
@@ -466,7 +468,7 @@ class _Keyed:
         logger.warning(
             "take-over: key %s, record %s, attempt %d, endpoint %s; its owner died: "
             "%s, process %d, which began %.1f s ago",
-            shortened(self.key), self._name, claim.attempt, self._request.endpoint,
+            redacted(self.key), self._name, claim.attempt, self._request.endpoint,
             dead.host, dead.pid, max(0.0, time.time() - dead.started),
         )  # fmt: skip
 
@@ -509,7 +511,7 @@ class _Keyed:
         age, status = max(0.0, time.time() - completed.time), completed.code
         logger.info(
             "replay: key %s, record %s, status %d, stored %.1f s ago, waited %.3f s",
-            shortened(self.key), self._name, status, age, waited,
+            redacted(self.key), self._name, status, age, waited,
         )  # fmt: skip
         signals.send(
             signals.replayed,

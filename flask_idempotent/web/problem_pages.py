@@ -25,7 +25,7 @@ def prepare_page(problem: Problem, request: Request, settings: Settings) -> None
     :param settings: the settings of the view.
     """
     # A program that posts a form sends its key in a header.
-    has_header = any(variable in request.environ for variable in settings.variables)
+    has_header = any(environ_name in request.environ for environ_name in settings.environ_names)
     problem.from_form = request.mimetype in FORM_TYPES and not has_header
     problem.back = _referring_page(request)
     problem.render = _render

@@ -53,8 +53,8 @@ def scope_of(request: Request, settings: Settings) -> str | bytes | None:
 def default_scope(request: Request, settings: Settings) -> str | None:
     """The caller by the headers of ``IDEMPOTENT_SCOPE_HEADERS`` and by the session's user."""
     headers = []
-    for name, variable in settings.scope_variables:
-        value = request.environ.get(variable)
+    for name, environ_name in settings.scope_environ_names:
+        value = request.environ.get(environ_name)
         if value is not None:
             headers.append((name, value))
     return scope_of_caller(headers, *_users(request))

@@ -14,7 +14,7 @@ from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.http.body_tracking import track
-from flask_idempotent.http.keys import may_matter
+from flask_idempotent.http.keys import may_carry_key
 from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import adopt_store, open_store
@@ -141,7 +141,7 @@ class AppState(ForkAware):
 
     def may_carry_key(self, current: Request, settings: Settings) -> bool:
         """Whether a request may carry a key, or must; quick, sometimes wrongly True."""
-        return bool(self.key_finders) or may_matter(current.environ, settings)
+        return bool(self.key_finders) or may_carry_key(current.environ, settings)
 
     def pass_on(self, error: Exception) -> None:
         """Keep Flask from handling an error again that its error handlers have had or raised."""

@@ -18,10 +18,10 @@ from flask_idempotent.http.keys import (
     UnusableKey,
     check_custom,
     find_key,
-    may_matter,
+    may_carry_key,
     parse_bare,
     parse_header,
-    shortened,
+    redacted,
     storage_key,
 )
 from flask_idempotent.problems import KeyInvalid
@@ -509,7 +509,7 @@ class TestCheckCustom:
             check_custom(key, resolve({}))
 
 
-class TestMayMatter:
+class TestMayCarryKey:
     """Quick looks that let a request without a key pass."""
 
     @pytest.mark.parametrize(
@@ -537,11 +537,11 @@ class TestMayMatter:
     ) -> None:
         """Every place that may hold a key counts, as does a view that insists on one."""
         settings = resolve({f"IDEMPOTENT_{name}": value for name, value in config.items()})
-        assert may_matter(environ, settings) is expected
+        assert may_carry_key(environ, settings) is expected
 
     def test_own_function(self) -> None:
         """A view's own function may find a key anywhere."""
-        assert may_matter({}, resolve({}, {"key": lambda request: None})) is True
+        assert may_carry_key({}, resolve({}, {"key": lambda request: None})) is True
 
 
 NAMED = st.tuples(st.text(max_size=4), st.none() | st.text(max_size=4), st.text(max_size=4))
@@ -591,11 +591,11 @@ class TestStorageKey:
         assert storage_key("", "app", b"\xff", "k") != storage_key("", "app", b"\xfe", "k")
 
 
-class TestShortened:
+class TestRedacted:
     @pytest.mark.parametrize(
         ("key", "shown"),
         [(None, "-"), ("abc", "a…"), (UUID, "8e03978e…"), ("12345678", "1234…"), ("k", "…")],
     )
     def test_k8_eight_characters(self, key: str | None, shown: str) -> None:
         """No more than the first eight characters are shown, and never more than half a key."""
-        assert shortened(key) == shown
+        assert redacted(key) == shown

@@ -25,9 +25,9 @@ from flask_idempotent.http.responses import (
     _PLAIN_URI,
     Tee,
     capture,
-    is_storable,
     kept_headers,
     replay,
+    should_store,
     status_of,
     varying_by_cookie,
     watch_body,
@@ -75,32 +75,32 @@ class Stream:
         self.closed += 1
 
 
-class TestIsStorable:
+class TestShouldStore:
     def test_c4_store_if_decides(self) -> None:
         """The application says which responses are kept, and may answer with anything."""
         settings = resolve({}, {"store_if": lambda response: response.status_code == 500 and [1]})
-        assert is_storable(Response(status=500), settings) is True
-        assert is_storable(Response(status=200), settings) is False
+        assert should_store(Response(status=500), settings) is True
+        assert should_store(Response(status=200), settings) is False
 
     def test_c8_dont_keep(self) -> None:
         """C8: statuses of ``dont_keep`` are not kept, and ``store_if`` is not asked."""
         settings = resolve({}, {"dont_keep": (404,)})
-        assert is_storable(Response(status=404), settings) is False
-        assert is_storable(Response(status=409), settings) is True
+        assert should_store(Response(status=404), settings) is False
+        assert should_store(Response(status=409), settings) is True
         settings = resolve({}, {"dont_keep": (404,), "store_if": lambda response: 1 / 0})
-        assert is_storable(Response(status=404), settings) is False
+        assert should_store(Response(status=404), settings) is False
 
     @pytest.mark.parametrize("status", [206, 304])
     def test_r6_never_stored(self, status: int) -> None:
         """A 206 and a 304 are never stored, whatever ``store_if`` says; it is not even asked."""
         settings = resolve({}, {"store_if": lambda response: pytest.fail("was asked")})
-        assert is_storable(Response(status=status), settings) is False
+        assert should_store(Response(status=status), settings) is False
 
     def test_a_failing_store_if_keeps(self, caplog: pytest.LogCaptureFixture) -> None:
         """Where ``store_if`` raises, the response is kept: its view ran and must not run again."""
         settings = resolve({}, {"store_if": lambda response: 1 / 0})
         with caplog.at_level(logging.ERROR, "flask_idempotent"):
-            assert is_storable(Response(status=200), settings) is True
+            assert should_store(Response(status=200), settings) is True
         assert "store_if failed" in caplog.text
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.test import TestResponse, stream_encode_multipart
 
-from flask_idempotent.http.responses import is_storable
+from flask_idempotent.http.responses import should_store
 from flask_idempotent.records import decode, encode
 from flask_idempotent.settings import resolve
 from flask_idempotent.web.state import EXTENSION_KEY
@@ -70,7 +70,7 @@ LATIN_1 = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=8
 )
 STORABLE = st.integers(200, 499).filter(
-    lambda status: is_storable(Response(status=status), resolve({}))
+    lambda status: should_store(Response(status=status), resolve({}))
 )
 NAMES = st.sampled_from([*KEPT, *(name.title() for name in NOT_KEPT - {"content-length"})])
 ANSWERS = st.builds(
@@ -157,7 +157,7 @@ class TestOddResponses:
         @given(ODD_STATUSES, ODD_HEADERS)
         def check(status: int | str, headers: list[tuple[str, str]]) -> None:
             answer = Response(b"body", status, headers)
-            assume(is_storable(answer, resolve({})))
+            assume(should_store(answer, resolve({})))
             answers.append(answer)
             key = {"Idempotency-Key": next(new)}
             with suppress(ValueError):  # Werkzeug's own, of a Location that is none.

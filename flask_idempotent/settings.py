@@ -149,7 +149,7 @@ class Settings:
     #: What of this the engine needs.
     engine: EngineSettings = dataclasses.field(init=False)
     #: The names of ``headers`` in a WSGI environment.
-    variables: tuple[str, ...] = dataclasses.field(init=False)
+    environ_names: tuple[str, ...] = dataclasses.field(init=False)
     #: The names of ``scope_headers``, and the same in a WSGI environment.
     scope_environ_names: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
     #: The names, in lower case, of the headers that no replay repeats.
@@ -164,12 +164,12 @@ class Settings:
             self.max_run,
         )  # fmt: skip
         object.__setattr__(self, "engine", engine)
-        object.__setattr__(self, "variables", tuple(map(_variable, self.headers)))
+        object.__setattr__(self, "environ_names", tuple(map(_variable, self.headers)))
         callers = tuple((name, _variable(name)) for name in sorted(self.scope_headers))
-        object.__setattr__(self, "scope_variables", callers)
+        object.__setattr__(self, "scope_environ_names", callers)
         dropped = (DROPPED | self.drop_headers) - self.keep_headers | {self.replay_header.lower()}
         object.__setattr__(self, "dropped_headers", dropped)
-        object.__setattr__(self, "looks_further", self.required or self.key is not None)
+        object.__setattr__(self, "always_inspect", self.required or self.key is not None)
 
     def tracks(self, method: str) -> bool:
         """Say whether requests of this method are tracked."""

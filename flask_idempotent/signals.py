@@ -13,7 +13,7 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 
 _signals = Namespace()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from flask_idempotent._lines import escaped, printable
+from flask_idempotent._printable import escaped, printable
 from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Sight
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 from flask import Flask
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.errors import SettingsError, StoreError
 from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore

@@ -19,7 +19,7 @@ from flask.cli import with_appcontext
 from flask.testing import EnvironBuilder
 from werkzeug.exceptions import HTTPException
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.cli.options import this_app
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.settings import EngineSettings, Settings

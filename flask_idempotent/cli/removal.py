@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import click
 from flask.cli import with_appcontext
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.options import (
     Refused,

@@ -9,7 +9,7 @@ from collections import Counter
 import click
 from flask.cli import with_appcontext
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.options import as_json, this_app
 from flask_idempotent.doctor import diagnose

@@ -11,7 +11,7 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.effective import Effective, effective
 from flask_idempotent.cli.options import as_json, this_app

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
-from flask_idempotent._lines import printable
+from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.options import as_json, this_prefix, this_store
 from flask_idempotent.cli.poller import Change, RecordPoller

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import StoreError, StoreUnavailable
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flask_idempotent import signals
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
+from flask_idempotent._redact import redacted
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.errors import StoreError
-from flask_idempotent.http.keys import redacted
 from flask_idempotent.records import CompletedRecord
 
 

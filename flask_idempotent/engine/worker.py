@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.pending import PendingWrite, PendingWrites
 from flask_idempotent.engine.renewal import Renewals

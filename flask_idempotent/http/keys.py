@@ -233,8 +233,3 @@ def _record_name(prefix: str, parts: tuple[str | bytes | None, ...]) -> str:
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-
-
-def redacted(key: str | None) -> str:
-    """Cut a key for a log line; a whole key would let its reader ask for the response."""
-    return "-" if key is None else key[: min(8, len(key) // 2)] + "…"

@@ -12,7 +12,7 @@ from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
 from flask_idempotent._http_syntax import check_response, is_status
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import RecordUnreadable
 
 if TYPE_CHECKING:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from urllib.parse import urlsplit
 
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
@@ -35,15 +34,6 @@ def check_url(url: str, setting: str | None = None) -> str:
             f"{setting} {scheme}:// takes nothing behind the scheme: leave the rest out"
         )
     return scheme
-
-
-def without_password(url: str) -> str:
-    """Show an address that ``check_url`` accepts, without its user, password and options."""
-    parts = urlsplit(url)
-    _, separator, place = parts.netloc.rpartition("@")
-    hidden = "***@" if separator else ""
-    options = "?***" if parts.query else ""
-    return f"{parts.scheme}://{hidden}{place}{parts.path}{options}"
 
 
 def _nearest(url: str) -> str:

@@ -19,7 +19,8 @@ from werkzeug.local import LocalProxy
 
 from flask_idempotent import problems, signals
 from flask_idempotent._http_syntax import is_status
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
+from flask_idempotent._redact import redacted
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,
@@ -31,7 +32,7 @@ from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.bodies import Body
 from flask_idempotent.http.body_tracking import BodyTakenError, is_tracked
 from flask_idempotent.http.fingerprints import fingerprint, read_form
-from flask_idempotent.http.keys import check_custom, find_key, part_key, redacted, storage_key
+from flask_idempotent.http.keys import check_custom, find_key, part_key, storage_key
 from flask_idempotent.http.responses import (
     capture,
     replay,

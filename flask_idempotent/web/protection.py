@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import OutsideRequest, SettingsError
 from flask_idempotent.settings import Settings, resolve
 from flask_idempotent.web.frameworks import Framework, framework_above

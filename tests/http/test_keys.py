@@ -21,7 +21,6 @@ from flask_idempotent.http.keys import (
     may_carry_key,
     parse_bare,
     parse_header,
-    redacted,
     storage_key,
 )
 from flask_idempotent.problems import KeyInvalid
@@ -589,13 +588,3 @@ class TestStorageKey:
     def test_scope_of_octets(self) -> None:
         """A scope may be octets."""
         assert storage_key("", "app", b"\xff", "k") != storage_key("", "app", b"\xfe", "k")
-
-
-class TestRedacted:
-    @pytest.mark.parametrize(
-        ("key", "shown"),
-        [(None, "-"), ("abc", "a…"), (UUID, "8e03978e…"), ("12345678", "1234…"), ("k", "…")],
-    )
-    def test_k8_eight_characters(self, key: str | None, shown: str) -> None:
-        """No more than the first eight characters are shown, and never more than half a key."""
-        assert redacted(key) == shown

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from flask_idempotent._forks import ForkAware
-from flask_idempotent._lines import logger
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.waiters import Bell, Bells, News
 

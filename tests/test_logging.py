@@ -1,4 +1,4 @@
-"""Lines: what comes from outside neither breaks a line nor forges one."""
+"""Logging: a value from outside neither breaks a line of the log nor forges one."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ import pytest
 from flask import Flask, Request
 
 from flask_idempotent import problems
-from flask_idempotent._lines import logger, printable
+from flask_idempotent._logging import logger
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.stores.memory import MemoryStore
 from tests.conftest import MakeApp
 
 FORGERY = "1\nERROR forged \x1b[2J\u202e"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Zürich 宽", "Zürich 宽"), ("a\r\nb\tc\0", r"a\r\nb\tc\x00"),
-        ("\x1b[2J\x9b\x85", r"\x1b[2J\x9b\x85"),
-        ("\u202egnp\u2066\u200b", r"\u202egnp\u2066\u200b"),
-        ("\ud800\udcff", r"\ud800\xff"), ("\u2028", r"\u2028"), (7, "7"),
-    ],
-)  # fmt: skip
-def test_printable(text: object, shown: str) -> None:
-    """What a terminal would not show as itself is escaped, and other alphabets are not."""
-    assert printable(text) == shown
 
 
 class TestLogger:

@@ -9,7 +9,7 @@ from flask_idempotent.errors import (
     StoreUnavailable,
     WriteRefused,
 )
-from flask_idempotent.settings import default_store_if
+from flask_idempotent.options import default_store_if
 from flask_idempotent.web.decorator import idempotent
 from flask_idempotent.web.extension import Idempotent
 from flask_idempotent.web.handler import current_claim

@@ -10,7 +10,8 @@ from flask import Flask
 
 from flask_idempotent._quantities import duration, size
 from flask_idempotent._redact import without_password
-from flask_idempotent.settings import OPTIONS, REDIS_URL, Settings, origin
+from flask_idempotent.options import OPTIONS, REDIS_URL
+from flask_idempotent.settings import Settings, origin
 from flask_idempotent.stores.factory import check_url
 from flask_idempotent.web.protection import Layer
 from flask_idempotent.web.routes import qualified_name

@@ -11,12 +11,13 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 
+from flask_idempotent._http_semantics import SAFE_METHODS, UNTRACKED_METHODS
 from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.effective import Effective, effective
 from flask_idempotent.cli.options import as_json, this_app
 from flask_idempotent.cli.record_argument import protection_at
-from flask_idempotent.settings import KEYWORDS, SAFE_METHODS, UNTRACKED_METHODS
+from flask_idempotent.options import KEYWORDS
 from flask_idempotent.web.placement import misplaced
 from flask_idempotent.web.protection import Kind, Protection
 from flask_idempotent.web.routes import routes_of

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flask_idempotent._http_semantics import REQUIRING_METHODS, SAFE_METHODS
 from flask_idempotent.doctor.caller_checks import clues
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.policy import Protected
-from flask_idempotent.settings import REQUIRING_METHODS, SAFE_METHODS
 from flask_idempotent.web.marks import is_protecting, layers_of
 from flask_idempotent.web.notices import keeps_cookies, untracked_views
 from flask_idempotent.web.placement import misplaced

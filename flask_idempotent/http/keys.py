@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.wrappers import Request
 
-    from flask_idempotent.settings import KeyLike, Settings
+    from flask_idempotent.options import KeyLike
+    from flask_idempotent.settings import Settings
 
 #: Visible ASCII without the double quote, comma, semicolon and backslash.
 _BARE_KEY = re.compile(r"[!#-+\--:<-\[\]-~]+")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from flask_idempotent.settings import SAFE_METHODS, UNTRACKED_METHODS, Settings
+from flask_idempotent._http_semantics import SAFE_METHODS, UNTRACKED_METHODS
+from flask_idempotent.settings import Settings
 from flask_idempotent.testing.failures import Fault
 from flask_idempotent.web.placement import check_places
 from flask_idempotent.web.protection import STATIC_FILES, Kind, Protection

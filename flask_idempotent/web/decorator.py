@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 from flask import Blueprint, Flask, current_app, has_request_context
 
 from flask_idempotent.errors import OutsideRequest, SettingsError
-from flask_idempotent.settings import Overrides, check_overrides
+from flask_idempotent.options import Overrides, check_overrides
 from flask_idempotent.web.dispatching import protect_dispatching
 from flask_idempotent.web.first_requests import first_requests
 from flask_idempotent.web.flask_compat import RequestContext, current_context

@@ -9,15 +9,15 @@ from flask import Blueprint, Flask, Request, request_started
 from markupsafe import Markup
 
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.settings import (
+from flask_idempotent.options import (
     OPTIONS,
     REDIS_URL,
     KeyLike,
     Overrides,
     ScopeLike,
     check_overrides,
-    resolve,
 )
+from flask_idempotent.settings import resolve
 from flask_idempotent.stores.factory import adopt_store, check_url
 from flask_idempotent.web.dispatching import protect_dispatching
 from flask_idempotent.web.flask_compat import without_proxy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from flask_idempotent._http_semantics import UNTRACKED_METHODS
 from flask_idempotent._logging import logger
-from flask_idempotent.settings import UNTRACKED_METHODS
 from flask_idempotent.web.routes import decorated_routes
 from flask_idempotent.web.scopes import unread_entries
 

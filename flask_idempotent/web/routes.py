@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask_idempotent.settings import UNTRACKED_METHODS
+from flask_idempotent._http_semantics import UNTRACKED_METHODS
 from flask_idempotent.web.marks import is_protecting, layers_of
 
 if TYPE_CHECKING:

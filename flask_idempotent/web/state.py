@@ -15,7 +15,8 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.http.body_tracking import track
 from flask_idempotent.http.keys import may_carry_key
-from flask_idempotent.settings import REDIS_URL, KeyLike, Settings, resolve
+from flask_idempotent.options import REDIS_URL, KeyLike
+from flask_idempotent.settings import Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import adopt_store, open_store
 from flask_idempotent.web.flask_compat import (

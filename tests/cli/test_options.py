@@ -54,7 +54,7 @@ def test_wrong_settings(make_app: MakeApp) -> None:
     app = make_app(wide=False, config={"IDEMPOTENT_EXPIRY": 5})
     result = run(app, "list")
     assert result.exit_code == 2
-    assert "IDEMPOTENT_EXPIRY is no setting. Did you mean IDEMPOTENT_EXPIRE?" in result.stderr
+    assert "IDEMPOTENT_EXPIRY is not a setting. Did you mean IDEMPOTENT_EXPIRE?" in result.stderr
 
 
 def test_memory(make_app: MakeApp) -> None:

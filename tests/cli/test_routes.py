@@ -11,7 +11,7 @@ from flask.views import MethodView
 
 from flask_idempotent import Idempotent, SettingsError, idempotent
 from flask_idempotent.cli.effective import _SIZES, _TIMES
-from flask_idempotent.settings import KEYWORDS, OPTIONS
+from flask_idempotent.options import KEYWORDS, OPTIONS
 from flask_idempotent.stores.memory import MemoryStore
 from tests.cli.harness import document, run
 from tests.conftest import MakeApp

@@ -20,6 +20,7 @@ from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
+from flask_idempotent._http_semantics import DROPPED, NEVER_KEPT
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.responses import (
     _PLAIN_URI,
@@ -33,7 +34,7 @@ from flask_idempotent.http.responses import (
     watch_body,
 )
 from flask_idempotent.records import CompletedRecord, CompressedBody, decode, encode
-from flask_idempotent.settings import DROPPED, NEVER_KEPT, resolve
+from flask_idempotent.settings import resolve
 from tests.conftest import MakeApp
 
 SETTINGS = resolve({})

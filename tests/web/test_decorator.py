@@ -56,10 +56,10 @@ class TestIdempotent:
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            ({"expires": 5}, "expires= is no setting. Did you mean expire?"),
-            ({"redis_url": "memory://"}, "redis_url= is no setting"),
+            ({"expires": 5}, "expires= is not a setting. Did you mean expire?"),
+            ({"redis_url": "memory://"}, "redis_url= is not a setting"),
             ({"timeout": "5"}, "timeout= must be a number of seconds"),
-            ({"expire": 0}, "expire= must be above 0"),
+            ({"expire": 0}, "expire= must be more than 0"),
             ({"on_crash": "again"}, "on_crash= must be 'rerun' or 'hold'"),
             ({"methods": "POST"}, "methods= must be a tuple"),
             ({"key": "X-Key"}, "key= must be a function"),

@@ -134,12 +134,12 @@ class TestSettings:
         ("config", "message"),
         [
             ({"IDEMPOTENT_EXPRIE": 5}, "IDEMPOTENT_EXPRIE .* Did you mean IDEMPOTENT_EXPIRE"),
-            ({"IDEMPOTENT_EXPIRE": -1}, "IDEMPOTENT_EXPIRE must be above 0"),
+            ({"IDEMPOTENT_EXPIRE": -1}, "IDEMPOTENT_EXPIRE must be more than 0"),
             ({"IDEMPOTENT_TIMEOUT": "60"}, "IDEMPOTENT_TIMEOUT must be a number"),
             ({"IDEMPOTENT_ON_CRASH": "wait"}, "IDEMPOTENT_ON_CRASH must be 'rerun' or 'hold'"),
             ({"IDEMPOTENT_HEADERS": "X-Key"}, "IDEMPOTENT_HEADERS must be a tuple"),
-            ({"IDEMPOTENT_MAX_BODY": 1.5}, "IDEMPOTENT_MAX_BODY must be a whole number"),
-            ({"IDEMPOTENT_MAX_WAITERS": -1}, "IDEMPOTENT_MAX_WAITERS must be a whole number"),
+            ({"IDEMPOTENT_MAX_BODY": 1.5}, "IDEMPOTENT_MAX_BODY must be an integer"),
+            ({"IDEMPOTENT_MAX_WAITERS": -1}, "IDEMPOTENT_MAX_WAITERS must be an integer"),
             ({"REDIS_URL": "http://localhost"}, "REDIS_URL must begin with"),
             ({"REDIS_URL": None}, "REDIS_URL must be"),
             ({"IDEMPOTENT_REDIS_URL": "http://host"}, "IDEMPOTENT_REDIS_URL must begin with"),
@@ -154,8 +154,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            ({"leese": 5}, "leese= is no setting. Did you mean lease"),
-            ({"lease": 0}, "lease= must be above 0"),
+            ({"leese": 5}, "leese= is not a setting. Did you mean lease"),
+            ({"lease": 0}, "lease= must be more than 0"),
             ({"required": 1}, "required= must be True or False"),
             ({"store_if": None}, "store_if= must be a function"),
         ],

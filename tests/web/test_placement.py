@@ -276,7 +276,7 @@ class TestWhatCannotBeDecorated:
 
     def test_keywords_beside_a_view(self) -> None:
         """Keywords are checked where a view stands beside them, too."""
-        with pytest.raises(SettingsError, match="expires= is no setting"):
+        with pytest.raises(SettingsError, match="expires= is not a setting"):
             idempotent(lambda: "ran", expires=5)  # type: ignore[call-overload]
 
 
@@ -335,7 +335,7 @@ class TestWhatCannotBeProtected:
 
     def test_wrong_keyword(self) -> None:
         """Its keywords are checked where they stand."""
-        with pytest.raises(SettingsError, match="expires= is no setting"):
+        with pytest.raises(SettingsError, match="expires= is not a setting"):
             idempotent.protect(Blueprint("shop", "shop"), expires=5)  # type: ignore[call-arg]
 
     def test_too_late(self, make_app: MakeApp) -> None:

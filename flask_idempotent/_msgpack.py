@@ -14,7 +14,7 @@ import msgpack
 _AS_IT_IS: Final = "surrogatepass"
 
 #: What reading damaged octets raises.
-DAMAGE = (ValueError, TypeError, msgpack.UnpackException)
+UNPACK_ERRORS = (ValueError, TypeError, msgpack.UnpackException)
 
 
 class _Packing(threading.local):
@@ -35,7 +35,7 @@ def pack(value: Any) -> bytes:
 def unpack(octets: bytes) -> Any:
     """Turn octets back into a value.
 
-    :raises DAMAGE: when they are none.
+    :raises UNPACK_ERRORS: when they are none.
     """
     return msgpack.unpackb(octets, unicode_errors=_AS_IT_IS)
 
@@ -44,7 +44,7 @@ def unpack_first(octets: bytes, count: int) -> list[Any]:
     """Read the first items of an array whose end may be missing.
 
     :param count: how many items at most; what is cut off before is left out.
-    :raises DAMAGE: when it is not an array, or not one item is whole.
+    :raises UNPACK_ERRORS: when it is not an array, or not one item is whole.
     """
     # An item may say that it is any size; without a limit room would be made for it.
     unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS, max_buffer_size=max(1, len(octets)))

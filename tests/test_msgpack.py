@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_idempotent._msgpack import DAMAGE, pack, unpack, unpack_first
+from flask_idempotent._msgpack import UNPACK_ERRORS, pack, unpack, unpack_first
 
 PARTS = st.lists(
     st.none() | st.binary(max_size=6) | st.text(max_size=6) | st.text("0123456789:-", max_size=6),
@@ -72,7 +72,7 @@ class TestUnpack:
     @pytest.mark.parametrize("octets", [b"", b"\xc1", b"\x92\x01", b"\x01\x01"])
     def test_damage(self, octets: bytes) -> None:
         """Octets that are no value raise one of the errors that are promised."""
-        with pytest.raises(DAMAGE):
+        with pytest.raises(UNPACK_ERRORS):
             unpack(octets)
 
 
@@ -85,5 +85,5 @@ class TestUnpackFirst:
     @pytest.mark.parametrize("octets", [b"", b"\x92", b"\x01", msgpack.packb("text")[:2]])
     def test_damage(self, octets: bytes) -> None:
         """What is no array, or ends too soon, raises one of the errors that are promised."""
-        with pytest.raises(DAMAGE):
+        with pytest.raises(UNPACK_ERRORS):
             unpack_first(octets, 1)

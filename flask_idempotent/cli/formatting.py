@@ -245,7 +245,7 @@ def as_dict(sight: Sight) -> dict[str, Any]:
         "lease_left": None if sight.lease is None else sight.lease / 1000,
         "lapsed": sight.lapsed,
         "waiters": sight.waiters,
-        "status": answered and answered.code,
+        "status": answered and answered.status_code,
         "time_left": None if sight.life < 0 else sight.life / 1000,
         "octets": sight.octets,
     }

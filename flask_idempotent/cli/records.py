@@ -197,7 +197,7 @@ def _row(sight: Sight) -> tuple[str, ...]:
     if isinstance(record, RunningRecord | ReleasedRecord):
         who = formatting.owner(record)
     elif record is not None:
-        who = f"status {record.code}"
+        who = f"status {record.status_code}"
     return (
         sight.key,
         formatting.state(sight),

@@ -99,7 +99,7 @@ def _as_dict(change: Change) -> dict[str, Any]:
         "host": run and run.host,
         "pid": run and run.pid,
         "age": _age(change),
-        "status": response and response.code,
+        "status": response and response.status_code,
         "waiters": change.waiters,
     }
 
@@ -110,7 +110,7 @@ def _details(change: Change) -> Iterator[str]:
     if record is not None and record.endpoint:
         yield formatting.request(record)
     if response is not None:
-        yield f"status {response.code}"
+        yield f"status {response.status_code}"
     if run is not None:
         yield formatting.owner(run)
     if record is not None and record.attempt > 1:

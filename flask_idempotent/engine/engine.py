@@ -214,7 +214,7 @@ def _completed_record(
         running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
         compress, running.method, running.endpoint,
     )  # fmt: skip
-    if record.code in settings.correctable:
+    if record.status_code in settings.correctable:
         return record._replace(operation=claim.request.operation())
     return record
 

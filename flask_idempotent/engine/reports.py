@@ -45,7 +45,7 @@ class Reports:
             self._sender,
             key=claim.key,
             storage_key=claim.storage_key,
-            status=record.code,
+            status=record.status_code,
             kept=record.body is not None,
             seconds=seconds,
         )

@@ -214,7 +214,7 @@ def replay(
             headers.add(name, value)
     except ValueError as error:
         raise RecordUnreadable(f"one of its headers cannot be sent: {error}") from error
-    if completed.code != 204:
+    if completed.status_code != 204:
         headers.add("Content-Length", str(len(body)))
     headers.add(settings.replay_header, "true")
     # Not the class's own constructor, which may take other arguments and add headers.

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask_idempotent._forks import ForkAware
+from flask_idempotent.record_format import encode
 from flask_idempotent.records import (
     CompletedRecord,
     Record,
     ReleasedRecord,
     RunningRecord,
-    encode,
     summary_of,
 )
 from flask_idempotent.stores.base import (
@@ -113,7 +113,7 @@ class MemoryStore(ForkAware, InspectableStore):
                 return self._follow(storage_key, record, standing, ttl_ms)
             if standing.owner == record.owner:
                 return self._take(storage_key, standing, ttl_ms, entry.offer)
-            lease_left_ms = entry.dies - self.now() - standing.grace
+            lease_left_ms = entry.dies - self.now() - standing.grace_ms
             is_same_request = standing.fingerprint == record.fingerprint
             if lease_left_ms > 0 or not takeover or not is_same_request:
                 return Busy(standing.fingerprint, lease_left_ms, standing.started)
@@ -235,7 +235,7 @@ class MemoryStore(ForkAware, InspectableStore):
     def _describe(self, key: str, entry: _Entry) -> Sight:
         life, record = entry.dies - self.now(), entry.record
         octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
-        lease = life - record.grace if isinstance(record, RunningRecord) else None
+        lease = life - record.grace_ms if isinstance(record, RunningRecord) else None
         waiters = int(key in self._bells)  # All of them are in this one process.
         return Sight(key, summary_of(record), life, octets, lease, waiters, record.owner)
 

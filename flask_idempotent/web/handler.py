@@ -509,7 +509,7 @@ class _Keyed:
         # Mostly nobody listens; to ask takes less than to gather what would be told.
         if not (signals.replayed.receivers or logger.isEnabledFor(logging.INFO)):
             return
-        age, status = max(0.0, time.time() - completed.time), completed.code
+        age, status = max(0.0, time.time() - completed.time), completed.status_code
         logger.info(
             "replay: key %s, record %s, status %d, stored %.1f s ago, waited %.3f s",
             redacted(self.key), self._name, status, age, waited,

@@ -7,7 +7,8 @@ import random
 import statistics
 from functools import partial
 
-from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord, decode, encode
+from flask_idempotent.record_format import decode, encode
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BODY_SIZE, OURS, Contestant, environ, fresh_key
 from tests.benchmarks.series import Series, median_time

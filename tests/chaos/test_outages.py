@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import pytest
 
 from flask_idempotent import current_claim
-from flask_idempotent.records import CompletedRecord, RunningRecord, decode
+from flask_idempotent.record_format import decode
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.redis import client as redis_client
 from tests.chaos.doors import AppDoor, Door, GatedRuns, Runs, late, lost_leases, tally, timed
 from tests.chaos.harness import sized

@@ -33,7 +33,8 @@ from flask_idempotent.http.responses import (
     varying_by_cookie,
     watch_body,
 )
-from flask_idempotent.records import CompletedRecord, CompressedBody, decode, encode
+from flask_idempotent.record_format import decode, encode
+from flask_idempotent.records import CompletedRecord, CompressedBody
 from flask_idempotent.settings import resolve
 from tests.conftest import MakeApp
 

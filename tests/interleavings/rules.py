@@ -69,7 +69,7 @@ class _Grant:
 
 def corrects(before: CompletedRecord, record: RunningRecord) -> bool:
     """Whether a request may take the place of this answer."""
-    return before.code == INVALID and before.fingerprint != record.fingerprint
+    return before.status_code == INVALID and before.fingerprint != record.fingerprint
 
 
 class Witness:

@@ -29,7 +29,7 @@ class Impatient(MemoryStore):
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         entry = self._live(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
-            entry.dies = self.now() + entry.record.grace
+            entry.dies = self.now() + entry.record.grace_ms
         return super().contend(storage_key, record, **options)
 
 

@@ -18,10 +18,10 @@ def owner(name: str) -> bytes:
     return name.encode().ljust(16, b".")
 
 
-def running(name: str = "ada", payload: str = "one", grace: int = HOUR) -> RunningRecord:
+def running(name: str = "ada", payload: str = "one", grace_ms: int = HOUR) -> RunningRecord:
     fingerprint = payload.encode().ljust(16, b"-")
     return RunningRecord(
-        owner(name), fingerprint, 1, grace, "here", 7, 1.5, method="POST", endpoint="orders"
+        owner(name), fingerprint, 1, grace_ms, "here", 7, 1.5, method="POST", endpoint="orders"
     )
 
 
@@ -59,8 +59,8 @@ def lapse(store: Store, key: str) -> None:
 def _grace(store: Store, key: str) -> int:
     record = store.read(key)
     assert isinstance(record, RunningRecord)
-    assert record.grace, "the record ends with its lease"
-    return record.grace
+    assert record.grace_ms, "the record ends with its lease"
+    return record.grace_ms
 
 
 def expire(store: Store, key: str) -> None:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord, encode
+from flask_idempotent.record_format import encode
+from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,

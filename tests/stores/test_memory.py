@@ -26,12 +26,12 @@ class TestClock:
         """Leases and records end when the given clock says so, to the millisecond."""
         clock = Clock()
         store = MemoryStore(clock)
-        store.claim("k", running("ada", grace=4000), ttl_ms=5000)
+        store.claim("k", running("ada", grace_ms=4000), ttl_ms=5000)
         clock.now += 0.999
-        reply = store.contend("k", running("bob", grace=4000), ttl_ms=5000, takeover=True)
+        reply = store.contend("k", running("bob", grace_ms=4000), ttl_ms=5000, takeover=True)
         assert reply == Busy(running().fingerprint, 1, 1.5)
         clock.now += 0.001
-        reply = store.contend("k", running("bob", grace=4000), ttl_ms=5000, takeover=True)
+        reply = store.contend("k", running("bob", grace_ms=4000), ttl_ms=5000, takeover=True)
         assert isinstance(reply, Claimed)
         assert reply.attempt == 2
         store.complete("k", answer("bob"), expire=2000)

@@ -15,7 +15,8 @@ from httplint import HttpRequestLinter, HttpResponseLinter
 from httplint.note import Note, levels
 from jsonschema import Draft202012Validator
 
-from flask_idempotent.records import CompletedRecord, RunningRecord, decode, encode
+from flask_idempotent.record_format import decode, encode
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from tests.support.redis_servers import Server
 from tests.support.web_servers import serving
 
@@ -152,7 +153,7 @@ class Answers:
     def crashed(self, **options: Any) -> Exchange:
         self.send("/held")
         name, completed = self._record()
-        lapsed = RunningRecord(completed.owner, completed.fingerprint, grace=1 << 40)
+        lapsed = RunningRecord(completed.owner, completed.fingerprint, grace_ms=1 << 40)
         self._redis.set(name, encode(lapsed), keepttl=True)
         return self.send("/held", **options)
 

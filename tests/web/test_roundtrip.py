@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.test import TestResponse, stream_encode_multipart
 
 from flask_idempotent.http.responses import should_store
-from flask_idempotent.records import decode, encode
+from flask_idempotent.record_format import decode, encode
 from flask_idempotent.settings import resolve
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn, problem

@@ -125,7 +125,7 @@ class TestStoreErrors:
         body = CompressedBody(zlib.compress(bytes(1000)), 1000)
         entry.record = entry.record._replace(body=body)  # type: ignore[call-arg]
         assert problem(post(app)) == (503, "record-unreadable")
-        assert "its body of 1000 octets is larger than max_body" in caplog.text
+        assert "its body of 1000 bytes is larger than max_body" in caplog.text
 
     def test_e3_own_error_handler(self, way: WayIn, down: dict[str, str]) -> None:
         """E3: the application's handler of the werkzeug class answers in the library's place."""

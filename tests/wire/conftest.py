@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from flask_idempotent.records import CompletedRecord, decode, encode
+from flask_idempotent.record_format import decode, encode
+from flask_idempotent.records import CompletedRecord
 from tests.support.polling import until
 from tests.support.redis_servers import Server, free_port
 from tests.wire.client import Answer, Connection, Headers, connected, message

@@ -15,17 +15,15 @@ from flask_idempotent.errors import (
     StoreUnavailable,
     WriteRefused,
 )
-from flask_idempotent.records import (
+from flask_idempotent.record_format import (
     HEAD_SIZE,
-    OWNER_SLICE,
+    OWNER,
     TAIL_SIZE,
-    CompletedRecord,
-    Record,
-    RunningRecord,
     decode,
     decode_summary,
     encode,
 )
+from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
@@ -261,12 +259,12 @@ def _sight(key: str, reply: Any) -> Sight | None:
     if not reply:
         return None
     octets, life, head, tail = reply
-    token = head[OWNER_SLICE]
+    token = head[OWNER]
     try:
         record = decode_summary(head, tail)
     except RecordUnreadable:
         return Sight(key, None, life, octets, token=token)
-    lease = life - record.grace if isinstance(record, RunningRecord) else None
+    lease = life - record.grace_ms if isinstance(record, RunningRecord) else None
     return Sight(key, record, life, octets, lease, token=token)
 
 

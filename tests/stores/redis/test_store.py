@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
-from flask_idempotent.records import RunningRecord, encode
+from flask_idempotent.record_format import encode
+from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis import client as redis_client
@@ -304,7 +305,7 @@ class TestRecords:
 
     def test_r12_whatever_somebody_wrote(self, redis_store: RedisStore, server: Server) -> None:
         """No record makes a script fail, and none that cannot be read is told as a response."""
-        asking = RunningRecord(bytes(16), FINGERPRINT, grace=HOUR)
+        asking = RunningRecord(bytes(16), FINGERPRINT, grace_ms=HOUR)
         late = answer()._replace(owner=OWNER, fingerprint=FINGERPRINT)
 
         @settings(max_examples=50)

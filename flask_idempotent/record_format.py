@@ -1,0 +1,220 @@
+"""The bytes of a record, for authors of stores.
+
+A record is a header of fixed size followed by msgpack. A script in the store can read and compare
+the header in place, without the rest. Numbers are big-endian:
+
+====== ====== ============ ====================================================================
+offset length in Lua       meaning
+====== ====== ============ ====================================================================
+0      1      1            version of this layout
+1      1      2            state: ``p`` in progress, ``c`` completed, ``r`` released
+2      8      3 to 10      grace: milliseconds that the record outlives its lease (0 unless ``p``)
+10     4      11 to 14     attempt: 1 on a first run, one more for each later one
+14     4      15 to 18     offer: offset of a late owner's response in this record, 0 for none
+18     16     19 to 34     owner token
+34     16     35 to 50     fingerprint of the request
+50     4      51 to 54     the attempt from which on the key belongs to this fingerprint
+54            55 to the end msgpack, see below
+====== ====== ============ ====================================================================
+
+The end of the lease is not written down. A lease has ended when the record's remaining time to
+live is at most its grace. So a renewal moves the expiry and writes nothing into the record, and
+only the store's clock counts.
+
+The msgpack of a record in progress is ``[method, endpoint, host, pid, started]``; a released
+record keeps it. That of a completed record is
+``[status, operation, method, endpoint, headers, body, time]``, with names and values by turns in
+``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed, or nil for
+a response that was not kept.
+
+Nothing is ever pickled, and a store may have been written to by somebody else: ``decode`` accepts
+only what ``encode`` could have written.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+from flask_idempotent._http_syntax import are_fields, is_status
+from flask_idempotent._msgpack import UNPACK_ERRORS, pack, unpack, unpack_first
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.records import (
+    FINGERPRINT_SIZE,
+    OWNER_SIZE,
+    CompletedRecord,
+    CompletedSummary,
+    CompressedBody,
+    Record,
+    ReleasedRecord,
+    RunningRecord,
+)
+
+VERSION = 1
+IN_PROGRESS, COMPLETED, RELEASED = b"p", b"c", b"r"
+
+_HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sI")
+#: Length of the header, in bytes.
+HEADER_SIZE = _HEADER.size
+#: Where the header has its parts.
+STATE, GRACE, ATTEMPT, OFFER = slice(1, 2), slice(2, 10), slice(10, 14), slice(14, 18)
+OWNER, FINGERPRINT, FIRST_ATTEMPT = slice(18, 34), slice(34, 50), slice(50, 54)
+
+#: How many of a record's first and last bytes ``decode_summary`` needs.
+HEAD_SIZE, TAIL_SIZE = 1024, 9
+
+#: The only codec of compressed bodies (RFC 1950).
+_ZLIB = "zlib"
+#: The higher levels take several times as long and save a few per cent.
+_ZLIB_LEVEL = 1
+#: Lua counts milliseconds exactly up to here.
+_GRACE_END = 1 << 53
+#: The end of ``datetime``'s calendar, in seconds since 1970.
+_YEAR_10000 = 253_402_300_800
+_DECODE_ERRORS = (*UNPACK_ERRORS, struct.error)
+
+
+def encode(record: Record, *, offer: int = 0) -> bytes:
+    """Turn a record into bytes.
+
+    :param offer: offset at which the store appends a late owner's response; 0 for none.
+    """
+    grace_ms, first_attempt = 0, record.attempt
+    payload: list[Any]
+    if isinstance(record, CompletedRecord):
+        state, headers = COMPLETED, [part for pair in record.headers for part in pair]
+        payload = [
+            record.status, record.operation, record.method, record.endpoint, headers,
+            _encode_body(record), record.time,
+        ]  # fmt: skip
+    else:
+        state, first_attempt = RELEASED, record.first_attempt
+        if isinstance(record, RunningRecord):
+            state, grace_ms = IN_PROGRESS, record.grace_ms
+        payload = [record.method, record.endpoint, record.host, record.pid, record.started]
+    header = _HEADER.pack(
+        VERSION, state, grace_ms, record.attempt, offer, record.owner, record.fingerprint,
+        first_attempt,
+    )  # fmt: skip
+    return header + pack(payload)
+
+
+def _encode_body(record: CompletedRecord) -> bytes | tuple[str, bytes, int] | None:
+    body = record.body
+    if isinstance(body, CompressedBody):
+        return (_ZLIB, *body)
+    if body and record.compress:
+        compressed = zlib.compress(body, _ZLIB_LEVEL)
+        if len(compressed) < len(body):
+            return _ZLIB, compressed, len(body)
+    return body
+
+
+def decode(data: bytes) -> Record:
+    """Turn bytes into a record.
+
+    The status and the headers of the record can be sent, and its times, sizes and numbers are in
+    range, whoever wrote it.
+
+    :raises RecordUnreadable: on an unknown version, or bytes that ``encode`` never writes.
+    """
+    try:
+        version, state, grace_ms, attempt, offer, owner, fingerprint, first_attempt = (
+            _HEADER.unpack_from(data)
+        )
+        if version != VERSION:
+            raise RecordUnreadable(
+                f"record version {version} is unknown, this release reads {VERSION}"
+            )
+        _require(0 < first_attempt <= attempt and grace_ms < _GRACE_END)
+        if state == IN_PROGRESS:
+            # A late owner's response follows, unless the store cut it off.
+            _require(not offer or HEADER_SIZE < offer <= len(data))
+            run = _decode_run(data[HEADER_SIZE : offer or None])
+            return RunningRecord(owner, fingerprint, attempt, grace_ms, *run, first_attempt)
+        _require(not grace_ms and not offer)
+        if state == COMPLETED:
+            return CompletedRecord(
+                owner, fingerprint, attempt, *_decode_response(data[HEADER_SIZE:])
+            )
+        if state == RELEASED:
+            run = _decode_run(data[HEADER_SIZE:])
+            return ReleasedRecord(owner, fingerprint, attempt, *run, first_attempt)
+    except _DECODE_ERRORS as error:
+        raise RecordUnreadable(f"record is damaged: {error}") from error
+    raise RecordUnreadable(f"record state {state!r} is unknown")
+
+
+_Run = tuple[str, int, float, str, str]
+
+
+def _decode_run(payload: bytes) -> _Run:
+    method, endpoint, host, pid, started = unpack(payload)
+    _require(_are_strings(method, endpoint, host) and _is_time(started))
+    _require(type(pid) is int and 0 <= pid < 1 << 32)
+    return host, pid, started, method, endpoint
+
+
+_Body = bytes | CompressedBody | None
+_Response = tuple[int | str, tuple[tuple[str, str], ...], _Body, float, bool, str, str, bytes]
+
+
+def _decode_response(payload: bytes) -> _Response:
+    status, operation, method, endpoint, flat_headers, body, time = unpack(payload)
+    _require(
+        is_status(status)
+        and _are_strings(method, endpoint)
+        and type(flat_headers) is list
+        and are_fields(flat_headers)
+        and type(operation) is bytes
+        and _is_time(time)
+    )
+    parts = iter(flat_headers)
+    headers = tuple(zip(parts, parts, strict=True))
+    return status, headers, _decode_body(body), time, False, method, endpoint, operation
+
+
+def _decode_body(body: Any) -> _Body:
+    if body is None or type(body) is bytes:
+        return body
+    _require(type(body) is list)
+    codec, data, size = body
+    _require(codec == _ZLIB and type(data) is bytes and type(size) is int and size >= 0)
+    return CompressedBody(data, size)
+
+
+def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
+    """Read a record from its two ends, without fetching a body that nobody asked for.
+
+    :param head: its first ``HEAD_SIZE`` bytes.
+    :param tail: its last ``TAIL_SIZE`` bytes.
+    :raises RecordUnreadable: as ``decode`` does.
+    """
+    if head[STATE] != COMPLETED or head[0] != VERSION:
+        record = decode(head)
+        assert not isinstance(record, CompletedRecord), "completed records are read below"
+        return record
+    try:
+        _, _, _, attempt, *_ = _HEADER.unpack_from(head)
+        # A long endpoint may end beyond the head.
+        status, _, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 4), b"", "", "")[:4]
+        time = unpack(tail)
+        _require(attempt > 0 and is_status(status))
+        _require(_are_strings(method, endpoint) and _is_time(time))
+    except _DECODE_ERRORS as error:
+        raise RecordUnreadable(f"record is damaged: {error}") from error
+    return CompletedSummary(attempt, status, time, method, endpoint)
+
+
+def _are_strings(*values: object) -> bool:
+    return all(type(value) is str for value in values)
+
+
+def _is_time(time: object) -> bool:
+    return type(time) is float and 0 <= time < _YEAR_10000
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError("it is not what this package writes")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -28,7 +28,7 @@ _STANDARD_HEADER = "HTTP_IDEMPOTENCY_KEY"
 #: What Firefox and Waterfox write into the header of a POST or PATCH that has none: a uint64.
 _BROWSER_KEY = re.compile(r'[ \t]*"[0-9]+"[ \t]*')
 
-_HELP = (
+_EXPECTED = (
     "Send 1 to {length} visible ASCII characters without quotes, commas, semicolons and "
     "backslashes, such as a UUID, or a quoted string (RFC 9651, 3.3.3)."
 )
@@ -38,8 +38,19 @@ class UnusableKey(ValueError):
     """A key that cannot be used; the message tells the client why."""
 
 
+class _SentKey(NamedTuple):
+    """A key and the part of the request that carries it, such as "the form"."""
+
+    label: str
+    key: str
+
+
 def may_carry_key(environ: WSGIEnvironment, settings: Settings) -> bool:
-    """Say whether a request may carry a key, or must; quick, sometimes a false yes."""
+    """Return whether a request may carry a key, or must.
+
+    It is quick, because every request of a protected view passes it, and may say True of a request
+    without a key.
+    """
     if settings.always_inspect:
         return True
     for environ_name in settings.environ_names:
@@ -56,42 +67,45 @@ def may_carry_key(environ: WSGIEnvironment, settings: Settings) -> bool:
 def find_key(
     request: Request,
     settings: Settings,
-    fields: Iterable[str],
+    field_values: Iterable[str],
     finders: Iterable[Callable[[Any], KeyLike | None]] = (),
 ) -> str | None:
-    """Read the key that a request carries in its headers, query or form; a GET's in headers alone.
+    """Read the key that a request carries in its headers, query or form.
 
-    :param fields: the values of the key's field in the request's form.
-    :param finders: the application's own functions, asked in turn where these places have no key.
+    A GET may carry it in its headers alone.
+
+    :param field_values: the values of the key's field in the request's form.
+    :param finders: the application's own functions, called in turn where headers, query and form
+        have no key.
     :returns: the key, or None where the request has none.
-    :raises KeyInvalid: when a value cannot be used, or two sources disagree.
+    :raises KeyInvalid: when a value cannot be used, or two of them differ.
     :raises TypeError: when a function returns what cannot be a key.
     """
     browser_key = _browser_key(request.environ, settings)
     try:
-        found = _sources(request, settings, fields, skipping=browser_key is not None)
-        if len(found) > 1 and len({key for _, key in found}) > 1:
-            places = " and ".join(place for place, _ in found)
-            raise UnusableKey(
-                f"The request carries different keys in {places}. "
-                "Send one key, or the same key everywhere."
-            )
-        if found:
-            return found[0][1]
+        sent_keys = _sent_keys(
+            request, settings, field_values, ignore_standard_header=browser_key is not None
+        )
+        if sent_keys:
+            _check_agreement(sent_keys)
+            return sent_keys[0].key
         for finder in finders:
-            # As in version 0.1, an empty string counts as no key.
-            if (custom := finder(request)) or is_identifier(custom):
-                return check_custom(custom, settings)
+            # An empty string counts as no key, as in version 0.1.
+            if (custom_key := finder(request)) or is_identifier(custom_key):
+                return check_custom(custom_key, settings)
         return parse_header(browser_key, settings.key_max_length) if browser_key else None
     except UnusableKey as error:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
 
 
 def _browser_key(environ: WSGIEnvironment, settings: Settings) -> str | None:
-    """The header's value where a browser may have made it; empty where it does not count.
+    """Return the standard header's value where a browser may have made it.
 
-    A script cannot set a header on a navigation, so one that is there is the browser's own. On
-    other requests, digits in quotes may be the browser's or the client's: every other key wins.
+    A script cannot set a header on a navigation, so a key that is there is the browser's own. On
+    other requests, digits in quotes may be the browser's or the client's: any other key wins.
+
+    :returns: None where the header is missing or the client's own, and an empty string where it
+        does not count.
     """
     value: str | None = environ.get(_STANDARD_HEADER)
     if value is None or _STANDARD_HEADER not in settings.environ_names:
@@ -101,40 +115,59 @@ def _browser_key(environ: WSGIEnvironment, settings: Settings) -> str | None:
     return value if _BROWSER_KEY.fullmatch(value) else None
 
 
-def _sources(
-    request: Request, settings: Settings, fields: Iterable[str], *, skipping: bool
-) -> list[tuple[str, str]]:
-    found = []
-    for number, environ_name in enumerate(settings.environ_names):
+def _sent_keys(
+    request: Request,
+    settings: Settings,
+    field_values: Iterable[str],
+    *,
+    ignore_standard_header: bool,
+) -> list[_SentKey]:
+    """Read every key that the request carries, headers first."""
+    sent_keys = []
+    for header, environ_name in zip(settings.headers, settings.environ_names, strict=True):
         value = request.environ.get(environ_name)
-        if value is not None and not (skipping and environ_name == _STANDARD_HEADER):
-            strict = settings.strict_keys and environ_name == _STANDARD_HEADER
+        is_standard = environ_name == _STANDARD_HEADER
+        if value is not None and not (is_standard and ignore_standard_header):
+            strict = is_standard and settings.strict_keys
             key = parse_header(value, settings.key_max_length, strict=strict)
-            found.append((f"the header {settings.headers[number]}", key))
+            sent_keys.append(_SentKey(f"the header {header}", key))
     if request.method == "GET":
-        # Whoever makes somebody open a link chooses its query, and knows the key then.
-        return found
-    if settings.field is not None and request.query_string:
-        # Not request.args, which fails on octets that are no UTF-8.
-        pairs = parse_qsl(request.query_string.decode("latin-1"), True)
-        arguments = [value for name, value in pairs if name == settings.field]
-        for number, value in enumerate(arguments):
-            key = parse_bare(value, settings.key_max_length)
-            found.append((_place("the query", number), key))
-    for number, value in enumerate(fields):
-        key = parse_bare(value, settings.key_max_length)
-        found.append((_place("the form", number), key))
-    return found
+        # Anybody who makes a person open a link chooses its query, and would know the key.
+        return sent_keys
+    for source, values in (
+        ("the query", _arguments(request, settings)),
+        ("the form", field_values),
+    ):
+        for index, value in enumerate(values):
+            label = f"{source} (again)" if index else source
+            sent_keys.append(_SentKey(label, parse_bare(value, settings.key_max_length)))
+    return sent_keys
 
 
-def _place(source: str, number: int) -> str:
-    return f"{source} (again)" if number else source
+def _arguments(request: Request, settings: Settings) -> list[str]:
+    """Return the values of the key's field in the query."""
+    if settings.field is None or not request.query_string:
+        return []
+    # Not request.args, which fails on bytes that are not UTF-8.
+    pairs = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
+    return [value for name, value in pairs if name == settings.field]
+
+
+def _check_agreement(sent_keys: list[_SentKey]) -> None:
+    if len({key for _, key in sent_keys}) > 1:
+        labels = " and ".join(label for label, _ in sent_keys)
+        raise UnusableKey(
+            f"The request carries different keys in {labels}. "
+            "Send one key, or the same key everywhere."
+        )
 
 
 def parse_header(value: str, max_length: int, *, strict: bool = False) -> str:
-    """Read a header's value: a quoted String (RFC 9651, 4.2.5) or a bare key.
+    """Read the key in a header's value: a quoted String (RFC 9651, 4.2.5) or a bare key.
 
-    :raises UnusableKey: saying what is wrong.
+    :param max_length: the longest key that is allowed, in characters.
+    :param strict: whether the key must be quoted.
+    :raises UnusableKey: when it cannot be used.
     """
     value = value.strip(" \t")
     if strict or value.startswith('"'):
@@ -143,16 +176,17 @@ def parse_header(value: str, max_length: int, *, strict: bool = False) -> str:
 
 
 def parse_bare(value: str, max_length: int) -> str:
-    """Read a key that stands without quotes.
+    """Read a key that is written without quotes.
 
-    :raises UnusableKey: saying what is wrong.
+    :param max_length: the longest key that is allowed, in characters.
+    :raises UnusableKey: when it cannot be used.
     """
     if len(value) <= max_length and _BARE_KEY.fullmatch(value):
         return value
     _checked(value, max_length)
     raise UnusableKey(
         "The idempotency key has characters that are not allowed. "
-        + _HELP.format(length=max_length)
+        + _EXPECTED.format(length=max_length)
     )
 
 
@@ -161,19 +195,19 @@ def _parse_string(value: str) -> str:
         item = http_sf.parse(value.encode("ascii"), tltype="item")
     except (http_sf.StructuredFieldError, ValueError) as error:
         raise UnusableKey(
-            f"The idempotency key is no valid String (RFC 9651, 3.3.3): {error}"
+            f"The idempotency key is not a valid String (RFC 9651, 3.3.3): {error}"
         ) from None
-    bare = item[0] if isinstance(item, tuple) else item
-    if type(bare) is not str:
+    bare_item = item[0] if isinstance(item, tuple) else item
+    if type(bare_item) is not str:
         raise UnusableKey(
             'The idempotency key must be a String (RFC 9651, 3.3.3), in double quotes: "key".'
         )
-    return bare
+    return bare_item
 
 
 def _checked(key: str, max_length: int) -> str:
     if not key.strip(" "):
-        raise UnusableKey("The idempotency key is empty. " + _HELP.format(length=max_length))
+        raise UnusableKey("The idempotency key is empty. " + _EXPECTED.format(length=max_length))
     if len(key) > max_length:
         raise UnusableKey(
             f"The idempotency key has {len(key)} characters; at most {max_length} are allowed."
@@ -182,14 +216,14 @@ def _checked(key: str, max_length: int) -> str:
 
 
 def is_identifier(value: object) -> bool:
-    """Say whether a value is an int or a UUID, which stand for their text as key and as scope."""
+    """Return whether a value is an int or a UUID, which stand for their text as key and scope."""
     return isinstance(value, int | UUID) and not isinstance(value, bool)
 
 
 def check_custom(key: object, settings: Settings) -> str:
     """Check the key that an application's own function found.
 
-    :raises TypeError: when it cannot be a key, which is the application's fault.
+    :raises TypeError: when it has a type that no key has: a mistake of the application.
     :raises KeyInvalid: when it is empty, too long or not valid Unicode.
     """
     if not isinstance(key, str):
@@ -200,27 +234,30 @@ def check_custom(key: object, settings: Settings) -> str:
         key = str(key)
     try:
         if any("\ud800" <= character <= "\udfff" for character in key):
-            raise UnusableKey("The idempotency key is no valid Unicode text.")
+            raise UnusableKey("The idempotency key is not valid Unicode text.")
         return _checked(key, settings.key_max_length)
     except UnusableKey as error:
         raise KeyInvalid(str(error), base=settings.problem_base) from None
 
 
 def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str) -> str:
-    """Name the record of a key: who it belongs to and what it says, in a digest.
+    """Return the name of a key's record in the store.
 
-    The braces are a hash tag: what is added later lands on the same slot of a cluster.
+    It is the prefix and, in braces, a digest of namespace, scope and key. The braces are a hash
+    tag, so that all that belongs to one key is in one slot of a Redis Cluster.
     """
     if isinstance(scope, str):
-        # Whoever names a record on the command line can only write text.
+        # As bytes and as text a scope is the same: on the command line it can only be text.
         scope = scope.encode("utf-8", "surrogatepass")
     return _record_name(prefix, (namespace, scope, key))
 
 
 def part_key(prefix: str, storage_key: str, part: str) -> str:
-    """Name the record of a part of a request's work, such as a decorated function that it calls.
+    """Return the name of the record of a part of a request's work.
 
-    :param storage_key: the record of the request's key.
+    A part is, for example, a decorated function that the view calls.
+
+    :param storage_key: the name of the record of the request's key.
     :param part: the part's own name.
     """
     return _record_name(prefix, (storage_key, part))
@@ -228,9 +265,5 @@ def part_key(prefix: str, storage_key: str, part: str) -> str:
 
 def _record_name(prefix: str, parts: tuple[str | bytes | None, ...]) -> str:
     digest = hashlib.blake2b(pack(parts), digest_size=16).digest()
-    # RFC 4648, 5; the module base64 takes more steps.
-    name = binascii.b2a_base64(digest, newline=False).translate(_URL_SAFE)[:22]
-    return f"{prefix}{{{name.decode()}}}"
-
-
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+    name = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return f"{prefix}{{{name}}}"

@@ -115,7 +115,7 @@ class TestKey:
         """A quoted key must be one that a header may have."""
         result = run(app, "show", '"open')
         assert result.exit_code == 2
-        assert "no valid String" in result.stderr
+        assert "not a valid String" in result.stderr
 
 
 class TestName:

@@ -1,8 +1,8 @@
-"""Signals: what the library did, told as it happens.
+"""Signals (Blinker): sent when the library has done something, with the application as sender.
 
-The sender is the application object. ``key`` is the client's own key and ``storage_key`` the name
-of its record in the store. A receiver runs in the thread that caused the signal; ``lease_lost``
-and ``store_failed`` may come from a background thread, outside any request.
+``key`` is the client's own key and ``storage_key`` the name of its record in the store. A receiver
+runs in the thread that sends the signal. ``completed``, ``released``, ``lease_lost`` and
+``store_failed`` may be sent by a background thread, outside any request.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _signals = Namespace()
 #: ``took_over``: bool, whether the owner before has died.
 claimed = _signals.signal("claimed")
 
-#: A duplicate is about to wait for the first request: the moment to give back what that may need,
-#: such as a database connection.
+#: A duplicate is about to wait for the first request. A receiver can return what that request may
+#: need, such as a database connection.
 #: ``key``, ``storage_key``: str.
 before_wait = _signals.signal("before_wait")
 
 #: The view's response is stored.
-#: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, false when the body was too
+#: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, False when the body was too
 #: large or broke off, so that a retry gets 409 "response-not-kept"; ``seconds``: float, how long
 #: the store took.
 completed = _signals.signal("completed")
 
-#: The claim was given up; the next request with this key runs.
+#: The claim was released; the next request with this key runs the view.
 #: ``key``, ``storage_key``: str; ``reason``: ``"failed"`` (an exception left the view),
-#: ``"not-stored"`` (``store_if`` or ``dont_keep`` said no, or the response is a 206 or 304) or
+#: ``"not-stored"`` (``store_if``, ``dont_keep`` or a status that is never kept) or
 #: ``"by-view"`` (the view called ``current_claim.release()``).
 released = _signals.signal("released")
 
@@ -44,16 +44,17 @@ released = _signals.signal("released")
 #: seconds since the response was stored.
 replayed = _signals.signal("replayed")
 
-#: A duplicate has waited for the first request, whatever came of it.
+#: A duplicate has waited for the first request, with or without getting its response.
 #: ``key``, ``storage_key``: str; ``seconds``: float.
 waited = _signals.signal("waited")
 
-#: A request was answered with one of the library's own problems; its view did not run.
+#: A request was answered with one of the library's problems; its view did not run.
 #: ``key``: str or None; ``storage_key``: str or None; ``problem``: str, the last part of the
 #: problem's type; ``status``: int; ``instance``: str, the URI that names this one answer.
 rejected = _signals.signal("rejected")
 
-#: An owner overran its lease and lost its claim to another request, or to an expired record.
+#: A run has lost its claim: its lease ended before it was renewed, and another request may have
+#: claimed its key.
 #: ``key``, ``storage_key``, ``owner``: str; ``attempt``: int.
 lease_lost = _signals.signal("lease_lost")
 
@@ -75,10 +76,13 @@ ALL: Iterable[NamedSignal] = (
 
 
 def send(signal: NamedSignal, sender: object, **data: Any) -> None:
-    """Send a signal; a receiver that fails is logged and harms nobody, nor the other receivers."""
+    """Send a signal to its receivers.
+
+    A receiver that raises is logged; the others are called, and the caller goes on.
+    """
     if not signal.receivers or signal.is_muted:
         return
-    # Not signal.send, which stops at the first that fails.
+    # Not signal.send(), which stops at the first receiver that raises.
     for receiver in list(signal.receivers_for(sender)):
         try:
             if inspect.iscoroutinefunction(receiver):

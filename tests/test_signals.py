@@ -1,4 +1,4 @@
-"""Signals: who hears them, and that nobody is harmed by a receiver."""
+"""Signals: which receivers get them, and that one that fails harms nobody."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ class TestNames:
         assert [signal.name for signal in signals.ALL] == NAMES
 
 
-class TestTell:
+class TestSend:
     def test_data(self, sender: object, heard: list[dict[str, object]]) -> None:
-        """A receiver gets what was told."""
+        """A receiver gets the data that was sent."""
         signals.send(signals.claimed, sender, key="k", attempt=1)
         assert heard == [{"key": "k", "attempt": 1}]
 
     def test_sender(self, heard: list[dict[str, object]]) -> None:
-        """Who listens to one application does not hear another."""
+        """A receiver of one application's signals does not get another's."""
         signals.send(signals.claimed, object(), key="k")
         assert heard == []
 
     def test_muted(self, sender: object, heard: list[dict[str, object]]) -> None:
-        """A signal that was muted, as blinker allows, is not heard."""
+        """A signal that was muted, as blinker allows, is not sent."""
         with signals.claimed.muted():
             signals.send(signals.claimed, sender, key="k")
         assert heard == []
 
-    def test_nobody_listens(self, sender: object, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nobody is looked for where nobody listens to a signal."""
+    def test_no_receivers(self, sender: object, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A signal without receivers does not look for any."""
         signal = NamedSignal("unheard")
         monkeypatch.setattr(signal, "receivers_for", lambda _: pytest.fail("looked for receivers"))
         signals.send(signal, sender, key="k")
 
-    def test_a_failing_receiver_hides_nothing_from_others(self, sender: object) -> None:
-        """Each receiver hears a signal, whichever of them fails."""
+    def test_failing_receiver_among_others(self, sender: object) -> None:
+        """Every receiver is called, whichever of them fails."""
         heard = []
 
         def failing(name: str) -> Callable[..., None]:
@@ -89,9 +89,7 @@ class TestTell:
             signals.send(signals.replayed, sender)
         assert sorted(heard) == ["one", "two"]
 
-    def test_a_failing_receiver_harms_nobody(
-        self, sender: object, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_failing_receiver(self, sender: object, caplog: pytest.LogCaptureFixture) -> None:
         """A receiver that raises is logged with its traceback, and the caller goes on."""
 
         def fail(_: object, **__: object) -> None:
@@ -119,7 +117,7 @@ class TestTell:
             signals.send(signals.claimed, sender, key="k")
         assert "must be a plain function" in caplog.text
 
-    def test_an_exit_is_no_failure(self, sender: object) -> None:
+    def test_exit(self, sender: object) -> None:
         """SystemExit in a receiver is not swallowed."""
 
         def leave(_: object, **__: object) -> None:

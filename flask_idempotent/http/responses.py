@@ -1,4 +1,4 @@
-"""Responses: capturing what a view answered, and replaying it."""
+"""Responses: what is kept of a view's response, capturing its body, and making a replay."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from flask_idempotent.settings import Settings
 
 _DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
-#: What Werkzeug sends as a URI, whatever the view wrote.
-_URIS = ("location", "content-location")
-#: What it then leaves as it is: a path, or an address whose host and port are beyond doubt.
+#: Headers that Werkzeug sends as a URI, whatever the view wrote.
+_URI_HEADERS = ("location", "content-location")
+#: URIs that Werkzeug sends unchanged: a path, or a URL with a plain host and port.
 _PLAIN_URI = re.compile(
     r"(?:https?://(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}(?::[0-9]{1,4})?(?:[/?#]|\Z)|/(?!/))[!-~]*",
     re.IGNORECASE,
 )
-#: A part of a response and a "not modified" depend on the request's own headers; 307 and 308 ask
-#: for the same request elsewhere, which has the same key.
+#: A 206 and a 304 depend on headers of their own request; a 307 and a 308 ask for the same request
+#: at another URL, and that one has the same key.
 _NEVER_STORED = frozenset({206, 304, 307, 308})
 
 #: Told the body when it is known, or None when it will not be kept.
@@ -41,7 +41,7 @@ Abandon = Callable[[], None]
 def should_store(response: Response, settings: Settings) -> bool:
     """Ask the application whether to keep this response.
 
-    A ``store_if`` that fails must not make the view run again: then the response is kept.
+    Where ``store_if`` raises, the response is kept, so that the view does not run again.
     """
     if response.status_code in _NEVER_STORED or response.status_code in settings.dont_keep:
         return False
@@ -53,10 +53,9 @@ def should_store(response: Response, settings: Settings) -> bool:
 
 
 def status_of(response: Response) -> int | str:
-    """The status code, or the whole status line where its reason is not the usual one.
+    """Return the status code, or the whole status line where its reason is not the usual one.
 
-    A reason that cannot be sent is left out: it says nothing that the code does not
-    (RFC 9110, 15.1).
+    A reason that cannot be sent is left out, because clients ignore it (RFC 9112, section 4).
     """
     code, line = response.status_code, response.status
     usual = f"{code} {HTTP_STATUS_CODES.get(code, 'UNKNOWN').upper()}"
@@ -64,26 +63,28 @@ def status_of(response: Response) -> int | str:
 
 
 def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str], ...]:
-    """The headers that a replay repeats, in their order.
+    """Return the headers that a replay repeats, in their order.
 
-    :raises ValueError: when a URI in them is none.
+    :raises ValueError: when one of them should be a URI and is not.
     """
-    headers = tuple(_lasting(response.headers, settings))
+    headers = tuple(_repeatable(response.headers, settings))
     if connection := response.headers.getlist("Connection"):
-        # Tokens alone, so that a comma always parts two of them (RFC 9110, 7.6.1).
-        named = {name.strip().lower() for name in ",".join(connection).split(",")}
-        return tuple(pair for pair in headers if pair[0].lower() not in named)
+        # A list of tokens, so every comma separates two of them (RFC 9110, 7.6.1).
+        hop_by_hop = {name.strip().lower() for name in ",".join(connection).split(",")}
+        return tuple(pair for pair in headers if pair[0].lower() not in hop_by_hop)
     return headers
 
 
-def _lasting(headers: Iterable[tuple[str, str]], settings: Settings) -> Iterator[tuple[str, str]]:
+def _repeatable(
+    headers: Iterable[tuple[str, str]], settings: Settings
+) -> Iterator[tuple[str, str]]:
     for name, value in headers:
         lower = name.lower()
         if lower in settings.dropped_headers:
             continue
         if lower.startswith(_DROPPED_PREFIXES) and lower not in settings.keep_headers:
             continue
-        if lower in _URIS and _PLAIN_URI.fullmatch(value) is None:
+        if lower in _URI_HEADERS and _PLAIN_URI.fullmatch(value) is None:
             yield name, iri_to_uri(value)
         else:
             yield name, value
@@ -92,9 +93,10 @@ def _lasting(headers: Iterable[tuple[str, str]], settings: Settings) -> Iterator
 def capture(
     response: Response, settings: Settings
 ) -> tuple[int | str, tuple[tuple[str, str], ...]]:
-    """The status and the headers that a replay repeats.
+    """Return the status and the headers that a replay repeats.
 
-    :raises ValueError: when they cannot be sent; most servers refuse the first response as well.
+    :raises ValueError: when they cannot be sent. Most servers do not send the first response
+        either.
     """
     status, headers = status_of(response), kept_headers(response, settings)
     check_response(status, headers)
@@ -102,7 +104,7 @@ def capture(
 
 
 def varying_by_cookie(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Add ``Cookie`` to the header ``Vary``."""
+    """Add ``Cookie`` to the header ``Vary``, as Flask does where a view used the session."""
     vary = parse_set_header(", ".join(value for name, value in headers if name.lower() == "vary"))
     vary.add("Cookie")
     others = (header for header in headers if header[0].lower() != "vary")
@@ -136,7 +138,7 @@ class Tee(Iterator[bytes]):
 
     :param chunks: the encoded stream.
     :param source: what to close with it.
-    :param max_body: how many octets to remember at most.
+    :param max_body: how many bytes to remember at most.
     :param abandon: called where the stream is dropped instead.
     """
 
@@ -191,31 +193,32 @@ class Tee(Iterator[bytes]):
             finish(body)
 
 
-class _Plain(Response):
-    # A response without a type gets none.
+class _PlainResponse(Response):
+    # Adds no Content-Type to a response that had none.
     default_mimetype = None
 
 
 def replay(
     completed: CompletedRecord, response_class: type[Response], settings: Settings
 ) -> Response:
-    """Make the stored response again, marked as a replay.
+    """Make a response from a completed record, marked as a replay.
 
-    What is never kept is left out once more: somebody else may have written the record, or the
-    application may have dropped more headers since.
+    Headers are filtered again, because somebody else may have written the record, and because the
+    application may drop more headers now than when it was written.
 
-    :raises RecordUnreadable: when its body or a URI in it cannot be sent.
+    :param response_class: the application's class for responses.
+    :raises RecordUnreadable: when the body or a URI of the record cannot be sent.
     """
     body = completed.whole_body(settings.max_body)
     headers = Headers()
     try:
-        # One by one: the constructor looks at what it is given in more ways than these need.
-        for name, value in _lasting(completed.headers, settings):
+        # Not the constructor, which takes 2 us more of a replay's 120.
+        for name, value in _repeatable(completed.headers, settings):
             headers.add(name, value)
     except ValueError as error:
         raise RecordUnreadable(f"one of its headers cannot be sent: {error}") from error
     if completed.status_code != 204:
         headers.add("Content-Length", str(len(body)))
     headers.add(settings.replay_header, "true")
-    # Not the class's own constructor, which may take other arguments and add headers.
-    return response_class.force_type(_Plain([body], completed.status, headers))
+    # Not the application's constructor, which may take other arguments and add headers.
+    return response_class.force_type(_PlainResponse([body], completed.status, headers))

@@ -121,7 +121,7 @@ TRAPS = {
         "web/test_roundtrip.py::test_c2_r1_r5_replay_is_equal",
     ],
     "a cookie is replayed to somebody else": [
-        "http/test_responses.py::test_r1_cookies_are_not_replayed"
+        "web/test_responses.py::test_r1_cookies_are_not_replayed"
     ],
     "a replay comes before authentication": [
         "web/test_place_in_the_request.py::test_authentication_precedes_a_replay"

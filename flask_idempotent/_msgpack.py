@@ -1,6 +1,6 @@
-"""Packing: values as msgpack, which puts a type and a length before each, and back.
+"""Values as msgpack and back: the only module that imports msgpack.
 
-Text that is no Unicode, as headers and keys may hold it, is packed as it is.
+Strings with lone surrogates, which headers and keys in WSGI may contain, are packed unchanged.
 """
 
 from __future__ import annotations
@@ -11,44 +11,44 @@ from typing import Any, Final
 
 import msgpack
 
-_AS_IT_IS: Final = "surrogatepass"
+_UNCHANGED: Final = "surrogatepass"
 
-#: What reading damaged octets raises.
+#: What ``unpack`` and ``unpack_first`` raise for damaged bytes.
 UNPACK_ERRORS = (ValueError, TypeError, msgpack.UnpackException)
 
 
 class _Packing(threading.local):
-    """A packer for each thread: to make one takes longer than to use it."""
+    """A packer for each thread, because making one takes longer than using it."""
 
     def __init__(self) -> None:
-        self.packer = msgpack.Packer(unicode_errors=_AS_IT_IS)
+        self.packer = msgpack.Packer(unicode_errors=_UNCHANGED)
 
 
 _packing = _Packing()
 
 
 def pack(value: Any) -> bytes:
-    """Turn a value into octets; no two values look alike, except for a list and a tuple."""
+    """Turn a value into bytes. No two values give the same bytes, except a list and a tuple."""
     return _packing.packer.pack(value)
 
 
-def unpack(octets: bytes) -> Any:
-    """Turn octets back into a value.
+def unpack(data: bytes) -> Any:
+    """Turn bytes back into a value.
 
-    :raises UNPACK_ERRORS: when they are none.
+    :raises UNPACK_ERRORS: when they are not the bytes of one value.
     """
-    return msgpack.unpackb(octets, unicode_errors=_AS_IT_IS)
+    return msgpack.unpackb(data, unicode_errors=_UNCHANGED)
 
 
-def unpack_first(octets: bytes, count: int) -> list[Any]:
+def unpack_first(data: bytes, count: int) -> list[Any]:
     """Read the first items of an array whose end may be missing.
 
-    :param count: how many items at most; what is cut off before is left out.
-    :raises UNPACK_ERRORS: when it is not an array, or not one item is whole.
+    :param count: how many items at most. Items that are not whole are left out.
+    :raises UNPACK_ERRORS: when it is not an array, or its first item is not whole.
     """
-    # An item may say that it is any size; without a limit room would be made for it.
-    unpacker = msgpack.Unpacker(unicode_errors=_AS_IT_IS, max_buffer_size=max(1, len(octets)))
-    unpacker.feed(octets)
+    # The limit keeps an item that claims a large size from allocating that much memory.
+    unpacker = msgpack.Unpacker(unicode_errors=_UNCHANGED, max_buffer_size=max(1, len(data)))
+    unpacker.feed(data)
     unpacker.read_array_header()
     items = [unpacker.unpack()]
     with suppress(msgpack.OutOfData):

@@ -1,4 +1,4 @@
-"""Quantities: times and sizes as people write them, exactly."""
+"""Times and sizes as people write them, without rounding."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def duration(seconds: float) -> str:
     return _counted(seconds, "second")
 
 
-def size(octets: int) -> str:
+def size(byte_count: int) -> str:
     """Write a number of bytes in the largest unit that needs no fraction: 1048576 is "1 MiB"."""
     for length, unit in _SIZES:
-        if octets >= length and octets % length == 0:
-            return f"{octets // length} {unit}"
-    return _counted(octets, "byte")
+        if byte_count >= length and byte_count % length == 0:
+            return f"{byte_count // length} {unit}"
+    return _counted(byte_count, "byte")
 
 
 def _counted(number: float, unit: str) -> str:

@@ -1,6 +1,6 @@
-"""The errors this package raises to the program that uses it.
+"""Exceptions for the program that uses this package.
 
-What a client of the application sees are the problems in ``problems.py``.
+Clients of the application get the problems in ``problems.py``.
 
 * IdempotentError
     * SettingsError
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 
 class IdempotentError(Exception):
-    """Base of every error of this package."""
+    """Base of every exception of this package."""
 
 
 class SettingsError(IdempotentError, ValueError):
@@ -23,17 +23,17 @@ class SettingsError(IdempotentError, ValueError):
 
 
 class OutsideRequest(IdempotentError, RuntimeError):
-    """A decorated function was called where no request is served that it could look at."""
+    """A decorated function was called outside a request, so there is no key to look for."""
 
 
 class StoreError(IdempotentError):
     """The store did not do what it was asked.
 
-    :param message: what happened, without passwords.
-    :param sent: whether the command may have reached the store, which leaves its outcome unknown.
+    :param message: what happened. It contains no password.
+    :param sent: whether the command may have reached the store.
     """
 
-    #: Whether the command may have reached the store.
+    #: Whether the command may have reached the store. Then nobody knows whether it was carried out.
     sent: bool
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
@@ -53,4 +53,4 @@ class WriteRefused(StoreError):
 
 
 class RecordUnreadable(IdempotentError):
-    """A stored record has an unknown version, damaged bytes, or what this package never writes."""
+    """A record has an unknown version, damaged bytes, or parts that this package never writes."""

@@ -1,9 +1,9 @@
-"""Problems: the library's answers to a client whose request it does not serve.
+"""Problems: the library's answers to requests that it does not serve.
 
-Each is a werkzeug exception, so an application's own ``errorhandler`` wins: by class, by the
-werkzeug class above it, or by number. Left alone, it answers ``application/problem+json``
-(RFC 9457), or a small HTML page where the client prefers HTML. The page is the template
-``idempotent/problem.html``, which an application may replace by one of its own.
+Each is a Werkzeug exception, so an application's own ``errorhandler`` wins: one for the class, for
+the Werkzeug class above it, or for the status. Without one the answer is
+``application/problem+json`` (RFC 9457), or a small HTML page where the client prefers HTML. The
+page is the template ``idempotent/problem.html``, which an application may replace.
 
 * Problem
     * KeyMissing (400)
@@ -46,34 +46,35 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
 PROBLEM_BASE = "urn:flask-idempotent:problem:"
-#: The HTML page of a problem, in the application's templates and in the package's.
+#: The template of the HTML page, in the application and in this package.
 TEMPLATE = "idempotent/problem.html"
 
 
 class Problem(HTTPException):
     """Base of every problem.
 
-    :param detail: what was wrong, what was expected and how to mend it.
-    :param key: the client's own key, where it was readable.
+    :param detail: what was wrong, what was expected and how to fix it.
+    :param key: the client's own key, where there was one that could be read.
     :param base: what the problem's ``type`` begins with.
-    :param retry_after: seconds after which another try makes sense.
+    :param retry_after: seconds after which the client may try again.
     """
 
-    #: Last part of the problem's ``type``; stable, for programs.
+    #: Last part of the problem's ``type``. It does not change between releases.
     slug: ClassVar[str]
-    #: Short and the same for every problem of this type.
+    #: Short, and the same for every problem of this type.
     title: ClassVar[str]
-    #: What a person reads who sent a form: the heading of the page, and what to do now.
+    #: Heading of the page for a person who sent a form.
     form_title: ClassVar[str]
+    #: Text of that page: what happened, and what to do now.
     form_detail: ClassVar[str]
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
 
-    #: Whether the request was a form without a key in its headers, so that a person sent it.
+    #: Whether a person sent the request: a form without a key in its headers.
     from_form: bool = False
-    #: Path of the page that the form was on, where the browser names one of this site.
+    #: Path of the page with the form, where the browser names one of this site.
     back: str | None = None
-    #: Renders the page in the application's own templates; None for the package's template.
+    #: Renders the page with the application's templates; None for this package's template.
     render: Callable[[Problem], str] | None = None
 
     def __init__(
@@ -87,22 +88,22 @@ class Problem(HTTPException):
         super().__init__(detail)
         self.key = key
         self.base = base
-        # The type is werkzeug's, whose 503 has such an attribute too.
+        # The annotation is that of the same attribute of Werkzeug's ServiceUnavailable.
         self.retry_after: datetime | int | None = retry_after
         self.instance = uuid.uuid4().urn
 
     @property
     def name(self) -> str:
-        """The title, where werkzeug has the reason phrase."""
+        """The title. Other Werkzeug exceptions have the reason phrase here."""
         return self.title
 
     @property
     def type(self) -> str:
-        """The problem's type, a URI (RFC 9457, 3.1.1)."""
+        """The URI that names this type of problem (RFC 9457, 3.1.1)."""
         return self.base + self.slug
 
     def as_dict(self) -> dict[str, Any]:
-        """The members of the problem document (RFC 9457, 3.1) and two extensions."""
+        """Return the members of the problem document (RFC 9457, 3.1) with two extensions."""
         return {
             "type": self.type,
             "title": self.title,
@@ -116,19 +117,19 @@ class Problem(HTTPException):
     def get_body(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> str:
-        """Write the body, in the form that the client prefers."""
+        """Return the body in the format that the client prefers: JSON or HTML."""
         if not _prefers_html(environ):
             return json.dumps(self.as_dict()) + "\n"
-        return self.own_page() if self.render is None else self.render(self)
+        return self.default_page() if self.render is None else self.render(self)
 
-    def own_page(self) -> str:
-        """Render the page from the package's own template."""
-        return _own_template().render(problem=self)
+    def default_page(self) -> str:
+        """Render the page from this package's template."""
+        return _default_template().render(problem=self)
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> list[tuple[str, str]]:
-        """Write the headers; ``Retry-After`` only where another try makes sense."""
+        """Return the headers, with ``Retry-After`` where the client may try again."""
         html = _prefers_html(environ)
         headers = [
             ("Content-Type", "text/html; charset=utf-8" if html else "application/problem+json"),
@@ -141,7 +142,7 @@ class Problem(HTTPException):
 
 
 @cache
-def _own_template() -> Template:
+def _default_template() -> Template:
     templates = Environment(
         loader=PackageLoader("flask_idempotent", "web/templates"), autoescape=True
     )
@@ -227,16 +228,16 @@ class OutcomeUnknown(Problem, Conflict):
 class KeyReused(Problem, UnprocessableEntity):
     """The key belongs to another request: another method, path or payload."""
 
-    #: Fetches the first request's response; None where it may not be shown or is not there yet.
+    #: Fetches the response of the first request; None where this caller may not see it.
     fetch_stored: Callable[[], Response | None] | None = None
 
     @property
     def stored(self) -> Response | None:
-        """The response of the first request with the key, fetched when it is asked for.
+        """The response of the first request with the key, fetched from the store at each access.
 
-        For an error handler that leads a person on, such as to the order that was placed. None
-        while the first request runs, where its response was not kept or cannot be read now, and
-        in the anonymous scope, where it may be somebody else's.
+        An error handler may use it to lead a person on, such as to the order that was placed. It is
+        None while the first request runs, where its response was not kept or cannot be read now,
+        and in the anonymous scope, where it may be somebody else's.
         """
         return None if self.fetch_stored is None else self.fetch_stored()
 

@@ -48,5 +48,5 @@ def _render(problem: Problem) -> str:
         current_app.jinja_env.get_template(TEMPLATE)
     except TemplateNotFound:
         # Only decorated views: the application does not know the package's templates.
-        return problem.own_page()
+        return problem.default_page()
     return render_template(TEMPLATE, problem=problem)

@@ -31,6 +31,8 @@ _PADDING = 200
 _LINE_BREAK = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\r\r|\n\n")
 _FOLDING = re.compile(rb"(?:\r\n|\n|\r)[ \t]")
+#: A name of visible characters, and a value without control characters but tabs.
+_HEADER_LINE = re.compile(r"([\t !-9;-~]*)(?::([^\x00-\x08\n-\x1f\x7f]*))?")
 #: What stands behind a boundary: the end of its line, or of the form.
 _SUFFIX = re.compile(
     rb"--[^\S\n\r]{0,%d}(?:\r\n|\n|\r)?|[^\S\n\r]{0,%d}(?:\r\n|\n|\r)" % (_PADDING, _PADDING)
@@ -229,14 +231,21 @@ def _may_name(names: frozenset[str]) -> re.Pattern[bytes]:
 
 
 def _field_name(header: bytes) -> str | None:
-    """The name of a field, as Werkzeug reads it; None for a file and what is no field."""
+    """The name of a field, as Werkzeug reads it; None for a file and what is no field.
+
+    Werkzeug's versions strip different characters around lines and names. A part that has any but
+    spaces and tabs there counts as no field.
+    """
     try:
-        lines = _FOLDING.sub(b" ", header).decode().splitlines()
+        text = _FOLDING.sub(b" ", header).decode()
     except UnicodeDecodeError:
         return None
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip(" \t").lower() == "content-disposition":
-            options = parse_options_header(value.strip(" \t"))[1]
-            return None if "filename" in options else options.get("name")
-    return None
+    disposition = None
+    for line in text.replace("\r", "\n").split("\n"):
+        match = _HEADER_LINE.fullmatch(line)
+        if match is None:
+            return None
+        if disposition is None and match[1].strip(" \t").lower() == "content-disposition":
+            disposition = match[2] or ""
+    options = parse_options_header((disposition or "").strip(" \t"))[1]
+    return None if "filename" in options else options.get("name")

@@ -159,6 +159,13 @@ class TestRest:
             pytest.param(field(b"a") + field(b"b") + END + b"x", id="epilogue"),
             pytest.param(field(b"a") + part(DISPOSITION % b"b" + b"\r\nX: 1") + END, id="header"),
             pytest.param(field(b"a", b"v\r\n") + field(b"b") + END, id="line-break"),
+            pytest.param(
+                part(b"Content-Disposition\r\n" + DISPOSITION % b"k")
+                + field(b"a")
+                + field(b"b")
+                + END,
+                id="two-dispositions",
+            ),
             pytest.param(b"", id="empty"),
             pytest.param(read(field(b"a") + field(b"b") + END)[1], id="F9-what-is-digested"),
         ],
@@ -168,6 +175,21 @@ class TestRest:
         rest = read(field(b"a") + field(b"b") + END)[1]
         assert read(other)[1] != rest
         assert read(other, boundary=b"")[1] != rest
+
+    @pytest.mark.parametrize("odd", ["\x00", "\x0b", "\x0c", "\x1e", "\x85", "\u2028"])
+    def test_f9_odd_headers(self, odd: str) -> None:
+        """F9: a file is digested, and a field with control characters in its header, which
+        versions of Werkzeug read in different ways."""
+        text = odd.encode()
+        for header in (
+            DISPOSITION % b"k" + text + b'; filename="f"',
+            DISPOSITION % b"k" + b'; filename="' + text + b'f"',
+            text + DISPOSITION % b"a" + b"\r\n" + DISPOSITION % b"k",
+            b"Content-Disposition" + text + b": form-data; name=a\r\n" + DISPOSITION % b"k",
+        ):
+            values, rest, _ = read(part(header) + END)
+            assert values == []
+            assert header in rest
 
     def test_f9_no_boundary(self) -> None:
         """F9: without a boundary there are no parts, and all of it is digested."""

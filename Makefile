@@ -15,6 +15,9 @@ ON_EVERY_PYTHON := tests --ignore=tests/chaos --ignore=tests/examples
 
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
 
+# Images often set it; each process that the tests start would then compile everything it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

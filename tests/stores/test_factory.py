@@ -152,12 +152,12 @@ class TestCheckUrl:
         assert "s3" not in str(raised.value)
         assert "cret" not in str(raised.value)
 
-    def test_ten_thousand_malformed_addresses(self) -> None:
+    def test_thousands_of_malformed_addresses(self) -> None:
         """Whatever is lost, doubled, swapped or misnamed in an address, its password is not shown;
         what is accepted shows a host that is one."""
         chance = random.Random(12)
         taken = 0
-        for _ in range(10_000):
+        for _ in range(3_000):
             left, right = "qx7Zj", "Kw9vY"
             url = malformed(chance, left + chance.choice(":/?#@&=%[]; \n\\") + right)
             of_a_server = url.startswith(("redis://", "rediss://", "unix://"))
@@ -170,7 +170,7 @@ class TestCheckUrl:
                 assert right not in shown, url
             hosts = re.findall(rf"[^ /]*(?:{left}|{right})[^ /]*:", shown, re.IGNORECASE)
             assert all(re.fullmatch(r"[\w.-]+:", host) for host in hosts), url
-        assert 500 < taken < 8_000
+        assert 150 < taken < 2_400
 
     def test_settings_hide_it(self) -> None:
         """The repr of the settings leaves the address out."""

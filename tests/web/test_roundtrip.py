@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Flask, Response, request
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.test import TestResponse, stream_encode_multipart
@@ -24,6 +24,8 @@ from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn, problem
 
 KEY_FIELD = "__idempotent_key"
+#: Examples for each of the three ways to protect a view.
+EACH_WAY = 50
 
 # Responses
 
@@ -106,6 +108,7 @@ class TestResponses:
         app.add_url_rule("/", "view", way(lambda: answers.pop().response()), methods=["POST"])
         client = app.test_client(use_cookies=False)
 
+        @settings(max_examples=EACH_WAY)
         @given(ANSWERS)
         def check(answer: Answer) -> None:
             answers.append(answer)
@@ -154,6 +157,7 @@ class TestOddResponses:
         app.add_url_rule("/", "view", way(answers.pop), methods=["POST"])
         client = app.test_client(use_cookies=False)
 
+        @settings(max_examples=EACH_WAY)
         @given(ODD_STATUSES, ODD_HEADERS)
         def check(status: int | str, headers: list[tuple[str, str]]) -> None:
             answer = Response(b"body", status, headers)
@@ -317,6 +321,7 @@ class TestRequests:
             files = {name: file.read().hex() for name, file in request.files.items()}
             return {"run": next(runs), "name": name, "form": request.form, "files": files}
 
+        @settings(max_examples=EACH_WAY)
         @given(pairs())
         def check(pair: tuple[Ask, Ask]) -> None:
             one, other = pair

@@ -1,4 +1,4 @@
-"""Flask-WTF and WTForms: a form that carries an idempotency key (extra ``forms``)."""
+"""Forms of Flask-WTF and WTForms that carry an idempotency key (extra ``forms``)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from flask_idempotent.web.templating import field_name, new_key
 
 
 class IdempotentKeyField(HiddenField):
-    """A hidden field with a fresh key at every rendering.
+    """A hidden field with a new key each time it is rendered.
 
-    Its name in the page is ``IDEMPOTENT_FIELD``, whatever the form's prefix.
+    Its name in the page is ``IDEMPOTENT_FIELD``, whatever the prefix of the form.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -25,14 +25,17 @@ class IdempotentKeyField(HiddenField):
         self.name = self.id = field_name()
 
     def _value(self) -> str:
-        # Never the one that was sent: a form shown again is for another try with other data.
+        # Not the key that was sent: a form that is shown again will be sent with other data.
         return new_key()
 
     def populate_obj(self, obj: object, name: str) -> None:
-        """Leave the object alone: the key is no data of its own."""
+        """Do nothing: the key is not part of the object's data."""
 
 
 class IdempotentForm:
-    """Mixin: ``class OrderForm(IdempotentForm, FlaskForm)``, rendered by ``form.hidden_tag()``."""
+    """A mixin for forms: ``class OrderForm(IdempotentForm, FlaskForm)``.
+
+    ``form.hidden_tag()`` renders the key.
+    """
 
     idempotent_key = IdempotentKeyField()

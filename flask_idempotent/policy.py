@@ -1,4 +1,4 @@
-"""The policy: what an application promises its clients, route by route."""
+"""What an application promises its clients, route by route."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is promised for one route.
+    """The promise for one route and the methods that share it.
 
     :param path: the route's rule.
     :param methods: the methods that are protected.
     :param required: whether a request without a key is refused.
-    :param window: seconds that a response is kept.
-    :param wait: seconds that a duplicate waits for the first request.
-    :param after_crash: ``"rerun"`` or ``"hold"``.
-    :param max_body: octets of the largest response that is kept.
-    :param scope: ``"default"`` or ``"custom"``.
-    :param field: the form field and query argument that may carry the key; None where neither may.
+    :param expire: how long a response is kept, in seconds.
+    :param timeout: how long a duplicate waits for the first request, in seconds.
+    :param on_crash: ``"rerun"`` or ``"hold"``.
+    :param max_body: the largest response body that is kept, in bytes.
+    :param scope: ``"default"``, or ``"custom"`` where a function says who a key belongs to.
+    :param field: the form field and query argument that may carry the key; None for headers alone.
     :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
     :param correctable: the statuses after which a corrected request may use the key.
     """
@@ -38,9 +38,9 @@ class Route:
     path: str
     methods: tuple[str, ...]
     required: bool
-    window: float
-    wait: float
-    after_crash: str
+    expire: float
+    timeout: float
+    on_crash: str
     max_body: int
     scope: str
     field: str | None
@@ -50,27 +50,27 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an application promises.
+    """The promises of an application.
 
     :param headers: the headers that may carry the key.
-    :param field: the form field and query argument that may carry it; None where neither may.
-    :param max_length: characters of the longest key.
-    :param strict: whether ``Idempotency-Key`` must be a quoted string.
-    :param replay_header: marks a replay.
-    :param routes: the routes that are protected.
+    :param field: the form field and query argument that may carry it; None for headers alone.
+    :param key_max_length: length of the longest key, in characters.
+    :param strict_keys: whether ``Idempotency-Key`` must be a quoted string.
+    :param replay_header: the header that marks a replay.
     :param problem_base: what the type of a problem begins with.
+    :param routes: the routes that are protected.
     """
 
     headers: tuple[str, ...]
     field: str | None
-    max_length: int
-    strict: bool
+    key_max_length: int
+    strict_keys: bool
     replay_header: str
     problem_base: str
     routes: tuple[Route, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The policy for programs, with the table of problems."""
+        """Return the policy for programs, with the table of problems."""
         described = [
             {
                 "type": self.problem_base + kind.slug,
@@ -84,30 +84,30 @@ class Policy:
         return asdict(self) | {"problems": described}
 
     def as_markdown(self) -> str:
-        """The policy for people, to publish as it is or to build upon."""
+        """Return the policy for people: a page to publish, or to add to your own documentation."""
         bare = (
             ""
-            if self.strict
+            if self.strict_keys
             else ', or as it is, of visible ASCII characters without `"`, `,`, `;` and `\\`'
         )
         return _MARKDOWN.format(
             headers=" or ".join(f"`{name}`" for name in self.headers),
             field="" if self.field is None else _FIELD.format(self.field),
             bare=bare,
-            max_length=self.max_length,
+            max_length=self.key_max_length,
             replay_header=self.replay_header,
             routes="\n".join(self._route_row(route) for route in self.routes),
             problems="\n".join(map(self._problem_row, problems.ALL)),
         )
 
     def _route_row(self, route: Route) -> str:
-        needed = "required" if route.required else "optional"
+        key = "required" if route.required else "optional"
         if route.field != self.field:
-            needed += ", headers only" if route.field is None else f", or in `{route.field}`"
-        after = "runs again" if route.after_crash == "rerun" else "never runs again"
+            key += ", headers only" if route.field is None else f", or in `{route.field}`"
+        after_crash = "runs again" if route.on_crash == "rerun" else "never runs again"
         return (
-            f"| {', '.join(route.methods)} | `{route.path}` | {needed} | {duration(route.window)} "
-            f"| {duration(route.wait)} | {after} | {size(route.max_body)} |"
+            f"| {', '.join(route.methods)} | `{route.path}` | {key} | {duration(route.expire)} "
+            f"| {duration(route.timeout)} | {after_crash} | {size(route.max_body)} |"
         )
 
     def _problem_row(self, kind: type[problems.Problem]) -> str:
@@ -116,23 +116,23 @@ class Policy:
 
 
 def policy_of(app: Flask) -> Policy:
-    """Read what an application promises from its routes and settings."""
-    general = state_of(app).settings()
+    """Return what an application promises, from its routes and settings."""
+    settings = state_of(app).settings()
     return Policy(
-        general.headers,
-        general.field,
-        general.key_max_length,
-        general.strict_keys,
-        general.replay_header,
-        general.problem_base,
-        tuple(map(_route, protected_routes(app))),
+        headers=settings.headers,
+        field=settings.field,
+        key_max_length=settings.key_max_length,
+        strict_keys=settings.strict_keys,
+        replay_header=settings.replay_header,
+        problem_base=settings.problem_base,
+        routes=tuple(map(_route, protected_routes(app))),
     )
 
 
 class Protected(NamedTuple):
-    """A protected route, with its settings, the methods that these are for, and what they ask.
+    """A protected route with settings and the methods that they are for.
 
-    ``required`` says whether a request of these methods is refused where it has no key.
+    :param required: whether a request of these methods is refused where it has no key.
     """
 
     rule: Rule
@@ -142,30 +142,30 @@ class Protected(NamedTuple):
 
 
 def protected_routes(app: Flask) -> Iterator[Protected]:
-    """Name the protected routes; one appears twice where its methods have settings of their own."""
+    """Yield the protected routes, one several times where its methods have different settings."""
     for rule, methods, protection in routes_of(app, state_of(app).protections):
         if rule.websocket or not protection.claims:
             continue
         settings = protection.settings
-        asking = groupby(sorted(methods, key=settings.requires_key), settings.requires_key)
-        for required, alike in asking:
-            yield Protected(rule, settings, tuple(alike), required)
+        by_requirement = sorted(methods, key=settings.requires_key)
+        for required, group in groupby(by_requirement, settings.requires_key):
+            yield Protected(rule, settings, tuple(group), required)
 
 
-def _route(found: Protected) -> Route:
-    settings = found.settings
+def _route(protected: Protected) -> Route:
+    settings = protected.settings
     return Route(
-        found.rule.rule,
-        found.methods,
-        found.required,
-        settings.expire,
-        settings.timeout,
-        settings.on_crash,
-        settings.max_body,
-        "default" if settings.scope is None else "custom",
-        settings.field,
-        "default" if settings.key is None else "custom",
-        tuple(sorted(settings.correctable)),
+        path=protected.rule.rule,
+        methods=protected.methods,
+        required=protected.required,
+        expire=settings.expire,
+        timeout=settings.timeout,
+        on_crash=settings.on_crash,
+        max_body=settings.max_body,
+        scope="default" if settings.scope is None else "custom",
+        field=settings.field,
+        key="default" if settings.key is None else "custom",
+        correctable=tuple(sorted(settings.correctable)),
     )
 
 
@@ -185,8 +185,8 @@ other request with the same key, at the same moment or later, gets the first one
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.
-- After an answer with the status 400, 413, 415 or 422 the corrected request to the same path may
-  use the key, unless the operation says otherwise; then the key is its.
+- After an answer with the status 400, 413, 415 or 422, unless the operation says otherwise, a
+  corrected request to the same path may use the key. The key then belongs to that request.
 
 ## Operations
 
@@ -194,14 +194,14 @@ other request with the same key, at the same moment or later, gets the first one
 | --- | --- | --- | --- | --- | --- | --- |
 {routes}
 
-A response that was sent before has the header `{replay_header}: true`. After the time in
-"Response kept" a key is new again. Answers with the status 206, 304, 307 or 308 are not kept, nor,
-unless the operation says otherwise, those with 401, 403, 407, 408, 425, 429 or 500 and above: the
-next request runs.
+A repeated response has the header `{replay_header}: true`. After the time in "Response kept" a key
+is new again. Answers with the status 206, 304, 307 or 308 are not kept. Unless the operation says
+otherwise, answers with 401, 403, 407, 408, 425, 429 or 500 and above are not kept either. Then the
+next request with the key runs.
 
 ## Problems
 
-They come as `application/problem+json` (RFC 9457). Where "again" is yes, the same request may
+A problem is sent as `application/problem+json` (RFC 9457). Where "Again" is yes, the same request may
 succeed after the seconds in `Retry-After`.
 
 | Status | Type | Again | Meaning |

@@ -80,15 +80,15 @@ def _has_header(known: list[dict[str, Any]], name: str, document: dict[str, Any]
 
 
 def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> None:
-    form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict else "as it is, or quoted"
+    form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict_keys else "as it is, or quoted"
     operation.setdefault("parameters", []).append(
         {
             "name": policy.headers[0],
             "in": "header",
             "required": route.required,
             "description": "A new random key for each operation, the same with every retry: "
-            f"1 to {policy.max_length} characters, {form}. Its response is kept for "
-            f"{duration(route.window)}.",
+            f"1 to {policy.key_max_length} characters, {form}. Its response is kept for "
+            f"{duration(route.expire)}.",
             "schema": {"type": "string", "minLength": 1},
         }
     )
@@ -129,7 +129,7 @@ def _problems_of(route: Route, method: str) -> Iterator[type[problems.Problem]]:
             continue
         if method == "GET" and kind is problems.KeyInvalid and not route.required:
             continue
-        if kind is problems.OutcomeUnknown and route.after_crash == "rerun":
+        if kind is problems.OutcomeUnknown and route.on_crash == "rerun":
             continue
         yield kind
 

@@ -1,4 +1,4 @@
-"""Errors: one base, and evidence on each."""
+"""Exceptions: one base, and what each knows of the failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL = [
 class TestTree:
     @pytest.mark.parametrize("kind", ALL)
     def test_one_base(self, kind: type[Exception]) -> None:
-        """Every error of the package can be caught as IdempotentError."""
+        """Every exception of the package can be caught as IdempotentError."""
         assert issubclass(kind, IdempotentError)
         assert kind.__doc__
 
@@ -36,7 +36,7 @@ class TestStoreError:
         ],
     )
     def test_sent(self, error: StoreError, sent: bool) -> None:
-        """An error tells whether its command may have been carried out; in doubt it may."""
+        """A store's error says whether its command may have been sent; by default it may have."""
         assert error.sent is sent
         assert isinstance(error, StoreError)
         assert str(error)

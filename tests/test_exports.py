@@ -1,4 +1,4 @@
-"""What the package offers, and what importing it costs."""
+"""The public names, and what importing the package costs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(json.dumps({"seen": seen, "seconds": seconds, "threads": threading.active_
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of an interpreter that keeps compiled modules and measures no coverage."""
+    """The environment of an interpreter that keeps compiled modules and measures no coverage."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
     cache = str(tmp_path_factory.mktemp("compiled"))
     return kept | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}

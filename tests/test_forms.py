@@ -62,14 +62,14 @@ class TestIdempotentForm:
         assert len(parse_bare(page.fields["__idempotent_key"], 32)) == 32
 
     def test_fresh_key_at_each_rendering(self, app: Flask) -> None:
-        """Each rendering has a key of its own, of one form and of two."""
+        """Each rendering has a key of its own, of the same form too."""
         with app.test_request_context():
             form = OrderForm()
             keys = {key_of(form), key_of(form), key_of(OrderForm())}
         assert len(keys) == 3
 
     def test_fresh_key_when_shown_again(self, app: Flask) -> None:
-        """A form that is shown again, say with errors, does not carry the key that was sent."""
+        """A form that is shown again, such as with errors, does not carry the key that was sent."""
         data = {"__idempotent_key": "sent", "item": ""}
         with app.test_request_context(method="POST", data=data):
             form = OrderForm()
@@ -85,14 +85,14 @@ class TestIdempotentForm:
         assert "__idempotent_key" not in page.fields
 
     def test_prefix_is_ignored(self, app: Flask) -> None:
-        """A form's prefix does not change the name, which a request's key is looked for under."""
+        """A form's prefix does not change the name of the field."""
         with app.test_request_context():
             form = OrderForm(prefix="billing")
             assert form.item.name == "billing-item"
             assert key_of(form)
 
     def test_populate_obj_leaves_the_object_alone(self, app: Flask) -> None:
-        """The key is no data: ``populate_obj`` does not put it on the object."""
+        """``populate_obj`` does not put the key on the object."""
         order = SimpleNamespace()
         with app.test_request_context(
             method="POST", data={"__idempotent_key": "sent", "item": "tea"}
@@ -102,7 +102,7 @@ class TestIdempotentForm:
         assert vars(order) == {"item": "tea"}
 
     def test_plain_wtforms(self, app: Flask) -> None:
-        """A form of WTForms alone may have the field as well."""
+        """A plain WTForms form may have the field too."""
         with app.test_request_context():
             form = PlainForm()
             page = Inputs(str(form.idempotent_key()))

@@ -1,4 +1,4 @@
-"""HTTP syntax: what can be sent, and nothing else."""
+"""HTTP syntax: which statuses and headers can be sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestStatus:
         ],
     )  # fmt: skip
     def test_anything_else(self, status: object) -> None:
-        """An interim code, another number, a control and what is not latin-1 are none."""
+        """An interim code, another number and text that cannot be sent are refused."""
         assert not is_status(status)
 
 
@@ -45,7 +45,7 @@ class TestFields:
 
     @pytest.mark.parametrize("name", ["", "X Y", "X:", "X\n", "\nX", "Ä", "X\0", "(X)", "\ud800"])
     def test_names(self, name: str) -> None:
-        """Whatever is no token is no name, wherever it stands."""
+        """A name that is not a token is refused, in any place."""
         assert not are_fields([name, "a"])
         assert not are_fields(["A", "a", name, "b", "C", "c"])
 
@@ -53,28 +53,28 @@ class TestFields:
         "value", ["\r", "\n", "a\r\nX: 1", "a\nX\nb", "\0", "\x1b", "\x7f", "\u0100", "\ud800"]
     )
     def test_values(self, value: str) -> None:
-        """A value with a control or beyond latin-1 is none, wherever it stands."""
+        """A value with a control character or beyond Latin-1 is refused, in any place."""
         assert not are_fields(["A", value])
         assert not are_fields(["A", "a", "B", value, "C", "c"])
 
     def test_odd_number(self) -> None:
-        """A name without a value is none."""
+        """A name without a value is refused."""
         assert not are_fields(["A", "a", "B"])
 
 
 class TestCheckResponse:
     def test_sound(self) -> None:
-        """What can be sent passes."""
+        """A response that can be sent passes."""
         check_response(201, (("Link", "</a>"), ("Link", "</b>")))
         check_response("299 Very Fine", ())
 
     def test_status(self) -> None:
-        """A wrong status is named."""
+        """The error names a wrong status."""
         with pytest.raises(ValueError, match=r"^1000 is not a final status code of three digits$"):
             check_response(1000, ())
 
     def test_header(self) -> None:
-        """The first wrong header is named, without its value, which may be a secret."""
+        """The error names the first wrong header, without its value, which may be a secret."""
         headers = (("A", "1"), ("X-Name", "鍵"), ("Other", "\0"))
         with pytest.raises(ValueError, match="'X-Name' cannot be sent") as raised:
             check_response(200, headers)

@@ -30,12 +30,12 @@ class TestLogger:
     def test_values(
         self, caplog: pytest.LogCaptureFixture, message: str, value: object, line: str
     ) -> None:
-        """A value is one line, however it came to be and however long it is."""
+        """A value is shown on one line, and a long one is cut."""
         logger.error(message, value)
         assert caplog.messages == [line]
 
     def test_traceback(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A traceback follows its message as ever."""
+        """A traceback still has lines of its own."""
         try:
             raise ValueError("why")
         except ValueError:
@@ -45,11 +45,11 @@ class TestLogger:
 
 
 class TestRequests:
-    """Each request that can write a log line carries what could break it."""
+    """Log lines of requests whose keys, records or errors contain line breaks."""
 
     @pytest.fixture
     def app(self, make_app: MakeApp) -> Flask:
-        """Its key is what a client has in a JSON body."""
+        """Its key function takes any text from a JSON body."""
 
         def key(request: Request) -> Any:
             return request.json["id"]
@@ -71,7 +71,7 @@ class TestRequests:
         return app.test_client().post("/", json={"id": FORGERY} | body).status_code
 
     def test_replay(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-        """The line of a replay has the beginning of the key."""
+        """The line of a replay has the beginning of the key, escaped."""
         assert [self.post(app), self.post(app)] == [200, 200]
         self.check(caplog, r"replay: key 1\nERROR …, record")
 
@@ -95,7 +95,7 @@ class TestRequests:
         error: Exception,
         expected: str,
     ) -> None:
-        """What a record or a server says of itself is quoted on one line."""
+        """The error of a record or a server is shown on one line."""
 
         def fail(*_: object, **__: object) -> None:
             raise error

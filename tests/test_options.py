@@ -1,4 +1,4 @@
-"""Options: their names, and what is said of names that are almost theirs."""
+"""Options: their names, and errors for names that are almost theirs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from flask_idempotent.settings import resolve
 
 class TestAddress:
     def test_shared_name(self) -> None:
-        """REDIS_URL, which other extensions know too, is read where ours is not set."""
+        """REDIS_URL, which other extensions read too, counts where our own name is not set."""
         assert resolve({"REDIS_URL": "memory://"}).redis_url == "memory://"
 
     def test_our_own_name_wins(self) -> None:
-        """IDEMPOTENT_REDIS_URL wins over REDIS_URL, whatever that says."""
+        """IDEMPOTENT_REDIS_URL wins over REDIS_URL, even over a wrong one."""
         config = {"IDEMPOTENT_REDIS_URL": "memory://", "REDIS_URL": None}
         assert resolve(config).redis_url == "memory://"
 
     @pytest.mark.parametrize("name", ["REDIS_URL", "IDEMPOTENT_REDIS_URL"])
     def test_error_names_the_one_that_is_set(self, name: str) -> None:
-        """An error is about the name that the config has."""
+        """An error names the one that the config has."""
         with pytest.raises(SettingsError, match=rf"\A{name} must be"):
             resolve({name: 5})
 
@@ -42,13 +42,13 @@ class TestNames:
         ],
     )
     def test_unknown_config(self, name: str, nearest: str) -> None:
-        """An unknown name that is meant for us is an error that names the nearest known one."""
+        """An unknown name that looks like ours is an error that names the nearest known one."""
         with pytest.raises(SettingsError, match=f"{name} is not a setting.*{nearest}"):
             resolve({name: 5})
 
     @pytest.mark.parametrize("name", ["IDEMPOTENCY_DEPARTMENT", "EXPIRE", "MY_IDEMPOTENT_EXPIRE"])
     def test_others_names(self, name: str) -> None:
-        """A name that is nothing like ours is none of our business."""
+        """A name that does not look like ours is ignored."""
         assert resolve({name: 5}) == resolve({})
 
     @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ class TestDefaultStoreIf:
         ],
     )  # fmt: skip
     def test_c4_w6_by_status(self, status: int, kept: bool) -> None:
-        """Kept is every status below 500 that does not ask for another try."""
+        """C4, W6: a status below 500 is kept unless it asks for another try."""
         assert default_store_if(Response(status=status)) is kept

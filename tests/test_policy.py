@@ -45,7 +45,7 @@ def paths(policy: Policy) -> list[tuple[str, tuple[str, ...]]]:
 
 class TestRoutes:
     def test_decorated_views_alone(self, make_app: MakeApp) -> None:
-        """Without the extension only decorated views are promised, each with its own numbers."""
+        """Without the extension the routes are those of decorated views, each with its settings."""
         policy = policy_of(add_routes(make_app(wide=False)))
         assert policy.routes == (
             Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", FIELD, **INVALID),
@@ -65,7 +65,7 @@ class TestRoutes:
         )
 
     def test_app_wide(self, make_app: MakeApp) -> None:
-        """With the extension every route is promised, but exempt ones and untracked methods."""
+        """With the extension they are all routes except exempt ones and untracked methods."""
         app = add_routes(make_app(methods=("POST", "PUT", "DELETE"), scope=lambda request: "one"))
         policy = policy_of(app)
         assert paths(policy) == [
@@ -77,14 +77,14 @@ class TestRoutes:
         assert {route.scope for route in policy.routes} == {"custom"}
 
     def test_what_only_reads(self, make_app: MakeApp) -> None:
-        """Nothing is promised for GET and for static files, unless GET is tracked."""
+        """GET and static files are in the policy only where GET is tracked."""
         for methods, expected in (None, [("/", ("POST",))]), (["GET"], [("/", ("GET",))]):
             app = make_app(**({} if methods is None else {"methods": methods}))
             app.add_url_rule("/", "view", lambda: "a", methods=["GET", "POST"])
             assert paths(policy_of(app)) == expected
 
     def test_key_of_its_own(self, make_app: MakeApp) -> None:
-        """A route says where a function of the view finds the key."""
+        """A route says that a function of the view finds the key."""
         app = make_app(wide=False)
         view = idempotent(key=lambda request: "k")(lambda: "a")
         app.add_url_rule("/a", "a", view, methods=["POST"])
@@ -112,7 +112,7 @@ class TestForms:
         assert "| PUT | `/orders` | optional | 30 seconds | 1 minute | never runs again |" in text
         assert all(f"`urn:flask-idempotent:problem:{kind.slug}`" in text for kind in problems.ALL)
 
-    def test_strict_keys_are_told(self, make_app: MakeApp) -> None:
+    def test_strict_keys(self, make_app: MakeApp) -> None:
         """K4: in strict mode only the quoted form is offered."""
         lenient = policy_of(make_app()).as_markdown()
         strict = policy_of(make_app(config={"IDEMPOTENT_STRICT_KEYS": True})).as_markdown()

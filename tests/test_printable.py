@@ -17,5 +17,5 @@ from flask_idempotent._printable import printable
     ],
 )  # fmt: skip
 def test_printable(text: object, shown: str) -> None:
-    """What a terminal would not show as itself is escaped, and other alphabets are not."""
+    """Control characters and the like are escaped, and letters of any alphabet are not."""
     assert printable(text) == shown

@@ -1,4 +1,4 @@
-"""Problems: what a client is told, in JSON and HTML, and who else may answer in their place."""
+"""Problems: their documents and pages, and error handlers that answer instead."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class TestProblem:
         assert issubclass(kind, above)
         assert kind.code == status
 
-    def test_e1_list_is_whole(self) -> None:
-        """Each problem stands in ``ALL`` and in this table, with a type of its own."""
+    def test_e1_list_is_complete(self) -> None:
+        """Each problem is in ``ALL`` and in this table, with a type of its own."""
         defined = {
             value for value in vars(problems).values()
             if isinstance(value, type) and issubclass(value, Problem) and value is not Problem
@@ -151,7 +151,7 @@ class TestProblem:
 
     @pytest.mark.parametrize("kind", ALL)
     def test_e2_headers(self, kind: type[Problem]) -> None:
-        """No problem may be cached, and Retry-After stands only where it was given."""
+        """E2: no problem may be cached, and Retry-After is sent only where it was given."""
         bare = client_of(kind("x")).get("/")
         assert bare.headers.getlist("Cache-Control") == ["no-store"]
         assert "Retry-After" not in bare.headers
@@ -159,11 +159,11 @@ class TestProblem:
         assert later.headers.getlist("Retry-After") == ["7"]
 
     def test_bare_problem_has_a_detail(self) -> None:
-        """A problem that was given no detail has werkzeug's own description."""
+        """A problem without a detail has Werkzeug's description."""
         assert problems.KeyMissing().as_dict()["detail"] == BadRequest.description
 
     def test_text_beyond_ascii(self) -> None:
-        """Texts beyond ASCII arrive whole in both forms."""
+        """Text beyond ASCII arrives unchanged in both formats."""
         client = client_of(problems.KeyReused("schlüssel – 鍵", key="ключ"))
         document = client.get("/").get_json(force=True)
         assert (document["detail"], document["idempotency_key"]) == ("schlüssel – 鍵", "ключ")
@@ -219,19 +219,19 @@ class TestPage:
     @pytest.mark.parametrize("kind", ALL)
     def test_e1_says_the_same(self, kind: type[Problem]) -> None:
         """The page has the title, the detail and the key."""
-        answer = client_of(kind("How to mend it.", key="k-1", retry_after=2)).get(
+        answer = client_of(kind("How to fix it.", key="k-1", retry_after=2)).get(
             "/", headers={"Accept": BROWSER}
         )
         page = Page(answer.text)
         assert answer.status_code == kind.code
         assert page.text.count(kind.title) == 2
-        assert "How to mend it." in page.text
+        assert "How to fix it." in page.text
         assert "Request key: k-1" in page.text
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Retry-After"] == "2"
 
     def test_e1_without_key(self) -> None:
-        """Without a key the page does not speak of one."""
+        """E1: without a key the page does not mention one."""
         page = client_of(problems.KeyMissing("x")).get("/", headers={"Accept": BROWSER}).text
         assert "Request key" not in page
 
@@ -289,7 +289,7 @@ class TestErrorHandlers:
     def test_e3_application_wins(
         self, kind: type[Problem], slug: str, status: int, retryable: bool, above: type, by: str
     ) -> None:
-        """The application's handler wins: by our class, our base, werkzeug's class, the number."""
+        """E3: an error handler wins: for our class, our base, Werkzeug's class or the status."""
         app = app_with(kind("x", key="k"))
         handled: Any = {
             "class": kind, "base": Problem, "werkzeug": above, "number": status,

@@ -21,12 +21,12 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "text"),
+    ("byte_count", "text"),
     [
         (0, "0 bytes"), (1, "1 byte"), (1000, "1000 bytes"), (1536, "1536 bytes"),
         (4096, "4 KiB"), (2**20, "1 MiB"), (3 * 2**30, "3 GiB"),
     ],
 )  # fmt: skip
-def test_size(octets: int, text: str) -> None:
+def test_size(byte_count: int, text: str) -> None:
     """A size has the largest binary unit that needs no fraction."""
-    assert size(octets) == text
+    assert size(byte_count) == text

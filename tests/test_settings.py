@@ -126,12 +126,12 @@ def config_of(name: str, value: object) -> dict[str, object]:
 
 class TestPrecedence:
     def test_table_is_complete(self) -> None:
-        """Each option of the package stands in the table of these tests."""
+        """Each option of the package is in the table of these tests."""
         assert [row[0] for row in TABLE] == [option.name for option in OPTIONS]
 
     @pytest.mark.parametrize(("name", "default", "given", "final"), ROWS)
     def test_default(self, name: str, default: object, given: object, final: object) -> None:
-        """Where nothing is given, the documented default holds."""
+        """Without a value the documented default is used."""
         assert getattr(resolve({}), name) == default
         assert getattr(resolve({}, {}, {}), name) == default
 
@@ -191,7 +191,7 @@ class TestPrecedence:
         assert resolve({"IDEMPOTENT_TIMEOUT": 9}, {"timeout": timedelta(0)}).timeout == 0
 
     def test_right_keywords_pass(self) -> None:
-        """Right keywords are no error."""
+        """Right keywords pass the check."""
         check_overrides({row[0]: row[2][0] for row in TABLE if row[0] in KEYWORDS})
 
 
@@ -211,7 +211,7 @@ class TestTracks:
         ],
     )
     def test_by_default(self, method: str, tracked: bool) -> None:
-        """Every method but the safe ones is tracked."""
+        """W1: by default all methods are tracked except the safe ones."""
         assert resolve({}).tracks(method) is tracked
 
     def test_w1_methods_narrow(self) -> None:
@@ -229,7 +229,7 @@ class TestTracks:
         assert settings.tracks("MKCALENDAR")
 
     def test_w3_unknown_method(self) -> None:
-        """A method that nobody knows is a mistake, and the nearest one is named."""
+        """W3: an unknown method is an error that names the nearest known one."""
         with pytest.raises(
             SettingsError, match=r"methods= must name .* PSOT is not one.*mean POST"
         ):
@@ -239,17 +239,17 @@ class TestTracks:
 class TestRequiresKey:
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
     def test_w3_of_methods_with_an_effect(self, method: str) -> None:
-        """``required`` asks for a key where a method has an effect."""
+        """W3: ``required`` asks for a key with POST, PUT, PATCH and DELETE."""
         assert resolve({}, {"required": True}).requires_key(method)
         assert not resolve({}).requires_key(method)
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "PURGE"])
     def test_w3_of_no_other(self, method: str) -> None:
-        """It asks no other method."""
+        """W3: it asks for none with other methods."""
         assert not resolve({}, {"required": True}).requires_key(method)
 
     def test_w3_methods_name_others(self) -> None:
-        """``methods`` names the methods that it asks."""
+        """W3: ``methods`` names the methods with which it asks for one."""
         settings = resolve({}, {"required": True, "methods": ("GET", "PURGE")})
         assert [m for m in ("GET", "PURGE", "POST") if settings.requires_key(m)] == ["GET", "PURGE"]
 

@@ -14,20 +14,20 @@ from flask_idempotent.http.responses import Tee, watch_body
 
 
 class Finish:
-    """Notes what it is told."""
+    """Records the body that it is called with."""
 
     def __init__(self) -> None:
-        self.told: list[bytes | str | None] = []
+        self.bodies: list[bytes | str | None] = []
 
     def __call__(self, body: bytes | None) -> None:
-        self.told.append(body)
+        self.bodies.append(body)
 
     def abandon(self) -> None:
-        self.told.append("abandoned")
+        self.bodies.append("abandoned")
 
 
 class Stream:
-    """A stream that notes what happens to it, and may break off."""
+    """A stream that counts reads and closings, and may break off."""
 
     def __init__(self, *chunks: Any, error: BaseException | None = None) -> None:
         self._chunks = iter(chunks)
@@ -60,33 +60,33 @@ class TestWatchBody:
         ],
     )
     def test_at_once(self, response: Response, body: bytes) -> None:
-        """A body that is there is told at once, and stays as it is."""
+        """A body that is not a stream is captured at once, and stays unchanged."""
         finish, before = Finish(), response.response
         watch_body(response, 10, finish, finish.abandon)
-        assert finish.told == [body]
+        assert finish.bodies == [body]
         assert response.response == before
         assert response.get_data() == body
 
     @pytest.mark.parametrize("size", [9, 10, 11])
     @pytest.mark.parametrize("streamed", [False, True])
     def test_max_body(self, size: int, streamed: bool) -> None:
-        """A body of exactly ``max_body`` is kept, one octet more is not; both are sent whole."""
-        octets = b"x" * size
-        response = Response(Stream(octets[:5], octets[5:]) if streamed else octets)
+        """A body of exactly ``max_body`` is kept, one byte more is not; both are sent whole."""
+        body = b"x" * size
+        response = Response(Stream(body[:5], body[5:]) if streamed else body)
         finish = Finish()
         watch_body(response, 10, finish, finish.abandon)
-        assert response.get_data() == octets
-        assert finish.told == [octets if size <= 10 else None]
+        assert response.get_data() == body
+        assert finish.bodies == [body if size <= 10 else None]
 
     def test_max_body_of_nothing(self) -> None:
-        """With ``max_body=0`` an empty body is kept and no other."""
+        """With ``max_body=0`` only an empty body is kept."""
         finish = Finish()
         for content in (b"", b"x"):
             watch_body(Response(content), 0, finish, finish.abandon)
-        assert finish.told == [b"", None]
+        assert finish.bodies == [b"", None]
 
     def test_r3_stream_stays_a_stream(self) -> None:
-        """A stream is read as it is sent, not before; it is told when it ends."""
+        """R3: a stream is read while it is sent, not before, and captured when it ends."""
         stream, finish = Stream(b"a", "ü", b"c"), Finish()
         response = Response(stream)
         watch_body(response, 10, finish, finish.abandon)
@@ -94,27 +94,27 @@ class TestWatchBody:
         assert stream.read == 0
         chunks = iter(response.response)
         assert (next(chunks), stream.read) == (b"a", 1)
-        assert finish.told == []
+        assert finish.bodies == []
         assert list(chunks) == ["ü".encode(), b"c"]
-        assert finish.told == [b"a\xc3\xbcc"]
+        assert finish.bodies == [b"a\xc3\xbcc"]
 
     def test_announced_too_large(self) -> None:
-        """A stream that announces more than is kept is told at once and left alone."""
+        """A stream whose Content-Length is over ``max_body`` is given up at once and left alone."""
         stream, finish = Stream(b"a" * 11), Finish()
         response = Response(stream, headers={"Content-Length": "11"})
         watch_body(response, 10, finish, finish.abandon)
-        assert finish.told == [None]
+        assert finish.bodies == [None]
         assert response.response is stream
 
     def test_r3_direct_passthrough_stays(self) -> None:
-        """A response that is passed through stays one, so that others treat it as without us."""
+        """R3: a response with ``direct_passthrough`` keeps it, for others that look at it."""
         finish, stream = Finish(), Stream(b"a", b"b")
         response = Response(stream, direct_passthrough=True)
         watch_body(response, 10, finish, finish.abandon)
         assert response.direct_passthrough
         body, _, _ = run_wsgi_app(response, EnvironBuilder().get_environ(), buffered=True)
         assert b"".join(body) == b"ab"
-        assert (finish.told, stream.closed) == ([b"ab"], 1)
+        assert (finish.bodies, stream.closed) == ([b"ab"], 1)
 
     def test_direct_passthrough_of_a_list(self) -> None:
         """So does one whose content is a list."""
@@ -123,14 +123,14 @@ class TestWatchBody:
         watch_body(response, 10, finish, finish.abandon)
         body, _, _ = run_wsgi_app(response, EnvironBuilder().get_environ(), buffered=True)
         assert b"".join(body) == b"ab"
-        assert finish.told == [b"ab"]
+        assert finish.bodies == [b"ab"]
 
     @pytest.mark.parametrize("content", ["text", Stream(b"a")])
     def test_r5_no_content(self, content: Any) -> None:
-        """A 204 has no body, whatever the view gave, and is told at once."""
+        """R5: a 204 has no body, whatever the view returned."""
         finish = Finish()
         watch_body(Response(content, status=204), 10, finish, finish.abandon)
-        assert finish.told == [b""]
+        assert finish.bodies == [b""]
 
 
 class TestTee:
@@ -139,14 +139,14 @@ class TestTee:
         return Tee(stream, stream, max_body, finish, finish.abandon), finish
 
     def test_end(self) -> None:
-        """The content is told once, at the end; closing afterwards tells nothing more."""
+        """The body is captured once, at the end, and not again when the stream is closed."""
         stream = Stream(b"a", b"b")
         tee, finish = self.make(stream)
         assert list(tee) == [b"a", b"b"]
         assert list(tee) == []
         tee.close()
         del tee
-        assert finish.told == [b"ab"]
+        assert finish.bodies == [b"ab"]
         assert stream.closed == 1
 
     @pytest.mark.parametrize("chunks", [0, 1])
@@ -157,40 +157,40 @@ class TestTee:
         for _ in range(chunks):
             next(tee)
         tee.close()
-        assert (finish.told, stream.closed) == ([None], 1)
+        assert (finish.bodies, stream.closed) == ([None], 1)
 
     @pytest.mark.parametrize(
         "error", [LookupError("broken"), SystemExit(1), GeneratorExit(), KeyboardInterrupt()]
     )
     def test_broken(self, error: BaseException) -> None:
-        """A stream that breaks off is not kept, whatever broke it, and the error rises."""
+        """A stream that breaks off is not kept, and its exception is raised."""
         tee, finish = self.make(Stream(b"a", error=error))
         assert next(tee) == b"a"
         with pytest.raises(type(error)) as raised:
             next(tee)
         assert raised.value is error
-        assert finish.told == [None]
+        assert finish.bodies == [None]
 
     def test_collected(self) -> None:
-        """A stream that nobody reads or closes is told as abandoned when it is collected."""
+        """A stream that nobody reads or closes is reported when it is collected."""
         tee, finish = self.make(Stream(b"a"))
         del tee
         gc.collect()
-        assert finish.told == ["abandoned"]
+        assert finish.bodies == ["abandoned"]
 
-    def test_too_large_is_told_while_it_runs(self) -> None:
-        """A stream that grows too large is told then, keeps nothing and goes on whole."""
+    def test_too_large(self) -> None:
+        """A stream that grows too large is given up then, holds no memory and is sent whole."""
         tee, finish = self.make(Stream(b"a" * 6, b"b" * 6, b"c"))
         next(tee)
-        assert finish.told == []
+        assert finish.bodies == []
         next(tee)
-        assert finish.told == [None]
+        assert finish.bodies == [None]
         assert tee._seen == []
         assert list(tee) == [b"c"]
-        assert finish.told == [None]
+        assert finish.bodies == [None]
 
     def test_failing_close(self) -> None:
-        """An error while the source is closed rises, and the stream is settled."""
+        """An exception of the source's ``close`` is raised, and the body is given up."""
 
         class Failing(Stream):
             def close(self) -> None:
@@ -199,12 +199,12 @@ class TestTee:
         tee, finish = self.make(Failing(b"a"))
         with pytest.raises(LookupError):
             tee.close()
-        assert finish.told == [None]
+        assert finish.bodies == [None]
 
     def test_source_without_close(self) -> None:
-        """A source need not be closable."""
+        """A source without ``close`` is accepted."""
         finish = Finish()
         tee = Tee([b"a"], object(), 10, finish, finish.abandon)
         assert list(tee) == [b"a"]
         tee.close()
-        assert finish.told == [b"a"]
+        assert finish.bodies == [b"a"]

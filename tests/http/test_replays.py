@@ -21,8 +21,8 @@ class TestReplay:
         given = {"status": 200, "headers": (), "body": b"", **changes}
         return CompletedRecord(b"o" * 16, b"f" * 16, 1, **given)
 
-    def test_r1_all_of_it(self) -> None:
-        """Status, headers and body are the stored ones; Content-Length is made anew."""
+    def test_r1_stored_parts(self) -> None:
+        """R1: status, headers and body are the stored ones, with a Content-Length of its own."""
         headers = (("Link", "</a>"), ("X-A", "1"), ("Link", "</b>"))
         completed = self.completed(status="299 Own", headers=headers, body=b"\x00")
         response = replay(completed, Response, SETTINGS)
@@ -66,7 +66,7 @@ class TestReplay:
          "X-RateLimit-Limit", "Idempotent-Replayed"],
     )  # fmt: skip
     def test_r12_never_kept_never_replayed(self, name: str) -> None:
-        """What is never kept is not replayed either, though somebody wrote it into the record."""
+        """R12: a header that is never kept is not replayed from a record that has it."""
         completed = self.completed(headers=((name, "1"), ("X-Own", "2"), (name, "3")), body=b"four")
         response = replay(completed, Response, SETTINGS)
         assert list(response.headers) == [
@@ -76,7 +76,7 @@ class TestReplay:
         ]
 
     def test_r12_settings_of_today(self) -> None:
-        """A header that the application has come to drop is dropped, one that it keeps is kept."""
+        """R12: headers are dropped and kept by the settings of the time of the replay."""
         completed = self.completed(headers=(("Server", "1"), ("X-Own", "2")))
         settings = resolve({}, {"drop_headers": ["x-own"], "keep_headers": ["server"]})
         names = [name for name, _ in replay(completed, Response, settings).headers]
@@ -84,13 +84,13 @@ class TestReplay:
 
     @pytest.mark.parametrize("value", ["http://[", "http://a:99999/", "//[x]"])
     def test_r12_uri(self, value: str) -> None:
-        """An address that Werkzeug cannot send makes the record unreadable."""
+        """R12: a record with a URI that Werkzeug cannot send is unreadable."""
         completed = self.completed(headers=(("location", value),))
         with pytest.raises(RecordUnreadable, match="cannot be sent"):
             replay(completed, Response, SETTINGS)
 
     def test_r12_size(self) -> None:
-        """A compressed body may be as large as the view's ``max_body``."""
+        """R12: a compressed body may be as large as the view's ``max_body``."""
         completed = self.completed(body=CompressedBody(zlib.compress(bytes(100)), 100))
         assert replay(completed, Response, resolve({}, {"max_body": 100})).data == bytes(100)
         with pytest.raises(RecordUnreadable, match="larger than max_body"):

@@ -31,13 +31,13 @@ SETTINGS = resolve({})
 
 class TestShouldStore:
     def test_c4_store_if_decides(self) -> None:
-        """The application says which responses are kept, and may answer with anything."""
+        """C4: ``store_if`` decides, and may return any value that is true or false."""
         settings = resolve({}, {"store_if": lambda response: response.status_code == 500 and [1]})
         assert should_store(Response(status=500), settings) is True
         assert should_store(Response(status=200), settings) is False
 
     def test_c8_dont_keep(self) -> None:
-        """C8: statuses of ``dont_keep`` are not kept, and ``store_if`` is not asked."""
+        """C8: statuses of ``dont_keep`` are not kept, and ``store_if`` is not called."""
         settings = resolve({}, {"dont_keep": (404,)})
         assert should_store(Response(status=404), settings) is False
         assert should_store(Response(status=409), settings) is True
@@ -46,12 +46,12 @@ class TestShouldStore:
 
     @pytest.mark.parametrize("status", [206, 304])
     def test_r6_never_stored(self, status: int) -> None:
-        """A 206 and a 304 are never stored, whatever ``store_if`` says; it is not even asked."""
+        """R6: a 206 and a 304 are never stored, and ``store_if`` is not called."""
         settings = resolve({}, {"store_if": lambda response: pytest.fail("was asked")})
         assert should_store(Response(status=status), settings) is False
 
     def test_a_failing_store_if_keeps(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Where ``store_if`` raises, the response is kept: its view ran and must not run again."""
+        """Where ``store_if`` raises, the response is kept, so that the view does not run again."""
         settings = resolve({}, {"store_if": lambda response: 1 / 0})
         with caplog.at_level(logging.ERROR, "flask_idempotent"):
             assert should_store(Response(status=200), settings) is True
@@ -77,7 +77,7 @@ class TestStatusOf:
         ],
     )
     def test_r1_reason_phrase(self, given: int | str, kept: int | str) -> None:
-        """The status is kept as the view gave it, in letters only where its phrase is its own."""
+        """R1: the reason phrase is kept where it is not the usual one."""
         response = Response(status=given)
         completed = CompletedRecord(b"o" * 16, b"f" * 16, 1, status_of(response))
         assert completed.status == kept
@@ -99,7 +99,7 @@ class TestStatusOf:
         ],
     )
     def test_reason_that_cannot_be_sent(self, given: int | str, kept: int) -> None:
-        """A status line that cannot be sent is kept as its code alone (RFC 9110, 15.1)."""
+        """A status line that cannot be sent is kept as its code alone."""
         assert status_of(Response(status=given)) == kept
 
 
@@ -116,7 +116,7 @@ class TestKeptHeaders:
     )  # fmt: skip
     @pytest.mark.parametrize("form", [str, str.lower, str.upper])
     def test_r1_dropped(self, name: str, form: Callable[[str], str]) -> None:
-        """What belongs to one answer, caller or connection is not kept, however it is written."""
+        """R1: a header of one answer, caller or connection is not kept, in any case."""
         response = Response(headers=[(form(name), "x"), ("X-Kept", "y")])
         kept = {name for name, _ in kept_headers(response, SETTINGS)}
         assert kept == {"X-Kept", "Content-Type"}
@@ -152,7 +152,7 @@ class TestKeptHeaders:
         ],
     )
     def test_connection_names_headers(self, connection: list[str]) -> None:
-        """What ``Connection`` names belongs to the hop, even where ``keep_headers`` names it."""
+        """R1: headers that ``Connection`` names are not kept, even where ``keep_headers`` does."""
         response = Response(headers=[("X-Hop", "1"), ("X-Kept", "2")])
         for value in connection:
             response.headers.add("Connection", value)
@@ -162,7 +162,7 @@ class TestKeptHeaders:
         assert "X-Hop" not in names
 
     def test_r1_drop_headers(self) -> None:
-        """The application may drop more, beside the list."""
+        """R1: the application may drop more headers."""
         settings = resolve({}, {"drop_headers": ["x-own"]})
         response = Response(headers=[("X-Own", "1"), ("X-Kept", "2"), ("Server", "3")])
         names = {name for name, _ in kept_headers(response, settings)}
@@ -170,12 +170,12 @@ class TestKeptHeaders:
 
     @pytest.mark.parametrize("name", [*sorted(DROPPED - NEVER_KEPT), "access-control-max-age"])
     def test_r1_keep_headers(self, name: str) -> None:
-        """The application may keep what is on the list and no part of a connection."""
+        """R1: the application may keep a dropped header, except those of a connection."""
         settings = resolve({}, {"keep_headers": [name.upper()]})
         assert (name, "1") in kept_headers(Response(headers=[(name, "1")]), settings)
 
     def test_r2_replay_header(self) -> None:
-        """The replay's own mark is not kept, whatever its name."""
+        """R2: the header that marks a replay is not kept, whatever its name."""
         settings = resolve({"IDEMPOTENT_REPLAY_HEADER": "X-Again"})
         assert "X-Again" not in dict(kept_headers(Response(headers={"X-Again": "true"}), settings))
 
@@ -192,20 +192,20 @@ class TestKeptHeaders:
         ],
     )
     def test_uri(self, name: str, given: str, kept: str) -> None:
-        """A URI is kept as Werkzeug sends it, whatever the view wrote."""
+        """A URI is kept as Werkzeug sends it."""
         response = Response(headers={name: given})
         assert (name, kept) in kept_headers(response, SETTINGS)
         assert response.get_wsgi_headers(EnvironBuilder().get_environ())[name] == kept
 
     @given(st.from_regex(_PLAIN_URI, fullmatch=True))
     def test_plain_uri(self, uri: str) -> None:
-        """What looks plain can be sent: Werkzeug makes it a URI without an error."""
+        """Werkzeug can send every URI that is taken for a plain one."""
         assert iri_to_uri(uri).isascii()
 
 
 class TestCapture:
-    def test_as_it_is(self) -> None:
-        """What can be sent is captured with its status and its headers."""
+    def test_status_and_headers(self) -> None:
+        """A response that can be sent is captured with its status and headers."""
         response = Response(status="201 Made", headers={"X-Name": "J\xfcrgen", "Set-Cookie": "a=1"})
         status, headers = capture(response, SETTINGS)
         assert (status, dict(headers)["X-Name"]) == ("201 Made", "J\xfcrgen")
@@ -233,7 +233,7 @@ class TestCapture:
         ],
     )
     def test_cannot_be_sent(self, status: int | str, headers: dict[str, str]) -> None:
-        """What Werkzeug takes from a view and no server may send is told before it is stored."""
+        """A response that no server may send is an error before it is stored."""
         with pytest.raises(ValueError):  # noqa: PT011 - Werkzeug's own words, or ours.
             capture(Response(status=status, headers=headers), SETTINGS)
 
@@ -250,6 +250,6 @@ class TestVaryingByCookie:
         ],
     )
     def test_r9_added_once(self, before: list[str], after: str) -> None:
-        """R9: ``Cookie`` joins what ``Vary`` says; other headers keep their order."""
+        """R9: ``Cookie`` is added to ``Vary``, and the other headers keep their order."""
         headers = [("X-A", "1"), *(("vary", value) for value in before), ("X-B", "2")]
         assert varying_by_cookie(headers) == (("X-A", "1"), ("X-B", "2"), ("Vary", after))

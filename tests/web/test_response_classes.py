@@ -16,7 +16,7 @@ KEY = {"Idempotency-Key": "k"}
 
 
 class Demanding(FlaskResponse):
-    """A constructor with an argument of its own, which Flask itself never gives."""
+    """A class whose constructor needs an argument that Flask does not pass."""
 
     def __init__(self, *args: Any, tenant: str, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -24,7 +24,7 @@ class Demanding(FlaskResponse):
 
 
 class Adding(FlaskResponse):
-    """A constructor that adds headers."""
+    """A class whose constructor adds headers."""
 
     numbers = count(1)
 
@@ -35,7 +35,7 @@ class Adding(FlaskResponse):
 
 
 class Typed(FlaskResponse):
-    """Another type by default, and one that the constructor insists on."""
+    """A class with another default type, whose constructor changes a type."""
 
     default_mimetype = "application/json"
 
@@ -58,7 +58,7 @@ class TestResponseClasses:
     def test_r8_replay_is_equal(
         self, make_app: MakeApp, cls: type[Response], headers: dict[str, str]
     ) -> None:
-        """R8: a replay has the class and the headers of the first response, none added again."""
+        """R8: a replay has the class and the headers of the first response, and no more."""
         app = make_app()
         app.response_class = cls  # type: ignore[assignment]
         seen: list[type] = []

@@ -99,7 +99,7 @@ VIEWS = [
 
 
 def headers_of(answer: TestResponse) -> list[tuple[str, str]]:
-    """The headers, but for those that are made for each answer and the mark of a replay."""
+    """The headers without those of each single answer and the mark of a replay."""
     made = ("date", "content-length", "idempotent-replayed")
     return [(name, value) for name, value in answer.headers if name.lower() not in made]
 
@@ -111,14 +111,14 @@ def serve(app: Flask, view: Callable[[], Any], **options: Any) -> Flask:
 
 @pytest.fixture(name="app")
 def _app(make_app: MakeApp) -> Flask:
-    """An application whose duplicates do not wait: what is not settled is seen at once."""
+    """An application whose duplicates do not wait, so that a claim that is left shows at once."""
     return make_app(timeout=0)
 
 
 class TestOnFlask:
     @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
     def test_r3_r5_first_and_replay(self, make_app: MakeApp, view: Callable[[], Any]) -> None:
-        """The first answer is what it is without us, and its replay is equal, octet for octet."""
+        """R3, R5: the first answer is as without the library, and its replay is equal to it."""
         without = serve(make_app(wide=False), view).test_client()
         plain = without.post("/", headers=KEY, buffered=True)
         client = serve(make_app(timeout=0), view).test_client()
@@ -134,7 +134,7 @@ class TestOnFlask:
         assert again.headers.get("Content-Length") == length
 
     def test_r1_cookies_are_not_replayed(self, app: Flask) -> None:
-        """A cookie goes to the first caller alone."""
+        """R1: a cookie is sent to the first caller alone."""
         serve(app, lambda: ("x", {"Set-Cookie": "a=1"}))
         client = app.test_client(use_cookies=False)
         assert client.post("/", headers=KEY).headers["Set-Cookie"] == "a=1"
@@ -142,7 +142,7 @@ class TestOnFlask:
 
     @pytest.mark.parametrize("streamed", [False, True])
     def test_r3_call_on_close(self, app: Flask, streamed: bool) -> None:
-        """What a view wants done at the end is done once, at the end, and not at a replay."""
+        """R3: ``call_on_close`` runs once, at the end, and not at a replay."""
         closed = []
 
         def view() -> Response:
@@ -157,7 +157,7 @@ class TestOnFlask:
         assert closed == [1]
 
     def test_r3_first_chunk_comes_first(self, app: Flask) -> None:
-        """A stream's first chunk is sent before its second is made."""
+        """R3: a stream's first chunk is sent before its second is made."""
         made = []
 
         def chunks() -> Iterator[str]:
@@ -179,7 +179,7 @@ class TestOnFlask:
         ],
     )
     def test_broken_off_by_the_client(self, app: Flask, read: int) -> None:
-        """A stream whose client goes away is not kept: a retry is told so and runs nothing."""
+        """A stream whose client goes away is not kept: a retry gets 409 and runs nothing."""
         runs = []
 
         def view() -> Response:
@@ -207,7 +207,7 @@ class TestOnFlask:
         assert_not_kept(app)
 
     def test_replaced_by_after_request(self, app: Flask) -> None:
-        """A stream that nobody reads, because its response was replaced, is settled."""
+        """A stream that nobody reads, because its response was replaced, is not kept."""
         app.after_request(lambda _: Response("instead"))
         serve(app, lambda: Response(iter(["a"])))
         assert app.test_client().post("/", headers=KEY).data == b"instead"
@@ -228,7 +228,7 @@ class TestOnFlask:
         assert_not_kept(app)
 
     def test_max_body_of_a_file(self, make_app: MakeApp, tmp_path: Path) -> None:
-        """So does a file that is too large."""
+        """So does a file over ``max_body``."""
         (tmp_path / "file").write_bytes(b"x" * 101)
         app = serve(make_app(max_body=100, timeout=0), lambda: send_file(tmp_path / "file"))
         first = app.test_client().post("/", headers=KEY, buffered=True)
@@ -245,7 +245,7 @@ class TestOnFlask:
     def test_parts_are_passed_through(
         self, make_app: MakeApp, headers: dict[str, str], status: int
     ) -> None:
-        """A 206 and a 304 of a view reach the client and are never stored."""
+        """R6: a 206 and a 304 of a view reach the client and are never stored."""
         app = make_app(store_if=lambda response: True)
 
         @app.get("/")
@@ -260,7 +260,7 @@ class TestOnFlask:
             assert "Idempotent-Replayed" not in answer.headers
 
     def test_r3_stream_of_the_request(self, app: Flask) -> None:
-        """A response may be made of the request's stream, read after the request has ended."""
+        """R3: a response may read the request's stream after the view has returned."""
 
         def view() -> Response:
             stream = request.stream

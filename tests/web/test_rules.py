@@ -154,8 +154,8 @@ TRAPS = {
         "web/test_streaming.py::test_broken_stream_is_not_kept",
         "engine/test_completion.py::test_interrupted",
     ],
-    "a key in lower case": ["http/test_keys.py::test_case_matters"],
-    "a raw key in the store": ["http/test_keys.py::test_k8_clients_octets_never_reach_the_store"],
+    "a key in lower case": ["http/test_storage_keys.py::test_case_matters"],
+    "a raw key in the store": ["http/test_storage_keys.py::test_k8_nothing_of_the_clients"],
     "fields are hashed without separators": ["test_msgpack.py::test_f7_lists_never_collide"],
     "all request headers are in the fingerprint": [
         "http/test_fingerprints.py::test_f1_no_other_header"

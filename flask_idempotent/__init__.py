@@ -10,9 +10,9 @@ from flask_idempotent.errors import (
     WriteRefused,
 )
 from flask_idempotent.options import default_store_if
+from flask_idempotent.web.current_claim import current_claim
 from flask_idempotent.web.decorator import idempotent
 from flask_idempotent.web.extension import Idempotent
-from flask_idempotent.web.handler import current_claim
 
 __all__ = [
     "Idempotent",

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from werkzeug.datastructures import iter_multi_items
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
+from flask_idempotent._environ import TRACKED_INPUT
 from flask_idempotent.http.server_inputs import (
     ClientSilentError,
     announced_length,
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 #: Bytes that are read at once: gunicorn takes four times as long for pieces of 64 KiB.
 PIECE_SIZE = 1024 * 1024
-
-#: Where a request's environment holds its tracked input, whatever stands before that.
-_TRACKED = "flask_idempotent.input"
 
 Answer = TypeVar("Answer")
 
@@ -296,7 +294,7 @@ def track(request: Request) -> TrackedInput:
     """Copy from now on what is read of a request's body."""
     environ = request.environ
     source = environ["wsgi.input"]
-    outer: TrackedInput | None = environ.get(_TRACKED)
+    outer: TrackedInput | None = environ.get(TRACKED_INPUT)
     if outer is not None and outer.reads_here(source):
         # An application that is mounted in a view of another one.
         return outer
@@ -307,18 +305,18 @@ def track(request: Request) -> TrackedInput:
         # Where it is there but unread, it would go on reading past the copy.
         forget_stream(request)
     made = TrackedInput(environ, announced, known or b"", taken=taken)
-    environ[_TRACKED] = environ["wsgi.input"] = made
+    environ[TRACKED_INPUT] = environ["wsgi.input"] = made
     return made
 
 
 def is_tracked(request: Request) -> bool:
     """Whether ``track`` was called for a request."""
-    return _TRACKED in request.environ
+    return TRACKED_INPUT in request.environ
 
 
 def tracked(request: Request) -> TrackedInput:
     """The tracked input of a request; where it was not tracked before, it is from now on."""
-    found: TrackedInput | None = request.environ.get(_TRACKED)
+    found: TrackedInput | None = request.environ.get(TRACKED_INPUT)
     return track(request) if found is None else found
 
 

@@ -95,7 +95,7 @@ def find_key(
                 return check_custom(custom_key, settings)
         return parse_header(browser_key, settings.key_max_length) if browser_key else None
     except UnusableKey as error:
-        raise KeyInvalid(str(error), base=settings.problem_base) from None
+        raise KeyInvalid(str(error)) from None
 
 
 def _browser_key(environ: WSGIEnvironment, settings: Settings) -> str | None:
@@ -237,7 +237,7 @@ def check_custom(key: object, settings: Settings) -> str:
             raise UnusableKey("The idempotency key is not valid Unicode text.")
         return _checked(key, settings.key_max_length)
     except UnusableKey as error:
-        raise KeyInvalid(str(error), base=settings.problem_base) from None
+        raise KeyInvalid(str(error)) from None
 
 
 def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 from flask import Blueprint, Flask, current_app, has_request_context
 
+from flask_idempotent._environ import INSIDE
 from flask_idempotent.errors import OutsideRequest, SettingsError
 from flask_idempotent.options import Overrides, check_overrides
 from flask_idempotent.web.dispatching import protect_dispatching
@@ -155,10 +156,6 @@ class _Decorator:
         return blueprint
 
 
-#: The environment key that is set while a decorated function runs.
-_INSIDE = "flask_idempotent.inside"
-
-
 def _protect(view: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[..., Any]:
     check_view(view)
     is_async = iscoroutinefunction(view)
@@ -189,7 +186,7 @@ def _call(
     state: AppState = app.extensions.get(EXTENSION_KEY) or first_requests.prepare_late(app)
     call = state.protections.of_call(protected, overrides, request)
     # A call from within a decorated function returns to that function what the view returned.
-    makes_response = call.makes_response and _INSIDE not in request.environ
+    makes_response = call.makes_response and INSIDE not in request.environ
     framework = call.framework if makes_response else None
     if framework is not None:
         run = framework.wrap(run)
@@ -210,11 +207,11 @@ def _request_context(function: Callable[..., Any]) -> RequestContext:
 
 
 def _run_marked(environ: WSGIEnvironment, run: Callable[[], Any]) -> Any:
-    environ[_INSIDE] = True
+    environ[INSIDE] = True
     try:
         return run()
     finally:
-        environ.pop(_INSIDE, None)  # Another thread of the request may have been quicker.
+        environ.pop(INSIDE, None)  # Another thread of the request may have been quicker.
 
 
 def _protect_views(setup: BlueprintSetupState) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import has_request_context, request, request_started
 
+from flask_idempotent._environ import HANDLED_ERROR
 from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from flask import Flask, Request
 
 EXTENSION_KEY = "idempotent"
-#: Where a request's environment holds an error that its error handlers have had, or have raised.
-_HANDLED = "flask_idempotent.handled"
 
 
 @dataclass(slots=True)
@@ -146,7 +145,7 @@ class AppState(ForkAware):
 
     def pass_on(self, error: Exception) -> None:
         """Keep Flask from handling an error again that its error handlers have had or raised."""
-        request.environ[_HANDLED] = error
+        request.environ[HANDLED_ERROR] = error
         with self._making:
             if self._passes_on:
                 return
@@ -205,7 +204,7 @@ class AppState(ForkAware):
 
 def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:
     # Flask's own gives up in the same way.
-    if request.environ.pop(_HANDLED, None) is error:
+    if request.environ.pop(HANDLED_ERROR, None) is error:
         raise error
     return handle()
 

@@ -10,6 +10,7 @@ from flask import after_this_request, has_request_context, request
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
+from flask_idempotent._environ import HAS_KEY
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.web.flask_compat import current_application
 from flask_idempotent.web.state import state_of
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 AnyResponse = TypeVar("AnyResponse", bound=Response)
 
-#: Where a request's environment says that its page has a key.
-_HAS_KEY = "flask_idempotent.has_key"
-
 
 def new_key() -> str:
     """Make a key of 128 random bits, as 32 hexadecimal digits.
@@ -29,8 +27,8 @@ def new_key() -> str:
     The page that it is made for is to be kept by no cache: whoever gets the same page sends the
     same key.
     """
-    if has_request_context() and _HAS_KEY not in request.environ:
-        request.environ[_HAS_KEY] = True
+    if has_request_context() and HAS_KEY not in request.environ:
+        request.environ[HAS_KEY] = True
         after_this_request(partial(keep_out_of_caches, request.environ))
     return secrets.token_hex(16)
 
@@ -40,7 +38,7 @@ def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyRe
 
     :param environ: the request's environment.
     """
-    if _HAS_KEY in environ:
+    if HAS_KEY in environ:
         response.headers.setdefault("Cache-Control", "private, no-store")
     return response
 

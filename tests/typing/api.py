@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import assert_type
 
 from flask import Blueprint, Flask, Request, Response
 from flask.views import MethodView
@@ -150,7 +151,13 @@ what: str = digest(Request({}))
 key: str = extension.generate_idempotent_key()
 markup: str = extension.make_idempotent_input()
 
+# The current claim is typed, and nobody can change it.
+
 if current_claim:
-    fencing: int = current_claim.attempt
-    owner: str = current_claim.owner
-    held: bool = current_claim.held
+    assert_type(current_claim.key, str)
+    assert_type(current_claim.attempt, int)
+    assert_type(current_claim.owner, str)
+    assert_type(current_claim.held, bool)
+    current_claim.release()
+unknown: object = current_claim.attempts  # type: ignore[attr-defined]
+current_claim.attempt = 1  # type: ignore[misc]

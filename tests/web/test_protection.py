@@ -11,7 +11,7 @@ import pytest
 from flask import Blueprint, Flask, request
 from flask.views import MethodView
 
-from flask_idempotent import Idempotent, OutsideRequest, SettingsError, current_claim, idempotent
+from flask_idempotent import Idempotent, OutsideRequest, SettingsError, idempotent
 from flask_idempotent.web.protection import Kind, Layer, Protection
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
@@ -159,7 +159,7 @@ class TestMarks:
 
             @idempotent(expire=6)
             def post(self) -> str:
-                return f"{current_claim.request.settings.expire}"
+                return f"{found(app, 'orders').settings.expire}"
 
         app.add_url_rule("/", view_func=Orders.as_view("orders"))
         with state_of(app).using_store(store):

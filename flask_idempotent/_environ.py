@@ -1,0 +1,16 @@
+"""The names of the library's entries in a request's WSGI environment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The stream that tracks what is read of the body, whatever stands before it in ``wsgi.input``.
+TRACKED_INPUT: Final = "flask_idempotent.input"
+#: The claims of this request and of those that made it from a copy of their environments.
+CLAIMS: Final = "flask_idempotent.claims"
+#: Set while a decorated function runs.
+INSIDE: Final = "flask_idempotent.inside"
+#: The error that the application's error handlers have had, or have raised.
+HANDLED_ERROR: Final = "flask_idempotent.handled_error"
+#: Set where the page has a fresh key, so that no cache may keep it.
+HAS_KEY: Final = "flask_idempotent.has_key"

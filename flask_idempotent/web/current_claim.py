@@ -1,0 +1,91 @@
+"""``current_claim``: what a view sees of its claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from flask import has_request_context
+from werkzeug.local import LocalProxy
+
+from flask_idempotent.web.flask_compat import current_request
+from flask_idempotent.web.request_state import request_state
+
+if TYPE_CHECKING:
+    from flask_idempotent.engine.claims import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentClaim:
+    """The claim of the running request, as its view sees it."""
+
+    _claim: Claim = field(repr=False)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<claim, attempt {self.attempt}, {'held' if self.held else 'lost'}>"
+
+    @property
+    def key(self) -> str:
+        """The client's own key."""
+        return self._claim.key
+
+    @property
+    def owner(self) -> str:
+        """A random token of 32 hexadecimal digits, new for each run of the view."""
+        return self._claim.owner
+
+    @property
+    def attempt(self) -> int:
+        """The number of this run: 1 for the first, higher after a process died.
+
+        It never goes back for a key, so a system that remembers the highest number that it has
+        seen can refuse an earlier run that is still alive: a fencing token.
+        """
+        return self._claim.attempt
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease is not known to be lost; where it is, another run may have begun."""
+        return self._claim.held
+
+    def release(self) -> None:
+        """Give the key up: once the view has ended its answer is not stored, whatever it is.
+
+        For a view that finds that it has nothing to do. The next request with the key runs.
+        """
+        self._claim.release()
+
+
+class _NoClaim:
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "<no claim>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"current_claim has no {name} here, because nothing is claimed: the request carries no "
+            "key, or its view is not protected, has answered, or runs without its store. Test for "
+            "it first: if current_claim: ..."
+        )
+
+
+_NO_CLAIM = _NoClaim()
+
+
+def _find_claim() -> CurrentClaim | _NoClaim:
+    if not has_request_context():
+        return _NO_CLAIM
+    claim = request_state(current_request()).claim
+    return _NO_CLAIM if claim is None or claim.settled else CurrentClaim(claim)
+
+
+#: The claim of the running request; false where nothing is claimed, and without attributes there::
+#:
+#:     if current_claim:
+#:         ledger.write(order, fencing_token=current_claim.attempt)
+current_claim: CurrentClaim = cast("CurrentClaim", LocalProxy(_find_claim))

@@ -1,16 +1,32 @@
-"""The command line: ``flask idempotent …``."""
+"""The command line: ``flask idempotent …``. Each command is in the module of its name."""
 
 from __future__ import annotations
 
-from flask_idempotent.cli.options import Commands
-from flask_idempotent.cli.records import list_records, show, stats
-from flask_idempotent.cli.removal import purge, release
-from flask_idempotent.cli.reports import doctor, policy
-from flask_idempotent.cli.routes import routes, settings
-from flask_idempotent.cli.watch import watch
+from flask_idempotent.cli.doctor import doctor_command
+from flask_idempotent.cli.list_records import list_command
+from flask_idempotent.cli.options import CommandGroup
+from flask_idempotent.cli.policy import policy_command
+from flask_idempotent.cli.purge import purge_command
+from flask_idempotent.cli.release import release_command
+from flask_idempotent.cli.routes import routes_command
+from flask_idempotent.cli.settings import settings_command
+from flask_idempotent.cli.show import show_command
+from flask_idempotent.cli.stats import stats_command
+from flask_idempotent.cli.watch import watch_command
 
-commands = Commands(
+commands = CommandGroup(
     "idempotent",
-    help="Look into what Flask-Idempotent does for this application.",
-    commands=[show, list_records, release, purge, stats, watch, doctor, policy, routes, settings],
+    help="Inspect and repair an application's records, and check how it is protected.",
+    commands=[
+        show_command,
+        list_command,
+        release_command,
+        purge_command,
+        stats_command,
+        watch_command,
+        doctor_command,
+        policy_command,
+        routes_command,
+        settings_command,
+    ],
 )

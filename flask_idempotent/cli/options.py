@@ -1,6 +1,6 @@
-"""What the commands share: their options, their store, and how they fail.
+"""What all commands share: their options, their store, and their exit codes.
 
-A command ends with 0 when it did what it was asked, 1 when the answer is no, 2 on wrong usage or
+A command ends with 0 when it is done, 1 when it refuses or finds an error, 2 on wrong usage or
 settings, and 3 when the store failed.
 """
 
@@ -24,12 +24,12 @@ from flask_idempotent.web.state import state_of
 
 Item = TypeVar("Item")
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
-yes = click.option("--yes", is_flag=True, help="Do not ask first.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 class Refused(click.ClickException):
-    """The answer is no: there is no such record, or it must not be touched."""
+    """There is no such record, or it must not be changed."""
 
     exit_code = 1
 
@@ -41,18 +41,18 @@ class WrongSettings(click.ClickException):
 
 
 class StoreFailed(click.ClickException):
-    """The store did not do what it was asked."""
+    """The store did not answer, or refused."""
 
     exit_code = 3
 
 
-class Commands(click.Group):
-    """Tells errors in one line, not with a traceback, and nothing that commands the terminal."""
+class CommandGroup(click.Group):
+    """A group whose errors have no traceback, and no characters that control the terminal."""
 
     def invoke(self, ctx: click.Context) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
-                # A name may have characters that the terminal's encoding lacks.
+                # A name may contain characters that the terminal's encoding lacks.
                 stream.reconfigure(errors="backslashreplace")
         try:
             return self._invoke(ctx)
@@ -67,24 +67,24 @@ class Commands(click.Group):
         except SettingsError as error:
             raise WrongSettings(str(error)) from error
         except StoreError as error:
-            raise StoreFailed(f"the store failed: {error}{_help(error)}") from error
+            raise StoreFailed(f"the store failed: {error}{_hint(error)}") from error
 
 
-def _help(error: StoreError) -> str:
+def _hint(error: StoreError) -> str:
     if "no permissions" in str(error).lower():
-        return "\nThe command line page lists the permissions that an operator needs."
+        return '\nThe page "Command line" lists the permissions that an operator needs.'
     return ""
 
 
 def this_app() -> Flask:
-    """The application that the command was called for."""
+    """The application that the command works on."""
     return current_application()
 
 
 def this_store() -> InspectableStore:
     """The application's store.
 
-    :raises WrongSettings: when it is one that nobody can look into.
+    :raises WrongSettings: when it is not one whose records can be inspected.
     """
     store = state_of(this_app()).engine.store
     if not isinstance(store, InspectableStore):
@@ -98,15 +98,15 @@ def this_store() -> InspectableStore:
 
 
 def this_prefix() -> str:
-    """What the names of the application's records begin with."""
+    """The prefix of the application's storage keys."""
     return state_of(this_app()).settings().prefix
 
 
-def ask(question: str, *, yes: bool) -> None:
-    """Ask before a change; a no ends the command with 1."""
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before a change, and end the command with 1 unless the answer is yes."""
     if yes:
         return
-    # Not click.confirm, which in older versions writes to the standard output whatever it is told.
+    # Not click.confirm: its older versions write to the standard output even with err=True.
     click.echo(f"{printable(question)} [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise click.Abort
@@ -114,7 +114,7 @@ def ask(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def progress(items: Iterable[Item], label: str, length: int | None = None) -> Iterator[Any]:
-    """Show how far a loop has come, on a terminal; elsewhere nothing."""
+    """Show the progress of a loop on the standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield items
         return
@@ -123,6 +123,6 @@ def progress(items: Iterable[Item], label: str, length: int | None = None) -> It
 
 
 _OWN_MEMORY = (
-    "memory:// keeps records in the memory of each process: this command sees its own, not those "
-    "of a running server."
+    "memory:// keeps records in the memory of each process: this command sees only its own, not "
+    "those of a running server."
 )

@@ -1,7 +1,7 @@
-"""Which record a command is about: by the client's own key, or by the record's name.
+"""The argument KEY: which record a command is about.
 
-The store has no client's key, only a digest of the namespace, the scope and the key. So whoever
-looks for a key says whose it is.
+The store has no client's keys, only digests of namespace, scope and key. So to find the record of
+a client's key, the command must know its scope.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -20,30 +20,33 @@ from flask.testing import EnvironBuilder
 from werkzeug.exceptions import HTTPException
 
 from flask_idempotent._printable import printable
-from flask_idempotent.cli.options import this_app
+from flask_idempotent.cli.options import Refused, this_app
+from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
+from flask_idempotent.records import CompletedRecord, CompletedSummary
 from flask_idempotent.settings import EngineSettings, Settings
+from flask_idempotent.stores.base import InspectableStore, Sight
 from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.scopes import scope_of_caller
 from flask_idempotent.web.state import state_of
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """The record that a command is about.
+class RecordRef:
+    """The record that a command is about, whether it exists or not.
 
-    :param storage_key: its name.
-    :param missing: what to say when there is none.
-    :param settings: the settings of its view that the engine keeps to.
+    :param storage_key: its name in the store.
+    :param not_found: the error message for when it does not exist.
+    :param settings: the settings of its view that the engine uses.
     """
 
     storage_key: str
-    missing: str
+    not_found: str
     settings: EngineSettings
 
 
 class _Caller(NamedTuple):
-    """What was said of who sent the request."""
+    """The options that say who sent the request."""
 
     scope: str | None = None
     headers: tuple[str, ...] = ()
@@ -59,26 +62,26 @@ _OPTIONS = (
         "headers",
         metavar="NAME",
         multiple=True,
-        help="Ask for this header of the request, of the default scope.",
+        help="Ask for the value of this request header (default scope).",
     ),
-    click.option("--user", metavar="ID", help="Flask-Login's user, of the default scope."),
-    click.option("--user-id", metavar="ID", help="The session's user_id, of the default scope."),
-    click.option("--path", help="The request's path, for views with a scope of their own."),
+    click.option("--user", metavar="ID", help="Flask-Login's user (default scope)."),
+    click.option("--user-id", metavar="ID", help="The session's user_id (default scope)."),
+    click.option("--path", help="The request's path, if its view has a scope function."),
     click.option("--method", default="POST", show_default=True, help="The request's method."),
     click.option(
         "--storage-key",
-        "is_name",
+        "is_storage_key",
         is_flag=True,
-        help="KEY is the name of a record, from a list or a log line.",
+        help="KEY is a storage key, as in list and in log lines.",
     ),
 )
 
 
-def names_a_record(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument KEY and its options; it gets a ``Named`` for them."""
+def record_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument KEY and its options, and pass it one ``RecordRef`` for all."""
 
     @wraps(command)
-    def named(
+    def with_ref(
         key: str,
         scope: str | None,
         headers: tuple[str, ...],
@@ -86,80 +89,100 @@ def names_a_record(command: Callable[..., None]) -> Callable[..., None]:
         user_id: str | None,
         path: str | None,
         method: str,
-        is_name: bool,
+        is_storage_key: bool,
         **others: Any,
     ) -> None:
         app = this_app()
         caller = _Caller(scope, headers, user, user_id)
-        if is_name:
+        if is_storage_key:
             if caller != _Caller() or path is not None:
-                raise click.UsageError("A record's name says it all: leave out whose key it is.")
-            record = _by_name(state_of(app).settings(), key)
+                raise click.UsageError(
+                    "A storage key already includes the scope, so leave out --scope, --header, "
+                    "--user, --user-id and --path."
+                )
+            ref = _by_storage_key(state_of(app).settings(), key)
         else:
             settings = _settings(app, path, method.upper())
-            record = _by_key(app, settings, _scope(settings, caller), key)
-        command(record, **others)
+            ref = _by_key(app, settings, _scope(settings, caller), key)
+        command(ref, **others)
 
-    with_app: Callable[..., None] = with_appcontext(named)
+    with_app: Callable[..., None] = with_appcontext(with_ref)
     for option in reversed(_OPTIONS):
         with_app = option(with_app)
     return with_app
 
 
-def _by_name(settings: Settings, name: str) -> Named:
+def find_record(store: InspectableStore, ref: RecordRef) -> tuple[Sight, CompletedRecord | None]:
+    """Find a record, and its whole response if it is completed.
+
+    :raises Refused: when there is no such record.
+    """
+    for info in store.inspect([ref.storage_key]):
+        if not isinstance(info.record, CompletedSummary):
+            return info, None
+        try:
+            record = store.read(ref.storage_key)
+        except RecordUnreadable:
+            return replace(info, record=None), None
+        if isinstance(record, CompletedRecord):
+            return info, record
+    raise Refused(ref.not_found)
+
+
+def _by_storage_key(settings: Settings, key: str) -> RecordRef:
     prefix = settings.prefix
-    if not re.fullmatch(re.escape(prefix) + r"\{[\w-]{22}\}", name, re.ASCII):
+    if not re.fullmatch(re.escape(prefix) + r"\{[\w-]{22}\}", key, re.ASCII):
         raise click.BadParameter(
-            f"{name!r} is no record's name: it must look like {prefix}{{22 letters and digits}}. "
+            f"{key!r} is not a storage key: it must look like {prefix}{{22 characters}}. "
             "Put it in single quotes.",
             param_hint="KEY",
         )
-    return Named(name, f"There is no record {name}.", settings.engine)
+    return RecordRef(key, f"There is no record {key}.", settings.engine)
 
 
-def _by_key(app: Flask, settings: Settings, caller: str | None, key: str) -> Named:
+def _by_key(app: Flask, settings: Settings, scope: str | None, key: str) -> RecordRef:
     if key.startswith('"') and settings.key is None:
-        # As the client sent it: "k" and k are one key.
+        # A header may quote its key: "k" and k are the same key.
         try:
             key = parse_header(key, settings.key_max_length)
         except UnusableKey as error:
             raise click.BadParameter(str(error), param_hint="KEY") from None
-    whose = "in the anonymous scope" if caller is None else "in this scope"
-    missing = f"There is no record of the key {key!r} {whose}."
-    if caller is None:
-        missing += _WHOSE_CUSTOM if settings.scope else _WHOSE_DEFAULT.format(_names(settings))
-    name = storage_key(settings.prefix, settings.namespace or app.name, caller, key)
-    return Named(name, missing, settings.engine)
+    where = "the anonymous scope" if scope is None else "this scope"
+    not_found = f"There is no record of the key {key!r} in {where}."
+    if scope is None:
+        not_found += _CUSTOM_HINT if settings.scope else _DEFAULT_HINT.format(_headers(settings))
+    name = storage_key(settings.prefix, settings.namespace or app.name, scope, key)
+    return RecordRef(name, not_found, settings.engine)
 
 
 def _settings(app: Flask, path: str | None, method: str) -> Settings:
     if path is None:
         return state_of(app).settings()
-    found = protection_at(app, path, method)
-    if not found.claims:
+    protection = protection_at(app, path, method)
+    if not protection.claims:
         raise click.BadParameter(
             f"{printable(f'{method} {path}')} is not protected: its requests have no records.",
             param_hint="--path",
         )
-    return found.settings
+    return protection.settings
 
 
 def protection_at(app: Flask, path: str, method: str) -> Protection:
-    """Find what protects the view that a request would reach.
+    """Find the protection of the view that a request would reach.
 
     :raises click.BadParameter: when it would reach none.
     """
-    asked = printable(f"{method} {path}")
+    request_line = printable(f"{method} {path}")
     try:
         builder = EnvironBuilder(app, path, method=method)
         adapter = app.create_url_adapter(app.request_class(builder.get_environ()))
         assert adapter is not None, "there is a request"
         rule, _ = adapter.match(return_rule=True)
     except ValueError:
-        raise click.BadParameter(f"{path!r} is no path.", param_hint="--path") from None
+        raise click.BadParameter(f"{path!r} is not a path.", param_hint="--path") from None
     except HTTPException as refusal:
         raise click.BadParameter(
-            f"{asked} leads to no view: {refusal.name}.", param_hint="--path"
+            f"{request_line} matches no route: {refusal.name}.", param_hint="--path"
         ) from None
     return state_of(app).protections.of(rule.endpoint, method)
 
@@ -170,42 +193,42 @@ def _scope(settings: Settings, caller: _Caller) -> str | None:
             raise click.UsageError(_CUSTOM_SCOPE)
         return caller.scope
     if caller.scope is not None:
-        raise click.UsageError(_DEFAULT_SCOPE.format(_names(settings)))
+        raise click.UsageError(_DEFAULT_SCOPE.format(_headers(settings)))
     for name in caller.headers:
         if name.lower() not in settings.scope_headers:
             raise click.BadParameter(
-                f"{name} is not in IDEMPOTENT_SCOPE_HEADERS, which has {_names(settings)}.",
+                f"{name} is not in IDEMPOTENT_SCOPE_HEADERS, which has {_headers(settings)}.",
                 param_hint="--header",
             )
     headers = {name.lower(): _ask_header(name) for name in caller.headers}
     return scope_of_caller(sorted(headers.items()), caller.user, caller.user_id)
 
 
-def _names(settings: Settings) -> str:
+def _headers(settings: Settings) -> str:
     return ", ".join(name.title() for name in sorted(settings.scope_headers)) or "no header"
 
 
 def _ask_header(name: str) -> str:
-    # Never an argument, which others could read in the list of processes or the shell's history.
+    # Not an argument: others can read those in the process list, and the shell keeps them.
     if sys.stdin.isatty():
         header: str = click.prompt(name, hide_input=True, err=True)
     else:
         header = sys.stdin.readline()
-    # As WSGI hands it over.
+    # As WSGI decodes headers (PEP 3333).
     return header.strip().encode().decode("latin-1")
 
 
-_WHOSE_DEFAULT = (
-    "\nA request with a header that names its caller ({}) or a user in its session has a scope of "
-    "its own: add --header NAME for each, --user or --user-id, and --path for a view with a scope "
-    "function."
+_DEFAULT_HINT = (
+    "\nA request with one of the scope headers ({}) or with a user in its session has another "
+    "scope: add --header NAME for each header, --user or --user-id; and --path if its view has a "
+    "scope function."
 )
-_WHOSE_CUSTOM = "\nSay what your scope function returned for the request: --scope VALUE."
+_CUSTOM_HINT = "\nGive what your scope function returned for the request: --scope VALUE."
 _DEFAULT_SCOPE = (
-    "--scope is for views with a scope function. Here the scope is made of headers ({}) and the "
-    "session's user: use --header NAME, --user and --user-id, or add --path to name another view."
+    "--scope is for views with a scope function. Here the scope consists of headers ({}) and the "
+    "session's user: use --header NAME, --user and --user-id, or add --path to choose another view."
 )
 _CUSTOM_SCOPE = (
-    "--header, --user and --user-id are for the default scope. Here a scope function says whose a "
-    "key is: give what it returned as --scope, or add --path to name another view."
+    "--header, --user and --user-id are for the default scope. Here a scope function is set: give "
+    "what it returned as --scope, or add --path to choose another view."
 )

@@ -1,9 +1,9 @@
-"""Commands that say what protects an application: ``routes`` and ``settings``."""
+"""The command ``routes``: which routes are protected, by what, and with which settings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,11 +12,9 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from flask_idempotent._http_semantics import SAFE_METHODS, UNTRACKED_METHODS
-from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
-from flask_idempotent.cli.effective import Effective, effective
-from flask_idempotent.cli.options import as_json, this_app
-from flask_idempotent.cli.record_argument import protection_at
+from flask_idempotent.cli.options import json_option, this_app
+from flask_idempotent.cli.setting_values import SettingValue, as_dict, setting_values
 from flask_idempotent.options import KEYWORDS
 from flask_idempotent.web.placement import misplaced
 from flask_idempotent.web.protection import Kind, Protection
@@ -26,11 +24,10 @@ from flask_idempotent.web.state import state_of
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What is shown of a route.
+    """One route, or those of its methods that are protected alike.
 
-    :param methods: those that are protected alike.
-    :param state: ``protected``, ``exempt`` or ``unprotected``.
-    :param source: who says so; None where nobody does.
+    :param state: protected, exempt or unprotected.
+    :param source: what protects or exempts it; None for an unprotected route.
     :param note: why it is not protected, where that may surprise.
     """
 
@@ -40,21 +37,20 @@ class _Row:
     state: str
     source: str | None
     note: str | None
-    settings: tuple[Effective, ...]
+    settings: tuple[SettingValue, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for programs."""
-        return asdict(self) | {"settings": _as_dict(self.settings)}
+        return asdict(self) | {"settings": as_dict(self.settings)}
 
 
-@click.command()
-@click.option("--all", "everything", is_flag=True, help="Also routes that only read.")
-@as_json
+@click.command("routes")
+@click.option("--all", "everything", is_flag=True, help="Also list routes that only read.")
+@json_option
 @with_appcontext
-def routes(everything: bool, as_json: bool) -> None:
-    """List routes: what protects each of them, and with which settings.
+def routes_command(everything: bool, as_json: bool) -> None:
+    """List the routes, what protects each, and its settings.
 
-    The settings that are not defaults are shown, with where they come from; JSON has all of them.
+    Settings that have their default are left out; --json has all of them.
     """
     rows = list(_rows(this_app(), everything))
     if as_json:
@@ -64,38 +60,39 @@ def routes(everything: bool, as_json: bool) -> None:
     click.echo("".join(head))
     for line, row in zip(lines, rows, strict=True):
         click.echo(formatting.wrapped(*line))
-        if given := _given(row):
-            click.echo(formatting.wrapped(_INDENT, given))
+        if changed := _changed_settings(row):
+            click.echo(formatting.wrapped(_INDENT, changed))
     numbers = Counter(row.state for row in rows)
     click.echo("\n" + ", ".join(f"{numbers[state]} {state}" for state in Kind))
 
 
 def _rows(app: Flask, everything: bool) -> Iterator[_Row]:
     hidden = UNTRACKED_METHODS if everything else SAFE_METHODS
-    refused = {view.endpoint for view in misplaced(app)}
-    for rule, methods, found in routes_of(app, state_of(app).protections):
-        state, note = _state(found, rule.endpoint in refused)
-        protected = state is Kind.PROTECTED
-        shown = tuple(method for method in methods if protected or method not in hidden)
-        values = effective(app, found.settings, found.layers) if protected else ()
-        given = tuple(value for value in values if value.name in KEYWORDS)
+    failing = {view.endpoint for view in misplaced(app)}
+    for rule, methods, protection in routes_of(app, state_of(app).protections):
+        state, note = _state(protection, rule.endpoint in failing)
+        is_protected = state is Kind.PROTECTED
+        shown = tuple(method for method in methods if is_protected or method not in hidden)
+        values = setting_values(app, protection) if is_protected else ()
+        settings = tuple(value for value in values if value.name in KEYWORDS)
+        source = protection.source or None
         if shown:
-            yield _Row(shown, rule.rule, rule.endpoint, state, found.source or None, note, given)
+            yield _Row(shown, rule.rule, rule.endpoint, state, source, note, settings)
 
 
-def _state(found: Protection, refused: bool) -> tuple[Kind, str | None]:
-    if refused:
+def _state(protection: Protection, fails: bool) -> tuple[Kind, str | None]:
+    if fails:
         return Kind.UNPROTECTED, "@idempotent above the route: every request fails"
-    if found.kind is Kind.PROTECTED and not found.claims:
+    if protection.kind is Kind.PROTECTED and not protection.claims:
         return Kind.UNPROTECTED, "the method is not tracked"
-    return found.kind, None
+    return protection.kind, None
 
 
 def _cells(row: _Row) -> tuple[str, ...]:
     return row.state, ", ".join(row.methods), row.path, row.note or row.source or ""
 
 
-def _given(row: _Row) -> str:
+def _changed_settings(row: _Row) -> str:
     return ", ".join(
         f"{setting.name} {setting.text} ({setting.origin})"
         for setting in row.settings
@@ -103,38 +100,5 @@ def _given(row: _Row) -> str:
     )
 
 
-#: Before the settings of a route, which stand below it.
+#: Before the settings of a route, on the line below it.
 _INDENT = " " * 4
-
-
-@click.command()
-@click.option("--path", help="A request's path: the settings of the view that it reaches.")
-@click.option("--method", default="POST", show_default=True, help="The request's method.")
-@as_json
-@with_appcontext
-def settings(path: str | None, method: str, as_json: bool) -> None:
-    """Show the settings that count, and where each comes from.
-
-    Without --path they are those of a view that has none of its own. No password is shown.
-    """
-    app, method = this_app(), method.upper()
-    protections = state_of(app).protections
-    resolved, layers = protections.settings(), protections.extension
-    if path is not None:
-        found = protection_at(app, path, method)
-        if not found.claims:
-            click.echo(_NOT_PROTECTED.format(printable(f"{method} {path}")), err=True)
-        resolved, layers = found.settings, found.layers
-    values = tuple(effective(app, resolved, layers))
-    if as_json:
-        formatting.write_json(_as_dict(values))
-        return
-    rows = [(setting.name, setting.origin, setting.text) for setting in values]
-    formatting.write_table(("SETTING", "FROM", "VALUE"), rows)
-
-
-def _as_dict(values: Sequence[Effective]) -> dict[str, Any]:
-    return {setting.name: {"value": setting.value, "from": setting.origin} for setting in values}
-
-
-_NOT_PROTECTED = "{} is not protected: these would count if it were."

@@ -11,28 +11,28 @@ import click
 from flask.cli import with_appcontext
 
 from flask_idempotent._printable import printable
-from flask_idempotent.cli import formatting
-from flask_idempotent.cli.options import as_json, this_prefix, this_store
+from flask_idempotent.cli import formatting, record_fields
+from flask_idempotent.cli.options import json_option, this_prefix, this_store
 from flask_idempotent.cli.poller import Change, RecordPoller
 from flask_idempotent.errors import StoreError
 
 
-@click.command()
+@click.command("watch")
 @click.option(
     "--every",
-    type=formatting.duration,
+    type=formatting.parse_duration,
     default="1s",
     show_default=True,
-    help="Time between two looks at the records.",
+    help="Time between two reads of the records.",
 )
-@click.option("--for", "seconds", type=formatting.duration, help="End after this time.")
-@as_json
+@click.option("--for", "seconds", type=formatting.parse_duration, help="End after this time.")
+@json_option
 @with_appcontext
-def watch(every: float, seconds: float | None, as_json: bool) -> None:
+def watch_command(every: float, seconds: float | None, as_json: bool) -> None:
     """Write a line for each change of a record.
 
-    First what is in progress; then what is claimed, waited for, completed, released, lapsed or
-    gone since the last look.
+    First, which records are in progress. Then, what has changed since the last read: claimed,
+    taken over, waiting, lapsed, completed, released or gone.
     """
     poller = RecordPoller(this_store(), this_prefix())
     try:
@@ -80,7 +80,7 @@ def _write(change: Change, as_json: bool) -> None:
     if as_json:
         click.echo(formatting.json_text(_as_dict(change)))
     else:
-        at, details = formatting.moment(time.time()), ", ".join(_details(change))
+        at, details = formatting.timestamp(time.time()), ", ".join(_details(change))
         text = f"{at}  {change.event:11}  {change.storage_key}  {details}"
         click.echo(printable(text.rstrip()))
 
@@ -90,7 +90,7 @@ def _as_dict(change: Change) -> dict[str, Any]:
     record = response or run
     return {
         "time": time.time(),
-        "at": formatting.moment(time.time()),
+        "at": formatting.timestamp(time.time()),
         "event": change.event,
         "storage_key": change.storage_key,
         "method": record and record.method,
@@ -108,18 +108,19 @@ def _details(change: Change) -> Iterator[str]:
     run, response = change.run, change.response
     record = response or run
     if record is not None and record.endpoint:
-        yield formatting.request(record)
+        yield record_fields.request(record)
     if response is not None:
         yield f"status {response.status_code}"
     if run is not None:
-        yield formatting.owner(run)
+        yield record_fields.owner(run)
     if record is not None and record.attempt > 1:
         yield f"attempt {record.attempt}"
     age = _age(change)
     if age is not None and change.event not in _BEGINNINGS:
-        yield f"after {formatting.span(age)}" if response else f"began {formatting.span(age)} ago"
+        span = formatting.duration(age)
+        yield f"after {span}" if response else f"started {span} ago"
     if change.waiters:
-        yield f"{formatting.counted(change.waiters, 'process', 'es')} waiting"
+        yield f"{formatting.quantity(change.waiters, 'process', 'es')} waiting"
 
 
 def _age(change: Change) -> float | None:

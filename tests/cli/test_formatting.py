@@ -10,20 +10,20 @@ import pytest
 from flask_idempotent.cli import formatting
 
 
-class TestDuration:
+class TestParseDuration:
     @pytest.mark.parametrize(
         ("text", "seconds"),
         [("30s", 30), ("1.5", 1.5), ("5m", 300), ("2h", 7200), ("1d", 86400), ("250ms", 0.25)],
     )
     def test_units(self, text: str, seconds: float) -> None:
         """A number with a unit, or of seconds."""
-        assert formatting.duration(text) == seconds
+        assert formatting.parse_duration(text) == seconds
 
     @pytest.mark.parametrize("text", ["", "soon", "-1s", "5 weeks"])
     def test_anything_else(self, text: str) -> None:
         """Anything else is refused with an example."""
         with pytest.raises(click.BadParameter, match="Write it as 30s, 5m, 2h or 1d"):
-            formatting.duration(text)
+            formatting.parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ class TestDuration:
         (float("inf"), "> 1000 years"), (float("nan"), "> 1000 years"),
     ],
 )  # fmt: skip
-def test_span(seconds: float, text: str) -> None:
-    """Times are written with the two largest units that tell something."""
-    assert formatting.span(seconds) == text
+def test_duration(seconds: float, text: str) -> None:
+    """Durations are written with their two largest units."""
+    assert formatting.duration(seconds) == text
 
 
 def test_json_text() -> None:
-    """Numbers that JSON lacks are null, and lone surrogates are escaped as text."""
+    """Infinite numbers and NaN are null, and lone surrogates are escaped as text."""
     data = {
         "times": (1.5, float("nan"), [float("inf")]),
         "name": "\udcff\n宽",
@@ -53,9 +53,12 @@ def test_json_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "text"),
-    [(66, "66 octets"), (2048, "2.0 KiB"), (3 * 2**20, "3.0 MiB"), (5 * 2**30, "5.0 GiB")],
-)
-def test_size(octets: int, text: str) -> None:
+    ("number", "text"),
+    [
+        (1, "1 byte"), (66, "66 bytes"), (2048, "2.0 KiB"), (3 * 2**20, "3.0 MiB"),
+        (5 * 2**30, "5.0 GiB"),
+    ],
+)  # fmt: skip
+def test_size(number: int, text: str) -> None:
     """Sizes are written with binary units."""
-    assert formatting.size(octets) == text
+    assert formatting.size(number) == text

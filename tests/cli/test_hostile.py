@@ -95,9 +95,9 @@ def read(line: str) -> Any:
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
 
-    found = json.loads(line, parse_constant=refuse)
-    json.dumps(found, ensure_ascii=False).encode()
-    return found
+    data = json.loads(line, parse_constant=refuse)
+    json.dumps(data, ensure_ascii=False).encode()
+    return data
 
 
 @pytest.mark.usefixtures("crowd")
@@ -115,15 +115,15 @@ class TestLooking:
             "宽",
             "for ever",
         ):
-            assert any(part.replace("for ever", "  ever ") in row for row in rows), part
-        found = read(shown(app, "list", "--json"))
-        assert len({entry["storage_key"] for entry in found}) == len(rows)
-        (endless,) = (e for e in found if e["storage_key"] == "IDEMPOTENT_for-ever")
-        assert endless["time_left"] is None
+            assert any(part.replace("for ever", "  never ") in row for row in rows), part
+        data = read(shown(app, "list", "--json"))
+        assert len({entry["storage_key"] for entry in data}) == len(rows)
+        (endless,) = (e for e in data if e["storage_key"] == "IDEMPOTENT_for-ever")
+        assert endless["expires_in"] is None
 
     def test_stats(self, app: Flask) -> None:
         """Every record is counted."""
-        assert shown(app, "stats").startswith(f"Records       {len(NAMES) + len(RECORDS) + 3},")
+        assert shown(app, "stats").startswith(f"Records         {len(NAMES) + len(RECORDS) + 3},")
         read(shown(app, "stats", "--json"))
 
     @pytest.mark.parametrize("key", RECORDS)

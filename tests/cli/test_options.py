@@ -1,4 +1,4 @@
-"""What the commands share: how they fail, whom they ask, and their entry point."""
+"""What the commands share: exit codes, questions and the entry point."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_entry_point(app: Flask) -> None:
     (found,) = entry_points(group="flask.commands", name="idempotent")
     assert found.load() is commands
     result = CliRunner().invoke(FlaskGroup(create_app=lambda: app), ["idempotent", "list"])
-    assert result.output == "There are no such records.\n"
+    assert result.output == "No records found.\n"
 
 
 @pytest.mark.parametrize("command", [["list"], ["stats"], ["show", "k"], ["purge", "--all"]])
@@ -38,7 +38,7 @@ def test_dead_store(make_app: MakeApp, command: list[str]) -> None:
 
 
 def test_missing_permission(clean_valkey: Server, make_app: MakeApp) -> None:
-    """A user who may not list keys is told where the permissions are."""
+    """A user who may not list keys learns where the permissions are documented."""
     clean_valkey.client.execute_command(
         "ACL", "SETUSER", "shop", "on", ">pw", "~*", "+@all", "-scan"
     )
@@ -58,14 +58,14 @@ def test_wrong_settings(make_app: MakeApp) -> None:
 
 
 def test_memory(make_app: MakeApp) -> None:
-    """With memory:// it is said that no other process's records are seen."""
+    """With memory:// a note says that records of other processes are not seen."""
     result = run(make_app(), "stats")
     assert result.exit_code == 0
-    assert "this command sees its own" in result.stderr
+    assert "this command sees only its own" in result.stderr
 
 
 def test_progress_on_a_terminal(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How far a command has come is shown on a terminal, beside the data and never among it."""
+    """Progress is shown on a terminal, on the standard error only."""
     for number in range(3):
         complete(app, str(number))
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
@@ -76,7 +76,7 @@ def test_progress_on_a_terminal(app: Flask, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_permissions_of_the_pages(clean_valkey: Server, make_app: MakeApp) -> None:
-    """With what the two pages allow, and no more, every command works."""
+    """Every command works with the permissions of the two pages and no others."""
     stores, commands_page = ((DOCS / name).read_text() for name in ("stores.md", "command-line.md"))
     user = re.search(r"^ACL SETUSER .*?(?=^```)", stores, re.DOTALL | re.MULTILINE)
     more = re.search(r"^\+scan .*$", commands_page, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Finding a record by the client's key, or by the record's name."""
+"""Finding a record by the client's key, or by its storage key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.clients import post
 
 class TestKey:
     def test_anonymous(self, app: Flask) -> None:
-        """Without more said, a key is looked for in the anonymous scope, quoted or not."""
+        """Without options a key is looked up in the anonymous scope, quoted or not."""
         post(app, "order-1", "/orders")
         assert document(app, "show", "order-1")["storage_key"] == name("order-1")
         assert document(app, "show", '"order-1"')["status"] == 201
@@ -23,25 +23,25 @@ class TestKey:
         app.config["IDEMPOTENT_NAMESPACE"] = "shop"
         state_of(app).protections.clear()
         post(app, "k", "/orders")
-        found = document(app, "show", "k")
-        assert found["storage_key"] == storage_key("IDEMPOTENT_", "shop", None, "k")
+        data = document(app, "show", "k")
+        assert data["storage_key"] == storage_key("IDEMPOTENT_", "shop", None, "k")
 
     def test_authorization(self, app: Flask) -> None:
-        """The header's owner is found; the header is asked for, never an argument."""
-        sent = "Bearer sécret".encode().decode("latin-1")  # As servers hand octets over.
+        """The header's value is asked for; it is not an argument."""
+        sent = "Bearer sécret".encode().decode("latin-1")  # As servers decode headers.
         post(app, "k", "/orders", headers={"Authorization": sent})
         assert run(app, "show", "k").exit_code == 1
-        found = run(app, "show", "k", "--header", "Authorization", text="Bearer sécret\n")
-        assert "completed" in found.stdout
-        assert "cret" not in found.output
+        result = run(app, "show", "k", "--header", "Authorization", text="Bearer sécret\n")
+        assert "completed" in result.stdout
+        assert "cret" not in result.output
 
     def test_authorization_on_a_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a terminal the header is typed without being shown."""
         post(app, "k", "/orders", headers={"Authorization": "Bearer secret"})
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
-        found = run(app, "show", "k", "--header", "Authorization", text="Bearer secret\n")
-        assert "completed" in found.stdout
-        assert "secret" not in found.output
+        result = run(app, "show", "k", "--header", "Authorization", text="Bearer secret\n")
+        assert "completed" in result.stdout
+        assert "secret" not in result.output
 
     def test_several_headers(self, app: Flask) -> None:
         """Each header of the scope is asked for, in the order of the options, in any case."""
@@ -79,13 +79,13 @@ class TestKey:
         assert "no record of the key 'k' in this scope" in missing.stderr
 
     def test_scope_function(self, app: Flask) -> None:
-        """Of a view with a scope function, the scope's own value is given, text or octets."""
+        """Of a view with a scope function, the scope's own value is given, text or bytes."""
         post(app, "k", "/tenants", headers={"X-Tenant": "acme"})
-        found = document(app, "show", "k", "--path", "/tenants", "--scope", "acme")
-        assert found["storage_key"] == name("k", b"acme")
+        data = document(app, "show", "k", "--path", "/tenants", "--scope", "acme")
+        assert data["storage_key"] == name("k", b"acme")
 
     def test_hint_where_nothing_is_found(self, app: Flask) -> None:
-        """Who finds nothing is told whose keys were looked at, and how to say another's."""
+        """If there is no record, the error says how to name another scope."""
         assert "(Authorization, X-Api-Key)" in run(app, "show", "k").stderr
         assert "--scope VALUE" in run(app, "show", "k", "--path", "/tenants").stderr
 
@@ -95,11 +95,11 @@ class TestKey:
             (["--scope", "acme"], "--scope is for views with a scope function"),
             (["--path", "/tenants", "--user", "7"], "--header, --user and --user-id are for the"),
             (["--path", "/tenants", "--header", "X-API-Key"], "are for the default scope"),
-            (["--storage-key", "--user", "7"], "leave out whose key it is"),
-            (["--storage-key", "--header", "X-API-Key"], "leave out whose key it is"),
-            (["--path", "http://[::"], "'http://[::' is no path"),
-            (["--path", "/none"], "POST /none leads to no view: Not Found"),
-            (["--path", "/orders", "--method", "put"], "leads to no view: Method Not Allowed"),
+            (["--storage-key", "--user", "7"], "already includes the scope"),
+            (["--storage-key", "--header", "X-API-Key"], "already includes the scope"),
+            (["--path", "http://[::"], "'http://[::' is not a path"),
+            (["--path", "/none"], "POST /none matches no route: Not Found"),
+            (["--path", "/orders", "--method", "put"], "matches no route: Method Not Allowed"),
             (["--path", "/free"], "POST /free is not protected"),
         ],
     )
@@ -118,9 +118,9 @@ class TestKey:
         assert "not a valid String" in result.stderr
 
 
-class TestName:
+class TestStorageKey:
     def test_of_a_log_line(self, app: Flask) -> None:
-        """A record is found by its name, with the application's prefix."""
+        """A record is found by its storage key."""
         found = complete(app)
         assert document(app, "show", "--storage-key", found)["storage_key"] == found
         missing = run(app, "show", "--storage-key", name("other"))
@@ -129,8 +129,8 @@ class TestName:
 
     @pytest.mark.parametrize("text", ["k", "sessions:1", "OTHER_{" + "a" * 27 + "}"])
     def test_other_names(self, app: Flask, text: str) -> None:
-        """Nothing but a record's name is taken, so that nothing else on the server is touched."""
+        """Other keys are refused, so that nothing else on the server is touched."""
         app.extensions[EXTENSION_KEY].engine.store._client.execute("SET", text, "precious")
         result = run(app, "release", "--storage-key", text, "--yes", "--even", "unreadable")
         assert result.exit_code == 2
-        assert "is no record's name" in result.stderr
+        assert "is not a storage key" in result.stderr

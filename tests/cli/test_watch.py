@@ -83,7 +83,7 @@ class TestLines:
         claim(app)
         complete(app, "other")
         (line,) = run(app, "watch", "--for", "0").stdout.splitlines()
-        shown = rf"\S+  in progress  {name()}  POST orders, here, process 7, began .* ago"
+        shown = rf"\S+  in progress  {name()}  POST orders, here, process 7, started .* ago"
         assert re.fullmatch(shown, line)
 
     def test_attempt(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,9 @@ class TestLines:
         """For programs each line is a JSON document."""
         damage(app)
         (line,) = run(app, "watch", "--for", "0", "--json").stdout.splitlines()
-        found = json.loads(line)
-        assert (found["event"], found["storage_key"]) == ("unreadable", name())
-        assert (found["status"], found["waiters"], found["age"]) == (None, None, None)
+        data = json.loads(line)
+        assert (data["event"], data["storage_key"]) == ("unreadable", name())
+        assert (data["status"], data["waiters"], data["age"]) == (None, None, None)
 
 
 class TestFollow:

@@ -1,8 +1,8 @@
-"""The settings that count, and where each comes from, for people and for programs."""
+"""The value of each setting, for people and for programs, and where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,15 +11,15 @@ from flask import Flask
 from flask_idempotent._quantities import duration, size
 from flask_idempotent._redact import without_password
 from flask_idempotent.options import OPTIONS, REDIS_URL
-from flask_idempotent.settings import Settings, origin
+from flask_idempotent.settings import origin
 from flask_idempotent.stores.factory import check_url
-from flask_idempotent.web.protection import Layer
+from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.routes import qualified_name
 from flask_idempotent.web.state import state_of
 
 _TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run"})
 _SIZES: Final = frozenset({"max_body", "compress"})
-#: What it means that a setting is None.
+#: What None means, for settings where it means something.
 _NONE: Final = {
     "methods": "every method with an effect",
     "scope": "the default scope",
@@ -32,11 +32,11 @@ _NONE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
-    """A setting as it counts.
+class SettingValue:
+    """The value of one setting.
 
-    :param name: its keyword, or what it is called where it has none.
-    :param value: its value for programs: what JSON has, and the names of functions.
+    :param name: its keyword, or its name in lower case where it has no keyword.
+    :param value: its value for programs, as JSON can hold it; of a function, its name.
     :param text: its value for people.
     :param origin: ``view``, ``blueprint NAME``, ``extension``, a name in the config, or
         ``default``.
@@ -48,24 +48,34 @@ class Effective:
     origin: str
 
 
-def effective(app: Flask, settings: Settings, layers: Sequence[Layer]) -> Iterator[Effective]:
-    """List the settings that count.
+def setting_values(app: Flask, protection: Protection | None) -> Iterator[SettingValue]:
+    """Get the values of all settings.
 
-    :param layers: whose keywords they come from.
+    :param protection: whose settings; None for a view that sets none itself.
     :raises SettingsError: when the store's address cannot be used.
     """
+    state = state_of(app)
+    if protection is None:
+        settings, layers = state.protections.settings(), state.protections.extension
+    else:
+        settings, layers = protection.settings, protection.layers
     for option in OPTIONS:
         value, source = getattr(settings, option.name), origin(option, app.config, layers)
         if option is not REDIS_URL:
             value = _plain(value)
-            yield Effective(option.name, value, _text(option.name, value), source)
-        elif state_of(app).has_own_store:
-            yield Effective(option.name, None, "not used: store= was given", "extension")
+            yield SettingValue(option.name, value, _text(option.name, value), source)
+        elif state.has_own_store:
+            yield SettingValue(option.name, None, "not used: store= was given", "extension")
         else:
-            # In an address that cannot be used any part may be the password.
+            # Any part of an address that cannot be parsed may be the password.
             check_url(value, option.name_in(app.config))
-            shown = without_password(value)
-            yield Effective(option.name, shown, shown, source)
+            address = without_password(value)
+            yield SettingValue(option.name, address, address, source)
+
+
+def as_dict(values: Iterable[SettingValue]) -> dict[str, Any]:
+    """Write settings for programs."""
+    return {setting.name: {"value": setting.value, "from": setting.origin} for setting in values}
 
 
 def _plain(value: Any) -> Any:

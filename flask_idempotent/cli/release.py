@@ -1,0 +1,100 @@
+"""The command ``release``: free a key."""
+
+from __future__ import annotations
+
+import click
+
+from flask_idempotent._printable import printable
+from flask_idempotent.cli import formatting, record_fields
+from flask_idempotent.cli.options import Refused, confirm, json_option, this_store, yes_option
+from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
+from flask_idempotent.records import ReleasedRecord, RunningRecord
+from flask_idempotent.settings import EngineSettings
+from flask_idempotent.stores.base import InspectableStore, Sight
+
+
+@click.command("release")
+@record_argument
+@click.option(
+    "--even",
+    type=click.Choice(["running", "completed", "unreadable"]),
+    multiple=True,
+    help="Release it although its lease is running, it is completed, or it cannot be read.",
+)
+@yes_option
+@json_option
+def release_command(ref: RecordRef, even: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Free a KEY whose owner died.
+
+    Waiters are woken, and the next request with the key runs its view.
+    """
+    store = this_store()
+    info, _ = find_record(store, ref)
+    condition = condition_of(info)
+    if condition != "lapsed" and condition not in even:
+        owner = record_fields.owner(info.record) if isinstance(info.record, RunningRecord) else ""
+        raise Refused(_REFUSALS[condition].format(lease=record_fields.lease(info), owner=owner))
+    confirm(f"{info.key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
+    if not free(store, info, ref.settings):
+        raise Refused(f"{info.key} was not released: it has changed since it was read.")
+    if as_json:
+        formatting.write_json({"storage_key": info.key, "was": condition})
+    else:
+        click.echo(printable(f"Released {info.key}."))
+
+
+def condition_of(info: Sight) -> str:
+    """Say how a record stands: running, lapsed, completed, released or unreadable."""
+    if isinstance(info.record, RunningRecord):
+        return "lapsed" if info.lapsed else "running"
+    if isinstance(info.record, ReleasedRecord):
+        return "released"
+    return "unreadable" if info.record is None else "completed"
+
+
+def free(store: InspectableStore, info: Sight, settings: EngineSettings) -> bool:
+    """Release a claim, or delete any other record.
+
+    Nothing happens to a record that has changed since it was read.
+
+    :param settings: the settings of its view, for the tombstone that a claim leaves.
+    :returns: whether it was released or deleted.
+    """
+    if isinstance(info.record, RunningRecord):
+        # Deleting it is not enough: an owner that is alive would put it back when it renews.
+        return store.release(
+            info.key,
+            info.record.owner,
+            expire=settings.expire_ms,
+            tombstone_ttl_ms=settings.running_ttl_ms,
+            owner_may_run=True,
+        )
+    return store.discard([info]) > 0
+
+
+_DESCRIPTIONS = {
+    "lapsed": "in progress, and its lease has lapsed.",
+    "running": "in progress, and its lease is running: the view may run twice at the same time.",
+    "completed": "completed: its view has run.",
+    "unreadable": "unreadable: its view may have run.",
+}
+_CONSEQUENCE = "The next request with its key runs the view."
+_REFUSALS = {
+    "released": (
+        "The key is free already. What is left of an earlier claim blocks nothing and expires by "
+        "itself."
+    ),
+    "running": (
+        "The claim's lease has {lease}: {owner}, renews it and probably runs the view. End that "
+        "process, and the key is free when the lease has lapsed. To release it anyway, and "
+        "perhaps run the view twice at the same time, add --even running."
+    ),
+    "completed": (
+        "The view has run, and its response is replayed. To delete the response, so that the next "
+        "request runs the view again, add --even completed."
+    ),
+    "unreadable": (
+        "The record cannot be read, and the view may have run. To delete it, so that the next "
+        "request runs the view, perhaps for the second time, add --even unreadable."
+    ),
+}

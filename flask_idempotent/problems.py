@@ -143,10 +143,8 @@ class Problem(HTTPException):
 
 @cache
 def _default_template() -> Template:
-    templates = Environment(
-        loader=PackageLoader("flask_idempotent", "web/templates"), autoescape=True
-    )
-    return templates.get_template(TEMPLATE)
+    loader = PackageLoader("flask_idempotent", "web/templates")
+    return Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
 
 
 def _prefers_html(environ: WSGIEnvironment | None) -> bool:
@@ -228,6 +226,15 @@ class OutcomeUnknown(Problem, Conflict):
 class KeyReused(Problem, UnprocessableEntity):
     """The key belongs to another request: another method, path or payload."""
 
+    slug = "key-reused"
+    title = "Idempotency key reused"
+    form_title = "This form was sent before"
+    form_detail = (
+        "It was sent with other contents than now, and these changes were not processed. "
+        "Look for the result of the first time; to send the changes too, go back, reload "
+        "the page and fill in the form again."
+    )
+
     #: Fetches the response of the first request; None where this caller may not see it.
     fetch_stored: Callable[[], Response | None] | None = None
 
@@ -240,15 +247,6 @@ class KeyReused(Problem, UnprocessableEntity):
         and in the anonymous scope, where it may be somebody else's.
         """
         return None if self.fetch_stored is None else self.fetch_stored()
-
-    slug = "key-reused"
-    title = "Idempotency key reused"
-    form_title = "This form was sent before"
-    form_detail = (
-        "It was sent with other contents than now, and these changes were not processed. "
-        "Look for the result of the first time; to send the changes too, go back, reload "
-        "the page and fill in the form again."
-    )
 
 
 class BodyUnavailable(Problem, InternalServerError):
@@ -276,7 +274,7 @@ class TemporarilyUnavailable(Problem, ServiceUnavailable):
 
 
 class StoredResponseUnreadable(Problem, ServiceUnavailable):
-    """What the store has for this key cannot be read."""
+    """The record of the first request with this key cannot be read."""
 
     slug = "record-unreadable"
     title = "Stored response unreadable"

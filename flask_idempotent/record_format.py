@@ -3,19 +3,19 @@
 A record is a header of fixed size followed by msgpack. A script in the store can read and compare
 the header in place, without the rest. Numbers are big-endian:
 
-====== ====== ============ ====================================================================
-offset length in Lua       meaning
-====== ====== ============ ====================================================================
-0      1      1            version of this layout
-1      1      2            state: ``p`` in progress, ``c`` completed, ``r`` released
-2      8      3 to 10      grace: milliseconds that the record outlives its lease (0 unless ``p``)
-10     4      11 to 14     attempt: 1 on a first run, one more for each later one
-14     4      15 to 18     offer: offset of a late owner's response in this record, 0 for none
-18     16     19 to 34     owner token
-34     16     35 to 50     fingerprint of the request
-50     4      51 to 54     the attempt from which on the key belongs to this fingerprint
-54            55 to the end msgpack, see below
-====== ====== ============ ====================================================================
+====== ====== ========= ====================================================================
+offset length in Lua    meaning
+====== ====== ========= ====================================================================
+0      1      1         version of this layout
+1      1      2         state: ``p`` in progress, ``c`` completed, ``r`` released
+2      8      3 to 10   grace: milliseconds that the record outlives its lease (0 unless ``p``)
+10     4      11 to 14  attempt: 1 on a first run, one more for each later one
+14     4      15 to 18  offer: offset of a late owner's response in this record, 0 for none
+18     16     19 to 34  owner token
+34     16     35 to 50  fingerprint of the request
+50     4      51 to 54  the attempt from which on the key belongs to this fingerprint
+54            from 55   msgpack, see below
+====== ====== ========= ====================================================================
 
 The end of the lease is not written down. A lease has ended when the record's remaining time to
 live is at most its grace. So a renewal moves the expiry and writes nothing into the record, and

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
 from werkzeug.wrappers import Response
 
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.options import check_overrides, default_store_if
+from flask_idempotent.options import KEYWORDS, OPTIONS, Overrides, check_overrides, default_store_if
 from flask_idempotent.settings import resolve
 
 
@@ -25,6 +28,22 @@ class TestAddress:
         """An error names the one that the config has."""
         with pytest.raises(SettingsError, match=rf"\A{name} must be"):
             resolve({name: 5})
+
+
+class TestOverrides:
+    @pytest.mark.parametrize("name", sorted(KEYWORDS))
+    def test_documented_default(self, name: str) -> None:
+        """Each keyword has a documentation comment that ends with the option's default."""
+        source = inspect.getsource(Overrides)
+        comment = re.search(rf"((?:^ +#:.*\n)+) +{name}: ", source, re.MULTILINE)
+        assert comment is not None
+        documentation = re.sub(r"\s*#: ", " ", comment[1])
+        (option,) = [option for option in OPTIONS if option.name == name]
+        default = {(): "none", default_store_if: "``default_store_if``"}.get(option.default)
+        if default is None:
+            is_text = isinstance(option.default, str)
+            default = f'``"{option.default}"``' if is_text else str(option.default)
+        assert re.search(rf" Default: {re.escape(default)}[.,]", documentation)
 
 
 class TestNames:

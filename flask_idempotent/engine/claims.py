@@ -18,13 +18,13 @@ from flask_idempotent.stores.base import Renewal
 class ClaimRequest(NamedTuple):
     """What a request asks of the engine.
 
-    :param storage_key: name of the record in the store.
+    :param storage_key: the name of the record in the store.
     :param key: the client's own key, for signals and logs.
-    :param fingerprint: digest of the request.
+    :param fingerprint: the digest of the request.
     :param settings: the settings of its view.
     :param method: the request's method.
-    :param endpoint: the endpoint of its route, for people who look at the record.
-    :param path: what says, with the method, which operation the request is for.
+    :param endpoint: the endpoint of its route, for operators who inspect the record.
+    :param path: the parts of its address which, with the method, name the operation.
     """
 
     storage_key: str
@@ -36,7 +36,7 @@ class ClaimRequest(NamedTuple):
     path: tuple[str | None, ...] = ()
 
     def operation(self) -> bytes:
-        """Digest what a corrected request has in common with the first: method and path."""
+        """Digest method and path, which a corrected request has in common with the first one."""
         return hashlib.blake2b(pack((self.method, *self.path)), digest_size=16).digest()
 
 
@@ -46,9 +46,10 @@ class Claim:
 
     :param request: what was asked.
     :param record: the record as it was claimed.
-    :param sent: monotonic time before the claim's command was sent; its age counts from here.
+    :param sent: the monotonic time before the claim's command was sent, which is when the lease
+        begins at the latest.
     :param held: False once the lease is known to be lost.
-    :param dead: after a take-over the record of the owner that died, where the store tells.
+    :param dead: after a take-over the record of the owner that died, where the store returns it.
     """
 
     request: ClaimRequest
@@ -56,19 +57,22 @@ class Claim:
     sent: float
     held: bool = True
     dead: RunningRecord | None = None
-    #: Held while a command about this claim is under way: none may overtake another. Its kind is
-    #: looked up when it is made: gevent may have patched it after this module was imported.
+    #: Held while a command about this claim is under way, so that none overtakes another. The class
+    #: is looked up late: gevent may replace it after this module is imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
-    #: Its view has answered: what becomes of the response says whether the lease was lost.
+    #: The response is being stored. A renewal that finds another record may have found it.
     answered: bool = False
+    #: It was completed, released or abandoned, and is not to be renewed.
     settled: bool = False
-    #: Its view has begun, and has returned.
+    #: The view has started.
     began: bool = False
+    #: The view has returned; its response may still stream.
     returned: bool = False
-    #: Its view has given it up.
+    #: The view has called ``release()``.
     given_up: bool = False
-    #: It was told that its view has run for longer than ``max_run``.
+    #: It is in the log that the view runs longer than ``max_run``.
     overran: bool = False
+    #: The monotonic time before the last successful claim or renewal was sent.
     renewed: float = field(init=False)
     pid: int = field(default_factory=os.getpid)
 
@@ -87,18 +91,18 @@ class Claim:
 
     @property
     def owner(self) -> str:
-        """A random token, new for each run."""
+        """The owner token as hexadecimal digits: random, and new for each run."""
         return self.record.owner.hex()
 
     @property
     def attempt(self) -> int:
-        """1 on a first run, higher after an earlier one: a fencing number."""
+        """1 on the first run, higher after an owner died: a fencing token."""
         return self.record.attempt
 
     def release(self) -> None:
-        """Give the key up when the view has ended: its answer is not stored, whatever it is.
+        """Give the key up when the view ends: its response is not stored, the next request runs.
 
-        For a view that finds that it has nothing to do. The next request with the key runs.
+        For a view that finds out that it has done nothing.
         """
         self.given_up = True
 
@@ -112,14 +116,14 @@ class Claim:
         return now - self.renewed > self.request.settings.lease * _timing.RENEW_AFTER
 
     def has_lapsed(self, now: float) -> bool:
-        """Say whether the lease is over, unless the store renewed it later than we know of."""
+        """Say whether the lease is over, as far as this process knows."""
         return now - self.renewed >= self.request.settings.lease
 
     def has_overrun(self, now: float) -> bool:
-        """Say whether the view runs for longer than its lease is to be renewed."""
+        """Say whether the view runs longer than ``max_run``."""
         limit = self.request.settings.max_run
         return limit is not None and not self.returned and now - self.sent > limit
 
     def renewal(self) -> Renewal:
-        """What to ask of the store to keep this claim."""
+        """What the store needs to renew this claim."""
         return Renewal(self.request.storage_key, self.record, self.request.settings.running_ttl_ms)

@@ -1,4 +1,4 @@
-"""Outcomes: what the engine tells a request to do."""
+"""Outcomes: what became of a request's attempt to claim its key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flask_idempotent.records import CompletedRecord
 
 
 class Replay(NamedTuple):
-    """The key's response.
+    """The key is completed: its response is to be replayed.
 
     :param completed: the stored response.
-    :param waited: seconds that this request waited for it; 0 where it was there.
+    :param waited: seconds that this request waited for it; 0 where it did not wait.
     """
 
     completed: CompletedRecord
@@ -21,12 +21,12 @@ class Replay(NamedTuple):
 
 
 class StillRunning(NamedTuple):
-    """Another request with this key is running, and this one waits no longer.
+    """Another request with this key still runs, and this one does not wait any longer.
 
-    :param lease_left: seconds that the other's lease still has; None where that is not known.
-    :param waited: seconds that this request waited; 0 where it was not to wait.
-    :param started: wall clock of the other when its run began, seconds since 1970; 0 where that is
-        not known.
+    :param lease_left: seconds until the other's lease ends; None where that is not known.
+    :param waited: seconds that this request waited; 0 where it did not wait.
+    :param started: when the other's run began by its own wall clock, in seconds since 1970; 0 where
+        that is not known.
     """
 
     lease_left: float | None
@@ -34,11 +34,11 @@ class StillRunning(NamedTuple):
     started: float = 0.0
 
     def retry_after(self, now: float) -> int:
-        """Tell after how many whole seconds another try makes sense.
+        """Whole seconds after which the client should try again.
 
-        After as long again as the other has run so far, but not after its lease is over.
+        This is the time for which the other has run so far, but at most what its lease has left.
 
-        :param now: the wall clock, seconds since 1970.
+        :param now: the wall clock, in seconds since 1970.
         """
         if not self.started:
             return 1
@@ -47,11 +47,11 @@ class StillRunning(NamedTuple):
 
 
 class FingerprintMismatch:
-    """The key belongs to another request."""
+    """The key belongs to a request with another fingerprint."""
 
 
 class OutcomeUnknown:
-    """The key's owner died, and nobody may run again."""
+    """The key's owner died, and the settings say that the view does not run again."""
 
 
 Outcome = Claim | Replay | StillRunning | FingerprintMismatch | OutcomeUnknown

@@ -1,4 +1,4 @@
-"""The application that the chaos tests serve. Its views note the truth of what ran."""
+"""The application that the chaos tests serve. Its views note the history of what ran."""
 
 from __future__ import annotations
 

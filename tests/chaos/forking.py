@@ -23,7 +23,7 @@ from flask_idempotent import Idempotent
 CONNECTION = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
 LEASE = 1.2
 #: What a program ends with that this machine disturbed.
-DISTURBED = 75
+MACHINE_PAUSED = 75
 #: A view that takes so many milliseconds is renewed, or else overtaken.
 LONG = int(LEASE * 1300)
 
@@ -226,19 +226,19 @@ if os.environ.get("USED"):
 
 if __name__ == "__main__":
     from tests.chaos import forking
-    from tests.chaos.stalls import Disturbed, Heart, beats, living
+    from tests.chaos.pauses import MachinePaused, PauseMonitor, fail_unless_paused, ticks
 
     program = getattr(forking, sys.argv[1])
     try:
         if program is forking.untold_fork:
-            # No thread may be busy while it forks; the tests' own process has a heart too.
+            # No thread may be busy while it forks; the tests' own process has a monitor too.
             program()
         else:
-            Heart(beats.append)
-            with living(LEASE, spare=LEASE / 2):
+            PauseMonitor(ticks.append)
+            with fail_unless_paused(LEASE, spare=LEASE / 2):
                 program(*sys.argv[2:])
-    except Disturbed as disturbed:
+    except MachinePaused as disturbed:
         print(disturbed, file=sys.stderr)
-        sys.exit(DISTURBED)
+        sys.exit(MACHINE_PAUSED)
     names = [t.name for t in threading.enumerate() if "subscriber" in t.name]
     assert len(names) <= 1, names

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.harness import Row, Site, site, sized
-from tests.chaos.swarm import Job, Swarm, ask, rounds
-from tests.chaos.truth import Truth, all_answered, one_answer, ran_once, stored
+from tests.chaos.clients import Request, RetryingClients, rounds, send_all
+from tests.chaos.history import History
+from tests.chaos.promises import all_answered, one_answer, ran_once, stored
+from tests.chaos.serving import Row, ServedApp, serve, sized
 from tests.support.redis_servers import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -16,16 +17,16 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 WORKERS, THREADS = sized((8, 16), (2, 8))
 
 
-def conclude(row: Row, served: Site, swarm: Swarm, url: str) -> None:
-    truth = Truth(served.folder)
-    keys = {answer.key for answer in swarm.answers}
-    row.requests, row.runs = swarm.requests, truth.count
-    row.faults = swarm.faults.total()
-    row.require(not swarm.faults, f"clients met faults: {swarm.faults}")
+def conclude(row: Row, served: ServedApp, clients: RetryingClients, url: str) -> None:
+    history = History(served.folder)
+    keys = {answer.key for answer in clients.answers}
+    row.requests, row.runs = clients.sent, history.count
+    row.faults = clients.faults.total()
+    row.require(not clients.faults, f"clients met faults: {clients.faults}")
     row.require("Traceback" not in served.output(), served.output())
-    all_answered(row, swarm.answers, swarm.unanswered)
-    ran_once(row, truth, keys)
-    one_answer(row, truth, swarm.answers)
+    all_answered(row, clients.answers, clients.unanswered)
+    ran_once(row, history, keys)
+    one_answer(row, history, clients.answers)
     stored(row, url, keys)
     row.conclude()
 
@@ -33,7 +34,7 @@ def conclude(row: Row, served: Site, swarm: Swarm, url: str) -> None:
 def test_many_keys(clean_valkey: Server, tmp_path: Path) -> None:
     """Of many requests for many keys, each key's view runs once and all its answers are equal."""
     keys, copies = sized((2000, 20), (100, 6))
-    jobs = rounds(
+    requests = rounds(
         "many",
         keys=keys,
         copies=copies,
@@ -41,18 +42,18 @@ def test_many_keys(clean_valkey: Server, tmp_path: Path) -> None:
         path=lambda dice: f"/work/{dice.randint(0, 50)}",
     )
     url = clean_valkey.url
-    with site(tmp_path, url, workers=WORKERS, threads=THREADS) as served:
-        with Swarm(served.port, WORKERS * THREADS, jobs) as swarm:
+    with serve(tmp_path, url, workers=WORKERS, threads=THREADS) as served:
+        with RetryingClients(served.port, WORKERS * THREADS, requests) as clients:
             pass
-        conclude(Row(f"contention: {keys} keys × {copies}"), served, swarm, url)
-    assert len(swarm.answers) == keys * copies
+        conclude(Row(f"contention: {keys} keys × {copies}"), served, clients, url)
+    assert len(clients.answers) == keys * copies
 
 
 def test_one_key(clean_valkey: Server, tmp_path: Path) -> None:
     """Of very many requests at once for one key, one runs and all get its answer."""
-    copies, clients = sized((1000, 200), (200, 50))
+    copies, count = sized((1000, 200), (200, 50))
     url = clean_valkey.url
-    with site(tmp_path, url, workers=WORKERS, threads=THREADS) as served:
-        swarm = ask(served.port, clients, [Job("one", "/work/300")] * copies)
-        conclude(Row(f"contention: one key × {copies}, {clients} at once"), served, swarm, url)
-    assert len(swarm.answers) == copies
+    with serve(tmp_path, url, workers=WORKERS, threads=THREADS) as served:
+        clients = send_all(served.port, count, [Request("one", "/work/300")] * copies)
+        conclude(Row(f"contention: one key × {copies}, {count} at once"), served, clients, url)
+    assert len(clients.answers) == copies

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.harness import FULL, Row, Site, Strike, kill_workers, site, sized, stop_workers
-from tests.chaos.swarm import Answer, Job, Swarm, ask, rounds
-from tests.chaos.truth import (
-    Run,
-    Truth,
+from tests.chaos.clients import Answer, Request, RetryingClients, rounds, send_all
+from tests.chaos.history import History, Run, struck
+from tests.chaos.promises import (
     all_answered,
     late_owners_overwrote_nothing,
     lease_lost_told,
@@ -27,9 +25,18 @@ from tests.chaos.truth import (
     ran_once_and_for_each_hit,
     runs_hit,
     stored,
-    struck,
     swept,
     taken_over_in_time,
+)
+from tests.chaos.serving import (
+    FULL,
+    Row,
+    ServedApp,
+    Strike,
+    kill_workers,
+    serve,
+    sized,
+    stop_workers,
 )
 from tests.support.polling import until
 from tests.support.redis_servers import Server
@@ -60,64 +67,66 @@ def patient_work(dice: random.Random) -> str:
 class Storm:
     """Clients that retry while something happens to the workers, and one more request per key.
 
-    :param clients: how many.
+    :param count: how many clients.
     :param name: what its keys begin with.
     """
 
-    def __init__(self, served: Site, clients: int, name: str) -> None:
+    def __init__(self, served: ServedApp, count: int, name: str) -> None:
         self.served = served
-        self._clients = clients
+        self._count = count
         self._name = name
         self._on = True
         self._dice = random.Random(name)
-        self._rivals: list[Swarm] = []
+        self._rivals: list[RetryingClients] = []
         self.later: list[Answer] = []
 
     def during(self, happens: Callable[[], None], path: Choose = work) -> None:
-        jobs = rounds(self._name, keys=100_000, copies=3, window=6, path=path, on=lambda: self._on)
-        self.swarm = Swarm(self.served.port, self._clients, jobs)
-        with self.swarm:
+        requests = rounds(
+            self._name, keys=100_000, copies=3, window=6, path=path, on=lambda: self._on
+        )
+        self.clients = RetryingClients(self.served.port, self._count, requests)
+        with self.clients:
             try:
                 happens()
             finally:
                 self._on = False
         for rivals in self._rivals:
-            self.swarm.absorb(rivals)
-        once_more = list({answer.key: answer.job for answer in self.swarm.answers}.values())
-        sweep = ask(self.served.port, 4, once_more)
+            self.clients.absorb(rivals)
+        once_more = list({answer.key: answer.request for answer in self.clients.answers}.values())
+        sweep = send_all(self.served.port, 4, once_more)
         self.later = sweep.answers
-        self.unanswered = self.swarm.unanswered + sweep.unanswered
+        self.unanswered = self.clients.unanswered + sweep.unanswered
 
     def busy(self) -> int:
         """A worker that is running something."""
         runs: list[Run] = []
 
         def look() -> list[Run]:
-            runs[:] = Truth(self.served.folder).running
+            runs[:] = History(self.served.folder).running
             return runs
 
         until(look)
         return self._dice.choice(runs).pid
 
-    def rivals(self, pid: int) -> Swarm:
+    def rivals(self, pid: int) -> RetryingClients:
         """New clients that ask for all that a worker is running."""
-        runs = [run for run in Truth(self.served.folder).running if run.pid == pid]
-        jobs = [Job(run.key, run.path) for run in runs]
-        swarm = Swarm(self.served.port, len(jobs), iter(jobs))
-        self._rivals.append(swarm)
-        return swarm
+        runs = [run for run in History(self.served.folder).running if run.pid == pid]
+        requests = [Request(run.key, run.path) for run in runs]
+        clients = RetryingClients(self.served.port, len(requests), iter(requests))
+        self._rivals.append(clients)
+        return clients
 
     @property
     def keys(self) -> set[str]:
         return {answer.key for answer in self.later}
 
-    def row(self, test: str, truth: Truth, kills: int) -> Row:
+    def row(self, test: str, history: History, kills: int) -> Row:
         """A row with what is true of every storm."""
-        swarm = self.swarm
-        requests = swarm.requests + len(self.later)
-        row = Row(test, requests, truth.count, kills, swarm.faults.total())
-        all_answered(row, swarm.answers + self.later, self.unanswered)
-        swept(row, swarm.answers, self.later)
+        clients = self.clients
+        requests = clients.sent + len(self.later)
+        row = Row(test, requests, history.count, kills, clients.faults.total())
+        all_answered(row, clients.answers + self.later, self.unanswered)
+        swept(row, clients.answers, self.later)
         return row
 
 
@@ -125,19 +134,19 @@ class Storm:
 def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """When workers are killed, each key is taken over in time and ends with one stored response."""
     url, count = clean_valkey.url, sized(120, 5)
-    with site(
+    with serve(
         tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LEASE
     ) as served:
         storm = Storm(served, CLIENTS[kind], f"killed-{kind}")
         storm.during(
             lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=kind)
         )
-        truth = Truth(tmp_path, LEASE)
-        row = storm.row(f"SIGKILL, {kind}", truth, len(served.strikes))
-        one_answer(row, truth, storm.swarm.answers + storm.later)
-        ran_once_and_for_each_hit(row, truth, served.strikes)
-        hits = runs_hit(truth, served.strikes)
-        taken_over_in_time(row, truth, served.strikes, LEASE)
+        history = History(tmp_path, LEASE)
+        row = storm.row(f"SIGKILL, {kind}", history, len(served.strikes))
+        one_answer(row, history, storm.clients.answers + storm.later)
+        ran_once_and_for_each_hit(row, history, served.strikes)
+        hits = runs_hit(history, served.strikes)
+        taken_over_in_time(row, history, served.strikes, LEASE)
         stored(row, url, storm.keys)
         row.conclude()
     assert hits, "no kill hit an owner"
@@ -148,7 +157,7 @@ def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
 def test_told_to_leave(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """A worker that gets SIGTERM ends its runs first, so that each key runs once."""
     url, count = clean_valkey.url, sized(60, 3)
-    with site(
+    with serve(
         tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LONG_LEASE
     ) as served:
         storm = Storm(served, CLIENTS[kind], f"leaving-{kind}")
@@ -156,10 +165,10 @@ def test_told_to_leave(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
             lambda: kill_workers(served, signal.SIGTERM, count=count, pause=0.5, seed=kind),
             patient_work,
         )
-        truth = Truth(tmp_path, LONG_LEASE)
-        row = storm.row(f"SIGTERM, {kind}", truth, len(served.strikes))
-        one_answer(row, truth, storm.swarm.answers + storm.later)
-        ran_once(row, truth, storm.keys)
+        history = History(tmp_path, LONG_LEASE)
+        row = storm.row(f"SIGTERM, {kind}", history, len(served.strikes))
+        one_answer(row, history, storm.clients.answers + storm.later)
+        ran_once(row, history, storm.keys)
         stored(row, url, storm.keys)
         row.conclude()
     assert len(served.strikes) == count
@@ -170,15 +179,15 @@ def test_replaced(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """A worker that gunicorn replaces after so many requests leaves each key run once."""
     url, count = clean_valkey.url, sized(40, 3)
     options = ["--max-requests", "30", "--max-requests-jitter", "10", *KINDS[kind]]
-    with site(
+    with serve(
         tmp_path, url, *options, workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LONG_LEASE
     ) as served:
         storm = Storm(served, CLIENTS[kind], f"replaced-{kind}")
         storm.during(lambda: served.until_exits(count), lambda dice: f"/work/{dice.randint(0, 50)}")
-        truth = Truth(tmp_path, LONG_LEASE)
-        row = storm.row(f"max_requests, {kind}", truth, len(served.deaths()))
-        one_answer(row, truth, storm.swarm.answers + storm.later)
-        ran_once(row, truth, storm.keys)
+        history = History(tmp_path, LONG_LEASE)
+        row = storm.row(f"max_requests, {kind}", history, len(served.deaths()))
+        one_answer(row, history, storm.clients.answers + storm.later)
+        ran_once(row, history, storm.keys)
         stored(row, url, storm.keys)
         row.conclude()
 
@@ -190,30 +199,30 @@ def test_aborted(clean_valkey: Server, tmp_path: Path) -> None:
     def path(dice: random.Random) -> str:
         return "/hang/30000" if dice.random() < 0.05 else f"/work/{dice.randint(20, 200)}"
 
-    with site(
+    with serve(
         tmp_path, url, "--timeout", "1", workers=WORKERS, kind="sync", IDEMPOTENT_LEASE=LEASE
     ) as served:
         storm = Storm(served, CLIENTS["sync"], "aborted")
         storm.during(lambda: served.until_exits(count), path)
-        truth = Truth(tmp_path, LEASE)
+        history = History(tmp_path, LEASE)
         strikes = served.deaths()
-        row = storm.row("worker timeout (SIGABRT), sync", truth, len(strikes))
-        one_answer(row, truth, storm.swarm.answers + storm.later)
-        ran_once_and_for_each_hit(row, truth, strikes)
-        hits = runs_hit(truth, strikes)
+        row = storm.row("worker timeout (SIGABRT), sync", history, len(strikes))
+        one_answer(row, history, storm.clients.answers + storm.later)
+        ran_once_and_for_each_hit(row, history, strikes)
+        hits = runs_hit(history, strikes)
         # gunicorn kills a worker that it has aborted when it looks again, which may be at once.
         killed = {int(pid) for pid in re.findall(r"pid:(\d+)\) was sent SIGKILL", served.output())}
         aborted = [strike for strike in strikes if strike.pid not in killed]
-        released_if_aborted(row, truth, aborted)
+        released_if_aborted(row, history, aborted)
         stored(row, url, storm.keys)
         row.conclude()
     assert hits, "no abort hit an owner"
 
 
-def released_if_aborted(row: Row, truth: Truth, strikes: list[Strike]) -> None:
+def released_if_aborted(row: Row, history: History, strikes: list[Strike]) -> None:
     """A run that an abort ended in the midst of its view gave its key back at once."""
-    released = {note["owner"] for note in truth.named("released")}
-    for run in chain.from_iterable(truth.runs.values()):
+    released = {note["owner"] for note in history.named("released")}
+    for run in chain.from_iterable(history.runs.values()):
         if run.end == math.inf and struck(run, strikes):
             row.require(run.owner in released, f"{run.key}: {run} was aborted and not released")
 
@@ -223,7 +232,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """A late owner overwrites nothing, answers its own client and tells that it lost its lease."""
     # So short that the next owner still runs, and so long that it has answered.
     url, times = clean_valkey.url, [1.1 * LEASE, 2 * LEASE] * sized(8, 1)
-    with site(
+    with serve(
         tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LEASE
     ) as served:
         storm = Storm(served, CLIENTS[kind], f"stopped-{kind}")
@@ -233,13 +242,13 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
             ),
             lambda dice: f"/work/{dice.randint(100, 900)}",
         )
-        truth = Truth(tmp_path, LEASE)
-        row = storm.row(f"SIGSTOP and SIGCONT, {kind}", truth, len(served.strikes))
-        one_replay(row, truth, storm.swarm.answers + storm.later)
-        own_clients_answered(row, truth, storm.swarm.answers)
-        ran_once_and_for_each_hit(row, truth, served.strikes)
-        overtaken = lease_lost_told(row, truth, storm.later)
-        late_owners_overwrote_nothing(row, truth, served.strikes, storm.later)
+        history = History(tmp_path, LEASE)
+        row = storm.row(f"SIGSTOP and SIGCONT, {kind}", history, len(served.strikes))
+        one_replay(row, history, storm.clients.answers + storm.later)
+        own_clients_answered(row, history, storm.clients.answers)
+        ran_once_and_for_each_hit(row, history, served.strikes)
+        overtaken = lease_lost_told(row, history, storm.later)
+        late_owners_overwrote_nothing(row, history, served.strikes, storm.later)
         stored(row, url, storm.keys)
         row.conclude()
     assert overtaken, "no owner was overtaken"
@@ -248,7 +257,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
 def test_held(clean_valkey: Server, tmp_path: Path) -> None:
     """With on_crash="hold" a killed owner's key never runs again, and every request is told so."""
     url, count = clean_valkey.url, sized(40, 2)
-    with site(
+    with serve(
         tmp_path,
         url,
         "--preload",
@@ -258,33 +267,33 @@ def test_held(clean_valkey: Server, tmp_path: Path) -> None:
     ) as served:
         storm = Storm(served, CLIENTS["gthread"], "held")
         storm.during(lambda: kill_workers(served, signal.SIGKILL, count=count, pause=0.5, seed=""))
-        truth = Truth(tmp_path, LEASE)
-        answers = storm.swarm.answers + storm.later
-        requests = storm.swarm.requests + len(storm.later)
-        faults = storm.swarm.faults.total()
-        row = Row('SIGKILL, on_crash="hold"', requests, truth.count, len(served.strikes), faults)
+        history = History(tmp_path, LEASE)
+        answers = storm.clients.answers + storm.later
+        requests = storm.clients.sent + len(storm.later)
+        faults = storm.clients.faults.total()
+        row = Row('SIGKILL, on_crash="hold"', requests, history.count, len(served.strikes), faults)
         row.require(not storm.unanswered, f"never answered: {storm.unanswered}")
-        unknown = held(row, truth, answers, storm.later)
-        strikes = [*served.strikes, *truth.stops]
-        for run in chain.from_iterable(truth.runs[key] for key in unknown):
+        unknown = held(row, history, answers, storm.later)
+        strikes = [*served.strikes, *history.stops]
+        for run in chain.from_iterable(history.runs[key] for key in unknown):
             row.require(struck(run, strikes), f"{run.key}: unknown, but its owner lives")
         row.conclude()
     assert unknown, "no kill hit an owner"
 
 
-def held(row: Row, truth: Truth, answers: list[Answer], later: list[Answer]) -> set[str]:
+def held(row: Row, history: History, answers: list[Answer], later: list[Answer]) -> set[str]:
     """Each key has either its one run's answer or "outcome-unknown", and no key has both."""
     unknown = {answer.key for answer in later if answer.problem == "outcome-unknown"}
-    for key in truth.asks:
-        row.require(len(truth.runs[key]) <= 1, f"{key} ran {len(truth.runs[key])} times")
+    for key in history.asks:
+        row.require(len(history.runs[key]) <= 1, f"{key} ran {len(history.runs[key])} times")
     for answer in answers:
         if answer.status != 201:
             right = (answer.status, answer.problem) == (409, "outcome-unknown")
             row.require(right, f"{answer.key}: {answer.status} {answer.body[:200]!r}")
         # An owner that stood still looked dead, and its answer stands when it comes after all.
         row.require(
-            (answer.status == 409) == (answer.key in unknown) or answer.key in truth.late,
+            (answer.status == 409) == (answer.key in unknown) or answer.key in history.late,
             f"{answer.key}: {answer.status}, while its outcome is {answer.key in unknown=}",
         )
-    one_answer(row, truth, [answer for answer in answers if answer.status == 201])
+    one_answer(row, history, [answer for answer in answers if answer.status == 201])
     return unknown

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.chaos.doors import tally
-from tests.chaos.forking import DISTURBED, LEASE, LONG
-from tests.chaos.harness import ROOT, sized
-from tests.chaos.stalls import Disturbed, in_time, living, undisturbed
+from tests.chaos.forking import LEASE, LONG, MACHINE_PAUSED
+from tests.chaos.pauses import MachinePaused, fail_unless_paused, in_time, repeat_if_paused
+from tests.chaos.services import tally
+from tests.chaos.serving import ROOT, sized
 from tests.support.polling import until
 from tests.support.redis_servers import Server, free_port, valkey_binary
 
@@ -70,8 +70,8 @@ def _program(*arguments: str, patched: bool = False) -> Play:
             until(lambda: os.waitid(os.P_PID, pid, options), 40)
             result = os.waitid(os.P_PID, pid, options)
             assert result is not None
-            if result.si_status == DISTURBED:
-                raise Disturbed((folder / "output").read_text())
+            if result.si_status == MACHINE_PAUSED:
+                raise MachinePaused((folder / "output").read_text())
             assert result.si_status == 0
 
     return play
@@ -200,7 +200,7 @@ def played(
         try:
             yield {
                 name: pool.submit(
-                    undisturbed, partial(counted, play, folders[name], f"{address}/{number}")
+                    repeat_if_paused, partial(counted, play, folders[name], f"{address}/{number}")
                 )
                 for number, (name, play) in enumerate(PLAYS.items())
                 if name in names
@@ -214,7 +214,7 @@ def counted(play: Play, folder: Path, url: str) -> None:
     """Play, on a machine on which the living look alive, and count what happened."""
     with redis.Redis.from_url(url) as notes:
         notes.flushdb()
-    with living(LEASE, spare=LEASE / 2):
+    with fail_unless_paused(LEASE, spare=LEASE / 2):
         play(folder, url)
     with redis.Redis.from_url(url) as notes:
         tally.add("requests", int(notes.get("requests") or 0))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from flask import request
 
-from tests.chaos.doors import AppDoor, Failed
-from tests.chaos.harness import sized
+from tests.chaos.services import AppService, Failed
+from tests.chaos.serving import sized
 from tests.support.clients import Gate
 from tests.support.polling import until
 from tests.support.redis_servers import Server, valkey_binary
@@ -76,22 +76,22 @@ def test_leaks(server: Server) -> None:
 
     # What other tests of this process left is their own affair.
     before = threads()
-    door = AppDoor(server.url, view, expire=30)  # type: ignore[arg-type]
+    service = AppService(server.url, view, expire=30)  # type: ignore[arg-type]
 
     def ask(number: int) -> int:
         payload = ("plain", "stream", "fail", "plain")[number % 4]
         # Each second request is a duplicate of the one before it.
-        return door.send(f"key-{number // 8}-{number % 4}", payload)[0]
+        return service.send(f"key-{number // 8}-{number % 4}", payload)[0]
 
     with ExitStack() as stack:
-        stack.callback(door.engine.close)
+        stack.callback(service.engine.close)
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
         statuses = Counter(pool.map(ask, range(200)))
-        wait(door, gates, pool, "early", THREADS - 1)
+        wait(service, gates, pool, "early", THREADS - 1)
         settled = objects()
         statuses += Counter(pool.map(ask, range(200, REQUESTS)))
         for turn in range(WAITS // (THREADS - 1) + 1):
-            wait(door, gates, pool, f"wait-{turn}", THREADS - 1)
+            wait(service, gates, pool, f"wait-{turn}", THREADS - 1)
         assert set(statuses) == {200, 500}
         assert objects() - settled == {}
         assert threads() - before == {
@@ -102,25 +102,25 @@ def test_leaks(server: Server) -> None:
         assert connections["P"] <= 1
         assert connections["N"] + connections["P"] <= THREADS + 2
         assert server.client.pubsub_channels() == []
-        assert not door.engine.worker.renewals
-        assert not door.engine.worker.pending
+        assert not service.engine.worker.renewals
+        assert not service.engine.worker.pending
     assert threads() - before == {}
     until(lambda: clients(server) == {}, 5)
 
 
 def wait(
-    door: AppDoor, gates: dict[str, Gate], pool: ThreadPoolExecutor, key: str, count: int
+    service: AppService, gates: dict[str, Gate], pool: ThreadPoolExecutor, key: str, count: int
 ) -> None:
     """Let so many duplicates wait for a key's first request."""
     gate = gates[key] = Gate()
     send: Callable[[], Future[int]] = lambda: pool.submit(  # noqa: E731
-        lambda: door.send(key)[0]
+        lambda: service.send(key)[0]
     )
     first = send()
     gate.reached()
     waiters = [send() for _ in range(count)]
-    until(lambda: door.engine.waiters == count)
+    until(lambda: service.engine.waiters == count)
     gate.open()
     assert {answer.result() for answer in (first, *waiters)} == {200}
-    until(lambda: door.engine.waiters == 0)
+    until(lambda: service.engine.waiters == 0)
     del gates[key]

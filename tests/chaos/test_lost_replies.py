@@ -15,9 +15,18 @@ import pytest
 
 from flask_idempotent.stores.redis.client import Script
 from flask_idempotent.stores.redis.store import RedisStore
-from tests.chaos.doors import DOORS, Door, GatedRuns, Runs, Timed, lost_leases, tally, timed
-from tests.chaos.harness import sized
-from tests.chaos.stalls import in_time, living, undisturbed
+from tests.chaos.pauses import fail_unless_paused, in_time, repeat_if_paused
+from tests.chaos.services import (
+    SERVICES,
+    CountingView,
+    GatedView,
+    Service,
+    Timed,
+    lost_leases,
+    tally,
+    timed,
+)
+from tests.chaos.serving import sized
 from tests.support.polling import until
 from tests.support.proxy import Action, Fault, Proxy
 from tests.support.redis_servers import Server
@@ -69,8 +78,8 @@ PLAIN = {
 class Stage:
     """Two processes on one server, the first behind a proxy."""
 
-    near: Door
-    far: Door
+    near: Service
+    far: Service
     proxy: Proxy
     runs: Any
     background: Callable[..., Future[Any]]
@@ -128,10 +137,10 @@ def lost_renewal(stage: Stage) -> None:
     assert duplicate.result().body == first.result().body == b"run 1"
 
 
-def timed_until_served(door: Door) -> Timed:
+def timed_until_served(service: Service) -> Timed:
     """Send a request as a client does: again after each 503."""
     since = time.monotonic()
-    while (answer := timed(door)).status == 503:
+    while (answer := timed(service)).status == 503:
         pass
     return Timed(answer.status, answer.body, since, answer.to)
 
@@ -164,16 +173,16 @@ def lost_news(stage: Stage, ready: Callable[[], bool]) -> None:
 
 
 SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
-    "claim": (lost_claim, Runs),
-    "complete": (lost_completion, Runs),
-    "release": (lost_release, partial(Runs, failures=1)),
-    "clock": (lost_renewal, GatedRuns),
-    "renew": (lost_renewal, GatedRuns),
-    "subscribe": (lost_subscription, GatedRuns),
-    "message": (lost_message, GatedRuns),
+    "claim": (lost_claim, CountingView),
+    "complete": (lost_completion, CountingView),
+    "release": (lost_release, partial(CountingView, failures=1)),
+    "clock": (lost_renewal, GatedView),
+    "renew": (lost_renewal, GatedView),
+    "subscribe": (lost_subscription, GatedView),
+    "message": (lost_message, GatedView),
 }
 Case = tuple[str, str, str]
-CASES: list[Case] = [(door, step, way) for door in DOORS for step in STEPS for way in WAYS]
+CASES: list[Case] = [(service, step, way) for service in SERVICES for step in STEPS for way in WAYS]
 #: Tells the keys of a case that is played again apart.
 _plays = count(1)
 ROW = f"lost replies: {len(CASES)} cases"
@@ -192,17 +201,17 @@ def play(server: Server, case: Case) -> None:
     with ExitStack() as stack:
         proxy = stack.enter_context(closing(Proxy(server.port)))
         settings = {"lease": lease, "timeout": 8.0}
-        near = DOORS[name](f"{proxy.url}?socket_timeout={patience}", runs, **settings)
-        far = DOORS[name](server.url, runs, **settings)
+        near = SERVICES[name](f"{proxy.url}?socket_timeout={patience}", runs, **settings)
+        far = SERVICES[name](server.url, runs, **settings)
         key = "-".join((*case, str(next(_plays)))).replace(" ", ".").replace(",", ".")
-        for door in (near, far):
-            door.key = key
-            stack.callback(door.engine.close)
+        for service in (near, far):
+            service.key = key
+            stack.callback(service.engine.close)
         told = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
         stage = Stage(near, far, proxy, runs, pool.submit, lease)
         stage.place(step, WAYS[way])
-        with living(lease, spare=lease / 4):
+        with fail_unless_paused(lease, spare=lease / 4):
             scene(stage)
             assert proxy.happened, "nothing went wrong"
             tally.add("kills", len(proxy.happened))
@@ -218,7 +227,7 @@ def plays(valkey: Server) -> dict[Case, Future[None]]:
     for step in ("claim", "complete", "release", "renew"):
         valkey.client.script_load(Script(step).source)
     with ThreadPoolExecutor(sized(6, 32)) as pool:
-        return {case: pool.submit(undisturbed, partial(play, valkey, case)) for case in CASES}
+        return {case: pool.submit(repeat_if_paused, partial(play, valkey, case)) for case in CASES}
 
 
 @pytest.mark.timeout(180)

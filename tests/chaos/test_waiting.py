@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from flask import request
 from flask_idempotent._timing import POLL_EVERY
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
-from tests.chaos.doors import AppDoor, Failed, Runs, late, timed
-from tests.chaos.harness import sized
-from tests.chaos.stalls import in_time
+from tests.chaos.pauses import in_time
+from tests.chaos.services import AppService, CountingView, Failed, late, timed
+from tests.chaos.serving import sized
 from tests.support.clients import Gate
 from tests.support.polling import until
 from tests.support.proxy import Fault, Proxy
@@ -28,21 +28,8 @@ pytestmark = pytest.mark.chaos
 #: The latest that a waiter may notice, however broken its wake-up.
 BOUND = POLL_EVERY + 0.2
 
-MakeDoor = Callable[..., AppDoor]
+MakeService = Callable[..., AppService]
 Background = Callable[..., Future[Any]]
-
-
-@pytest.fixture
-def make_door() -> Iterator[MakeDoor]:
-    """Makes applications, each as if in a process of its own."""
-    with ExitStack() as stack:
-
-        def make(url: str, view: Any, **settings: Any) -> AppDoor:
-            door = AppDoor(url, view, **settings)
-            stack.callback(door.engine.close)
-            return door
-
-        yield make
 
 
 @contextmanager
@@ -68,7 +55,7 @@ class TestWakeUp:
 
     row = "waiting: subscriber killed, deaf, refused"
 
-    def test_subscriber_is_killed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_subscriber_is_killed(self, clean_valkey: Server, make_service: MakeService) -> None:
         """A subscriber that is killed again and again costs no waiter more than the poll."""
 
         killed: list[int] = []
@@ -78,25 +65,27 @@ class TestWakeUp:
                 killed.append(count)
 
         with repeated(kill, 0.03):
-            self._wake_up(clean_valkey, make_door, clean_valkey.url, broken=lambda: bool(killed))
+            self._wake_up(clean_valkey, make_service, clean_valkey.url, broken=lambda: bool(killed))
 
-    def test_subscriber_is_deaf(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_subscriber_is_deaf(self, clean_valkey: Server, make_service: MakeService) -> None:
         """A connection that stands and delivers no message costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.message_faults.append(Fault(b"$7\r\nmessage\r\n", "swallow", times=1 << 30))
             channels = clean_valkey.client.pubsub_channels
-            self._wake_up(clean_valkey, make_door, proxy.url, broken=lambda: len(channels()) == 4)
+            self._wake_up(
+                clean_valkey, make_service, proxy.url, broken=lambda: len(channels()) == 4
+            )
             until(lambda: proxy.happened)
 
-    def test_subscriber_is_half_open(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_subscriber_is_half_open(self, clean_valkey: Server, make_service: MakeService) -> None:
         """A connection whose packets are lost costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy, closing(Client.from_url(proxy.url)) as ear:
 
-            def make_hearing(url: str, view: Any) -> AppDoor:
-                door = make_door(url, view)
-                assert isinstance(door.engine.store, RedisStore)
-                door.engine.store._subscriber._connect = ear.subscription
-                return door
+            def make_hearing(url: str, view: Any) -> AppService:
+                service = make_service(url, view)
+                assert isinstance(service.engine.store, RedisStore)
+                service.engine.store._subscriber._connect = ear.subscription
+                return service
 
             def silenced() -> bool:
                 if len(clean_valkey.client.pubsub_channels()) == 4:
@@ -105,22 +94,26 @@ class TestWakeUp:
 
             self._wake_up(clean_valkey, make_hearing, clean_valkey.url, broken=silenced)
 
-    def test_subscriber_is_refused(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_subscriber_is_refused(self, clean_valkey: Server, make_service: MakeService) -> None:
         """A subscription that never stands costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "cut before", times=1 << 30))
             self._wake_up(
-                clean_valkey, make_door, proxy.url, broken=lambda: len(proxy.happened) > 1
+                clean_valkey, make_service, proxy.url, broken=lambda: len(proxy.happened) > 1
             )
 
-    def test_subscriber_is_never_confirmed(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_subscriber_is_never_confirmed(
+        self, clean_valkey: Server, make_service: MakeService
+    ) -> None:
         """A subscription that is taken without a word costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "swallow", times=1 << 30))
-            self._wake_up(clean_valkey, make_door, proxy.url, broken=lambda: bool(proxy.happened))
+            self._wake_up(
+                clean_valkey, make_service, proxy.url, broken=lambda: bool(proxy.happened)
+            )
 
     def _wake_up(
-        self, server: Server, make_door: MakeDoor, url: str, broken: Callable[[], bool]
+        self, server: Server, make_service: MakeService, url: str, broken: Callable[[], bool]
     ) -> None:
         ended: dict[str, float] = {}
         gates = {f"key-{number}": Gate() for number in range(4)}
@@ -130,7 +123,7 @@ class TestWakeUp:
             gates[key]()
             return key.encode()
 
-        owner, other = make_door(server.url, view), make_door(url, view)
+        owner, other = make_service(server.url, view), make_service(url, view)
         with ThreadPoolExecutor(4 * len(gates)) as pool:
             owners = {key: pool.submit(timed, owner, key) for key in gates}
             for gate in gates.values():
@@ -151,7 +144,7 @@ class TestWakeUp:
 class TestSharing:
     row = "waiting: two payloads for a key"
 
-    def test_other_payload(self, clean_valkey: Server, make_door: MakeDoor) -> None:
+    def test_other_payload(self, clean_valkey: Server, make_service: MakeService) -> None:
         """F4: nobody is given another payload's answer, however often the key changes hands."""
         tries: dict[tuple[str, bytes], int] = {}
 
@@ -163,12 +156,12 @@ class TestSharing:
                 raise Failed
             return b"for " + request.data
 
-        doors = [make_door(clean_valkey.url, view) for _ in range(2)]
+        services = [make_service(clean_valkey.url, view) for _ in range(2)]
         statuses: list[int] = []
 
         def client(number: int, key: str) -> None:
             payload = ("ada", "bob")[number % 2]
-            answer = timed(doors[number // 2 % 2], key, payload)
+            answer = timed(services[number // 2 % 2], key, payload)
             statuses.append(answer.status)
             if answer.status == 200:
                 assert answer.body == f"for {payload}".encode()
@@ -186,13 +179,13 @@ class TestTakeOver:
     row = "waiting: owners that give up"
 
     def test_one_runs_and_the_others_wait_on(
-        self, clean_valkey: Server, make_door: MakeDoor
+        self, clean_valkey: Server, make_service: MakeService
     ) -> None:
         """Each time an owner gives up, one of its waiters runs and the others wait on."""
         at_once: list[int] = []
         busy = threading.Semaphore(0)
 
-        class Alone(Runs):
+        class Alone(CountingView):
             def __call__(self) -> bytes:
                 busy.release()
                 at_once.append(busy._value)
@@ -202,9 +195,9 @@ class TestTakeOver:
                     busy.acquire()
 
         runs = Alone(seconds=0.05, failures=5)
-        doors = [make_door(clean_valkey.url, runs) for _ in range(2)]
+        services = [make_service(clean_valkey.url, runs) for _ in range(2)]
         with ThreadPoolExecutor(40) as pool:
-            answers = list(pool.map(lambda number: timed(doors[number % 2]), range(40)))
+            answers = list(pool.map(lambda number: timed(services[number % 2]), range(40)))
         assert sorted(answer.status for answer in answers) == [200] * 35 + [500] * 5
         assert {answer.body for answer in answers if answer.status == 200} == {b"run 6"}
         assert late(answers, 6 * 0.05 + BOUND) == []
@@ -214,7 +207,9 @@ class TestTakeOver:
 class TestMaxWaiters:
     row = "waiting: too many"
 
-    def test_limit(self, clean_valkey: Server, make_door: MakeDoor, background: Background) -> None:
+    def test_limit(
+        self, clean_valkey: Server, make_service: MakeService, background: Background
+    ) -> None:
         """IDEMPOTENT_MAX_WAITERS: one more is told at once, and a place that is left is free."""
         gate = Gate()
 
@@ -222,14 +217,14 @@ class TestMaxWaiters:
             gate()
             return b"done"
 
-        door = make_door(clean_valkey.url, view, max_waiters=3, timeout=5)
-        owner = background(timed, door)
+        service = make_service(clean_valkey.url, view, max_waiters=3, timeout=5)
+        owner = background(timed, service)
         gate.reached()
-        waiters = [background(timed, door) for _ in range(3)]
-        until(lambda: door.engine.waiters == 3)
+        waiters = [background(timed, service) for _ in range(3)]
+        until(lambda: service.engine.waiters == 3)
         for _ in range(5):
-            refused = timed(door)
+            refused = timed(service)
             assert (refused.status, refused.within(0.3)) == (409, True)
         gate.open()
         assert {answer.result().body for answer in [owner, *waiters]} == {b"done"}
-        assert door.engine.waiters == 0
+        assert service.engine.waiters == 0

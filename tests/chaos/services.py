@@ -6,9 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask
 
@@ -19,7 +20,7 @@ from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay, StillR
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.web.state import EXTENSION_KEY
-from tests.chaos.stalls import in_time
+from tests.chaos.pauses import in_time
 from tests.engine.harness import request
 from tests.support.clients import Gate, post
 
@@ -61,7 +62,7 @@ def counted(view: View) -> View:
     return run
 
 
-class Door:
+class Service:
     """One process's way to a view that is run once for each key.
 
     :param url: where records live.
@@ -89,7 +90,7 @@ class Door:
         raise NotImplementedError
 
 
-class EngineDoor(Door):
+class EngineService(Service):
     """The engine, and the handling around it in its shortest form."""
 
     def __init__(self, url: str, view: View, **settings: Any) -> None:
@@ -126,7 +127,7 @@ class EngineDoor(Door):
         return 200, body
 
 
-class AppDoor(Door):
+class AppService(Service):
     """A Flask application with its own engine."""
 
     def __init__(self, url: str, view: View, **settings: Any) -> None:
@@ -144,7 +145,7 @@ class AppDoor(Door):
         return response.status_code, response.data if response.status_code == 200 else b""
 
 
-DOORS: dict[str, type[Door]] = {"engine": EngineDoor, "app": AppDoor}
+SERVICES: dict[str, type[Service]] = {"engine": EngineService, "app": AppService}
 
 
 @dataclass
@@ -165,9 +166,9 @@ class Timed:
         return in_time(self.since, self.to, bound)
 
 
-def timed(door: Door, key: str | None = None, payload: str = "one") -> Timed:
+def timed(service: Service, key: str | None = None, payload: str = "one") -> Timed:
     since = time.monotonic()
-    status, body = door.send(key, payload)
+    status, body = service.send(key, payload)
     return Timed(status, body, since, time.monotonic())
 
 
@@ -177,19 +178,19 @@ def late(answers: Iterable[Timed], bound: float) -> list[Timed]:
 
 
 @contextmanager
-def lost_leases(*doors: Door) -> Iterator[list[str]]:
+def lost_leases(*services: Service) -> Iterator[list[str]]:
     """Note who was told that it lost its lease."""
     told: list[str] = []
 
     def note(sender: object, owner: str, **data: Any) -> None:
-        if any(sender is door.sender for door in doors):
+        if any(sender is service.sender for service in services):
             told.append(owner)
 
     with signals.lease_lost.connected_to(note):
         yield told
 
 
-class Runs:
+class CountingView:
     """A view that counts its runs.
 
     :param seconds: how long each takes.
@@ -215,7 +216,7 @@ class Runs:
         return b"run %d" % number
 
 
-class GatedRuns(Runs):
+class GatedView(CountingView):
     """Counts its runs, each of which waits at a gate."""
 
     def __init__(self) -> None:
@@ -226,3 +227,18 @@ class GatedRuns(Runs):
         body = super().__call__()
         self.gate()
         return body
+
+
+T = TypeVar("T")
+
+
+def at_once(count: int, work: Callable[[int], T]) -> list[T]:
+    """Do something in so many threads at the same moment."""
+    barrier = threading.Barrier(count)
+
+    def start(number: int) -> T:
+        barrier.wait(10)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(start, range(count)))

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Job:
+class Request:
     """One request, to be sent until it is answered."""
 
     key: str
@@ -35,14 +35,14 @@ class Job:
 class Answer:
     """What a client took for the last word on a key."""
 
-    job: Job
+    request: Request
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
     def key(self) -> str:
-        return self.job.key
+        return self.request.key
 
     @property
     def replayed(self) -> bool:
@@ -70,7 +70,7 @@ def rounds(
     window: int,
     path: Callable[[random.Random], str],
     on: Callable[[], bool] = lambda: True,
-) -> Iterator[Job]:
+) -> Iterator[Request]:
     """Requests in random order: ``window`` keys at a time, each ``copies`` times.
 
     :param keys: how many at most.
@@ -82,35 +82,35 @@ def rounds(
         if not on():
             return
         numbers = range(first, min(keys, first + window))
-        jobs = [Job(f"{name}-{number}", path(dice)) for number in numbers] * copies
-        dice.shuffle(jobs)
-        yield from jobs
+        requests = [Request(f"{name}-{number}", path(dice)) for number in numbers] * copies
+        dice.shuffle(requests)
+        yield from requests
 
 
-class Swarm:
+class RetryingClients:
     """Many clients at once, each with a connection that is kept alive.
 
     :param port: the server's.
-    :param clients: how many.
-    :param jobs: what to send; the clients share it.
+    :param count: how many clients.
+    :param requests: what to send; the clients share it.
     """
 
-    def __init__(self, port: int, clients: int, jobs: Iterator[Job]) -> None:
+    def __init__(self, port: int, count: int, requests: Iterator[Request]) -> None:
         self._port = port
-        self._jobs = jobs
+        self._jobs = requests
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.answers: list[Answer] = []
-        self.unanswered: list[Job] = []
+        self.unanswered: list[Request] = []
         #: Why requests were sent again.
         self.faults: Counter[str] = Counter()
-        self.requests = 0
+        self.sent = 0
         self._threads = [
-            threading.Thread(target=self._work, args=(random.Random(seed),), name="swarm")
-            for seed in range(clients)
+            threading.Thread(target=self._work, args=(random.Random(seed),), name="clients")
+            for seed in range(count)
         ]
 
-    def __enter__(self) -> Swarm:
+    def __enter__(self) -> RetryingClients:
         for thread in self._threads:
             thread.start()
         return self
@@ -125,34 +125,34 @@ class Swarm:
         """Send nothing new."""
         self._stopped.set()
 
-    def absorb(self, other: Swarm) -> None:
-        """Count what another swarm did as our own."""
+    def absorb(self, other: RetryingClients) -> None:
+        """Count what another clients did as our own."""
         self.answers += other.answers
         self.unanswered += other.unanswered
         self.faults += other.faults
-        self.requests += other.requests
+        self.sent += other.sent
 
-    def _next(self) -> Job | None:
+    def _next(self) -> Request | None:
         with self._lock:
             return None if self._stopped.is_set() else next(self._jobs, None)
 
     def _work(self, dice: random.Random) -> None:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
-        while (job := self._next()) is not None:
-            answer = self._until_answered(connection, job, dice)
+        while (request := self._next()) is not None:
+            answer = self._until_answered(connection, request, dice)
             with self._lock:
                 if answer is None:
-                    self.unanswered.append(job)
+                    self.unanswered.append(request)
                 else:
                     self.answers.append(answer)
         connection.close()
 
     def _until_answered(
-        self, connection: HTTPConnection, job: Job, dice: random.Random
+        self, connection: HTTPConnection, request: Request, dice: random.Random
     ) -> Answer | None:
         deadline = time.monotonic() + ANSWER_WITHIN
         for _ in range(MOST_TRIES):
-            answer = self._send(connection, job)
+            answer = self._send(connection, request)
             fault = BROKEN if answer is None else _fault(answer)
             if answer is not None and not fault:
                 return answer
@@ -165,19 +165,19 @@ class Swarm:
                 self._stopped.wait(float(answer.headers.get("retry-after", 0)))
         return None
 
-    def _send(self, connection: HTTPConnection, job: Job) -> Answer | None:
+    def _send(self, connection: HTTPConnection, request: Request) -> Answer | None:
         with self._lock:
-            self.requests += 1
-        headers = {"Idempotency-Key": job.key, "X-Request": str(next(_numbers))}
+            self.sent += 1
+        headers = {"Idempotency-Key": request.key, "X-Request": str(next(_numbers))}
         try:
-            connection.request("POST", job.path, headers=headers)
+            connection.request("POST", request.path, headers=headers)
             reply = connection.getresponse()
             body = reply.read()
         except (OSError, HTTPException):
             connection.close()
             return None
         found = {name.lower(): value for name, value in reply.getheaders()}
-        return Answer(job, reply.status, found, body)
+        return Answer(request, reply.status, found, body)
 
 
 def _fault(answer: Answer) -> str:
@@ -186,8 +186,8 @@ def _fault(answer: Answer) -> str:
     return answer.problem if answer.problem == "in-progress" else ""
 
 
-def ask(port: int, clients: int, jobs: list[Job]) -> Swarm:
+def send_all(port: int, count: int, requests: list[Request]) -> RetryingClients:
     """Send so many requests and wait for their answers."""
-    with Swarm(port, clients, iter(jobs)) as swarm:
+    with RetryingClients(port, count, iter(requests)) as clients:
         pass
-    return swarm
+    return clients

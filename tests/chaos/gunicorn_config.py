@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from tests.chaos.notes import note
-from tests.chaos.stalls import Heart, Late
+from tests.chaos.pauses import PauseMonitor, Tick
 
-#: Seconds by which a beat is late before it is worth a line.
+#: Seconds by which a tick is late before it is worth a line.
 WORTH_A_LINE = 0.02
 
 
 def post_worker_init(worker: Any) -> None:
     note("boot", kind="workers", worker=worker.pid)
-    Heart(tell)
+    PauseMonitor(tell)
 
 
-def tell(beat: Late) -> None:
-    due, came = beat
+def tell(tick: Tick) -> None:
+    due, came = tick
     if came - due > WORTH_A_LINE:
-        note("late", kind="beats", due=due)
+        note("late", kind="ticks", due=due)
 
 
 def child_exit(server: Any, worker: Any) -> None:

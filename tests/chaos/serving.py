@@ -83,7 +83,7 @@ def row_named(test: str) -> Row:
 def table() -> str:
     """The table of the tests that ran, as Markdown."""
     lines = [
-        "| Test | Requests | Runs | Kills | Faults | Slowest | Violations |",
+        "| Test | Requests | CountingView | Kills | Faults | Slowest | Violations |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in _rows:
@@ -106,7 +106,7 @@ class Strike:
     end: float = float("inf")
 
 
-class Site:
+class ServedApp:
     """The application behind gunicorn."""
 
     def __init__(self, port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
@@ -152,7 +152,7 @@ class Site:
 
 
 @contextmanager
-def site(
+def serve(
     folder: Path,
     url: str,
     *options: str,
@@ -160,10 +160,10 @@ def site(
     kind: str = "gthread",
     threads: int = 4,
     **settings: object,
-) -> Iterator[Site]:
+) -> Iterator[ServedApp]:
     """Serve the application, and kill whatever is left of it at the end.
 
-    :param folder: where the truth and the server's output go.
+    :param folder: where the history and the server's output go.
     :param url: where records live.
     :param options: more arguments of gunicorn.
     :param kind: the worker class; a ``sync`` worker has one thread.
@@ -171,7 +171,7 @@ def site(
     """
     port = free_port()
     command = [
-        sys.executable, "-m", "gunicorn", "--config", "python:tests.chaos.hooks",
+        sys.executable, "-m", "gunicorn", "--config", "python:tests.chaos.gunicorn_config",
         "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
         "--keep-alive", "60", "--backlog", "1024", *options, "tests.chaos.app:app",
     ]  # fmt: skip
@@ -188,7 +188,7 @@ def site(
             command, cwd=ROOT, env=environment, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip
-    served = Site(port, folder, process)
+    served = ServedApp(port, folder, process)
     try:
         until(lambda: len(served.workers()) >= workers or process.poll() is not None, 30)
         assert process.poll() is None, served.output()
@@ -201,7 +201,13 @@ def site(
 
 
 def kill_workers(
-    served: Site, number: signal.Signals, *, count: int, pause: float, seed: str, least: int = 1
+    served: ServedApp,
+    number: signal.Signals,
+    *,
+    count: int,
+    pause: float,
+    seed: str,
+    least: int = 1,
 ) -> None:
     """Send a signal to a random worker again and again.
 
@@ -217,12 +223,12 @@ def kill_workers(
         served.strike(dice.choice(_alive(served, struck)), number)
 
 
-def _alive(served: Site, struck: set[int]) -> list[int]:
+def _alive(served: ServedApp, struck: set[int]) -> list[int]:
     return [pid for pid in served.workers() if pid not in struck]
 
 
 def stop_workers(
-    served: Site,
+    served: ServedApp,
     *,
     pause: float,
     times: list[float],

@@ -1,4 +1,4 @@
-"""The application that the chaos tests serve. Its views note the history of what ran."""
+"""The application that the chaos tests serve. Its views write notes of what ran."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _answered(response: Response) -> Response:
     return response
 
 
-def _tell(event: str) -> None:
+def _note_signal(event: str) -> None:
     def receive(sender: object, key: str, **facts: Any) -> None:
         ours = g.get("owner") if has_request_context() else None
         note(event, key=key, owner=facts.get("owner", ours))
@@ -39,7 +39,7 @@ def _tell(event: str) -> None:
 
 
 for _event in ("completed", "released", "lease_lost"):
-    _tell(_event)
+    _note_signal(_event)
 
 
 @signals.store_failed.connect_via(app)
@@ -59,14 +59,14 @@ def _run(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
 @app.post("/work/<int:milliseconds>")
 @idempotent
 def work(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
-    """Takes its time."""
+    """Takes a while."""
     return _run(milliseconds)
 
 
 @app.post("/impatient/<int:milliseconds>")
 @idempotent(timeout=0)
 def impatient(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
-    """Takes its time too; its duplicates get 409 at once."""
+    """Takes a while; its duplicates get 409 at once."""
     return _run(milliseconds)
 
 

@@ -1,4 +1,4 @@
-"""Clients that do what good clients do: send a request with the same key until it is answered."""
+"""Clients that send a request with the same key again until it is answered."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
-#: No client sends one request more often, or goes on for longer (seconds).
+#: No client sends a request more often, or keeps trying for more seconds.
 MOST_TRIES = 500
 ANSWER_WITHIN = 60.0
-#: What clients count as faults: each makes them send the request again.
+#: A fault that makes a client send its request again.
 BROKEN = "broken connection"
 
 
-#: Tells the requests of all swarms apart.
+#: Numbers for the requests of all clients.
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, to be sent until it is answered."""
+    """A request that is sent until it is answered."""
 
     key: str
     path: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client took for the last word on a key."""
+    """The final answer to a request."""
 
     request: Request
     status: int
@@ -74,8 +74,8 @@ def rounds(
     """Requests in random order: ``window`` keys at a time, each ``copies`` times.
 
     :param keys: how many at most.
-    :param path: chooses where a key is sent.
-    :param on: whether to go on with another window.
+    :param path: chooses the path to which a key is sent.
+    :param on: whether another window follows.
     """
     dice = random.Random(name)
     for first in range(0, keys, window):
@@ -88,7 +88,7 @@ def rounds(
 
 
 class RetryingClients:
-    """Many clients at once, each with a connection that is kept alive.
+    """Many clients at once, each with a kept-alive connection.
 
     :param port: the server's.
     :param count: how many clients.
@@ -122,11 +122,11 @@ class RetryingClients:
             thread.join()
 
     def stop(self) -> None:
-        """Send nothing new."""
+        """Send no new request."""
         self._stopped.set()
 
     def absorb(self, other: RetryingClients) -> None:
-        """Count what another clients did as our own."""
+        """Add the counts of other clients to these."""
         self.answers += other.answers
         self.unanswered += other.unanswered
         self.faults += other.faults
@@ -161,7 +161,7 @@ class RetryingClients:
             if time.monotonic() > deadline or self._stopped.is_set():
                 break
             if answer is not None and dice.random() < 0.5:
-                # As a client may, it does what Retry-After says or does not.
+                # Some clients respect Retry-After, some do not.
                 self._stopped.wait(float(answer.headers.get("retry-after", 0)))
         return None
 
@@ -187,7 +187,7 @@ def _fault(answer: Answer) -> str:
 
 
 def send_all(port: int, count: int, requests: list[Request]) -> RetryingClients:
-    """Send so many requests and wait for their answers."""
+    """Send requests and wait for their answers."""
     with RetryingClients(port, count, iter(requests)) as clients:
         pass
     return clients

@@ -1,4 +1,4 @@
-"""The machine's monitor, and the table once all chaos tests are over."""
+"""Measures the machine's pauses, and prints the table at the end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.redis_servers import Server, free_port, redis_binary, valkey_
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heart() -> Iterator[None]:
-    """Measure all the time by how much this machine is late."""
+def _pause_monitor() -> Iterator[None]:
+    """Measure the machine's pauses all the time."""
     monitor = PauseMonitor(ticks.append)
     yield
     monitor.stop()
@@ -28,7 +28,7 @@ def _heart() -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count what went through the services in the row that the test's class or module names."""
+    """Count what the services did in the row that the test's class or module names."""
     report: pytest.TestReport = yield
     name = getattr(item.cls, "row", None) or getattr(item.module, "ROW", None)  # type: ignore[attr-defined]
     if name is not None and report.when == "call" and not report.skipped:
@@ -52,7 +52,7 @@ BINARIES = {"valkey": valkey_binary, "redis": redis_binary}
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes servers of a kind, which a test may break as it likes."""
+    """Starts servers that a test may break."""
     with ExitStack() as stack:
 
         def make(kind: str, *options: str) -> Server:
@@ -69,13 +69,13 @@ def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def make_server(
     request: pytest.FixtureRequest, servers: Callable[..., Server]
 ) -> Callable[..., Server]:
-    """Makes servers of each kind in turn."""
+    """Starts servers, of each kind in turn."""
     return partial(servers, request.param)
 
 
 @pytest.fixture
 def make_service() -> Iterator[Callable[..., Service]]:
-    """Makes applications on a server, each as if in a process of its own."""
+    """Makes services, each as if in a process of its own."""
     with ExitStack() as stack:
 
         def make(url: str, view: Any, kind: type[Service] = AppService, **settings: Any) -> Service:

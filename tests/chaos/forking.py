@@ -1,6 +1,6 @@
-"""An application and programs for processes that fork; ``REDIS_URL`` says where records live.
+"""An application and programs for processes that fork; ``REDIS_URL`` is the store.
 
-``python -m tests.chaos.forking fork_in_view exit`` runs a program; what it asserts is its result.
+``python -m tests.chaos.forking fork_in_view exit`` runs a program, which checks itself.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from flask_idempotent import Idempotent
 
 CONNECTION = os.environ.get("REDIS_URL", "redis://127.0.0.1:1")
 LEASE = 1.2
-#: What a program ends with that this machine disturbed.
+#: The exit status of a program during which the machine paused.
 MACHINE_PAUSED = 75
-#: A view that takes so many milliseconds is renewed, or else overtaken.
+#: A view that takes this many milliseconds is renewed, or else overtaken.
 LONG = int(LEASE * 1300)
 
 app = Flask("forking")
@@ -51,7 +51,7 @@ def _asked() -> None:
 
 @app.post("/run/<int:milliseconds>")
 def run(milliseconds: int) -> Response:
-    """Takes its time, and says where it ran, and the how manieth run it was."""
+    """Takes a while, and returns the process id and the number of the run."""
     number = _count(request.headers["Idempotency-Key"])
     time.sleep(milliseconds / 1000)
     return Response(f"{os.getpid()} {number}")
@@ -80,7 +80,7 @@ def use(name: str) -> None:
 
 
 def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
-    """Do something in a forked child, which ends at once."""
+    """Do something in a forked child, which exits at once."""
     child = fork()
     if child:
         return child
@@ -162,7 +162,7 @@ def fork_in_view(end: str) -> None:
                 raise ZeroDivisionError
             if end == "_exit":
                 os._exit(0)
-            # It goes on: its answer reaches nobody's record.
+            # The child's answer reaches no record.
             return "the child's"
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
@@ -231,7 +231,7 @@ if __name__ == "__main__":
     program = getattr(forking, sys.argv[1])
     try:
         if program is forking.untold_fork:
-            # No thread may be busy while it forks; the tests' own process has a monitor too.
+            # No thread may be busy while it forks; the tests' own process measures pauses too.
             program()
         else:
             PauseMonitor(ticks.append)

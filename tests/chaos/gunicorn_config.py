@@ -1,4 +1,4 @@
-"""gunicorn's configuration: which workers are there, and when they stood still."""
+"""gunicorn's configuration: notes of which workers run, and when they paused."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from tests.chaos.notes import note
 from tests.chaos.pauses import PauseMonitor, Tick
 
-#: Seconds by which a tick is late before it is worth a line.
-WORTH_A_LINE = 0.02
+#: Seconds by which a tick is late before it is noted.
+NOTED_DELAY = 0.02
 
 
 def post_worker_init(worker: Any) -> None:
     note("boot", kind="workers", worker=worker.pid)
-    PauseMonitor(tell)
+    PauseMonitor(note_tick)
 
 
-def tell(tick: Tick) -> None:
+def note_tick(tick: Tick) -> None:
     due, came = tick
-    if came - due > WORTH_A_LINE:
+    if came - due > NOTED_DELAY:
         note("late", kind="ticks", due=due)
 
 

@@ -51,7 +51,7 @@ class Ask:
 
 
 class History:
-    """What the notes say.
+    """What the notes of all processes say.
 
     :param folder: where they are.
     :param lease: seconds that a claim outlives its owner; the default is the library's.
@@ -66,7 +66,7 @@ class History:
         self.runs: dict[str, list[Run]] = defaultdict(list)
         self.asks: dict[str, list[Ask]] = defaultdict(list)
         self.answered: dict[str, list[float]] = defaultdict(list)
-        #: How often each owner was told that its lease is lost.
+        #: How often ``lease_lost`` was sent for each owner.
         self.leases_lost: Counter[str] = Counter()
         self._owners: dict[str, Run] = {}
         self._asks: dict[str, Ask] = {}
@@ -87,10 +87,10 @@ class History:
 
     @cached_property
     def stops(self) -> list[Strike]:
-        """What the machine did to workers: it let one stand still for too long for its lease.
+        """The pauses of the machine that made a worker lose its leases, as if it was stopped.
 
-        A claim is renewed when a third of its lease is over, at the next of the six ticks that
-        there are in a lease. So half a lease is to spare.
+        A claim is renewed when a third of its lease is over, in the next of the worker's six rounds
+        in a lease. So half a lease is to spare.
         """
         return [
             Strike(pid, signal.SIGSTOP, since, to)
@@ -100,12 +100,12 @@ class History:
 
     @cached_property
     def late(self) -> set[str]:
-        """The keys of which an owner stood still, so that it looked dead."""
+        """The keys of which an owner paused for so long that it looked dead."""
         runs = chain.from_iterable(self.runs.values())
         return {run.key for run in runs if struck(run, self.stops)}
 
-    def stood_still(self, pid: int, since: float, to: float) -> float:
-        """For how many of these seconds a worker stood still."""
+    def paused(self, pid: int, since: float, to: float) -> float:
+        """For how many of these seconds a worker paused."""
         return overlap(self._ticks[pid], since, to)
 
     def named(self, event: str) -> list[Note]:
@@ -132,14 +132,14 @@ class History:
             self.answered[line["key"]].append(line["time"])
 
     def _on_completed(self, line: Note) -> None:
-        # Stored in the background, outside the request, a response does not say whose it is.
+        # A response that is stored in the background has no request that names its owner.
         runs = [run for run in self.runs[line["key"]] if run.pid == line["pid"]]
         run = self._owners.get(line["owner"]) or runs[-1]
         run.completed = line["time"]
 
     def _on_lease_lost(self, line: Note) -> None:
-        # By owner: a process that is stopped between its claim and its view's start may hear that
-        # the lease is lost before the view starts.
+        # By owner: when a process is stopped between claim and view, the lease may be lost before
+        # the view starts.
         self.leases_lost[line["owner"]] += 1
 
 

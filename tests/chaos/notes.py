@@ -1,8 +1,8 @@
-"""The history: what the served processes did, in files that no crash can take back.
+"""Notes of what the served processes did, in files that a crash cannot take back.
 
 Each process appends to a file of its own. A line is written by one call, so it is there as a whole
-or not at all, whatever happens to the process. The clock is monotonic and the machine's own, so
-the times of all processes can be compared.
+or not at all. The clock is monotonic and shared by all processes of the machine, so their times can
+be compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Note = dict[str, Any]
 
 
 def note(event: str, kind: str = "history", **facts: object) -> None:
-    """Write down that something happened, now, in this process.
+    """Write down that something happened now in this process.
 
     :param kind: which of the process's files.
     """
@@ -31,6 +31,6 @@ def note(event: str, kind: str = "history", **facts: object) -> None:
 
 
 def read_notes(folder: Path, kind: str = "history") -> list[Note]:
-    """Everything that all processes noted, in the order of time."""
+    """The notes of all processes, in the order of time."""
     lines = (line for path in folder.glob(f"*.{kind}") for line in path.read_text().splitlines())
     return sorted(map(json.loads, lines), key=lambda note: note["time"])

@@ -1,8 +1,8 @@
-"""How long this machine stood still: what a bound must allow for, measured and not guessed.
+"""How long this machine paused: measured, so that bounds on time can allow for it.
 
-A monitor ticks beside the tests, and in each process that they serve. A tick is a short sleep and a
-round trip through another process, as a wake-up and a command to the store are. By as much as its
-ticks come late, whatever else happens may come late as well, and nobody is to blame.
+A thread ticks beside the tests, and in each process that they serve. A tick is a short sleep and a
+round trip through another process, like a wake-up and a command to the store. If ticks are late,
+anything else may be late by as much, through no fault of the library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from tests.support.polling import until
 
-#: Seconds that a tick sleeps.
+#: Seconds between two ticks.
 _TICK = 0.01
 
 #: Two monotonic times: when a tick was due, and when it came.
@@ -23,12 +23,15 @@ Tick = tuple[float, float]
 
 
 class PauseMonitor:
-    """Beats in a thread, and tells of each tick when it was due and when it came."""
+    """Ticks in a thread, and reports of each tick when it was due and when it came.
 
-    def __init__(self, tell: Callable[[Tick], object]) -> None:
-        self._tell = tell
+    :param report: called with each tick.
+    """
+
+    def __init__(self, report: Callable[[Tick], object]) -> None:
+        self._report = report
         self._over = threading.Event()
-        # It gives back what it is given: the shortest of all servers.
+        # It sends back what it receives: the shortest of all servers.
         self._echo = subprocess.Popen(
             ["cat"], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -43,7 +46,7 @@ class PauseMonitor:
             self._over.wait(_TICK)
             self._echo.stdin.write(b".")
             self._echo.stdout.read(1)
-            self._tell((due, time.monotonic()))
+            self._report((due, time.monotonic()))
 
     def stop(self) -> None:
         self._over.set()
@@ -56,37 +59,38 @@ ticks: list[Tick] = []
 
 
 def overlap(ticks: list[Tick], since: float, to: float) -> float:
-    """How many of these seconds ticks were late."""
+    """For how many of these seconds the machine paused."""
     return sum(max(0.0, min(came, to) - max(due, since)) for due, came in ticks)
 
 
 def in_time(since: float, to: float, bound: float) -> bool:
-    """Whether something took less than so many seconds, but for those this machine stood still.
+    """Whether something took less than ``bound`` seconds, not counting the machine's pauses.
 
     Every bound on time in ``tests/chaos`` is checked here.
     """
     if to - since < bound:
         return True
-    # A tick that is due is perhaps not noted yet.
+    # The last ticks may not be recorded yet.
     until(lambda: ticks[-1][1] > to)
     return to - since - overlap(ticks, since, to) < bound
 
 
 def long_pauses(ticks: list[Tick], lease: float, spare: float) -> list[Tick]:
-    """The leases within which more time was lost than there is to spare."""
+    """The leases within which the machine paused for longer than there was to spare."""
     windows = [(due, due + lease) for due, _ in ticks]
     return [window for window in windows if overlap(ticks, *window) > spare]
 
 
 class MachinePaused(Exception):
-    """This machine stood still, so that what failed proves nothing."""
+    """The machine paused, so that the failure proves nothing."""
 
 
 @contextmanager
 def fail_unless_paused(lease: float, spare: float) -> Iterator[None]:
-    """Call a failure a disturbance where an owner of this process may have looked dead.
+    """Raise ``MachinePaused`` for a failure when the machine paused for so long that leases lapsed.
 
-    :param spare: seconds of a lease that its owner need not have.
+    :param lease: seconds of the leases that matter.
+    :param spare: seconds of a lease that may be lost without harm.
     """
     since = time.monotonic()
     try:
@@ -96,14 +100,14 @@ def fail_unless_paused(lease: float, spare: float) -> Iterator[None]:
         until(lambda: ticks[-1][1] > now)
         if not long_pauses([late for late in ticks if late[1] > since], lease, spare):
             raise
-        raise MachinePaused(f"this machine stood still, and so: {error}") from error
+        raise MachinePaused(f"the machine paused, and then: {error}") from error
 
 
 def repeat_if_paused(work: Callable[[], None], tries: int = 3) -> None:
-    """Do something again where it was disturbed; the last time that is a failure as well."""
+    """Repeat work during which the machine paused; the last try's pause is a failure."""
     for number in range(1, tries):
         try:
             return work()
-        except MachinePaused as disturbed:
-            print(f"\ntry {number}: {disturbed}")
+        except MachinePaused as pause:
+            print(f"\ntry {number}: {pause}")
     return work()

@@ -50,7 +50,7 @@ def runs_hit(history: History, strikes: list[Strike]) -> int:
 def taken_over_in_time(row: Row, history: History, strikes: list[Strike], lease: float) -> None:
     """After an owner's death nobody waits longer than lease + 1 s for the key's next run.
 
-    Who asks after the lease waits a second at most.
+    A request that comes after the lease waits a second at most.
     """
     deaths = {strike.pid: strike.time for strike in strikes}
     for runs in history.runs.values():
@@ -86,10 +86,10 @@ def _taken_over(
         return
     row.slowest = max(row.slowest, min(lives) - death)
     since, pid = min(waiting)
-    late = min(lives) - since - history.stood_still(pid, since, min(lives))
+    late = min(lives) - since - history.paused(pid, since, min(lives))
     row.require(
         late <= LATE,
-        f"{run.key}: an owner died at {death:.3f} and the next sign of life came at "
+        f"{run.key}: an owner died at {death:.3f} and the next run or answer came at "
         f"{min(lives):.3f}, {late:.3f} s later than the lease allows",
     )
 
@@ -114,7 +114,7 @@ def one_answer(row: Row, history: History, answers: list[Answer]) -> None:
 
 
 def one_replay(row: Row, history: History, answers: list[Answer]) -> None:
-    """All replays of a key are equal; a run's own client gets that run's answer."""
+    """All replays of a key are equal; the client that started a run gets that run's answer."""
     one_answer(row, history, [answer for answer in answers if answer.replayed])
     own = [answer for answer in answers if not answer.replayed]
     _of_a_run(row, history, own)
@@ -123,16 +123,16 @@ def one_replay(row: Row, history: History, answers: list[Answer]) -> None:
 
 
 def own_clients_answered(row: Row, history: History, answers: list[Answer]) -> None:
-    """Every run that began, a late one too, answered the client that began it."""
+    """Every run, a late one too, answered the client that started it."""
     own = {answer.headers.get("x-run") for answer in answers if not answer.replayed}
     for run in chain.from_iterable(history.runs.values()):
-        row.require(run.run in own, f"{run.key}: the own client of {run} did not get its answer")
+        row.require(run.run in own, f"{run.key}: {run} did not answer its own client")
 
 
 def _of_a_run(row: Row, history: History, answers: list[Answer]) -> None:
     for answer in answers:
         runs = [run.run for run in history.runs[answer.key]]
-        row.require(answer.headers.get("x-run") in runs, f"{answer.key}: an answer of no run")
+        row.require(answer.headers.get("x-run") in runs, f"{answer.key}: no run gave this answer")
 
 
 def stored(row: Row, url: str, keys: Iterable[str]) -> None:
@@ -157,8 +157,8 @@ def swept(row: Row, answers: list[Answer], later: list[Answer]) -> None:
             row.require(same, f"{answer.key}: its stored response has changed")
 
 
-def lease_lost_told(row: Row, history: History, later: list[Answer]) -> int:
-    """Every run that was overtaken told so, once, and no other did.
+def lease_lost_was_sent(row: Row, history: History, later: list[Answer]) -> int:
+    """``lease_lost`` was sent once for every run that was overtaken, and for no other.
 
     :param later: replays of what is stored in the end.
     :returns: how many were overtaken.

@@ -1,4 +1,4 @@
-"""Two ways to ask the library: the engine alone, and a whole application around it."""
+"""Services that run a view once for each key: by the engine alone, or a whole application."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Failed(Exception):
 
 
 class Tally:
-    """Counts what happens in tests of which many make one row of the table."""
+    """Counts what happens in tests that share one row of the table."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class Tally:
             self._counts[what] += count
 
     def take(self) -> Counter[str]:
-        """What was counted since the last time."""
+        """Return what was counted since the last call."""
         with self._lock:
             taken, self._counts = self._counts, Counter()
             return taken
@@ -63,7 +63,7 @@ def counted(view: View) -> View:
 
 
 class Service:
-    """One process's way to a view that is run once for each key.
+    """Serves a view that runs once for each key, as one process would.
 
     :param url: where records live.
     :param view: gives the body, or raises ``Failed``.
@@ -91,7 +91,7 @@ class Service:
 
 
 class EngineService(Service):
-    """The engine, and the handling around it in its shortest form."""
+    """The engine, with the shortest form of what an application does around it."""
 
     def __init__(self, url: str, view: View, **settings: Any) -> None:
         self.sender = object()
@@ -162,7 +162,7 @@ class Timed:
         return self.to - self.since
 
     def within(self, bound: float) -> bool:
-        """Whether it came in less than so many seconds."""
+        """Whether it took less than ``bound`` seconds."""
         return in_time(self.since, self.to, bound)
 
 
@@ -173,21 +173,21 @@ def timed(service: Service, key: str | None = None, payload: str = "one") -> Tim
 
 
 def late(answers: Iterable[Timed], bound: float) -> list[Timed]:
-    """The answers that did not come in less than so many seconds."""
+    """The answers that took longer than ``bound`` seconds."""
     return [answer for answer in answers if not answer.within(bound)]
 
 
 @contextmanager
 def lost_leases(*services: Service) -> Iterator[list[str]]:
-    """Note who was told that it lost its lease."""
-    told: list[str] = []
+    """Collect the owners for which ``lease_lost`` is sent."""
+    owners: list[str] = []
 
     def note(sender: object, owner: str, **data: Any) -> None:
         if any(sender is service.sender for service in services):
-            told.append(owner)
+            owners.append(owner)
 
     with signals.lease_lost.connected_to(note):
-        yield told
+        yield owners
 
 
 class CountingView:
@@ -209,7 +209,7 @@ class CountingView:
             self.count += 1
             number = self.count
         self.began.release()
-        # A view that takes its time; nothing is waited for.
+        # The view takes this long; the test does not wait for anything here.
         time.sleep(self._seconds)
         if number <= self._failures:
             raise Failed
@@ -233,7 +233,7 @@ T = TypeVar("T")
 
 
 def at_once(count: int, work: Callable[[int], T]) -> list[T]:
-    """Do something in so many threads at the same moment."""
+    """Do something in many threads at the same moment."""
     barrier = threading.Barrier(count)
 
     def start(number: int) -> T:

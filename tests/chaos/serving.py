@@ -1,4 +1,4 @@
-"""What the chaos tests share: their size, the served application, and the table at the end."""
+"""The application behind gunicorn, the size of the tests, and the table at their end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def sized(full: T, short: T) -> T:
-    """One number for ``make chaos``, another for ``make test``."""
+    """``full`` for ``make chaos``, ``short`` for ``make test``."""
     return full if FULL else short
 
 
@@ -39,9 +39,10 @@ class Row:
     :param test: what was done.
     :param requests: how many were sent, retries included.
     :param runs: how many runs of a view began.
-    :param kills: how many signals, restarts and breaks the test dealt out.
+    :param kills: how many signals, restarts and broken connections there were.
     :param faults: how often a client had to send a request again.
-    :param slowest: longest time from an owner's death to the key's next sign of life, in seconds.
+    :param slowest: the longest time, in seconds, from an owner's death to the key's next run or
+        answer.
     :param violations: what broke a promise.
     """
 
@@ -53,9 +54,9 @@ class Row:
     slowest: float = 0.0
     violations: list[str] = field(default_factory=list)
 
-    def require(self, true: object, message: str) -> None:
-        """Note a violation unless something is true."""
-        if not true:
+    def require(self, condition: object, message: str) -> None:
+        """Record a violation unless a condition holds."""
+        if not condition:
             self.violations.append(message)
 
     def conclude(self) -> None:
@@ -72,12 +73,12 @@ _rows: list[Row] = []
 
 
 def row_named(test: str) -> Row:
-    """The row of a test that is told piece by piece; new when it is the first."""
-    found = next((row for row in _rows if row.test == test), None)
-    if found is None:
-        found = Row(test)
-        _rows.append(found)
-    return found
+    """The row with this name, shared by several tests; a new one when there is none."""
+    row = next((row for row in _rows if row.test == test), None)
+    if row is None:
+        row = Row(test)
+        _rows.append(row)
+    return row
 
 
 def table() -> str:
@@ -95,9 +96,9 @@ def table() -> str:
 
 @dataclass
 class Strike:
-    """A signal that a worker got.
+    """A signal that was sent to a worker.
 
-    :param end: when a stopped worker went on.
+    :param end: when a stopped worker continued.
     """
 
     pid: int
@@ -116,14 +117,14 @@ class ServedApp:
         self.strikes: list[Strike] = []
 
     def workers(self) -> list[int]:
-        """The workers that have started and not ended."""
+        """The workers that run."""
         booted: dict[int, bool] = {}
         for note in read_notes(self.folder, "workers"):
             booted[note["worker"]] = note["event"] == "boot"
         return [pid for pid, alive in booted.items() if alive]
 
     def deaths(self) -> list[Strike]:
-        """What ended each worker that has ended: an abort, or else whatever it was."""
+        """When each worker that has ended was aborted, or else exited."""
         ends: dict[int, float] = {}
         for note in read_notes(self.folder, "workers"):
             if note["event"] != "boot":
@@ -135,7 +136,7 @@ class ServedApp:
         return sum(note["event"] == "exit" for note in read_notes(self.folder, "workers"))
 
     def until_exits(self, count: int) -> None:
-        """Wait until so many workers have ended."""
+        """Wait until ``count`` workers have ended."""
         until(lambda: self.exited() >= count, 120)
 
     def output(self) -> str:
@@ -161,7 +162,7 @@ def serve(
     threads: int = 4,
     **settings: object,
 ) -> Iterator[ServedApp]:
-    """Serve the application, and kill whatever is left of it at the end.
+    """Serve the application with gunicorn, and kill all of its processes at the end.
 
     :param folder: where the history and the server's output go.
     :param url: where records live.
@@ -194,7 +195,7 @@ def serve(
         assert process.poll() is None, served.output()
         yield served
     finally:
-        # The whole group: a stopped worker as well, and one that its master has not noticed yet.
+        # The whole group, with stopped workers and those that the master does not know of yet.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -235,10 +236,10 @@ def stop_workers(
     choose: Callable[[], int],
     meanwhile: Callable[[int], AbstractContextManager[object]],
 ) -> None:
-    """Stop a worker for each of these times in turn, in seconds.
+    """Stop a worker for each of these times, in seconds, one after the other.
 
-    :param choose: says which.
-    :param meanwhile: entered with the worker's pid while it is stopped, left when it goes on.
+    :param choose: returns the process id of the worker to stop.
+    :param meanwhile: entered with the worker's process id while it is stopped.
     """
     for seconds in times:
         threading.Event().wait(pause)

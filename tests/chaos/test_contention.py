@@ -50,7 +50,7 @@ def test_many_keys(clean_valkey: Server, tmp_path: Path) -> None:
 
 
 def test_one_key(clean_valkey: Server, tmp_path: Path) -> None:
-    """Of very many requests at once for one key, one runs and all get its answer."""
+    """Of very many requests for one key at once, one runs and all get its answer."""
     copies, count = sized((1000, 200), (200, 50))
     url = clean_valkey.url
     with serve(tmp_path, url, workers=WORKERS, threads=THREADS) as served:

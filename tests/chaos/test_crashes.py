@@ -1,4 +1,4 @@
-"""Workers that are killed, told to leave, aborted, replaced and stopped while clients retry."""
+"""Workers that are killed, terminated, aborted, replaced and stopped while clients retry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.history import History, Run, struck
 from tests.chaos.promises import (
     all_answered,
     late_owners_overwrote_nothing,
-    lease_lost_told,
+    lease_lost_was_sent,
     one_answer,
     one_replay,
     own_clients_answered,
@@ -98,7 +98,7 @@ class Storm:
         self.unanswered = self.clients.unanswered + sweep.unanswered
 
     def busy(self) -> int:
-        """A worker that is running something."""
+        """The process id of a worker that runs a view."""
         runs: list[Run] = []
 
         def look() -> list[Run]:
@@ -109,7 +109,7 @@ class Storm:
         return self._dice.choice(runs).pid
 
     def rivals(self, pid: int) -> RetryingClients:
-        """New clients that ask for all that a worker is running."""
+        """New clients that send all that a worker runs."""
         runs = [run for run in History(self.served.folder).running if run.pid == pid]
         requests = [Request(run.key, run.path) for run in runs]
         clients = RetryingClients(self.served.port, len(requests), iter(requests))
@@ -121,7 +121,7 @@ class Storm:
         return {answer.key for answer in self.later}
 
     def row(self, test: str, history: History, kills: int) -> Row:
-        """A row with what is true of every storm."""
+        """A row, with the checks that hold for every storm."""
         clients = self.clients
         requests = clients.sent + len(self.later)
         row = Row(test, requests, history.count, kills, clients.faults.total())
@@ -154,7 +154,7 @@ def test_killed(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
-def test_told_to_leave(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
+def test_terminated(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
     """A worker that gets SIGTERM ends its runs first, so that each key runs once."""
     url, count = clean_valkey.url, sized(60, 3)
     with serve(
@@ -210,7 +210,7 @@ def test_aborted(clean_valkey: Server, tmp_path: Path) -> None:
         one_answer(row, history, storm.clients.answers + storm.later)
         ran_once_and_for_each_hit(row, history, strikes)
         hits = runs_hit(history, strikes)
-        # gunicorn kills a worker that it has aborted when it looks again, which may be at once.
+        # gunicorn kills an aborted worker when it checks again, which may be at once.
         killed = {int(pid) for pid in re.findall(r"pid:(\d+)\) was sent SIGKILL", served.output())}
         aborted = [strike for strike in strikes if strike.pid not in killed]
         released_if_aborted(row, history, aborted)
@@ -220,7 +220,7 @@ def test_aborted(clean_valkey: Server, tmp_path: Path) -> None:
 
 
 def released_if_aborted(row: Row, history: History, strikes: list[Strike]) -> None:
-    """A run that an abort ended in the midst of its view gave its key back at once."""
+    """A run whose view an abort ended released its key at once."""
     released = {note["owner"] for note in history.named("released")}
     for run in chain.from_iterable(history.runs.values()):
         if run.end == math.inf and struck(run, strikes):
@@ -229,8 +229,8 @@ def released_if_aborted(row: Row, history: History, strikes: list[Strike]) -> No
 
 @pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
 def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
-    """A late owner overwrites nothing, answers its own client and tells that it lost its lease."""
-    # So short that the next owner still runs, and so long that it has answered.
+    """A late owner overwrites nothing, answers its own client and reports its lost lease."""
+    # The next owner still runs after the first time, and has answered after the second.
     url, times = clean_valkey.url, [1.1 * LEASE, 2 * LEASE] * sized(8, 1)
     with serve(
         tmp_path, url, *KINDS[kind], workers=WORKERS, kind=kind, IDEMPOTENT_LEASE=LEASE
@@ -247,7 +247,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
         one_replay(row, history, storm.clients.answers + storm.later)
         own_clients_answered(row, history, storm.clients.answers)
         ran_once_and_for_each_hit(row, history, served.strikes)
-        overtaken = lease_lost_told(row, history, storm.later)
+        overtaken = lease_lost_was_sent(row, history, storm.later)
         late_owners_overwrote_nothing(row, history, served.strikes, storm.later)
         stored(row, url, storm.keys)
         row.conclude()
@@ -255,7 +255,7 @@ def test_stopped(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
 
 
 def test_held(clean_valkey: Server, tmp_path: Path) -> None:
-    """With on_crash="hold" a killed owner's key never runs again, and every request is told so."""
+    """With on_crash="hold" a killed owner's key never runs again, and each request gets 409."""
     url, count = clean_valkey.url, sized(40, 2)
     with serve(
         tmp_path,

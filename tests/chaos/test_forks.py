@@ -1,4 +1,4 @@
-"""Processes that fork, and processes whose threads are no threads."""
+"""Processes that fork, and processes whose threads are greenlets."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _duplicates(port: int, url: str, *, keys: int, each: int, milliseconds: int)
 
 
 def _gunicorn(*options: str, used: bool, each: int = 3) -> Play:
-    """gunicorn with an application that was used before its workers were forked, or was not."""
+    """gunicorn with an application that was used before its workers were forked, or not."""
 
     def play(folder: Path, url: str) -> None:
         port = free_port()
@@ -142,7 +142,7 @@ def _uwsgi(*options: str, used: bool) -> Play:
 def _serve(port: int, url: str, each: int) -> None:
     until(lambda: _answers(port), 20)
     _duplicates(port, url, keys=3, each=each, milliseconds=300)
-    # Longer than a lease: each child's own worker renews.
+    # Longer than a lease: each child's own worker thread renews it.
     _duplicates(port, url, keys=2, each=each, milliseconds=LONG)
 
 
@@ -190,7 +190,7 @@ PLAYS: dict[str, Play] = {
 def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
-    """The plays of this session, side by side, each in a database of its own."""
+    """The programs of this session, side by side, each in a database of its own."""
     items = [item for item in request.session.items if item.path == request.path]
     names = {item.callspec.params["name"] for item in items}  # type: ignore[attr-defined]
     folders = {name: tmp_path_factory.mktemp("play") for name in PLAYS}
@@ -211,7 +211,7 @@ def played(
 
 
 def counted(play: Play, folder: Path, url: str) -> None:
-    """Play, on a machine on which the living look alive, and count what happened."""
+    """Run a program, and count what happened."""
     with redis.Redis.from_url(url) as notes:
         notes.flushdb()
     with fail_unless_paused(LEASE, spare=LEASE / 2):
@@ -224,5 +224,5 @@ def counted(play: Play, folder: Path, url: str) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", PLAYS)
 def test_play(name: str, played: dict[str, Future[None]]) -> None:
-    """Whoever forks, whenever and however, keeps what is its own and no more, and never hangs."""
+    """However a process forks, parent and child keep their own claims and never hang."""
     played[name].result()

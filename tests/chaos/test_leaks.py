@@ -1,4 +1,4 @@
-"""What is left after much work: nothing."""
+"""Nothing is left after thousands of requests."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_leaks(server: Server) -> None:
             return (b"%d" % number for number in range(3))
         return b"done"
 
-    # What other tests of this process left is their own affair.
+    # Other tests of this process may have left some.
     before = threads()
     service = AppService(server.url, view, expire=30)  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def test_leaks(server: Server) -> None:
 def wait(
     service: AppService, gates: dict[str, Gate], pool: ThreadPoolExecutor, key: str, count: int
 ) -> None:
-    """Let so many duplicates wait for a key's first request."""
+    """Let ``count`` duplicates wait for a key's first request."""
     gate = gates[key] = Gate()
     send: Callable[[], Future[int]] = lambda: pool.submit(  # noqa: E731
         lambda: service.send(key)[0]

@@ -1,4 +1,4 @@
-"""A worker that leaves in good order with a response that the store has not taken."""
+"""A worker that is terminated while a response is not stored yet."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trouble(
 def test_response_not_yet_stored(
     clean_valkey: Server, proxy: Proxy, trouble: Trouble, tmp_path: Path
 ) -> None:
-    """A response that the store did not take is stored when the worker leaves, if not before."""
+    """A response that the store did not take is stored when the worker leaves, or before."""
     request = Request("leaving", "/work/700")
     with serve(tmp_path, proxy.url, workers=1) as served:
         (worker,) = served.workers()
@@ -87,7 +87,7 @@ def test_store_comes_back_while_the_worker_lingers(
 def conclude(
     row: Row, served: ServedApp, clients: RetryingClients, request: Request, url: str
 ) -> None:
-    """Wait until the worker has left, and see that it had stored the one response by then."""
+    """Wait until the worker has exited, and check that it stored the response before."""
     served.until_exits(1)
     exited = served.deaths()[0].time
     times = [note["time"] for note in History(served.folder).named("completed")]

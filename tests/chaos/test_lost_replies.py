@@ -1,4 +1,4 @@
-"""Commands that get lost between the library and its store, at every step, in every way."""
+"""Commands and replies that are lost between library and store, at every step."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ WAYS = {
 STEPS = (
     "claim", "complete", "release", "clock", "renew", "subscribe", "message",
 )  # fmt: skip
-#: By what a step's command is known, where that is no script.
+#: The bytes by which the proxy knows a step's command, where that is not a script.
 PLAIN = {
     "claim": b"$3\r\nSET\r\n",
     "clock": b"$4\r\nTIME\r\n",
@@ -115,7 +115,7 @@ def lost_completion(stage: Stage) -> None:
 
 
 def lost_release(stage: Stage) -> None:
-    """The view failed: whoever comes next runs."""
+    """The view failed: the next request runs."""
     assert timed(stage.near).status == 500
     assert stage.runs.count == 1
     retry = timed(stage.far)
@@ -125,7 +125,7 @@ def lost_release(stage: Stage) -> None:
 
 
 def lost_renewal(stage: Stage) -> None:
-    """A view that takes long keeps its claim: it is renewed at the next tick."""
+    """A slow view keeps its claim: it is renewed in the worker's next round."""
     first = stage.background(timed_until_served, stage.near)
     stage.runs.gate.reached()
     duplicate = stage.background(timed_until_served, stage.far)
@@ -207,7 +207,7 @@ def play(server: Server, case: Case) -> None:
         for service in (near, far):
             service.key = key
             stack.callback(service.engine.close)
-        told = stack.enter_context(lost_leases(near, far))
+        owners = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
         stage = Stage(near, far, proxy, runs, pool.submit, lease)
         stage.place(step, WAYS[way])
@@ -216,7 +216,7 @@ def play(server: Server, case: Case) -> None:
             assert proxy.happened, "nothing went wrong"
             tally.add("kills", len(proxy.happened))
             assert runs.count == 1
-            assert told == [], "nobody lost a lease"
+            assert owners == [], "nobody lost a lease"
             until(lambda: not near.engine.worker.pending, 5)
 
 
@@ -233,5 +233,5 @@ def plays(valkey: Server) -> dict[Case, Future[None]]:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_case(plays: dict[Case, Future[None]], case: Case) -> None:
-    """Whatever is lost, at whatever step: one run, its response for everybody, and in time."""
+    """Whatever is lost, there is one run, and everybody gets its response in time."""
     plays[case].result()

@@ -58,7 +58,7 @@ class TestDeadServer:
             server.signal(signal.SIGCONT)
 
     def test_hundred_at_once(self, dead_url: str, make_service: MakeService) -> None:
-        """R7: a hundred requests on fifty connections are told of a dead store within 2 s each."""
+        """R7: a hundred requests on fifty connections learn in 2 s that the store is dead."""
         runs = CountingView()
         service = make_service(dead_url, runs)
         assert redis_client._MAX_CONNECTIONS == 50
@@ -70,7 +70,7 @@ class TestDeadServer:
     def test_stopped_when_it_was_in_use(
         self, clean_valkey: Server, make_service: MakeService
     ) -> None:
-        """R7: so are those whose connections stood; afterwards each key runs at its first retry."""
+        """R7: so do those with open connections; afterwards each key runs at its first retry."""
         runs = CountingView()
         service = make_service(clean_valkey.url, runs)
         answers = at_once(100, lambda number: timed(service, f"before-{number}"))
@@ -109,8 +109,8 @@ class TestKilledServer:
         until(lambda: other.engine.waiters == 1)
 
         server.kill()
-        told = timed(service, "new")
-        assert (told.status, told.within(DEAD_WITHIN)) == (503, True)
+        answer = timed(service, "new")
+        assert (answer.status, answer.within(DEAD_WITHIN)) == (503, True)
         runs.gate.open()
         answer = running.result()
         assert (answer.status, answer.body) == (200, b"run 2")
@@ -141,7 +141,7 @@ class TestKilledServer:
         assert answer.within(1.7)
         runs.gate.open()
         assert running.result().status == 200
-        # Nobody is to hear of the response that is lost at the end of this test.
+        # The response that is lost at the end of this test is not to be logged.
         service.engine.worker.pending._writes.clear()
 
 
@@ -165,10 +165,10 @@ class TestStoppedServer:
         patient = make_service(server.url, runs, timeout=8)
         running = background(timed, service, "running")
         runs.gate.reached()
-        at_once(8, ping(service))  # Connections that stand, on which commands may wait.
+        at_once(8, ping(service))  # Open connections, on which commands may wait.
         waiting = [background(timed, d, "running") for d in (service, service, patient)]
         until(lambda: service.engine.waiters == 2 and patient.engine.waiters == 1)
-        with lost_leases(service, patient) as told:
+        with lost_leases(service, patient) as owners:
             server.signal(signal.SIGSTOP)
             stopped = time.monotonic()
             answers = at_once(8, lambda n: timed(service, f"new-{n}"))
@@ -191,7 +191,7 @@ class TestStoppedServer:
         assert {answer.status for answer in answers} == {200}
         assert late(answers, 1) == []
         assert runs.count == 9
-        assert told == []
+        assert owners == []
 
 
 def ping(service: Service) -> Callable[[int], object]:

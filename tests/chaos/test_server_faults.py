@@ -41,7 +41,7 @@ Background = Callable[..., Future[Any]]
 
 
 class TestTraffic:
-    """A server that is annoyed while requests come."""
+    """A server that is disturbed while requests come."""
 
     row = "outage: connections killed, scripts flushed"
 
@@ -65,7 +65,7 @@ class TestTraffic:
         assert self._traffic(server, make_service, server.client.script_flush) == 0
 
     def _traffic(
-        self, server: Server, make_service: MakeService, annoy: Callable[[], object]
+        self, server: Server, make_service: MakeService, disturb: Callable[[], object]
     ) -> int:
         runs: dict[str, int] = {}
         bodies: dict[str, set[bytes]] = {}
@@ -97,7 +97,7 @@ class TestTraffic:
         with ThreadPoolExecutor(12) as pool:
             clients = [pool.submit(client, number) for number in range(12)]
             while time.monotonic() < until_then:
-                annoy()
+                disturb()
                 threading.Event().wait(0.1)
             for each in clients:
                 each.result()
@@ -129,8 +129,8 @@ class TestRefusedWrites:
 
         server.client.config_set("maxmemory", 1)
         assert [service.send("running")[0], other.send("stored")[0]] == [200, 200]
-        told = timed(service, "new")
-        assert (told.status, told.within(DEAD_WITHIN)) == (503, True)
+        answer = timed(service, "new")
+        assert (answer.status, answer.within(DEAD_WITHIN)) == (503, True)
         server.client.config_set("maxmemory", 0)
         assert service.send("new")[0] == other.send("new")[0] == 200
         assert runs.count == 3
@@ -210,7 +210,7 @@ class TestLoading:
             thread.join()
 
     def test_loading(self, loading: str, make_service: MakeService) -> None:
-        """A server that is loading is told at once, and leaves nothing to be done later."""
+        """While the server is loading requests get 503 at once, and leave nothing pending."""
         runs = CountingView()
         service = make_service(loading, runs)
         answers = at_once(20, lambda number: timed(service, f"key-{number}"))

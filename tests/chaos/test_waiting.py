@@ -1,4 +1,4 @@
-"""Waiters whose wake-ups are broken, who are many, or who must not share."""
+"""Waiters: with broken wake-ups, in large numbers, and with different payloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.redis_servers import Server
 
 pytestmark = pytest.mark.chaos
 
-#: The latest that a waiter may notice, however broken its wake-up.
+#: Seconds within which a waiter notices, however broken its wake-up.
 BOUND = POLL_EVERY + 0.2
 
 MakeService = Callable[..., AppService]
@@ -51,7 +51,7 @@ def repeated(work: Callable[[], object], seconds: float) -> Iterator[None]:
 
 
 class TestWakeUp:
-    """No wake-up is missed by more than the poll."""
+    """However the wake-up is broken, a waiter is late by one poll at most."""
 
     row = "waiting: subscriber killed, deaf, refused"
 
@@ -68,7 +68,7 @@ class TestWakeUp:
             self._wake_up(clean_valkey, make_service, clean_valkey.url, broken=lambda: bool(killed))
 
     def test_subscriber_is_deaf(self, clean_valkey: Server, make_service: MakeService) -> None:
-        """A connection that stands and delivers no message costs no waiter more than the poll."""
+        """An open connection that delivers no message costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.message_faults.append(Fault(b"$7\r\nmessage\r\n", "swallow", times=1 << 30))
             channels = clean_valkey.client.pubsub_channels
@@ -95,7 +95,7 @@ class TestWakeUp:
             self._wake_up(clean_valkey, make_hearing, clean_valkey.url, broken=silenced)
 
     def test_subscriber_is_refused(self, clean_valkey: Server, make_service: MakeService) -> None:
-        """A subscription that never stands costs no waiter more than the poll."""
+        """A subscription that always fails costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "cut before", times=1 << 30))
             self._wake_up(
@@ -105,7 +105,7 @@ class TestWakeUp:
     def test_subscriber_is_never_confirmed(
         self, clean_valkey: Server, make_service: MakeService
     ) -> None:
-        """A subscription that is taken without a word costs no waiter more than the poll."""
+        """A subscription that is never confirmed costs no waiter more than the poll."""
         with closing(Proxy(clean_valkey.port)) as proxy:
             proxy.faults.append(Fault(b"SUBSCRIBE", "swallow", times=1 << 30))
             self._wake_up(
@@ -210,7 +210,7 @@ class TestMaxWaiters:
     def test_limit(
         self, clean_valkey: Server, make_service: MakeService, background: Background
     ) -> None:
-        """IDEMPOTENT_MAX_WAITERS: one more is told at once, and a place that is left is free."""
+        """IDEMPOTENT_MAX_WAITERS: one more gets 409 at once, until a place is free."""
         gate = Gate()
 
         def view() -> bytes:

@@ -16,21 +16,21 @@ from flask_idempotent.stores.waiters import Bell
 from tests.interleavings.explore import Choice
 
 if TYPE_CHECKING:
-    from tests.interleavings.world import World
+    from tests.interleavings.simulation import Simulation
 
 
 class Lock:
     """A lock whose waiters give control back."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
         self.taken = False
 
     def acquire(self, blocking: bool = True) -> bool:
         if self.taken and not blocking:
             return False
         if self.taken:
-            self._world.pause(Locked(self))
+            self._simulation.pause(Locked(self))
         self.taken = True
         return True
 
@@ -45,12 +45,12 @@ class Lock:
 
 
 class Point:
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         raise NotImplementedError
 
 
 class Arriving(Point):
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         yield actor.choice("arrives")
 
 
@@ -58,7 +58,7 @@ class Arriving(Point):
 class Locked(Point):
     lock: Lock
 
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         if not self.lock.taken:
             yield actor.choice("goes on")
 
@@ -67,17 +67,17 @@ class Locked(Point):
 class Sending(Point):
     name: str
 
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         yield actor.choice(self.name, "store")
-        if self.name != "listen" and world.faults:
-            for kind in world.case.kinds:
+        if self.name != "listen" and simulation.faults:
+            for kind in simulation.case.kinds:
                 if kind == "unknown" and self.name != "renew":
                     continue
                 yield actor.choice(f"{self.name} {kind}", "store", "faults")
 
 
 class Replied(Point):
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         yield actor.choice("reply")
 
 
@@ -86,10 +86,10 @@ class Listening(Point):
     bell: Bell
     until: float
 
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
         if self.rung:
             yield actor.choice("rung", "store")
-        if world.time.now >= self.until:
+        if simulation.time.now >= self.until:
             yield actor.choice("time is over", "store")
         elif actor.polls:
             yield actor.choice("polls")
@@ -102,9 +102,9 @@ class Listening(Point):
 class Resting(Point):
     """A worker between two rounds."""
 
-    def steps(self, world: World, actor: Actor) -> Iterator[Choice]:
-        worker = world.engines[actor.process].worker
-        # A round beside another's would do nothing.
+    def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
+        worker = simulation.engines[actor.process].worker
+        # While another thread tries the pending writes, a round does nothing.
         work = worker.pending and not worker.pending.is_running
         if work or (actor.rounds and worker.renewals):
             yield actor.choice("round")
@@ -117,23 +117,25 @@ class Actor(greenlet):
     :param process: the process that it lives in.
     """
 
-    def __init__(self, world: World, name: str, process: str, work: Callable[[], None]) -> None:
-        super().__init__(work, world.hub)
+    def __init__(
+        self, simulation: Simulation, name: str, process: str, work: Callable[[], None]
+    ) -> None:
+        super().__init__(work, simulation.hub)
         self.name = name
         self.process = process
         self.point: Point = Arriving()
-        self.polls = world.case.polls
-        #: Its last command failed, so that it knows of nothing until it looks again.
+        self.polls = simulation.case.polls
+        #: Its last command failed, so that it knows nothing until its next poll.
         self.failed = False
-        self.rounds = world.case.renewals
+        self.rounds = simulation.case.renewals
 
     def choice(self, what: str, *touches: str) -> Choice:
         return Choice(self.name, what, frozenset({f"process {self.process}", *touches}))
 
 
 @dataclass(slots=True)
-class Ghost:
-    """A command that nobody waits for any longer, and that will be carried out."""
+class LateCommand:
+    """A command that nobody waits for any longer, and that the server carries out later."""
 
     name: str
     run: Callable[[], object]

@@ -1,4 +1,4 @@
-"""What a world is made of: its requests, and what may go wrong in it."""
+"""What a simulation consists of: its requests, and what may go wrong in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INVALID = 422
 #: Milliseconds that a record is kept.
 LIFETIME = 3_600_000
 LEASE = 30.0
-#: A waiter outlasts two leases, so that it is there for whatever happens.
+#: A waiter outlasts two leases, so that it sees all that happens.
 TIMEOUT = 70.0
 
 #: What can happen to a command on its way.
@@ -58,10 +58,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Who is there and what may happen, at any step, at most so often.
+    """The requests, and how often each kind of accident may happen, at any step.
 
     :param renewals: rounds of each process's worker.
-    :param polls: how often each waiter looks without being rung for.
+    :param polls: how often each waiter polls without being woken.
     :param kinds: the faults that may happen.
     """
 

@@ -1,4 +1,4 @@
-"""The cases: who is there, and what may go wrong at any step."""
+"""The cases: which requests there are, and what may go wrong at any step."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ CASES = {
     "tombstone, two payloads": Case((A, FAILING_B, TWO_C, FAILING_A), lapses=2),
 }
 
-#: How many schedules a case has; None for more than anybody waits for.
+#: How many schedules a case has; None where there are too many to run them all.
 SCHEDULES: dict[str, int | None] = {
     "two owners": 8,
     "two owners, polling": 16,

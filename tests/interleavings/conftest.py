@@ -1,4 +1,4 @@
-"""How many schedules ran, at the end of the report."""
+"""Prints how many schedules ran at the end of the report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Exploring: every order in which the steps of a small world can happen, each order once.
+"""Exploring: every order in which the steps of a simulation can happen, each order once.
 
-A world is built anew for each schedule and driven by choices, one at a time. The search goes depth
+Each schedule starts a new simulation and is driven by choices, one at a time. The search goes depth
 first and replays the choices that lead to the next schedule. Two choices that touch nothing in
 common commute, and of the orders that differ only by those, one is run (sleep sets).
 """
@@ -44,7 +44,7 @@ class Explorable(Protocol):
     def abandon(self) -> None: ...
 
 
-MakeWorld = Callable[[], Explorable]
+MakeSimulation = Callable[[], Explorable]
 
 
 class BrokenRule(AssertionError):
@@ -61,7 +61,7 @@ class _Node:
         return {choice for choice in self.sleep if choice.commutes(self.current)}
 
     def turn(self) -> bool:
-        """Go on to the next choice that is not asleep."""
+        """Continue with the next choice that is not asleep."""
         self.sleep.add(self.current)
         rest = [choice for choice in self.choices if choice not in self.sleep]
         if rest:
@@ -69,7 +69,7 @@ class _Node:
         return bool(rest)
 
 
-def explore(make: MakeWorld) -> int:
+def explore(make: MakeSimulation) -> int:
     """Run every schedule.
 
     :returns: how many there are.
@@ -84,31 +84,31 @@ def explore(make: MakeWorld) -> int:
             return count
 
 
-def _run(world: Explorable, path: list[_Node]) -> bool:
+def _run(simulation: Explorable, path: list[_Node]) -> bool:
     steps = [node.current for node in path]
     try:
         for step in steps:
-            world.do(step)
+            simulation.do(step)
         sleep = path[-1].after() if path else set()
-        while choices := world.choices():
+        while choices := simulation.choices():
             awake = [choice for choice in choices if choice not in sleep]
             if not awake:
                 # Another order of the same steps was run.
                 return False
             path.append(_Node(choices, sleep, awake[0]))
             steps.append(awake[0])
-            world.do(awake[0])
+            simulation.do(awake[0])
             sleep = path[-1].after()
-        world.finish()
+        simulation.finish()
         return True
     except AssertionError as error:
         raise BrokenRule(_told(error, steps)) from error
     finally:
-        world.abandon()
+        simulation.abandon()
 
 
-def sample(make: MakeWorld, count: int, seed: int = 1) -> int:
-    """Run so many schedules, drawn at random but the same each time.
+def sample(make: MakeSimulation, count: int, seed: int = 1) -> int:
+    """Run ``count`` random schedules, the same each time.
 
     :returns: how many different ones were among them.
     """
@@ -119,21 +119,21 @@ def sample(make: MakeWorld, count: int, seed: int = 1) -> int:
     return len(seen)
 
 
-def _walk(world: Explorable, draw: random.Random) -> list[Choice]:
+def _walk(simulation: Explorable, draw: random.Random) -> list[Choice]:
     steps: list[Choice] = []
     try:
-        while choices := world.choices():
+        while choices := simulation.choices():
             steps.append(draw.choice(choices))
-            world.do(steps[-1])
-        world.finish()
+            simulation.do(steps[-1])
+        simulation.finish()
         return steps
     except AssertionError as error:
         raise BrokenRule(_told(error, steps)) from error
     finally:
-        world.abandon()
+        simulation.abandon()
 
 
-def follow(world: Explorable, schedule: str) -> None:
+def follow(simulation: Explorable, schedule: str) -> None:
     """Run one schedule, written as the steps of a broken rule's message are.
 
     Steps that are missing at its end are the first that can be taken.
@@ -141,18 +141,18 @@ def follow(world: Explorable, schedule: str) -> None:
     steps: list[Choice] = []
     try:
         for line in filter(None, map(str.strip, schedule.splitlines())):
-            able = {str(choice): choice for choice in world.choices()}
+            able = {str(choice): choice for choice in simulation.choices()}
             assert line in able, f"{line!r} is not among {sorted(able)}"
             steps.append(able[line])
-            world.do(steps[-1])
-        while choices := world.choices():
+            simulation.do(steps[-1])
+        while choices := simulation.choices():
             steps.append(choices[0])
-            world.do(choices[0])
-        world.finish()
+            simulation.do(choices[0])
+        simulation.finish()
     except AssertionError as error:
         raise BrokenRule(_told(error, steps)) from error
     finally:
-        world.abandon()
+        simulation.abandon()
 
 
 def _told(error: AssertionError, steps: list[Choice]) -> str:

@@ -37,20 +37,20 @@ from tests.stores.harness import time_left
 
 if TYPE_CHECKING:
     from tests.interleavings.case import Request
-    from tests.interleavings.world import World
+    from tests.interleavings.simulation import Simulation
 
 
 @dataclass(slots=True)
 class _Grant:
-    """The store's word that a key is somebody's, whose view may run from then on.
+    """The store's answer that a request has the key, so that its view may run.
 
     :param over: its view failed, or it was given back.
     :param lapsed: its lease is over and was not renewed since.
     :param ever_lapsed: its lease was over once.
     :param lost: the store lost the record and it was not put back since.
     :param ever_lost: the store lost the record once.
-    :param word: how often time had moved when the store last said that it is theirs.
-    :param word_at: the world's time then.
+    :param confirmed_move: how often time had moved when the store last said that it is theirs.
+    :param confirmed_at: the simulation's time then.
     :param era: when it was granted.
     :param stored: its response was stored.
     """
@@ -62,21 +62,21 @@ class _Grant:
     ever_lapsed: bool = False
     lost: bool = False
     ever_lost: bool = False
-    word: int = 0
-    word_at: float = 0.0
+    confirmed_move: int = 0
+    confirmed_at: float = 0.0
     stored: bool = False
 
 
 def corrects(before: CompletedRecord, record: RunningRecord) -> bool:
-    """Whether a request may take the place of this answer."""
+    """Whether a request may replace this response."""
     return before.status_code == INVALID and before.fingerprint != record.fingerprint
 
 
-class Witness:
-    """Watches one world and fails when a rule is broken."""
+class Checker:
+    """Follows one simulation and fails when a rule is broken."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
         self._grants: dict[bytes, _Grant] = {}
         self._claims: list[Claim] = []
         self._before: Record | None = None
@@ -87,7 +87,7 @@ class Witness:
         self._waited: set[object] = set()
         self._excuses = 0
         self._moves = 0
-        #: The late command that is carried out just now.
+        #: The late command that is carried out now.
         self.late = ""
         self.faulty = self.crashed = self.orphaned = self.any_lost = False
 
@@ -101,7 +101,7 @@ class Witness:
         grant.lapsed = grant.ever_lapsed = True
 
     def lost(self) -> None:
-        """The store lost the record: whoever knew of it, it is not known any more."""
+        """The store lost the record."""
         self._excuses += 1
         self.any_lost = True
         self._before = None
@@ -112,23 +112,23 @@ class Witness:
             grant.lost = grant.ever_lost = True
 
     def over(self, owner: bytes) -> None:
-        """A view failed, or a claim was given back."""
+        """A view failed, or a claim was released."""
         if owner in self._grants and not self._grants[owner].over:
             self._grants[owner].over = True
             self._excuses += 1
 
     def granted(self, record: RunningRecord) -> None:
-        """The store says: yours."""
+        """The store granted a claim."""
         grant = self._grants.get(record.owner)
         if self.late:
-            # Nobody waits for it: a claim that nobody may know of.
+            # No request waits for it, so nobody may know of this claim.
             self.orphaned = True
         if grant is None or grant.over or not self._stands(record.owner):
             over = grant is not None and grant.over
             assert not over or self.late, "a claim that was given back was made again"
             self._check_grant(record)
             grant = self._grants[record.owner] = _Grant(record, self._era)
-        self._has_word(grant)
+        self._confirm(grant)
 
     def _check_grant(self, record: RunningRecord) -> None:
         before = self._before
@@ -140,7 +140,7 @@ class Witness:
             self._begin_era()
         assert not self._known, "a run after a response was stored or offered"
         if isinstance(before, RunningRecord):
-            assert self._world.lapsed, "a run beside one whose lease has not passed"
+            assert self._simulation.lapsed, "a run beside one whose lease has not passed"
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
         for other in self._grants.values():
             if other.record.owner == record.owner:
@@ -167,16 +167,16 @@ class Witness:
         self._stored.clear()
 
     def renewed(self, owner: bytes) -> None:
-        """The store says: still yours."""
-        self._has_word(self._grants[owner])
+        """The store renewed a claim."""
+        self._confirm(self._grants[owner])
 
-    def _has_word(self, grant: _Grant) -> None:
+    def _confirm(self, grant: _Grant) -> None:
         grant.lapsed = grant.lost = False
-        grant.word = self._moves
-        grant.word_at = self._world.time.now
+        grant.confirmed_move = self._moves
+        grant.confirmed_at = self._simulation.time.now
 
-    def _word_is_old(self, grant: _Grant) -> bool:
-        return self._world.time.now - grant.word_at >= LEASE
+    def _was_confirmed_long_ago(self, grant: _Grant) -> bool:
+        return self._simulation.time.now - grant.confirmed_at >= LEASE
 
     def completed(self, owner: bytes, completion: Completion) -> None:
         """The store took or refused a response."""
@@ -198,14 +198,14 @@ class Witness:
             grant = self._grants[after.owner]
             assert not grant.over, "a claim that was given back lives again"
         if after is not None:
-            left = time_left(self._world.store, KEY)
+            left = time_left(self._simulation.store, KEY)
             assert 0 < left <= LIFETIME, "a record without its end"
         self._before = after
 
     def runs(self, number: int, request: Request, claim: Claim) -> None:
         """A view begins."""
         grant = self._grants[claim.record.owner]
-        assert grant.word == self._moves, "a view began on a word older than its lease"
+        assert grant.confirmed_move == self._moves, "a view began on a word older than its lease"
         assert not grant.lapsed
         self._claims.append(claim)
         assert len(self._claims) <= 1 + self._excuses, "more runs than there were reasons"
@@ -230,29 +230,31 @@ class Witness:
             assert not request.takeover, "a rerun was refused"
             assert self._excuses, "an outcome is unknown though nobody died"
         elif isinstance(outcome, FingerprintMismatch):
-            payloads = {r.payload for r in self._world.case.requests}
+            payloads = {r.payload for r in self._simulation.case.requests}
             assert payloads != {request.payload}, "a request does not match itself"
         elif isinstance(outcome, StillRunning):
             assert number, "the key is stuck"
-            assert self._world.time.now - 1000 >= request.timeout, "a waiter gave up early"
+            assert self._simulation.time.now - 1000 >= request.timeout, "a waiter gave up early"
 
     # What must hold.
 
     def all_sleep(self) -> None:
-        """All who are left wait, and none of them for want of a reply."""
-        record = self._world.record()
+        """All remaining requests wait, and none of them because its command failed."""
+        record = self._simulation.record()
         assert self.any_lost or isinstance(record, RunningRecord), "a missed wake-up"
         assert self.any_lost or self.crashed or self.orphaned, "all wait for nobody"
 
     def finish(self) -> None:
-        """All actors have come to their end."""
-        record = self._world.record()
+        """Check what must hold when all actors have ended."""
+        record = self._simulation.record()
         for claim in self._claims:
             grant = self._grants[claim.record.owner]
             if not claim.held:
                 # After a lease nobody can know that a response was stored whose reply was lost, and
                 # that a corrected request replaced it.
-                excused = grant.ever_lapsed or grant.ever_lost or self._word_is_old(grant)
+                excused = (
+                    grant.ever_lapsed or grant.ever_lost or self._was_confirmed_long_ago(grant)
+                )
                 assert excused, "a lease was called lost that was not"
             elif claim.settled and claim.answered and not self.any_lost:
                 assert grant.stored, "an owner believes that it is stored"

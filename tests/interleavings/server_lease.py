@@ -1,4 +1,4 @@
-"""A real server's time, which does not move when told."""
+"""The lease at a real server, whose time a test cannot move."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tests.stores.harness import lapse
 from tests.support.polling import until
 
 if TYPE_CHECKING:
-    from tests.interleavings.world import World
+    from tests.interleavings.simulation import Simulation
 
 
-class Mirror:
-    """Keeps a real server's lease in step with the world's time.
+class ServerLease:
+    """Keeps a real server's lease in step with the simulation's time.
 
-    The server has its own clock, which does not move when told; records are given less to live.
+    The server has a clock of its own, so records get shorter times to live instead.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
 
     def follow(self, before: Record | None, after: Record | None) -> None:
         if isinstance(before, RunningRecord) and not isinstance(after, RunningRecord):
-            # Each is told, but for those that were before.
-            until(lambda: all(bell.rung for bell in self._world.bells), 5)
+            # Wait until each waiter has its message.
+            until(lambda: all(bell.rung for bell in self._simulation.bells), 5)
 
     def advance(self) -> None:
-        if isinstance(self._world.record(), RunningRecord) and self._world.lapsed:
-            lapse(self._world.store, KEY)
+        if isinstance(self._simulation.record(), RunningRecord) and self._simulation.lapsed:
+            lapse(self._simulation.store, KEY)

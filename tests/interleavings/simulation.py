@@ -1,70 +1,48 @@
-"""A small world: requests, workers and a store, which do one step when a schedule says so.
+"""A simulation: requests, workers and a store, of which a schedule says who takes the next step.
 
 A store gives control back before each command, after it where that can matter, and while it waits
-for a bell. Time stands still unless a choice moves it. What can happen besides the steps of the
+to be woken. Time stands still unless a choice moves it. What can happen besides the steps of the
 actors: a process crashes, a lease passes, the store loses its record, and one of the ``FAULTS``
 hits a command.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from greenlet import getcurrent
 
-from flask_idempotent import _timing
 from flask_idempotent._timing import REPLY_TIMEOUT
-from flask_idempotent.engine import claimant, pending, renewal, worker
-from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.engine.claims import Claim
-from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import Record, RunningRecord
-from flask_idempotent.stores import waiters
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.waiters import Bell
 from tests.interleavings.actors import (
     Actor,
-    Arriving,
-    Ghost,
+    LateCommand,
     Listening,
-    Lock,
     Point,
     Replied,
     Resting,
     Sending,
 )
-from tests.interleavings.case import KEY, LEASE, Case, Request
+from tests.interleavings.case import KEY, LEASE, Case
 from tests.interleavings.explore import Choice
-from tests.interleavings.mirror import Mirror
-from tests.interleavings.rules import Witness
-from tests.interleavings.wire import Wire
+from tests.interleavings.processes import Processes
+from tests.interleavings.rules import Checker
+from tests.interleavings.server_lease import ServerLease
+from tests.interleavings.stopped_time import Time
 
-#: No schedule has as many steps.
-ENDLESS = 500
-
-
-class Time:
-    """Stands for the module ``time`` in the engine."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
+#: More steps than any schedule has.
+MOST_STEPS = 500
 
 
-class World:
-    """One world, from its beginning to the end of one schedule.
+class Simulation(Processes):
+    """Runs one schedule.
 
     :param case: who is there and what may happen.
     :param store: an empty store; what it keeps is looked at after each command.
@@ -80,11 +58,11 @@ class World:
         self.hub = getcurrent()
         self.steps = 0
         self.lease_ends = 0.0
-        self.witness = Witness(self)
+        self.checker = Checker(self)
         self.bells: list[Bell] = []
-        self.ghosts: list[Ghost] = []
+        self.late_commands: list[LateCommand] = []
         self._taken: Choice | None = None
-        self.mirror = Mirror(self) if not isinstance(store, MemoryStore) else None
+        self.server_lease = ServerLease(self) if not isinstance(store, MemoryStore) else None
         names = [request.process for request in case.requests]
         self.engines = {name: self._engine(name) for name in names}
         self.shared = {name for name in names if names.count(name) > 1 or case.renewals}
@@ -94,59 +72,7 @@ class World:
         for name in self.engines:
             self._add(f"worker of {name}", name, self._work, name)
 
-    def _engine(self, process: str) -> Engine:
-        engine = Engine(Wire(self, process), None)  # type: ignore[arg-type]
-        # The worker is an actor here, not a thread.
-        engine.worker.wake = lambda: None  # type: ignore[method-assign]
-        return engine
-
-    def _add(self, name: str, process: str, work: Callable[..., None], *arguments: object) -> None:
-        actor = Actor(self, name, process, lambda: work(*arguments))
-        self.actors.append(actor)
-        actor.switch()
-
-    # The actors.
-
-    def _request(self, number: int, request: Request) -> None:
-        if request.process in self.shared:
-            self.pause(Arriving())
-        for _ in range(request.tries):
-            try:
-                outcome = self.engines[request.process].claim(request.claim_request)
-            except StoreUnavailable as error:
-                self.witness.failed(number, error)
-                continue
-            if isinstance(outcome, Claim):
-                self._view(number, request, outcome)
-            self.witness.answered(number, request, outcome)
-            return
-
-    def _view(self, number: int, request: Request, claim: Claim) -> None:
-        claim.lock = Lock(self)  # type: ignore[assignment]
-        self.witness.runs(number, request, claim)
-        engine = self.engines[request.process]
-        if request.fails:
-            engine.release(claim, "failed")
-            return
-        complete = engine.complete_later if request.unread else engine.complete
-        complete(claim, request.status, (), f"{request.payload} by {number}".encode())
-
-    def _work(self, process: str) -> None:
-        worker = self.engines[process].worker
-        actor = self.current
-        while True:
-            self.pause(Resting())
-            try:
-                if actor.rounds:
-                    actor.rounds -= 1
-                    for claim in worker.renewals:
-                        claim.renewed -= LEASE / 2
-                    worker.renewals.renew_due()
-                worker.pending.run()
-            except StoreUnavailable:
-                continue
-
-    # What the engine's stores call.
+    # What the stores of the engines call.
 
     @property
     def current(self) -> Actor:
@@ -162,7 +88,7 @@ class World:
         return self._taken.what
 
     def call(self, name: str, run: Callable[[], Any]) -> Any:
-        """One command, with what the schedule lets happen to it."""
+        """Carry out one command, with the fault that the schedule chooses."""
         if getcurrent() is self.hub:
             return self._carry_out(run)
         actor = self.current
@@ -170,9 +96,11 @@ class World:
         actor.failed = fault in ("lost", "late", "dropped")
         if fault:
             self.faults -= 1
-            self.witness.faulty = True
+            self.checker.faulty = True
         if fault in ("late", "overtaken"):
-            self.ghosts.append(Ghost(f"late {name}", run, self.time.now + REPLY_TIMEOUT))
+            self.late_commands.append(
+                LateCommand(f"late {name}", run, self.time.now + REPLY_TIMEOUT)
+            )
         if fault in ("late", "dropped"):
             self.time.now += REPLY_TIMEOUT
             raise StoreUnavailable("no reply")
@@ -184,7 +112,7 @@ class World:
         if fault == "resent":
             return self.call(name, run)
         if self.lapses or self.current.process in self.shared:
-            # Else nothing can happen before the reply that could not as well happen after it.
+            # Otherwise all that can happen before the reply can happen after it as well.
             self.pause(Replied())
         if fault == "lost":
             self.time.now += REPLY_TIMEOUT
@@ -195,16 +123,16 @@ class World:
         before = self.record()
         result = run()
         after = self.record()
-        self.witness.changed(before, after)
-        if self.mirror is not None:
-            self.mirror.follow(before, after)
+        self.checker.changed(before, after)
+        if self.server_lease is not None:
+            self.server_lease.follow(before, after)
         return result
 
     def record(self) -> Record | None:
         return self.store.read(KEY)
 
     def lease_begins(self) -> None:
-        """The store says whose the key is from now on."""
+        """A lease begins: the store has granted or renewed a claim."""
         self.lease_ends = self.time.now + LEASE
 
     @property
@@ -216,7 +144,9 @@ class World:
 
     def choices(self) -> list[Choice]:
         able = [step for actor in self.actors for step in actor.point.steps(self, actor)]
-        able += [Choice("server", ghost.name, frozenset({"store"})) for ghost in self.ghosts]
+        able += [
+            Choice("server", command.name, frozenset({"store"})) for command in self.late_commands
+        ]
         return able + list(self._accidents(bool(able))) or self._passing()
 
     def _accidents(self, busy: bool) -> Iterator[Choice]:
@@ -237,7 +167,7 @@ class World:
         if not waits:
             return []
         if not any(actor.failed for actor, _ in waits):
-            self.witness.all_sleep()
+            self.checker.all_sleep()
         first = min(point.until for _, point in waits)
         late = [actor for actor, point in waits if point.until == first]
         return [Choice(actor.name, "sleeps", frozenset()) for actor in late]
@@ -245,7 +175,7 @@ class World:
     def do(self, choice: Choice) -> None:
         self._taken = choice
         self.steps += 1
-        assert self.steps < ENDLESS, "it goes on for ever"
+        assert self.steps < MOST_STEPS, "it goes on for ever"
         if choice.who == "time":
             self.lapses -= 1
             self.advance(LEASE + 1)
@@ -271,15 +201,15 @@ class World:
 
     def advance(self, seconds: float) -> None:
         self.time.now += seconds
-        if self.mirror is not None:
-            self.mirror.advance()
+        if self.server_lease is not None:
+            self.server_lease.advance()
         record = self.record()
         if isinstance(record, RunningRecord) and self.lapsed:
-            self.witness.lapsed(record.owner)
+            self.checker.lapsed(record.owner)
 
     def _crash(self, process: str) -> None:
         self.crashes -= 1
-        self.witness.crashed = True
+        self.checker.crashed = True
         for actor in [actor for actor in self.actors if actor.process == process]:
             self.actors.remove(actor)
             actor.throw()
@@ -290,33 +220,33 @@ class World:
             self.store._entries.clear()
         else:
             self.store._client.execute("UNLINK", KEY)  # type: ignore[attr-defined]
-        self.witness.lost()
+        self.checker.lost()
 
     def _late(self, name: str) -> None:
-        ghost = next(ghost for ghost in self.ghosts if ghost.name == name)
-        self.ghosts.remove(ghost)
-        self.time.now = max(self.time.now, ghost.due)
-        self.witness.late = name
-        self._carry_out(ghost.run)
-        self.witness.late = ""
+        command = next(command for command in self.late_commands if command.name == name)
+        self.late_commands.remove(command)
+        self.time.now = max(self.time.now, command.due)
+        self.checker.late = name
+        self._carry_out(command.run)
+        self.checker.late = ""
 
     def finish(self) -> None:
-        """The end of a schedule: what must hold of it, and that the key is not stuck."""
+        """Check what must hold at the end of a schedule, and that the key is not stuck."""
         for process, engine in self.engines.items():
             assert not engine.worker.pending, f"{process} has work left"
             assert not engine.worker.renewals, f"{process} renews what is settled"
         for actor in self.actors:
             assert isinstance(actor.point, Resting), f"{actor.name} hangs"
-        self.witness.finish()
+        self.checker.finish()
         self.advance(LEASE + 1)
         last = replace(self.case.requests[0], timeout=0.0)
         engine = self._engine("the last")
         self.engines["the last"] = engine
         outcome = engine.claim(last.claim_request)
         if isinstance(outcome, Claim):
-            self.witness.runs(0, last, outcome)
+            self.checker.runs(0, last, outcome)
             engine.complete(outcome, 200, (), b"one by 0")
-        self.witness.answered(0, last, outcome)
+        self.checker.answered(0, last, outcome)
 
     def abandon(self) -> None:
         for actor in self.actors:
@@ -324,17 +254,3 @@ class World:
         self.actors.clear()
         for engine in self.engines.values():
             engine.worker.reset()
-
-
-@contextmanager
-def stopped_time() -> Iterator[Time]:
-    """Time that moves when told, for the engine; and no thread that closes dropped engines."""
-    time = Time()
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (claimant, waiters, engine_module, pending, renewal, worker):
-            patch.setattr(module, "time", time)
-        # Polls are choices of the schedule, or come when nothing else can.
-        patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)
-        patch.setattr(engine_module, "_close_in_background", lambda *_: None)
-        patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
-        yield time

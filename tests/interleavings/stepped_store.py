@@ -1,4 +1,4 @@
-"""What stands between a process and the store: it gives control back before each command."""
+"""A store that gives control back before each command, for one process of a simulation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.interleavings.actors import Listening, Sending
 from tests.stores.harness import NEVER
 
 if TYPE_CHECKING:
-    from tests.interleavings.world import World
+    from tests.interleavings.simulation import Simulation
 
 
-class Wire:
-    """What stands between one process and the store."""
+class SteppedStore:
+    """The store as one process sees it."""
 
-    def __init__(self, world: World, process: str) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation, process: str) -> None:
+        self._simulation = simulation
         self._process = process
-        self._store = world.store
+        self._store = simulation.store
         self._bells = Bells()
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
@@ -37,7 +37,7 @@ class Wire:
             self._notice(record, result)
             return result
 
-        result: ClaimResult = self._world.call("claim", run)
+        result: ClaimResult = self._simulation.call("claim", run)
         return result
 
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
@@ -46,83 +46,83 @@ class Wire:
             self._notice(record, result)
             return result
 
-        result: ContendResult = self._world.call("contend", run)
+        result: ContendResult = self._simulation.call("contend", run)
         return result
 
     def _notice(self, record: RunningRecord, result: ClaimResult | ContendResult) -> None:
         if isinstance(result, Claimed):
-            self._world.witness.granted(record._replace(attempt=result.attempt))
-            self._world.lease_begins()
+            self._simulation.checker.granted(record._replace(attempt=result.attempt))
+            self._simulation.lease_begins()
 
     def now(self) -> int:
-        return int(self._world.time.now * 1000)
+        return int(self._simulation.time.now * 1000)
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         def run() -> list[bool | None]:
-            world = self._world
-            # A real server has a time of its own.
-            end = until if world.mirror is None else NEVER if self.now() <= until else 0
+            simulation = self._simulation
+            # A real server has a clock of its own.
+            end = until if simulation.server_lease is None else NEVER if self.now() <= until else 0
             replies = self._store.renew(renewals, until=end)
             for renewal, ours in zip(renewals, replies, strict=True):
                 if ours:
-                    world.witness.renewed(renewal.record.owner)
-                    world.lease_begins()
+                    simulation.checker.renewed(renewal.record.owner)
+                    simulation.lease_begins()
             return replies
 
-        replies: list[bool | None] = self._world.call("renew", run)
+        replies: list[bool | None] = self._simulation.call("renew", run)
         return replies
 
     def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
         def run() -> Completion:
             completion = self._store.complete(key, record, expire=expire)
-            self._world.witness.completed(record.owner, completion)
+            self._simulation.checker.completed(record.owner, completion)
             return completion
 
-        completion: Completion = self._world.call("complete", run)
+        completion: Completion = self._simulation.call("complete", run)
         return completion
 
     def release(self, key: str, owner: bytes, **lives: int) -> bool:
         def run() -> bool:
             released = self._store.release(key, owner, **lives)
-            self._world.witness.over(owner)
+            self._simulation.checker.over(owner)
             return released
 
-        released: bool = self._world.call("release", run)
+        released: bool = self._simulation.call("release", run)
         return released
 
     @contextmanager
     def listen(self, key: str, seconds: float) -> Iterator[Bell]:
-        self._world.pause(Sending("listen"))
-        self._world.witness.waits()
+        self._simulation.pause(Sending("listen"))
+        self._simulation.checker.waits()
         # The subscription is confirmed in real time.
         with self._store.listen(key, max(seconds, 5.0)) as bell:
-            # The store is every process's here, but in each process one waiter leads.
+            # All processes share one store here, but each process has a leader of its own.
             bell.leads = False
             own = self._bells.join()
-            self._world.bells.append(bell)
+            self._simulation.bells.append(bell)
             try:
-                yield WireBell(self._world, bell, own)
+                yield SteppedBell(self._simulation, bell, own)
             finally:
-                self._world.bells.remove(bell)
+                self._simulation.bells.remove(bell)
                 self._bells.leave(own)
 
     def __getattr__(self, name: str) -> Any:
-        # What operators ask of a store is no step.
+        # What operators ask of a store is not a step.
         return getattr(self._store, name)
 
     def close(self) -> None:
-        """The store is every process's."""
+        """The store is shared by all processes."""
 
 
-class WireBell(Bell):
+class SteppedBell(Bell):
     """A waiter's bell.
 
     :param bell: what the store rings.
     :param own: what its process rings, when it is to lead.
     """
 
-    def __init__(self, world: World, bell: Bell, own: Bell) -> None:
-        self._world = world
+    def __init__(self, simulation: Simulation, bell: Bell, own: Bell) -> None:
+        self._simulation = simulation
         self._bell = bell
         self._own = own
         self.unsure = False
@@ -144,8 +144,8 @@ class WireBell(Bell):
         return self._bell.rung or self._own.rung
 
     def wait(self, seconds: float) -> CompletedRecord | None:
-        until = self._world.time.now + seconds
-        if self._world.pause(Listening(self, until)) != "rung":
+        until = self._simulation.time.now + seconds
+        if self._simulation.pause(Listening(self, until)) != "rung":
             return None
         self._own.heard(0)
         return self._bell.wait(0)

@@ -1,7 +1,7 @@
 """The engine and the stores' contract over every interleaving of small cases.
 
 ``INTERLEAVINGS=full`` runs all schedules of each case with a number in ``SCHEDULES``, and more on
-on the real server, in some minutes; else the larger cases are sampled, the same each time, in some
+the real server, in some minutes; else the larger cases are sampled, the same each time, in some
 seconds. The end of the report tells how many schedules ran.
 """
 
@@ -21,7 +21,8 @@ from flask_idempotent.stores.redis import client
 from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
-from tests.interleavings.world import Time, World, stopped_time
+from tests.interleavings.simulation import Simulation
+from tests.interleavings.stopped_time import Time, stopped_time
 from tests.support.redis_servers import Server
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
@@ -63,8 +64,8 @@ def real_store(clean_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def run(case: Case, time: Time, expected: int | None) -> int:
-    def make() -> World:
-        return World(case, MemoryStore(time.monotonic), time)
+    def make() -> Simulation:
+        return Simulation(case, MemoryStore(time.monotonic), time)
 
     if expected is None:
         return sample(make, FULL_SAMPLE if FULL else SAMPLE)
@@ -77,7 +78,7 @@ def run(case: Case, time: Time, expected: int | None) -> int:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_interleaving(name: str, time: Time) -> None:
-    """Whatever the order of steps and whatever goes wrong between them, every rule holds."""
+    """Every rule holds, whatever the order of steps and the faults between them."""
     count = run(CASES[name], time, SCHEDULES[name])
     ran["in memory"] += count
     print(f"{name}: {count} schedules")
@@ -87,9 +88,9 @@ def test_every_interleaving(name: str, time: Time) -> None:
 def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -> None:
     """The scripts and the real pub/sub keep every rule that the store in memory keeps."""
 
-    def make() -> World:
+    def make() -> Simulation:
         real_store.delete([KEY])
-        return World(CASES[name], real_store, time)
+        return Simulation(CASES[name], real_store, time)
 
     expected = SCHEDULES[name]
     small = expected is not None and expected <= REAL_SAMPLE

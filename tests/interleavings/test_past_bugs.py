@@ -1,4 +1,4 @@
-"""What the search found, each schedule by name."""
+"""Faults that the search found in the past, each with its schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
 from tests.interleavings.explore import follow
-from tests.interleavings.world import World, stopped_time
+from tests.interleavings.simulation import Simulation
+from tests.interleavings.stopped_time import stopped_time
 
 A, B, FAILING_A = Request("A"), Request("B"), Request("A", fails=True)
 
@@ -20,15 +21,15 @@ Follow = Callable[[Case, str], None]
 def _follow() -> Iterator[Follow]:
     with stopped_time() as time:
         yield lambda case, schedule: follow(
-            World(case, MemoryStore(time.monotonic), time), schedule
+            Simulation(case, MemoryStore(time.monotonic), time), schedule
         )
 
 
 def test_renewal_whose_reply_is_late(follow: Follow) -> None:
     """A view does not begin on a renewal whose reply came after the lease, no more than a claim's.
 
-    It was renewed once, and its reply was believed however long it took; meanwhile another took
-    the key over and answered, and the view ran a second time.
+    The claim was renewed once, and the reply was trusted however long it took. Meanwhile another
+    request took the key over and answered, and the view ran a second time.
     """
     follow(
         Case((A, B), lapses=2),
@@ -50,7 +51,7 @@ def test_renewal_whose_reply_is_late(follow: Follow) -> None:
 def test_renewal_that_says_nothing(follow: Follow) -> None:
     """A view does not begin on a renewal whose outcome is unknown: it claims again.
 
-    It was taken for a yes.
+    It was taken for a success.
     """
     follow(
         Case((A,), lapses=1, faults=1),
@@ -66,7 +67,7 @@ def test_renewal_that_says_nothing(follow: Follow) -> None:
 def test_renewal_after_a_completion_without_reply(follow: Follow) -> None:
     """A claim whose response is stored, though the reply was lost, is not called a lost lease.
 
-    The renewal found a completed record, held it for another's, told ``lease_lost`` and made
+    The renewal found a completed record, took it for another's, sent ``lease_lost`` and made
     ``held`` false.
     """
     follow(
@@ -84,9 +85,9 @@ def test_renewal_after_a_completion_without_reply(follow: Follow) -> None:
 
 
 def test_claim_without_reply_and_an_answer_from_the_bell(follow: Follow) -> None:
-    """A waiter that is answered by its bell gives back a claim that it does not know of.
+    """A waiter that is woken with the response releases a claim that it does not know of.
 
-    The record had been lost after the bell was rung; the claim stayed for its lease.
+    The record was lost after the message was sent; the claim stayed for its lease.
     """
     follow(
         Case((A, B), losses=1, faults=1),

@@ -1,4 +1,4 @@
-"""The rules can be broken: a store or an engine that does its work badly is found."""
+"""The rules can be broken: the search finds a store or an engine with a fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
 from tests.interleavings.cases import CASES, INVALID_B, INVALID_TWO_C, A
 from tests.interleavings.explore import BrokenRule, follow, sample
-from tests.interleavings.world import World, stopped_time
+from tests.interleavings.simulation import Simulation
+from tests.interleavings.stopped_time import stopped_time
 from tests.stores.harness import NEVER
 
 
@@ -128,7 +129,7 @@ class Eternal(MemoryStore):
 
 def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
     with stopped_time() as time:
-        sample(lambda: World(CASES[case], make(time.monotonic), time), 1000)
+        sample(lambda: Simulation(CASES[case], make(time.monotonic), time), 1000)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +175,11 @@ BACK = """
 
 @pytest.mark.parametrize("store", [MemoryStore, Mixing])
 def test_late_owner_of_another_era(store: type[MemoryStore]) -> None:
-    """So long a schedule is found by no search, so it is written down."""
+    """No search finds a schedule of this length, so it is written here."""
     case = Case((A, INVALID_B, INVALID_TWO_C, Request("D")), lapses=1)
     expected = pytest.raises(BrokenRule, match="an answer of another era")
     with stopped_time() as time, nullcontext() if store is MemoryStore else expected:
-        follow(World(case, store(time.monotonic), time), BACK)
+        follow(Simulation(case, store(time.monotonic), time), BACK)
 
 
 def _run_without_asking(claimant: Claimant, claim: Claim) -> bool:

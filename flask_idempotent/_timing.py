@@ -41,12 +41,29 @@ RESEND_WITHIN = 0.1
 #: A command that a wrong server answers this soon is sent once more, to the right one.
 MOVE_WITHIN = STORE_FAILS_WITHIN - CONNECT_TIMEOUT - REPLY_TIMEOUT
 
+# Connections.
+
+#: An idle connection is trusted for this long. Firewalls and NAT drop flows without notice, some
+#: after four minutes.
+CONNECTION_MAX_IDLE = 60.0
+#: A connection is opened again after this time, so that new credentials and addresses take effect.
+CONNECTION_MAX_AGE = 600.0
+#: All connections are dropped at most this often. Where those that were opened since reach the
+#: wrong server too, the address leads there.
+POOL_DROP_EVERY = 1.0
+
 # Waiting for another request.
 
 #: The longest wait for the confirmation of a subscription; then the waiter relies on polling.
 SUBSCRIBE_TIMEOUT = 0.5
 #: One waiter of each key and process polls the store this often, whatever pub/sub does.
 POLL_EVERY = 1.0
+#: A silent pub/sub connection is pinged after this time, and dropped after twice this time.
+SUBSCRIBER_PING_AFTER = 5.0
+#: The pause before a broken pub/sub connection is opened again; it doubles each time, up to the
+#: longest.
+RECONNECT_FIRST = 0.05
+RECONNECT_LONGEST = 1.0
 
 # Leases and pending writes.
 

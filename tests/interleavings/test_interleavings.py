@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from flask_idempotent import _timing
 from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.stores.redis import client
 from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
@@ -54,10 +54,11 @@ def time() -> Iterator[Time]:
 
 
 @pytest.fixture
-def real_store(clean_valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[InspectableStore]:
-    # Faults come from the schedule alone, however slow this machine is.
-    monkeypatch.setattr(client, "REPLY_TIMEOUT", 10.0)
-    store = open_store(clean_valkey.url, "tests")
+def real_store(clean_valkey: Server) -> Iterator[InspectableStore]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Faults come from the schedule alone, however slow this machine is.
+        patch.setattr(_timing, "REPLY_TIMEOUT", 10.0)
+        store = open_store(clean_valkey.url, "tests")
     assert isinstance(store, InspectableStore)
     yield store
     store.close()

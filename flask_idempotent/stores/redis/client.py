@@ -47,6 +47,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from flask_idempotent import _timing
 from flask_idempotent.errors import (
     IdempotentError,
     RecordUnreadable,
@@ -55,26 +56,12 @@ from flask_idempotent.errors import (
     WriteRefused,
 )
 from flask_idempotent.stores.redis.addresses import check_address, unusable_address
-from flask_idempotent.stores.redis.options import (
-    CONNECT_TIMEOUT,
-    REPLY_TIMEOUT,
-    connection_options,
-    trusted_idle,
-)
+from flask_idempotent.stores.redis.options import connection_options, trusted_idle
 from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Seconds to wait for a place in the pool. A request learns within 2 seconds that the store is
-#: dead: first it may wait for a place, then it finds a store that takes no connection, or one that
-#: takes it at once and is silent.
-POOL_TIMEOUT = 0.9
-#: A command whose connection broke within this time is sent once more.
-_RESEND_WITHIN = 0.1
-#: So is one that a wrong server answered within this time, which leaves enough of the 2 seconds to
-#: connect to another one and to hear from it.
-_MOVE_WITHIN = 2.0 - CONNECT_TIMEOUT - REPLY_TIMEOUT
 _MAX_CONNECTIONS = 50
 
 _ERRORS = (RedisError, ChildDeadlockedError, OSError)
@@ -170,7 +157,7 @@ class Client:
             # Else redis-py reads its own version from its package's files for each connection.
             self._connect = partial(self._connect, driver_info=driver)
         size = min(pool.max_connections, _MAX_CONNECTIONS)
-        self._pool = Pool(self._connect, size, POOL_TIMEOUT, trusted_idle(given), clock)
+        self._pool = Pool(self._connect, size, _timing.POOL_TIMEOUT, trusted_idle(given), clock)
         self._followed = self._pool.generation
 
     @classmethod
@@ -279,13 +266,13 @@ class Client:
             try:
                 replies = self._round_trip(pooled, packed, count)
             except _LOST:
-                if time.monotonic() - started > _RESEND_WITHIN:
+                if time.monotonic() - started > _timing.RESEND_WITHIN:
                     raise
                 return self._once_more(pooled, packed, count, in_doubt=True)
             errors = [reply for reply in replies if isinstance(reply, _ANSWERS)]
             if not errors:
                 return replies
-            if time.monotonic() - started < _MOVE_WITHIN and self._may_move(pooled, errors):
+            if time.monotonic() - started < _timing.MOVE_WITHIN and self._may_move(pooled, errors):
                 return self._once_more(pooled, packed, count, in_doubt=False)
             return _translated(replies)
         except _ERRORS as error:

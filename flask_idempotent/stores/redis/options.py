@@ -7,12 +7,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-#: Seconds to wait for a connection, and for a reply.
-CONNECT_TIMEOUT = 0.7
-REPLY_TIMEOUT = 0.9
-#: Seconds for which an idle connection is trusted: firewalls and NAT forget flows without a word,
-#: some after four minutes.
-_TRUSTED_IDLE = 60.0
+from flask_idempotent import _timing
 
 #: Options of redis-py that this library decides itself.
 _OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", "event_dispatcher",
@@ -41,8 +36,10 @@ def connection_options(given: Mapping[str, Any], *, encrypted: bool) -> dict[str
     """
     options = {name: value for name, value in given.items() if name not in _OWN}
     options.update(
-        socket_timeout=_at_most(REPLY_TIMEOUT, given.get("socket_timeout")),
-        socket_connect_timeout=_at_most(CONNECT_TIMEOUT, given.get("socket_connect_timeout")),
+        socket_timeout=_at_most(_timing.REPLY_TIMEOUT, given.get("socket_timeout")),
+        socket_connect_timeout=_at_most(
+            _timing.CONNECT_TIMEOUT, given.get("socket_connect_timeout")
+        ),
         decode_responses=False,
         # Instead of being checked, a connection that was idle for so long is opened again.
         health_check_interval=0,
@@ -63,7 +60,7 @@ def connection_options(given: Mapping[str, Any], *, encrypted: bool) -> dict[str
 
 def trusted_idle(given: Mapping[str, Any]) -> float:
     """Seconds for which a connection may be idle and still be used as it is."""
-    return _at_most(_TRUSTED_IDLE, given.get("health_check_interval"))
+    return _at_most(_timing.CONNECTION_MAX_IDLE, given.get("health_check_interval"))
 
 
 def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
-
-#: Seconds after which a connection is opened again, so that rotated credentials and an address
-#: that has moved are met.
-GREATEST_AGE = 600.0
-#: Seconds between two times that all connections are dropped. Where those that were opened since
-#: reach the wrong server too, it is the address that leads there.
-_DROP_EVERY = 1.0
 
 
 class PoolExhausted(Exception):
@@ -118,7 +112,7 @@ class Pool(ForkAware):
             pooled.connection._sock is not None
             and pooled.generation == self.generation
             and now - pooled.returned < self._trusted_idle
-            and now - pooled.opened < GREATEST_AGE
+            and now - pooled.opened < _timing.CONNECTION_MAX_AGE
         )
 
     def _withdraw(self, waiter: _Waiter) -> None:
@@ -150,7 +144,7 @@ class Pool(ForkAware):
         with self._lock:
             if pooled.generation != self.generation:
                 return True
-            if self._clock() - self._dropped < _DROP_EVERY:
+            if self._clock() - self._dropped < _timing.POOL_DROP_EVERY:
                 return False
             self._dropped = self._clock()
             self.generation += 1

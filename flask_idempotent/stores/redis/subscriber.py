@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
 from flask_idempotent._logging import logger
 from flask_idempotent.errors import StoreError
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 
 Read = Callable[[], "Record | None"]
 Connect = Callable[[], "AbstractContextManager[Feed]"]
-
-#: A silent connection is asked for a sign of life after this time, and dropped after twice this.
-_PING_AFTER = 5.0
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
 
 
 class _Channel:
@@ -229,7 +225,7 @@ class _Listener:
         self._wake = wake
         # A channel may be left and joined again before its first confirmation arrives.
         self._unconfirmed: Counter[str] = Counter()
-        self._pause = _FIRST_PAUSE
+        self._pause = _timing.RECONNECT_FIRST
 
     def run(self) -> None:
         while not self._subscriber.closing:
@@ -244,7 +240,7 @@ class _Listener:
             if not self._subscriber.closing:
                 self._subscriber.restart()
                 self._sleep(self._pause)
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                self._pause = min(2 * self._pause, _timing.RECONNECT_LONGEST)
         self._wake.close()
 
     def _sleep(self, pause: float) -> None:
@@ -269,7 +265,7 @@ class _Listener:
             selector.register(self._wake, selectors.EVENT_READ)
             selector.register(feed.fileno(), selectors.EVENT_READ)
             while not self._subscriber.closing:
-                ready = selector.select(_PING_AFTER)
+                ready = selector.select(_timing.SUBSCRIBER_PING_AFTER)
                 self._drain()
                 if self._subscriber.take_moved():
                     return
@@ -279,7 +275,7 @@ class _Listener:
                     for message in feed.messages():
                         self._handle(message)
                     heard, asked = time.monotonic(), False
-                elif time.monotonic() - heard >= _PING_AFTER:
+                elif time.monotonic() - heard >= _timing.SUBSCRIBER_PING_AFTER:
                     if asked:
                         raise StoreError("the connection fell silent")
                     feed.send("PING")
@@ -298,7 +294,7 @@ class _Listener:
             self._subscriber.deliver(name)
         elif kind == b"subscribe":
             # A server may take the connection and refuse the channel: only now is it mended.
-            self._pause = _FIRST_PAUSE
+            self._pause = _timing.RECONNECT_FIRST
             self._unconfirmed[name] -= 1
             if not self._unconfirmed[name]:
                 del self._unconfirmed[name]

@@ -13,6 +13,7 @@ import pytest
 import redis
 import redis.exceptions
 
+from flask_idempotent import _timing
 from flask_idempotent.errors import (
     RecordUnreadable,
     SettingsError,
@@ -91,7 +92,7 @@ class TestBounds:
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             client.execute("PING")
-        assert time.monotonic() - started < module.REPLY_TIMEOUT
+        assert time.monotonic() - started < _timing.REPLY_TIMEOUT
 
     def test_crowd_before_a_silent_server(self, silent_port: int) -> None:
         """However many wait for the few connections to a silent server, each is told in time."""
@@ -131,7 +132,7 @@ class TestResend:
     @pytest.fixture
     def noticed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A broken connection is noticed at once, however slow this machine is."""
-        monkeypatch.setattr(module, "_RESEND_WITHIN", 10.0)
+        monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
 
     @pytest.mark.usefixtures("noticed_at_once")
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])

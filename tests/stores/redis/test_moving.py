@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask
 
-from flask_idempotent import Idempotent
+from flask_idempotent import Idempotent, _timing
 from flask_idempotent.errors import StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.base import Claimed, Completion
-from flask_idempotent.stores.redis import client as module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.web.state import state_of
@@ -295,7 +294,7 @@ class TestDoubt:
         self, proxy: Proxy, clean_valkey: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A refusal of the second sending says nothing of the first, whose reply was lost."""
-        monkeypatch.setattr(module, "_RESEND_WITHIN", 10.0)
+        monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
         client = Client.from_url(proxy.url)
         client.execute("PING")
         proxy.faults.append(Fault(b"first", "lose reply"))
@@ -323,7 +322,7 @@ class TestForgottenFlows:
         now[0] += seconds
         started = time.monotonic()
         assert post(app, "after").status_code == 200
-        assert time.monotonic() - started < module.REPLY_TIMEOUT
+        assert time.monotonic() - started < _timing.REPLY_TIMEOUT
         state_of(app).engine.close()
 
     def test_keepalive_counts_in_seconds(self, proxy: Proxy) -> None:

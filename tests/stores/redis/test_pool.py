@@ -9,8 +9,8 @@ from concurrent.futures import Future
 
 import pytest
 
+from flask_idempotent import _timing
 from flask_idempotent.stores.redis.pool import (
-    GREATEST_AGE,
     Pool,
     PooledConnection,
     PoolExhausted,
@@ -191,7 +191,7 @@ class TestTrust:
     def test_age(self, pool: Pool, clock: Clock) -> None:
         """However busy, one is opened again after ten minutes."""
         self.lend(pool)
-        while clock.now < GREATEST_AGE - 50:
+        while clock.now < _timing.CONNECTION_MAX_AGE - 50:
             clock.now += 50
             assert self.lend(pool)
         clock.now += 50

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flask_idempotent import _timing
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
 from flask_idempotent.stores.factory import open_store
-from flask_idempotent.stores.redis import client as redis_client
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.redis.subscriber import Subscriber
@@ -168,7 +168,7 @@ class TestLostReplies:
     @pytest.fixture
     def store(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
         # However slow this machine is, a broken connection is noticed at once.
-        monkeypatch.setattr(redis_client, "_RESEND_WITHIN", 10.0)
+        monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
         store = open_store(proxy.url, "tests")
         assert isinstance(store, RedisStore)
         yield store

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from flask_idempotent import _timing
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.redis import subscriber as module
 from flask_idempotent.stores.redis.client import Client, Feed
@@ -219,7 +220,7 @@ class TestInterruptions:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A connection that delivers nothing, not even a PONG, is given up and made again."""
-        monkeypatch.setattr(module, "_PING_AFTER", 0.1)
+        monkeypatch.setattr(_timing, "SUBSCRIBER_PING_AFTER", 0.1)
         with subscriber.listen(NAME, 5, read) as bell:
             proxy.go_silent()
             until(lambda: bell.rung)  # Nobody hears for it.
@@ -239,7 +240,7 @@ class TestInterruptions:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A connection that is only idle answers the PINGs and stays, with channels or without."""
-        monkeypatch.setattr(module, "_PING_AFTER", 0.03)
+        monkeypatch.setattr(_timing, "SUBSCRIBER_PING_AFTER", 0.03)
         with subscriber.listen(NAME, 5, read):
             (before,) = clean_valkey.client.client_list(_type="pubsub")
             threading.Event().wait(0.3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flask_idempotent import _timing
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable, WriteRefused
 from flask_idempotent.record_format import encode
-from flask_idempotent.records import RunningRecord
+from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.client import Client
@@ -302,6 +302,25 @@ class TestRecords:
         with pytest.raises(RecordUnreadable):
             redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
         assert server.client.get(KEY) == data
+
+    @pytest.mark.parametrize("offer", [10, 60, 2**32 - 1])
+    @pytest.mark.parametrize("attempt", [1, 2])
+    def test_r12_release_without_the_offer(
+        self, redis_store: RedisStore, server: Server, offer: int, attempt: int
+    ) -> None:
+        """A release puts nothing in a record's place that is not a response, and frees the key."""
+        server.client.set(KEY, in_progress(offer=offer, attempt=attempt, grace=HOUR), px=2 * HOUR)
+        assert redis_store.release(KEY, OWNER, **ENDS)
+        record = redis_store.read(KEY)
+        if attempt == 1:
+            assert record is None
+        else:
+            assert isinstance(record, ReleasedRecord)
+            assert record.attempt == 2
+        asking = running()._replace(fingerprint=FINGERPRINT)
+        result = redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
+        assert isinstance(result, Claimed)
+        assert result.attempt == (1 if attempt == 1 else 3)
 
     def test_r12_whatever_somebody_wrote(self, redis_store: RedisStore, server: Server) -> None:
         """No record makes a script fail, and none that cannot be read is told as a response."""

@@ -21,8 +21,8 @@ from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.chaos.pauses import in_time
-from tests.engine.harness import request
 from tests.support.clients import Gate, post
+from tests.support.engines import request
 
 View = Callable[[], bytes]
 #: What a client sees: a status, and a body where the view's response came.

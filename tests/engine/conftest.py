@@ -1,4 +1,4 @@
-"""Fixtures: a store that fails when told, and an engine over it."""
+"""Fixtures: a store that fails as a test says, and engines over it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import pytest
 
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import Shaky, without_thread
+from tests.support.engines import without_thread
+from tests.support.faulty_store import FaultyStore
 
 
 @pytest.fixture
-def shaky() -> Shaky:
-    return Shaky()
+def faulty() -> FaultyStore:
+    return FaultyStore()
 
 
 @pytest.fixture
-def engine(shaky: Shaky) -> Iterator[Engine]:
-    engine = Engine(shaky, "the app")
+def engine(faulty: FaultyStore) -> Iterator[Engine]:
+    engine = Engine(faulty, "the app")
     yield engine
     engine.close()
 
@@ -32,9 +33,9 @@ def real_engine(store: Store) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def threadless(shaky: Shaky) -> Iterator[Engine]:
+def threadless(faulty: FaultyStore) -> Iterator[Engine]:
     """An engine whose worker starts no thread."""
-    engine = Engine(shaky, None)
+    engine = Engine(faulty, None)
     without_thread(engine.worker)
     yield engine
     engine.close()

@@ -18,7 +18,8 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import StillRunning
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.stores.waiters import Bell
-from tests.engine.harness import KEY, Shaky, fail, request
+from tests.support.engines import KEY, request
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 
 FOR_EVER = 3600.0
@@ -54,17 +55,17 @@ def test_failed_store(patience: float, pause: float) -> None:
     assert claimant._pause_before_poll(patience, None) == pause
 
 
-def test_unknown_claim_is_given_back(engine: Engine, shaky: Shaky) -> None:
+def test_unknown_claim_is_given_back(engine: Engine, faulty: FaultyStore) -> None:
     """A claim without a reply is given back, also when a later look did not reach the store."""
-    asking = Claimant(shaky, engine.worker, request())
-    shaky.after["claim"] = [fail(StoreUnavailable("no reply"))]
+    asking = Claimant(faulty, engine.worker, request())
+    faulty.after["claim"] = [fail(StoreUnavailable("no reply"))]
     with pytest.raises(StoreUnavailable):
         asking.claim()
-    shaky.before["claim"] = [fail(WriteRefused("full"))]
+    faulty.before["claim"] = [fail(WriteRefused("full"))]
     with pytest.raises(WriteRefused):
         asking.claim()
     asking.release_if_uncertain()
-    until(lambda: shaky.read(KEY) is None)
+    until(lambda: faulty.read(KEY) is None)
 
 
 class TestSilentStore:
@@ -82,7 +83,11 @@ class TestSilentStore:
 
     @pytest.mark.parametrize("second", [0.75, 0.85])
     def test_leader_leaves(
-        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[object]], second: float
+        self,
+        engine: Engine,
+        faulty: FaultyStore,
+        background: Callable[..., Future[object]],
+        second: float,
     ) -> None:
         """The next one leads only where it has the time to learn that the store is silent."""
 
@@ -94,16 +99,16 @@ class TestSilentStore:
 
         engine.claim(request())
         first = background(wait, 0.7)
-        until(lambda: len(shaky.calls) == 3)
+        until(lambda: len(faulty.calls) == 3)
         other = background(wait, second)
-        until(lambda: len(shaky.calls) == 5)
-        shaky.before["claim"] = [self.silence] * 100
+        until(lambda: len(faulty.calls) == 5)
+        faulty.before["claim"] = [self.silence] * 100
         assert 0 <= first.result() < 0.2
         assert 0 <= other.result() < 0.2
-        shaky.before.clear()
+        faulty.before.clear()
 
     def test_subscription_is_not_confirmed(
-        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter whose subscription no server confirms asks it only where there is time."""
 
@@ -114,10 +119,10 @@ class TestSilentStore:
             bell.wait(seconds)
             yield bell
 
-        monkeypatch.setattr(shaky, "listen", listen)
+        monkeypatch.setattr(faulty, "listen", listen)
         engine.claim(request())
-        shaky.before["claim"] = [lambda: None] + [self.silence] * 100
+        faulty.before["claim"] = [lambda: None] + [self.silence] * 100
         began = time.monotonic()
         assert isinstance(engine.claim(request(timeout=0.3)), StillRunning)
         assert 0.3 <= time.monotonic() - began < 0.5
-        shaky.before.clear()
+        faulty.before.clear()

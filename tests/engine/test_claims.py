@@ -8,7 +8,7 @@ import pytest
 
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.records import RunningRecord
-from tests.engine.harness import request
+from tests.support.engines import request
 
 
 class TestClaim:

@@ -14,8 +14,9 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Replay
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.records import CompletedRecord
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
+from tests.support.engines import KEY, claimed, finish, request
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 
 
@@ -28,58 +29,58 @@ class TestComplete:
         assert 0 <= told[0].pop("seconds") < 10
         assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
 
-    def test_stored_later(self, engine: Engine, shaky: Shaky) -> None:
+    def test_stored_later(self, engine: Engine, faulty: FaultyStore) -> None:
         """A response that the store did not take is stored as soon as it does; no second run."""
         claim = engine.claim(request())
-        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        faulty.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(engine, claim)
         until(lambda: not engine.worker.pending)
         assert isinstance(engine.claim(request()), Replay)
-        assert shaky.calls.count("complete") == 2
+        assert faulty.calls.count("complete") == 2
 
-    def test_stored_before_the_next_claim(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_stored_before_the_next_claim(self, threadless: Engine, faulty: FaultyStore) -> None:
         """Before a new claim of this process it is tried again."""
         claim = threadless.claim(request())
-        shaky.before["complete"] = [fail(WriteRefused("out of memory"))]
+        faulty.before["complete"] = [fail(WriteRefused("out of memory"))]
         finish(threadless, claim)
         assert isinstance(threadless.claim(request(timeout=0)), Replay)
 
-    def test_other_keys_are_not_held_up(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_other_keys_are_not_held_up(self, threadless: Engine, faulty: FaultyStore) -> None:
         """A response that the store never takes costs its own key's requests, and no others."""
         claim = threadless.claim(request())
-        shaky.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
+        faulty.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
         finish(threadless, claim)
         assert isinstance(threadless.claim(request(storage_key="IDEMPOTENT_{another}")), Claim)
         with pytest.raises(StoreUnavailable):
             threadless.claim(request())
         assert isinstance(threadless.claim(request()), Replay)
 
-    def test_stored_when_the_process_leaves(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_stored_when_the_process_leaves(self, threadless: Engine, faulty: FaultyStore) -> None:
         """A process that leaves in good order tries once more."""
         claim = threadless.claim(request())
-        shaky.before["complete"] = [fail(StoreUnavailable("down"))]
+        faulty.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(threadless, claim)
         stored: list[str] = []
-        shaky.before["complete"] = [lambda: stored.append("tried")]
+        faulty.before["complete"] = [lambda: stored.append("tried")]
         threadless.close()
         assert stored == ["tried"]
 
     def test_lost_at_the_end(
-        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, threadless: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A response that the store never took is logged as lost when the process ends."""
         claim = threadless.claim(request())
-        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 3
+        faulty.before["complete"] = [fail(StoreUnavailable("down"))] * 3
         finish(threadless, claim)
         threadless.close()
         assert f"is lost: record {KEY}: the process ends" in caplog.text
 
     def test_lost_after_expire(
-        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, threadless: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After expire it is logged as lost, and its claim is not kept any longer."""
         claim = threadless.claim(request(expire=0.01))
-        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        faulty.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim)
         threading.Event().wait(0.02)
         threadless.worker.pending.run()
@@ -87,21 +88,21 @@ class TestComplete:
         assert not threadless.worker.renewals
         assert "is lost" in caplog.text
 
-    def test_later_needs_no_lock(self, engine: Engine, shaky: Shaky) -> None:
+    def test_later_needs_no_lock(self, engine: Engine, faulty: FaultyStore) -> None:
         """A destructor may settle a claim in the midst of anything: it waits for no lock."""
         claim = claimed(engine)
-        with claim.lock, engine.worker._starting, engine.worker.pending._running, shaky._lock:
+        with claim.lock, engine.worker._starting, engine.worker.pending._running, faulty._lock:
             engine.complete_later(claim, 200, (), None)
         until(lambda: claim.settled)
         replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body is None
 
-    def test_late_owner(self, engine: Engine, shaky: Shaky) -> None:
+    def test_late_owner(self, engine: Engine, faulty: FaultyStore) -> None:
         """A late owner's response overwrites nothing, and the lost lease is told."""
         told: list[dict[str, object]] = []
         first = engine.claim(request())
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         second = engine.claim(request())
         with signals.lease_lost.connected_to(lambda sender, **data: told.append(data)):
             finish(engine, first, b"late")
@@ -115,10 +116,10 @@ class TestComplete:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"in time"
 
-    def test_late_owner_whose_successor_fails(self, engine: Engine, shaky: Shaky) -> None:
+    def test_late_owner_whose_successor_fails(self, engine: Engine, faulty: FaultyStore) -> None:
         """A late owner's response is used when its successor fails: there is no third run."""
         first = engine.claim(request())
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         second = engine.claim(request())
         finish(engine, first, b"late")
         assert isinstance(second, Claim)
@@ -128,18 +129,18 @@ class TestComplete:
         assert replay.completed.body == b"late"
 
     @pytest.mark.parametrize("moment", ["before", "after"])
-    def test_interrupted(self, engine: Engine, shaky: Shaky, moment: str) -> None:
+    def test_interrupted(self, engine: Engine, faulty: FaultyStore, moment: str) -> None:
         """A worker's timeout while a response is being stored leaves it to the background."""
         claim = engine.claim(request())
-        getattr(shaky, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        getattr(faulty, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             finish(engine, claim)
-        until(lambda: isinstance(shaky.read(KEY), CompletedRecord) and not engine.worker.renewals)
+        until(lambda: isinstance(faulty.read(KEY), CompletedRecord) and not engine.worker.renewals)
         replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"done"
 
-    def test_once(self, engine: Engine, shaky: Shaky) -> None:
+    def test_once(self, engine: Engine, faulty: FaultyStore) -> None:
         """A claim is settled once: what comes after is nothing."""
         claim = engine.claim(request())
         finish(engine, claim, b"first")
@@ -149,12 +150,12 @@ class TestComplete:
         replay = engine.claim(request())
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"first"
-        assert shaky.calls.count("complete") == 1
+        assert faulty.calls.count("complete") == 1
 
-    def test_first_answer_stands(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_first_answer_stands(self, threadless: Engine, faulty: FaultyStore) -> None:
         """What comes later takes no answer's place, not even one's that is still to be stored."""
         claim = threadless.claim(request())
-        shaky.before["complete"] = [fail(StoreUnavailable("down"))] * 2
+        faulty.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim, b"first")
         assert isinstance(claim, Claim)
         threadless.complete_later(claim, 500, (), None)
@@ -176,35 +177,35 @@ class TestRelease:
         assert told == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
         assert isinstance(engine.claim(request(timeout=0)), Claim)
 
-    def test_later(self, engine: Engine, shaky: Shaky) -> None:
+    def test_later(self, engine: Engine, faulty: FaultyStore) -> None:
         """A release that the store did not take is tried again, and not renewed meanwhile."""
         claim = claimed(engine)
-        shaky.before["release"] = [fail(StoreUnavailable("down"))]
+        faulty.before["release"] = [fail(StoreUnavailable("down"))]
         engine.release(claim, "failed")
         assert not engine.worker.renewals
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
 
-    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+    def test_interrupted(self, engine: Engine, faulty: FaultyStore) -> None:
         """A worker's timeout while a claim is being released leaves it to the background."""
         claim = claimed(engine)
-        shaky.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
+        faulty.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
             engine.release(claim, "failed")
         assert not engine.worker.renewals
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
 
 
 class TestAbandon:
-    def test_gives_the_key_back(self, engine: Engine, shaky: Shaky) -> None:
+    def test_gives_the_key_back(self, engine: Engine, faulty: FaultyStore) -> None:
         """A claim whose view will not run is released in the background, and renewed no more."""
         claim = claimed(engine)
         engine.abandon(claim)
         assert not engine.worker.renewals
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
         engine.abandon(claim)
         assert not engine.worker.pending
 
-    def test_waits_for_a_renewal(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_waits_for_a_renewal(self, threadless: Engine, faulty: FaultyStore) -> None:
         """A renewal that is under way does not put back what is given up."""
         claim = claimed(threadless)
         threadless.abandon(claim)
@@ -214,6 +215,6 @@ class TestAbandon:
                 giving = pool.submit(task.run)
                 with pytest.raises(TimeoutError):
                     giving.result(0.05)
-                assert shaky.read(KEY) is not None
+                assert faulty.read(KEY) is not None
             giving.result(5)
-        assert shaky.read(KEY) is None
+        assert faulty.read(KEY) is None

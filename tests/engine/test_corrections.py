@@ -14,8 +14,9 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay
 from flask_idempotent.errors import StoreUnavailable
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
+from tests.support.engines import KEY, claimed, finish, request
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 
 
@@ -41,12 +42,12 @@ class TestCorrected:
         assert replay.completed.body == b"no"
 
     @pytest.mark.parametrize("status", [200, 400, 409])
-    def test_other_answers_bind(self, engine: Engine, shaky: Shaky, status: int) -> None:
+    def test_other_answers_bind(self, engine: Engine, faulty: FaultyStore, status: int) -> None:
         """F4: only the statuses that the settings name are those of an invalid request."""
         finish(engine, engine.claim(request("one")), b"done", status)
-        before = shaky.read(KEY)
+        before = faulty.read(KEY)
         assert isinstance(engine.claim(request("two")), FingerprintMismatch)
-        assert shaky.read(KEY) == before
+        assert faulty.read(KEY) == before
 
     @pytest.mark.parametrize("other", [{"path": "/refunds"}, {"method": "PUT"}])
     def test_other_operation(self, engine: Engine, other: dict[str, str]) -> None:
@@ -73,49 +74,51 @@ class TestCorrected:
     def test_waiter_for_the_old_answer(
         self,
         engine: Engine,
-        shaky: Shaky,
+        faulty: FaultyStore,
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Who waits for an answer that was replaced gets 422, and corrects nothing by itself."""
-        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request("one"))
         waiter = background(engine.claim, request("one"))
-        assert shaky.listening.acquire(timeout=5)
-        until(lambda: shaky.calls.count("claim") == 3)
+        assert faulty.listening.acquire(timeout=5)
+        until(lambda: faulty.calls.count("claim") == 3)
         finish(engine, claim, b"no", 422)
         finish(engine, engine.claim(request("two")), b"no", 422)
         assert isinstance(waiter.result(), FingerprintMismatch)
 
-    def test_lost_race(self, engine: Engine, shaky: Shaky) -> None:
+    def test_lost_race(self, engine: Engine, faulty: FaultyStore) -> None:
         """Of two that correct the same answer one runs; the other is refused."""
         finish(engine, engine.claim(request("one")), b"no", 422)
         others: list[object] = []
-        shaky.before["claim"] = [
+        faulty.before["claim"] = [
             lambda: None,
             lambda: others.append(engine.claim(request("three"))),
         ]
         assert isinstance(engine.claim(request("two")), FingerprintMismatch)
         assert isinstance(others[0], Claim)
 
-    def test_lost_reply(self, engine: Engine, shaky: Shaky) -> None:
+    def test_lost_reply(self, engine: Engine, faulty: FaultyStore) -> None:
         """A correction whose reply was lost is given back; the next one runs."""
         finish(engine, engine.claim(request("one")), b"no", 422)
-        shaky.before["claim"] = [lambda: shaky.after.update(claim=[fail(StoreUnavailable("lost"))])]
-        shaky.after["claim"] = []
+        faulty.before["claim"] = [
+            lambda: faulty.after.update(claim=[fail(StoreUnavailable("lost"))])
+        ]
+        faulty.after["claim"] = []
         with pytest.raises(StoreUnavailable):
             engine.claim(request("two"))
         until(lambda: not engine.worker.pending)
         assert isinstance(engine.claim(request("two", timeout=0)), Claim)
 
     def test_replaced_answer_was_stored(
-        self, threadless: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, threadless: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """An answer whose reply was lost, and that was corrected before the retry, was stored."""
         first = claimed(threadless, payload="one")
-        shaky.after["complete"] = [fail(StoreUnavailable("reply lost"))]
+        faulty.after["complete"] = [fail(StoreUnavailable("reply lost"))]
         finish(threadless, first, b"no", 422)
-        other = Engine(shaky, None)
+        other = Engine(faulty, None)
         claimed(other, payload="two")
         with connected(signals.completed) as statuses:
             threadless.worker.pending.run()
@@ -124,14 +127,14 @@ class TestCorrected:
         assert "lease lost" not in caplog.text
         other.close()
 
-    def test_answer_of_a_late_owner_is_lost(self, threadless: Engine, shaky: Shaky) -> None:
+    def test_answer_of_a_late_owner_is_lost(self, threadless: Engine, faulty: FaultyStore) -> None:
         """An answer that did not reach the store before the lease was over is a lost lease."""
         first = claimed(threadless, payload="one")
-        shaky.before["complete"] = [fail(StoreUnavailable("no reply"))]
+        faulty.before["complete"] = [fail(StoreUnavailable("no reply"))]
         finish(threadless, first, b"no", 422)
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         first.renewed -= 31
-        other = Engine(shaky, None)
+        other = Engine(faulty, None)
         finish(other, other.claim(request("one")), b"no", 422)
         threadless.worker.pending.run()
         assert not first.held

@@ -22,8 +22,9 @@ from flask_idempotent.engine.outcomes import (
 )
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import RunningRecord
-from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse, time_left
+from tests.support.engines import KEY, claimed, finish, request
+from tests.support.faulty_store import Clock, FaultyStore, fail
 from tests.support.polling import until
 
 
@@ -59,125 +60,125 @@ class TestBegin:
         assert waiting.waited >= 0.3
 
     @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
-    def test_other_payload(self, engine: Engine, shaky: Shaky, state: str) -> None:
+    def test_other_payload(self, engine: Engine, faulty: FaultyStore, state: str) -> None:
         """F4: another payload is told so at every state, before anything else."""
         claim = engine.claim(request("one"))
         if state == "completed":
             finish(engine, claim)
         if state == "lapsed":
-            lapse(shaky, KEY)
+            lapse(faulty, KEY)
         assert isinstance(engine.claim(request("two")), FingerprintMismatch)
 
-    def test_record_outlives_its_lease(self, engine: Engine, shaky: Shaky) -> None:
+    def test_record_outlives_its_lease(self, engine: Engine, faulty: FaultyStore) -> None:
         """A record is kept for its lease at least, so that a crash is seen as a crash."""
         engine.claim(request(expire=1.0, lease=30.0))
-        assert time_left(shaky, KEY) == 30_000
+        assert time_left(faulty, KEY) == 30_000
 
-    def test_lapsed_claim_is_taken_over(self, engine: Engine, shaky: Shaky) -> None:
+    def test_lapsed_claim_is_taken_over(self, engine: Engine, faulty: FaultyStore) -> None:
         """After an owner's death the next request runs, as attempt 2, under a new token."""
         first = engine.claim(request())
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         second = engine.claim(request())
         assert isinstance(first, Claim)
         assert isinstance(second, Claim)
         assert second.attempt == 2
         assert second.owner != first.owner
 
-    def test_number_goes_on_after_a_failure(self, engine: Engine, shaky: Shaky) -> None:
+    def test_number_goes_on_after_a_failure(self, engine: Engine, faulty: FaultyStore) -> None:
         """After a crash and a take-over that fails, the third run is attempt 3, not 1."""
         engine.claim(request())
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         second = claimed(engine)
         engine.release(second, "failed")
-        assert time_left(shaky, KEY) == 240_000
+        assert time_left(faulty, KEY) == 240_000
         third = claimed(engine)
         assert third.attempt == 3
-        assert shaky.read(KEY) == third.record
+        assert faulty.read(KEY) == third.record
 
-    def test_lapsed_claim_is_held(self, engine: Engine, shaky: Shaky) -> None:
+    def test_lapsed_claim_is_held(self, engine: Engine, faulty: FaultyStore) -> None:
         """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
         engine.claim(request())
-        lapse(shaky, KEY)
+        lapse(faulty, KEY)
         assert isinstance(engine.claim(request(takeover=False)), OutcomeUnknown)
 
-    def test_unreadable_record(self, engine: Engine, shaky: Shaky) -> None:
+    def test_unreadable_record(self, engine: Engine, faulty: FaultyStore) -> None:
         """An unreadable record is an error, never a second run."""
-        shaky.before["claim"] = [fail(RecordUnreadable("damaged"))]
+        faulty.before["claim"] = [fail(RecordUnreadable("damaged"))]
         with pytest.raises(RecordUnreadable):
             engine.claim(request())
 
-    def test_slow_reply_is_renewed(self, engine: Engine, shaky: Shaky) -> None:
+    def test_slow_reply_is_renewed(self, engine: Engine, faulty: FaultyStore) -> None:
         """A claim whose reply took a third of its lease is renewed before the view runs."""
-        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
         claim = claimed(engine, lease=0.12)
-        assert shaky.calls[:2] == ["claim", "renew"]
+        assert faulty.calls[:2] == ["claim", "renew"]
         assert claim.held
 
-    def test_replies_that_are_always_late(self, engine: Engine, shaky: Shaky) -> None:
+    def test_replies_that_are_always_late(self, engine: Engine, faulty: FaultyStore) -> None:
         """A store slower than the lease is no store: the request is told so, and does not hang."""
         slow = lambda: threading.Event().wait(0.08)  # noqa: E731
-        shaky.after["claim"], shaky.after["renew"] = [slow], [slow] * 3
+        faulty.after["claim"], faulty.after["renew"] = [slow], [slow] * 3
         with pytest.raises(StoreUnavailable, match="longer to answer than a lease"):
             engine.claim(request(lease=0.06))
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
 
     def test_reply_after_the_lease(
-        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A claim that was lost before its reply came is claimed again, and no view overlapped."""
 
         def meanwhile() -> None:
             threading.Event().wait(0.05)
-            lapse(shaky, KEY)
+            lapse(faulty, KEY)
             other.append(engine.claim(request()))
 
         other: list[object] = []
-        shaky.after["claim"] = [meanwhile]
+        faulty.after["claim"] = [meanwhile]
         outcome = engine.claim(request(lease=0.12, timeout=0))
         assert isinstance(other[0], Claim)
         assert isinstance(outcome, StillRunning)
         assert "lease lost" not in caplog.text
 
-    def test_reply_that_is_always_late(self, engine: Engine, shaky: Shaky) -> None:
+    def test_reply_that_is_always_late(self, engine: Engine, faulty: FaultyStore) -> None:
         """A store that is always slow is no reason to renew for ever instead of running."""
-        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
-        shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
+        faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        faulty.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
         assert isinstance(engine.claim(request(lease=0.12)), Claim)
-        assert shaky.calls[:4] == ["claim", "renew", "renew", "renew"]
+        assert faulty.calls[:4] == ["claim", "renew", "renew", "renew"]
 
     def test_reply_that_always_takes_longer_than_the_lease(
-        self, engine: Engine, shaky: Shaky
+        self, engine: Engine, faulty: FaultyStore
     ) -> None:
         """A store too slow for the lease is told as a failure, and the claim is given back."""
-        shaky.after["claim"] = [lambda: threading.Event().wait(0.05)]
-        shaky.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
+        faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
+        faulty.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
         with pytest.raises(StoreUnavailable, match="than a lease lasts"):
             engine.claim(request(lease=0.03))
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
 
 
 class TestUnknownClaim:
-    def test_is_given_back(self, engine: Engine, shaky: Shaky) -> None:
+    def test_is_given_back(self, engine: Engine, faulty: FaultyStore) -> None:
         """A claim whose reply never came is released, so that nobody blocks the retry."""
-        shaky.after["claim"] = [fail(StoreUnavailable("reply lost", sent=True))]
+        faulty.after["claim"] = [fail(StoreUnavailable("reply lost", sent=True))]
         with pytest.raises(StoreUnavailable):
             engine.claim(request())
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
         assert isinstance(engine.claim(request(timeout=0)), Claim)
 
-    def test_not_sent_needs_nothing(self, engine: Engine, shaky: Shaky) -> None:
+    def test_not_sent_needs_nothing(self, engine: Engine, faulty: FaultyStore) -> None:
         """A claim that never left needs no release: an outage piles up no work."""
-        shaky.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
+        faulty.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
         with pytest.raises(StoreUnavailable):
             engine.claim(request())
         assert not engine.worker.pending
 
-    def test_interrupted(self, engine: Engine, shaky: Shaky) -> None:
+    def test_interrupted(self, engine: Engine, faulty: FaultyStore) -> None:
         """A worker's timeout in the middle of a claim leaves nothing behind."""
-        shaky.after["claim"] = [fail(KeyboardInterrupt())]  # type: ignore[arg-type]
+        faulty.after["claim"] = [fail(KeyboardInterrupt())]  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
             engine.claim(request())
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
 
 
 class TestProcesses:
@@ -197,8 +198,8 @@ class TestProcesses:
 
     def test_engine_closes_with_its_last_user(self) -> None:
         """An engine that nobody uses any more ends its thread by itself."""
-        shaky = Shaky(Clock())
-        engine = Engine(shaky, None)
+        faulty = FaultyStore(Clock())
+        engine = Engine(faulty, None)
         engine.claim(request())
         (thread,) = [t for t in threading.enumerate() if t.name == "flask-idempotent-worker"]
         del engine

@@ -9,7 +9,7 @@ import pytest
 
 from flask_idempotent.engine.pending import PendingWrite, PendingWrites
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from tests.engine.harness import fail
+from tests.support.faulty_store import fail
 
 
 def write(

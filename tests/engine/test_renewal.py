@@ -14,8 +14,9 @@ from flask_idempotent.engine.outcomes import Replay, StillRunning
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Clock, Shaky, claimed, fail, finish, request
 from tests.stores.harness import lapse
+from tests.support.engines import KEY, claimed, finish, request
+from tests.support.faulty_store import Clock, FaultyStore, fail
 
 
 class TestRenewals:
@@ -30,12 +31,12 @@ class TestRenewals:
         assert isinstance(engine.claim(request()), Replay)
         engine.close()
 
-    def test_quick_view_costs_nothing(self, engine: Engine, shaky: Shaky) -> None:
+    def test_quick_view_costs_nothing(self, engine: Engine, faulty: FaultyStore) -> None:
         """A view that ends within a third of its lease is never renewed."""
         claim = claimed(engine)
         engine.worker.renewals.renew_due()
         finish(engine, claim)
-        assert shaky.calls == ["claim", "complete"]
+        assert faulty.calls == ["claim", "complete"]
 
     def test_due_after_a_third(self, engine: Engine) -> None:
         """A claim is due when a third of its lease is over, counted from before it was sent."""
@@ -43,44 +44,44 @@ class TestRenewals:
         assert not claim.is_due(claim.sent + 9.9)
         assert claim.is_due(claim.sent + 10.1)
 
-    def test_many_claims_one_command(self, engine: Engine, shaky: Shaky) -> None:
+    def test_many_claims_one_command(self, engine: Engine, faulty: FaultyStore) -> None:
         """All claims that are due are renewed in one call."""
         claims = [claimed(engine, storage_key=f"IDEMPOTENT_{{{n}}}") for n in range(10)]
         for claim in claims:
             claim.renewed -= 20
         engine.worker.renewals.renew_due()
-        assert shaky.calls.count("renew") == 1
+        assert faulty.calls.count("renew") == 1
         assert not any(claim.is_due(time.monotonic()) for claim in claims)
 
-    def test_settled_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+    def test_settled_claim_is_never_renewed(self, engine: Engine, faulty: FaultyStore) -> None:
         """A renewal cannot overtake a completion: the claim's lock stands between them."""
         claim = claimed(engine)
         claim.renewed -= 20
 
         def meanwhile() -> None:
             engine.worker.renewals.renew_due()
-            assert "renew" not in shaky.calls
+            assert "renew" not in faulty.calls
 
-        shaky.before["complete"] = [meanwhile]
+        faulty.before["complete"] = [meanwhile]
         finish(engine, claim)
         claim.settled = True
         engine.worker.renewals.add(claim)
         engine.worker.renewals.renew_due()
-        assert "renew" not in shaky.calls
+        assert "renew" not in faulty.calls
         engine.worker.renewals.remove(claim)
 
-    def test_released_claim_is_never_renewed(self, engine: Engine, shaky: Shaky) -> None:
+    def test_released_claim_is_never_renewed(self, engine: Engine, faulty: FaultyStore) -> None:
         """A round that began before a release puts nothing back after it."""
         claim = claimed(engine)
         engine.release(claim, "failed")
         claim.renewed -= 20
         engine.worker.renewals.add(claim)
         engine.worker.renewals.renew_due()
-        assert "renew" not in shaky.calls
+        assert "renew" not in faulty.calls
         engine.worker.renewals.remove(claim)
 
     def test_release_waits_for_a_renewal(
-        self, engine: Engine, shaky: Shaky, background: Callable[..., Future[None]]
+        self, engine: Engine, faulty: FaultyStore, background: Callable[..., Future[None]]
     ) -> None:
         """A release does not overtake a renewal that is under way, which would put it back."""
         claim = claimed(engine)
@@ -92,41 +93,41 @@ class TestRenewals:
             with pytest.raises(TimeoutError):
                 releases[0].result(0.1)
 
-        shaky.before["renew"] = [meanwhile]
+        faulty.before["renew"] = [meanwhile]
         engine.worker.renewals.renew_due()
         releases[0].result(5)
-        assert shaky.calls == ["claim", "renew", "release"]
-        assert shaky.read(KEY) is None
+        assert faulty.calls == ["claim", "renew", "release"]
+        assert faulty.read(KEY) is None
 
     def test_c9_max_run(
-        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """C9: a view that runs longer than ``max_run`` is renewed no more, and told of once."""
         claim = claimed(engine, key="a-key-that-is-long", max_run=60.0)
         claim.renewed -= 20
         engine.worker.renewals.renew_due()
-        assert shaky.calls.count("renew") == 1
+        assert faulty.calls.count("renew") == 1
         claim.sent -= 61
         for _ in range(2):
             claim.renewed -= 20
             engine.worker.renewals.renew_due()
-        assert shaky.calls.count("renew") == 1
+        assert faulty.calls.count("renew") == 1
         (record,) = [r for r in caplog.records if "max_run" in r.message]
         assert record.levelname == "WARNING"
         assert KEY in record.message
         assert "a-key-that" not in record.message
         claim.returned = True
         engine.worker.renewals.renew_due()
-        assert shaky.calls.count("renew") == 2, "what streams is renewed as ever"
+        assert faulty.calls.count("renew") == 2, "what streams is renewed as ever"
 
     def test_lost_lease_is_reported_once(
-        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A lost lease is a warning, a signal and ``held`` false; once, and without the key."""
         senders: list[object] = []
         claim = claimed(engine, key="a-key-that-is-long")
-        lapse(shaky, KEY)
-        successor = Engine(shaky, None)
+        lapse(faulty, KEY)
+        successor = Engine(faulty, None)
         claimed(successor)
         with signals.lease_lost.connected_to(lambda sender, **data: senders.append(sender)):
             for _ in range(2):
@@ -141,13 +142,13 @@ class TestRenewals:
         successor.close()
 
     def test_failed_renewal_harms_nobody(
-        self, engine: Engine, shaky: Shaky, caplog: pytest.LogCaptureFixture
+        self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A renewal that fails is logged and tried again; the claim stays held."""
         failed: list[object] = []
         claim = claimed(engine)
         claim.renewed -= 20
-        shaky.before["renew"] = [fail(StoreUnavailable("down"))]
+        faulty.before["renew"] = [fail(StoreUnavailable("down"))]
         with signals.store_failed.connected_to(lambda s, operation, **_: failed.append(operation)):
             engine.worker.renewals.renew_due()
         assert failed == ["renew"]
@@ -158,33 +159,35 @@ class TestRenewals:
         assert "failed to renew: down" in caplog.text
 
     def test_unknown_renewal_is_no_loss(
-        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A renewal of which nothing is known leaves the claim held, and due."""
         claim = claimed(engine)
         claim.renewed -= 20
-        monkeypatch.setattr(shaky, "renew", lambda renewals, until: [None])
+        monkeypatch.setattr(faulty, "renew", lambda renewals, until: [None])
         engine.worker.renewals.renew_due()
         assert claim.held
         assert claim.is_due(time.monotonic())
 
-    def test_lost_record_is_put_back(self, engine: Engine, shaky: Shaky) -> None:
+    def test_lost_record_is_put_back(self, engine: Engine, faulty: FaultyStore) -> None:
         """A record that the store lost is put back by the next renewal."""
         claim = claimed(engine)
         claim.renewed -= 20
-        shaky.delete([KEY])
+        faulty.delete([KEY])
         engine.worker.renewals.renew_due()
-        record = shaky.read(KEY)
+        record = faulty.read(KEY)
         assert isinstance(record, RunningRecord)
         assert record.owner == claim.record.owner
 
-    def test_put_back_only_while_the_command_is_fresh(self, engine: Engine, shaky: Shaky) -> None:
+    def test_put_back_only_while_the_command_is_fresh(
+        self, engine: Engine, faulty: FaultyStore
+    ) -> None:
         """A renewal that a stopped store carries out long after puts nothing back."""
         claim = claimed(engine)
         claim.renewed -= 20
-        shaky.delete([KEY])
-        clock = shaky._clock
+        faulty.delete([KEY])
+        clock = faulty._clock
         assert isinstance(clock, Clock)
-        shaky.before["renew"] = [lambda: setattr(clock, "now", clock.now + 2)]
+        faulty.before["renew"] = [lambda: setattr(clock, "now", clock.now + 2)]
         engine.worker.renewals.renew_due()
-        assert shaky.read(KEY) is None
+        assert faulty.read(KEY) is None

@@ -22,8 +22,9 @@ from flask_idempotent.engine.outcomes import (
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request
 from tests.stores.harness import ENDS
+from tests.support.engines import KEY, claimed, finish, request
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 
 
@@ -112,15 +113,15 @@ class TestWaiting:
     def test_without_pubsub(
         self,
         engine: Engine,
-        shaky: Shaky,
+        faulty: FaultyStore,
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A waiter whose wake-up never comes finds the response by looking, within the poll."""
-        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request())
         waiter = background(engine.claim, request())
-        assert shaky.listening.acquire(timeout=5)
+        assert faulty.listening.acquire(timeout=5)
         started = time.monotonic()
         finish(engine, claim)
         assert isinstance(waiter.result(), Replay)
@@ -129,7 +130,7 @@ class TestWaiting:
     def test_one_polls_for_all(
         self,
         engine: Engine,
-        shaky: Shaky,
+        faulty: FaultyStore,
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -140,13 +141,13 @@ class TestWaiting:
 
         def all_wait() -> bool:
             # Each claims, and contends once it listens.
-            looks = Counter(shaky.asked_by)
-            return sum(number >= 2 for number in looks.values()) == len(waiters)
+            polls = Counter(faulty.asked_by)
+            return sum(number >= 2 for number in polls.values()) == len(waiters)
 
         until(all_wait)
-        shaky.asked_by.clear()
-        until(lambda: len(shaky.asked_by) >= 10)
-        assert len(set(shaky.asked_by)) == 1
+        faulty.asked_by.clear()
+        until(lambda: len(faulty.asked_by) >= 10)
+        assert len(set(faulty.asked_by)) == 1
         finish(engine, claim)
         assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
 
@@ -154,17 +155,17 @@ class TestWaiting:
     def test_next_one_polls(
         self,
         engine: Engine,
-        shaky: Shaky,
+        faulty: FaultyStore,
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
         left: str,
     ) -> None:
         """When the one that polled is gone, the next one polls: nobody misses the response."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.05)
-        monkeypatch.setattr(shaky, "_ring", lambda *_: None)
+        monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request())
         first = background(engine.claim, request(timeout=0.3 if left == "its time is over" else 60))
-        assert shaky.listening.acquire(timeout=5)
+        assert faulty.listening.acquire(timeout=5)
         others = [background(engine.claim, request(timeout=60)) for _ in range(3)]
         until(lambda: engine.waiters == 4)
         if left == "it takes over":
@@ -178,10 +179,10 @@ class TestWaiting:
 
     @pytest.mark.parametrize("limit", [0, 2])
     def test_limit(
-        self, shaky: Shaky, background: Callable[..., Future[object]], limit: int
+        self, faulty: FaultyStore, background: Callable[..., Future[object]], limit: int
     ) -> None:
         """Past max_waiters a duplicate is told at once; 0 lets nobody wait."""
-        engine = Engine(shaky, None, max_waiters=limit)
+        engine = Engine(faulty, None, max_waiters=limit)
         claim = engine.claim(request())
         waiters = [background(engine.claim, request()) for _ in range(limit)]
         until(lambda: engine.waiters == limit)
@@ -192,10 +193,10 @@ class TestWaiting:
         assert all(isinstance(waiter.result(), Replay) for waiter in waiters)
         engine.close()
 
-    def test_store_comes_back(self, engine: Engine, shaky: Shaky) -> None:
+    def test_store_comes_back(self, engine: Engine, faulty: FaultyStore) -> None:
         """A waiter whose store fails goes on, and gets the response when the store is back."""
         claim = engine.claim(request())
-        shaky.before["claim"] = [
+        faulty.before["claim"] = [
             lambda: None,
             fail(StoreUnavailable("down")),
             lambda: finish(engine, claim),
@@ -203,30 +204,30 @@ class TestWaiting:
         assert isinstance(engine.claim(request()), Replay)
 
     def test_store_stays_away(
-        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A waiter whose store stays away is told so by its own timeout."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         engine.claim(request())
-        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        faulty.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             engine.claim(request(timeout=0.2))
         assert 0.2 <= time.monotonic() - started < 0.4
-        shaky.before.clear()
+        faulty.before.clear()
 
-    def test_store_that_fails_is_not_pestered(self, engine: Engine, shaky: Shaky) -> None:
+    def test_store_that_fails_is_not_pestered(self, engine: Engine, faulty: FaultyStore) -> None:
         """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
         engine.claim(request(lease=0.02))
         engine.worker.renewals._claims.clear()
-        shaky.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
+        faulty.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         with pytest.raises(StoreUnavailable):
             engine.claim(request(timeout=0.3))
-        assert shaky.calls.count("claim") < 5
-        shaky.before.clear()
+        assert faulty.calls.count("claim") < 5
+        faulty.before.clear()
 
     def test_last_look_at_a_silent_store_begins_in_time(
-        self, engine: Engine, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No request hangs past its timeout because its last look at a silent store takes long."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
@@ -237,9 +238,9 @@ class TestWaiting:
             raise StoreUnavailable("silent")
 
         engine.claim(request())
-        shaky.before["claim"] = [lambda: None, lambda: None] + [silence] * 100
+        faulty.before["claim"] = [lambda: None, lambda: None] + [silence] * 100
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             engine.claim(request(timeout=0.8))
         assert 0.8 <= time.monotonic() - started < 0.9
-        shaky.before.clear()
+        faulty.before.clear()

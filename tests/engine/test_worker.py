@@ -18,16 +18,17 @@ from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Store
-from tests.engine.harness import KEY, Shaky, claimed, fail, finish, request, without_thread
+from tests.support.engines import KEY, claimed, finish, request, without_thread
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 
 ROOT = Path(__file__).parents[2]
 
 
 class TestThread:
-    def test_one_thread_that_starts_with_the_first_claim(self, shaky: Shaky) -> None:
+    def test_one_thread_that_starts_with_the_first_claim(self, faulty: FaultyStore) -> None:
         """There is no thread before the first claim, and one for all of them."""
-        engine = Engine(shaky, None)
+        engine = Engine(faulty, None)
         assert engine.worker._thread is None
         for number in range(5):
             claimed(engine, storage_key=f"IDEMPOTENT_{{{number}}}")
@@ -36,10 +37,10 @@ class TestThread:
         engine.close()
 
     def test_interrupted_while_it_starts(
-        self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+        self, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A worker's timeout while the thread starts leaves no claim that is renewed for ever."""
-        engine = Engine(shaky, None)
+        engine = Engine(faulty, None)
 
         def interrupt() -> None:
             monkeypatch.undo()
@@ -49,12 +50,12 @@ class TestThread:
         with pytest.raises(SystemExit):
             engine.claim(request())
         assert not engine.worker.renewals
-        until(lambda: shaky.read(KEY) is None)
+        until(lambda: faulty.read(KEY) is None)
         engine.close()
 
-    def test_no_more_threads(self, shaky: Shaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_more_threads(self, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where no thread can be had the key is given back, and the next claim is renewed."""
-        engine = Engine(shaky, None)
+        engine = Engine(faulty, None)
 
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -69,9 +70,9 @@ class TestThread:
         until(lambda: claim.renewed > claim.sent)
         engine.close()
 
-    def test_sleeps_when_idle_and_wakes(self, shaky: Shaky) -> None:
+    def test_sleeps_when_idle_and_wakes(self, faulty: FaultyStore) -> None:
         """Without claims the worker sleeps without an end; the next claim wakes it."""
-        engine = Engine(shaky, None)
+        engine = Engine(faulty, None)
         finish(engine, claimed(engine, lease=0.06))
         until(lambda: engine.worker._asleep)
         claim = claimed(engine, storage_key="IDEMPOTENT_{next}", lease=0.06)
@@ -93,10 +94,12 @@ class TestThread:
             finish(engine, claimed(engine, storage_key=f"IDEMPOTENT_{{{number}}}"))
         assert woken == 1
 
-    def test_survives_its_own_faults(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+    def test_survives_its_own_faults(
+        self, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """An error that nobody foresaw is logged, and the next renewal comes all the same."""
-        engine = Engine(shaky, None)
-        shaky.before["renew"] = [fail(ZeroDivisionError())]
+        engine = Engine(faulty, None)
+        faulty.before["renew"] = [fail(ZeroDivisionError())]
         claim = claimed(engine, lease=0.06)
         until(lambda: claim.renewed > claim.sent)
         assert "a round of the background worker failed" in caplog.text
@@ -107,7 +110,7 @@ class TestThread:
         program = """
             from flask_idempotent.engine.engine import Engine
             from flask_idempotent.stores.memory import MemoryStore
-            from tests.engine.harness import request
+            from tests.support.engines import request
 
             class Dropped:
                 def __init__(self):
@@ -127,9 +130,9 @@ class TestThread:
         assert f"is lost: record {KEY}: the process ends" in done.stderr
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-    def test_child_has_its_own(self, shaky: Shaky) -> None:
+    def test_child_has_its_own(self, faulty: FaultyStore) -> None:
         """A forked child has no claims and no thread, even if a lock was held at the fork."""
-        engine = Engine(shaky, None)
+        engine = Engine(faulty, None)
         claimed(engine)
         with engine.worker._starting:
             pid = os.fork()
@@ -149,9 +152,9 @@ class TestThread:
         until(lambda: short.renewed > short.sent)
         engine.close()
 
-    def test_tried_until_taken(self, shaky: Shaky) -> None:
+    def test_tried_until_taken(self, faulty: FaultyStore) -> None:
         """What the store does not take is tried again until it does."""
-        worker = Worker(shaky, Reports(None))
+        worker = Worker(faulty, Reports(None))
         tries: list[int] = []
 
         def work() -> None:
@@ -165,14 +168,14 @@ class TestThread:
         worker.close()
 
 
-def threadless(shaky: Shaky) -> Worker:
-    return without_thread(Worker(shaky, Reports(None)))
+def threadless(faulty: FaultyStore) -> Worker:
+    return without_thread(Worker(faulty, Reports(None)))
 
 
 class TestClose:
-    def test_lingers(self, shaky: Shaky, caplog: pytest.LogCaptureFixture) -> None:
+    def test_lingers(self, faulty: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:
         """A process that ends goes on trying for a while, and says what waits."""
-        worker = threadless(shaky)
+        worker = threadless(faulty)
         tries: list[int] = []
         lost: list[str] = []
 
@@ -187,9 +190,9 @@ class TestClose:
         assert caplog.text.count("has not taken: records IDEMPOTENT_{waits}") == 1
 
     @pytest.mark.parametrize("error", [StoreUnavailable("down"), WriteRefused("full")])
-    def test_lingers_in_vain(self, shaky: Shaky, error: Exception) -> None:
+    def test_lingers_in_vain(self, faulty: FaultyStore, error: Exception) -> None:
         """When that time is over, or is interrupted, it says what is lost."""
-        worker = threadless(shaky)
+        worker = threadless(faulty)
         lost: list[str] = []
         began = time.monotonic()
         worker.write_later("one", fail(error), 60, lost.append)
@@ -202,12 +205,12 @@ class TestClose:
             worker.close(time.monotonic() + 60)
         assert lost == ["the process ends"] * 3
 
-    def test_renews_while_it_lingers(self, engine: Engine, shaky: Shaky) -> None:
+    def test_renews_while_it_lingers(self, engine: Engine, faulty: FaultyStore) -> None:
         """Where the store takes no responses but renewals, nobody else runs meanwhile."""
         claim = claimed(engine)
-        shaky.before["complete"] = [fail(WriteRefused("full"))] * 4
+        faulty.before["complete"] = [fail(WriteRefused("full"))] * 4
         finish(engine, claim)
         claim.renewed -= 20
         engine.close(time.monotonic() + 60)
-        assert "renew" in shaky.calls
-        assert isinstance(shaky.read(KEY), CompletedRecord)
+        assert "renew" in faulty.calls
+        assert isinstance(faulty.read(KEY), CompletedRecord)

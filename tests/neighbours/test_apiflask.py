@@ -14,9 +14,9 @@ from flask import Flask
 from flask_idempotent import Idempotent, idempotent
 from flask_idempotent.problems import Problem
 from flask_idempotent.web.state import EXTENSION_KEY
-from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
 from tests.support.clients import WayIn, problem
+from tests.support.faulty_store import FaultyStore
 
 
 class OrderIn(Schema):
@@ -89,7 +89,7 @@ def test_c2_replay_is_equal(way: WayIn, product: str, status: int) -> None:
 @pytest.mark.parametrize("name", ["decorated", "both"])
 def test_c3_validation_above_never_claims(make_app: Callable[..., Flask], name: str) -> None:
     """C3: a 422 of an input schema above ``@idempotent`` claims nothing."""
-    store = Shaky()
+    store = FaultyStore()
     client = shop(WayIn(name, make_app), store=store).test_client()
     assert [send(client, json={}).status_code for _ in range(2)] == [422, 422]
     assert store.calls == []

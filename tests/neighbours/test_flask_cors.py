@@ -11,9 +11,9 @@ from flask_cors import CORS, cross_origin
 from werkzeug.test import TestResponse
 
 from flask_idempotent import idempotent
-from tests.engine.harness import Shaky
 from tests.neighbours.client import send, told
 from tests.support.clients import WayIn, problem
+from tests.support.faulty_store import FaultyStore
 
 ONE, OTHER = "https://one.example", "https://other.example"
 PREFLIGHT = {
@@ -60,7 +60,7 @@ def varies(answer: TestResponse) -> set[str]:
 
 def test_w2_preflight(way: WayIn) -> None:
     """W2: a preflight is answered by Flask-CORS, asks no store and needs no key."""
-    store = Shaky()
+    store = FaultyStore()
     app = shop(way, store=store, required=True)
     headers = {**PREFLIGHT, "Origin": ONE}
     for key in (None, "key-one", "not, a key"):

@@ -11,9 +11,9 @@ from flask import Flask
 from flask_limiter import Limiter
 
 from flask_idempotent import idempotent
-from tests.engine.harness import Shaky
 from tests.neighbours.client import send, told
 from tests.support.clients import WayIn
+from tests.support.faulty_store import FaultyStore
 
 
 def limiter_of(app: Flask, **options: Any) -> Limiter:
@@ -22,7 +22,7 @@ def limiter_of(app: Flask, **options: Any) -> Limiter:
 
 def test_c3_default_limits_come_first(way: WayIn) -> None:
     """C3: what a limit in ``before_request`` refuses never claims, and the key stays new."""
-    store = Shaky()
+    store = FaultyStore()
     app, runs = way.app(store=store), count(1)
     limiter = limiter_of(app, default_limits=["1/minute"])
 
@@ -87,7 +87,7 @@ def test_decorator_below_counts_runs(way: WayIn) -> None:
 @pytest.mark.parametrize("name", ["decorated", "both"])
 def test_c3_decorator_above(make_app: Callable[..., Flask], name: str) -> None:
     """C3: a limit above ``@idempotent`` counts replays, and its 429 never claims."""
-    store = Shaky()
+    store = FaultyStore()
     app = WayIn(name, make_app).app(store=store)
     limiter = limiter_of(app)
 

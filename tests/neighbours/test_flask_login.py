@@ -19,9 +19,9 @@ from flask_login import (
 )
 
 from flask_idempotent import idempotent
-from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send, told
 from tests.support.clients import WayIn
+from tests.support.faulty_store import FaultyStore
 
 # Flask-Login 0.6.3 reckons with ``utcnow`` when it sets its remember cookie.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
@@ -135,7 +135,7 @@ def test_stranger_spends_nobodys_key(way: WayIn) -> None:
 
 def test_c3_login_required_above_never_claims(make_app: Callable[..., Flask]) -> None:
     """C3: what ``login_required`` refuses above ``@idempotent`` never reaches the store."""
-    store = Shaky()
+    store = FaultyStore()
     app = shop(WayIn("both", make_app), store=store)
     assert send(app.test_client()).status_code == 401
     assert store.calls == []

@@ -14,9 +14,9 @@ from flask_smorest import Api, Blueprint, abort
 
 from flask_idempotent import idempotent
 from flask_idempotent.problems import Problem
-from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
 from tests.support.clients import WayIn, problem
+from tests.support.faulty_store import FaultyStore
 
 DOCUMENT = {"API_TITLE": "Shop", "API_VERSION": "1", "OPENAPI_VERSION": "3.0.3"}
 Register = Callable[[Flask, Callable[..., None]], None]
@@ -110,7 +110,7 @@ def test_c3_validation_above_never_claims(
     make_app: Callable[..., Flask], name: str, shape: Callable[..., tuple[Flask, Api]]
 ) -> None:
     """C3: a 422 of a schema above ``@idempotent`` claims nothing, so the key stays new."""
-    store = Shaky()
+    store = FaultyStore()
     client = shape(WayIn(name, make_app), store=store)[0].test_client()
     assert [send(client, json={}).status_code for _ in range(2)] == [422, 422]
     assert store.calls == []

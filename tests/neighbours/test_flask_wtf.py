@@ -17,16 +17,16 @@ from wtforms import StringField
 from wtforms.validators import InputRequired
 
 from flask_idempotent.forms import IdempotentForm
-from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send, told
 from tests.support.clients import WayIn, problem
+from tests.support.faulty_store import FaultyStore
 
-Shop = tuple[Flask, FlaskClient, Shaky]
+Shop = tuple[Flask, FlaskClient, FaultyStore]
 
 
 def protected(way: WayIn) -> Shop:
     """An application behind CSRFProtect, one client of it, and its store."""
-    store = Shaky()
+    store = FaultyStore()
     app = way.app(store=store)
     CSRFProtect(app)
     runs = count(1)

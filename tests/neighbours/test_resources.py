@@ -18,9 +18,9 @@ from flask_idempotent import idempotent
 from flask_idempotent.problems import KeyReused, Problem
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
-from tests.engine.harness import Shaky
 from tests.neighbours.client import replayed, send
 from tests.support.clients import problem
+from tests.support.faulty_store import FaultyStore
 
 OWN = "application/x-own"
 DECORATOR = idempotent(expire=99)
@@ -167,7 +167,7 @@ def let_in(view: Any) -> Any:
 
 def test_guard_above(make_app: MakeApp, rest: Any) -> None:
     """What a guard above refuses claims nothing, and no replay passes it."""
-    store = Shaky()
+    store = FaultyStore()
     app = make_app(store=store)
     shop(app, orders(rest, method_decorators=[DECORATOR, let_in]), rest)
     users = iter([None, "ada", "ada", None])
@@ -317,7 +317,7 @@ class TestProblems:
 
 def test_validation_above_never_claims(make_app: MakeApp) -> None:
     """C3: what flask-restx refuses before the method claims nothing."""
-    store = Shaky()
+    store = FaultyStore()
     app = make_app(store=store)
     api = flask_restx.Api(app)
     order = api.model("Order", {"product": flask_restx.fields.String(required=True)})

@@ -14,9 +14,9 @@ from flask import Flask, Response, request, stream_with_context
 from flask_idempotent import _timing, current_claim, signals
 from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.memory import MemoryStore
-from tests.engine.harness import Clock, Shaky
 from tests.stores.harness import lapse
 from tests.support.clients import Gate, WayIn, post, problem, recorded
+from tests.support.faulty_store import Clock, FaultyStore
 
 Background = Callable[..., Future[Any]]
 
@@ -86,7 +86,7 @@ class TestCorrected:
     ) -> None:
         """C7: who was waiting for the answer that was replaced gets 422, as F4 has it."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
-        store = Shaky()
+        store = FaultyStore()
         app, gate = way.app(store=store), Gate()
 
         @app.post("/")
@@ -107,7 +107,7 @@ class TestCorrected:
 
     def test_replaced_record(self, way: WayIn) -> None:
         """The record of a corrected request is as any other's, and tells what it is for."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         validating(app, way)
         order(app, "x")
@@ -217,7 +217,7 @@ class TestRelease:
 
     def test_of_a_second_attempt(self, way: WayIn) -> None:
         """After a crash it leaves a tombstone: the attempt number goes on."""
-        store = Shaky()
+        store = FaultyStore()
         app, runs = way.app(store=store), []
 
         @app.post("/")
@@ -283,7 +283,7 @@ class TestMaxRun:
     def test_c9_streams_are_renewed(self, way: WayIn) -> None:
         """C9: it counts until the view returns: a response that streams is renewed as ever."""
         clock = Clock()
-        store = Shaky(clock)
+        store = FaultyStore(clock)
         app = way.app(store=store, lease=0.1, max_run=0.01, timeout=0)
 
         @app.post("/")
@@ -367,7 +367,7 @@ class TestInterrupted:
 class TestBeforeWait:
     def test_c10_is_sent_before_a_duplicate_waits(self, way: WayIn, background: Background) -> None:
         """C10: a receiver runs in the request that is about to wait, and only there."""
-        store = Shaky()
+        store = FaultyStore()
         app, gate, seen = way.app(store=store), Gate(), []
 
         @app.post("/<name>")
@@ -396,7 +396,7 @@ class TestBeforeWait:
         """``waited`` tells of each that waited, whatever came of it."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
         clock = Clock()
-        store = Shaky(clock)
+        store = FaultyStore(clock)
         on_crash = "hold" if end == "outcome-unknown" else "rerun"
         app, gate, runs = way.app(store=store, timeout=0.3, on_crash=on_crash), Gate(), count(1)
 

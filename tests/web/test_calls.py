@@ -18,8 +18,8 @@ from flask_idempotent import current_claim, idempotent
 from flask_idempotent.web.state import EXTENSION_KEY, AppState
 from tests.cli.harness import run
 from tests.conftest import MakeApp
-from tests.engine.harness import Shaky
 from tests.support.clients import Gate, post, problem
+from tests.support.faulty_store import FaultyStore
 from tests.support.request_bodies import URLENCODED, with_length
 
 Background = Callable[..., Future[Any]]
@@ -49,12 +49,12 @@ def text(response: Any) -> str:
 
 
 @pytest.fixture
-def store() -> Shaky:
-    return Shaky()
+def store() -> FaultyStore:
+    return FaultyStore()
 
 
 @pytest.fixture
-def app(make_app: MakeApp, store: Shaky) -> Flask:
+def app(make_app: MakeApp, store: FaultyStore) -> Flask:
     """An application that protects only what is decorated."""
     app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": False})
     app.extensions[EXTENSION_KEY] = AppState(app, store=store)
@@ -62,7 +62,7 @@ def app(make_app: MakeApp, store: Shaky) -> Flask:
 
 
 class TestCalledAgain:
-    def test_runs_again_with_a_claim(self, app: Flask, store: Shaky) -> None:
+    def test_runs_again_with_a_claim(self, app: Flask, store: FaultyStore) -> None:
         """A view that failed is claimed anew, and a retry gets the answer of the second call."""
         runs = count(1)
 
@@ -142,7 +142,7 @@ class TestCalledAgain:
         assert (answer.text, between[0].result().text) == ("run 2", "run 2")
         assert answer.headers["Idempotent-Replayed"] == "true"
 
-    def test_keeps_failing(self, app: Flask, store: Shaky) -> None:
+    def test_keeps_failing(self, app: Flask, store: FaultyStore) -> None:
         """Where the second call fails as well the key is free."""
 
         @app.post("/")
@@ -268,14 +268,14 @@ class TestHelpers:
         answers = [post(app) for _ in range(2)]
         assert [(a.text, a.headers["X-Note"]) for a in answers] == [("export 1", "note 2")] * 2
 
-    def test_inside_a_protected_view(self, app: Flask, store: Shaky) -> None:
+    def test_inside_a_protected_view(self, app: Flask, store: FaultyStore) -> None:
         """One that a protected view calls is a part of it, and makes no claim."""
         helper = idempotent(lambda: "helper")
         app.add_url_rule("/", "view", idempotent(lambda: helper() + helper()), methods=["POST"])
         assert [post(app).text for _ in range(2)] == ["helperhelper"] * 2
         assert store.calls == ["claim", "complete", "claim"]
 
-    def test_views_keep_the_keys_own_record(self, app: Flask, store: Shaky) -> None:
+    def test_views_keep_the_keys_own_record(self, app: Flask, store: FaultyStore) -> None:
         """A method, and a view below another decorator, are the views themselves."""
 
         class Orders(MethodView):
@@ -294,7 +294,7 @@ class TestHelpers:
 
 
 class TestAsync:
-    def test_awaited_in_a_protected_view(self, app: Flask, store: Shaky) -> None:
+    def test_awaited_in_a_protected_view(self, app: Flask, store: FaultyStore) -> None:
         """An async view that awaits a decorated one makes one claim."""
         runs = count(1)
 

@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent import current_claim
 from flask_idempotent.stores.memory import MemoryStore
-from tests.engine.harness import Clock, Shaky
 from tests.support.clients import Gate, WayIn, post, recorded
+from tests.support.faulty_store import Clock, FaultyStore
 from tests.support.views import counting
 
 Background = Callable[..., Future[TestResponse]]
@@ -77,7 +77,7 @@ class TestCurrentClaim:
 
     def test_copied_request_context(self, way: WayIn) -> None:
         """A thread with a copy of the request's context sees the claim, and needs no other."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         inner = counting(app, way, "/inner")
 

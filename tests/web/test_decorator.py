@@ -13,8 +13,8 @@ from flask.views import MethodView, View
 
 from flask_idempotent import Idempotent, SettingsError, current_claim, idempotent
 from tests.conftest import MakeApp
-from tests.engine.harness import Clock, Shaky
 from tests.support.clients import Gate, post, problem
+from tests.support.faulty_store import Clock, FaultyStore
 
 TWICE = ["run 1", "run 1"]
 
@@ -156,14 +156,14 @@ class TestClassViews:
 
 class TestNesting:
     @pytest.fixture
-    def store(self) -> Shaky:
-        return Shaky()
+    def store(self) -> FaultyStore:
+        return FaultyStore()
 
     @pytest.fixture
-    def wide(self, make_app: MakeApp, store: Shaky) -> Flask:
+    def wide(self, make_app: MakeApp, store: FaultyStore) -> Flask:
         return make_app(store=store, timeout=1)
 
-    def test_decorated_view_calls_another(self, wide: Flask, store: Shaky) -> None:
+    def test_decorated_view_calls_another(self, wide: Flask, store: FaultyStore) -> None:
         """A decorated view that calls a decorated one makes one claim."""
 
         @idempotent
@@ -175,7 +175,7 @@ class TestNesting:
         assert send_twice(wide) == ["outer, inner of key-one"] * 2
         assert store.calls == ["claim", "complete", "claim"]
 
-    def test_decorated_twice(self, wide: Flask, store: Shaky) -> None:
+    def test_decorated_twice(self, wide: Flask, store: FaultyStore) -> None:
         """A view decorated twice makes one claim."""
         view = idempotent(idempotent(expire=9)(lambda: "ran"))
         wide.add_url_rule("/", "view", view, methods=["POST"])
@@ -183,7 +183,7 @@ class TestNesting:
         assert store.calls == ["claim", "complete", "claim"]
 
     @pytest.mark.parametrize("polite", [True, False], ids=["with wraps", "without wraps"])
-    def test_below_another_decorator(self, wide: Flask, store: Shaky, polite: bool) -> None:
+    def test_below_another_decorator(self, wide: Flask, store: FaultyStore, polite: bool) -> None:
         """Below another decorator and the extension one claim is made, and nobody waits."""
 
         def logged(view: Callable[..., str]) -> Callable[..., str]:
@@ -204,7 +204,7 @@ class TestPrecedence:
     def test_view_wins_over_the_extension(self, make_app: MakeApp) -> None:
         """A keyword of the view wins over the extension's, which wins over the config's."""
         clock = Clock()
-        store = Shaky(clock)
+        store = FaultyStore(clock)
         app = make_app(store=store, config={"IDEMPOTENT_EXPIRE": 1000}, expire=100)
         runs = count(1)
 
@@ -246,7 +246,7 @@ class TestPrecedence:
 class TestExempt:
     def test_is_left_alone(self, make_app: MakeApp) -> None:
         """An exempt view runs every time, claims nothing, and a bad key is no matter."""
-        store = Shaky()
+        store = FaultyStore()
         app, runs = make_app(store=store, required=True), count(1)
 
         @app.post("/")

@@ -16,8 +16,8 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.web.state import EXTENSION_KEY, state_of
 from tests.conftest import MakeApp
-from tests.engine.harness import Clock, Shaky
 from tests.support.clients import post, problem, recorded
+from tests.support.faulty_store import Clock, FaultyStore
 from tests.support.redis_servers import Server
 
 
@@ -221,11 +221,11 @@ class TestSettings:
 
 class TestKeyFinder:
     @pytest.fixture
-    def store(self) -> Shaky:
-        return Shaky()
+    def store(self) -> FaultyStore:
+        return FaultyStore()
 
     @pytest.fixture
-    def extension(self, store: Shaky) -> Idempotent:
+    def extension(self, store: FaultyStore) -> Idempotent:
         return Idempotent(store=store)
 
     @pytest.fixture
@@ -259,7 +259,7 @@ class TestKeyFinder:
 
     @pytest.mark.parametrize("found", [None, ""])
     def test_finds_nothing(
-        self, app: Flask, extension: Idempotent, store: Shaky, found: str | None
+        self, app: Flask, extension: Idempotent, store: FaultyStore, found: str | None
     ) -> None:
         """A finder that finds nothing leaves a request without a key."""
         extension.key_finder(lambda request: found)
@@ -273,7 +273,7 @@ class TestKeyFinder:
             assert problem(post(app, None)) == (400, "key-invalid")
         assert [(name, data["problem"]) for name, data in events] == [("rejected", "key-invalid")]
 
-    def test_wrong_type(self, app: Flask, extension: Idempotent, store: Shaky) -> None:
+    def test_wrong_type(self, app: Flask, extension: Idempotent, store: FaultyStore) -> None:
         """A finder that returns something else fails the request."""
         extension.key_finder(lambda request: 7.5)  # type: ignore[type-var]
         assert post(app, None).status_code == 500

@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 from flask_idempotent import _timing, current_claim
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.memory import MemoryStore
-from tests.engine.harness import Clock, Shaky, fail
 from tests.support.clients import WayIn, post, problem
+from tests.support.faulty_store import Clock, FaultyStore, fail
 from tests.support.polling import until
 from tests.support.views import counting
 
@@ -207,7 +207,7 @@ class TestStoreIf:
         self, way: WayIn, streamed: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A response that cannot be turned into a record goes out; its view never runs again."""
-        store, runs = Shaky(), count(1)
+        store, runs = FaultyStore(), count(1)
         app = way.app(store=store, timeout=0)
 
         @app.post("/")
@@ -242,7 +242,7 @@ class TestStoreIf:
     @pytest.mark.parametrize("interrupted", [False, True])
     def test_broken_response(self, way: WayIn, interrupted: bool) -> None:
         """A response that fails before it is captured keeps no key stuck; its view runs once."""
-        store, runs = Shaky(), count(1)
+        store, runs = FaultyStore(), count(1)
 
         def decide(response: Response) -> bool:
             if interrupted:

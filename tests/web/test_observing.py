@@ -14,8 +14,8 @@ from flask import (
 from werkzeug.test import TestResponse
 
 from flask_idempotent import signals
-from tests.engine.harness import Shaky
 from tests.support.clients import WayIn, post, recorded
+from tests.support.faulty_store import FaultyStore
 from tests.support.views import counting, gated
 
 Background = Callable[..., Future[TestResponse]]
@@ -73,7 +73,7 @@ class TestSignals:
 
     def test_waited(self, way: WayIn, background: Background) -> None:
         """A duplicate that waited tells how long, then that it got a replay."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         gate = gated(app, way)
         with recorded(app) as events:
@@ -163,7 +163,7 @@ class TestLog:
     def test_first_request_says_nothing(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
         """A first request that goes well leaves no line."""
         caplog.set_level(logging.DEBUG, "flask_idempotent")
-        app = way.app(store=Shaky())
+        app = way.app(store=FaultyStore())
         counting(app, way)
         post(app)
         assert [r for r in caplog.records if r.name.startswith("flask_idempotent")] == []

@@ -25,8 +25,8 @@ from flask_login import (  # type: ignore[import-untyped]
 )
 from werkzeug.test import TestResponse
 
-from tests.engine.harness import Shaky
 from tests.support.clients import WayIn, post, problem, recorded
+from tests.support.faulty_store import FaultyStore
 from tests.support.views import counting
 
 Background = Callable[..., Future[TestResponse]]
@@ -36,7 +36,7 @@ class TestBody:
     @pytest.mark.parametrize("form", [False, True])
     def test_w4_incomplete(self, way: WayIn, form: bool) -> None:
         """W4: a body shorter than announced gets 400, claims nothing, and leaves the key free."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         sent: dict[str, Any] = {
@@ -54,7 +54,7 @@ class TestBody:
     @pytest.mark.parametrize("limited", ["config", "request", "class"])
     def test_w4_too_large(self, way: WayIn, limited: str) -> None:
         """W4: a body over the application's limit gets Flask's 413, and nothing is claimed."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, config={"MAX_CONTENT_LENGTH": None})
         counting(app, way)
         if limited == "config":
@@ -82,7 +82,7 @@ class TestBody:
 
     def test_failing_fingerprint(self, way: WayIn) -> None:
         """A fingerprint function that fails stops the request before anything is claimed."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, fingerprint=lambda request: 1 / 0)
         counting(app, way)
         assert post(app).status_code == 500
@@ -145,7 +145,7 @@ class TestScope:
                 raise LookupError
             return result
 
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, scope=scope)
         counting(app, way)
         assert post(app).status_code == 500

@@ -15,8 +15,8 @@ from flask_idempotent import Idempotent, OutsideRequest, SettingsError, idempote
 from flask_idempotent.web.protection import Kind, Layer, Protection
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
-from tests.engine.harness import Shaky
 from tests.support.clients import post, problem
+from tests.support.faulty_store import FaultyStore
 from tests.support.views import LazyView
 
 
@@ -152,7 +152,7 @@ class TestMarks:
 
     def test_decorated_method_of_a_decorated_class(self, app: Flask) -> None:
         """A method's keywords win over those of its class, and the rest of these count."""
-        store = Shaky()
+        store = FaultyStore()
 
         class Orders(MethodView):
             decorators: ClassVar = [idempotent(expire=5, required=True)]
@@ -363,7 +363,7 @@ class TestBlueprints:
 
     def test_decorated_helper(self, make_app: MakeApp) -> None:
         """A decorated function that a protected blueprint's view calls makes no second claim."""
-        store = Shaky()
+        store = FaultyStore()
         app, shop = make_app(wide=False), idempotent.protect(Blueprint("shop", "shop"))
         helper = idempotent(lambda: {"placed": True})
         add(shop, "orders", lambda: f"{helper()['placed']}")
@@ -440,7 +440,7 @@ class TestOutsideRequests:
         self, make_app: MakeApp, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Events share the handshake's request: its key is none of theirs, which is told once."""
-        store = Shaky()
+        store = FaultyStore()
         for app in (make_app(wide=False), make_app(wide=True)):
             caplog.clear()
             environ = app.test_request_context(

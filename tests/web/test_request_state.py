@@ -7,7 +7,7 @@ from itertools import count
 from flask import Flask, request
 from werkzeug.test import run_wsgi_app
 
-from tests.engine.harness import Shaky
+from tests.engine.harness import FaultyStore
 from tests.support.clients import WayIn, post
 
 
@@ -17,7 +17,7 @@ def sub_request(app: Flask, **changes: str) -> str:
     return f"{status[:3]} {b''.join(body).decode()}"
 
 
-def nested(way: WayIn, store: Shaky, **changes: str) -> Flask:
+def nested(way: WayIn, store: FaultyStore, **changes: str) -> Flask:
     """An application with a view that makes such a request, and tells its answer."""
     app, runs = way.app(store=store), count(1)
     app.post("/inner")(way(lambda: f"inner {next(runs)}"))
@@ -32,7 +32,7 @@ def nested(way: WayIn, store: Shaky, **changes: str) -> Flask:
 
 def test_key_of_its_own(way: WayIn) -> None:
     """It is another request: with a key of its own it is protected."""
-    store = Shaky()
+    store = FaultyStore()
     app = nested(way, store, HTTP_IDEMPOTENCY_KEY="key-inner")
     assert post(app, "one").text == post(app, "two").text == "200 inner 1"
     first, second = store.calls[:4], store.calls[4:]
@@ -42,7 +42,7 @@ def test_key_of_its_own(way: WayIn) -> None:
 
 def test_key_of_the_outer_request(way: WayIn) -> None:
     """With the key of the request that makes it, it runs: that one has the key."""
-    store = Shaky()
+    store = FaultyStore()
     app = nested(way, store)
     assert [post(app).text for _ in "12"] == ["200 inner 1", "200 inner 1"]
     assert store.calls == ["claim", "complete", "claim"]

@@ -22,8 +22,8 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import StoreUnavailable
 from tests.conftest import MakeApp
-from tests.engine.harness import Shaky, fail
 from tests.support.clients import Gate, WayIn, post, problem, recorded
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
 from tests.support.redis_servers import Server
 
@@ -280,7 +280,7 @@ class TestKeys:
     )
     def test_k5_refused(self, way: WayIn, value: str) -> None:
         """K5: such a key gets 400; nothing runs and the store is not asked."""
-        store = Shaky()
+        store = FaultyStore()
         app, runs = counting(way, store=store)
         answer = post(app, None, environ_overrides={"HTTP_IDEMPOTENCY_KEY": value})
         assert refused(answer)
@@ -358,7 +358,7 @@ class TestTraps:
 
     def test_waiter_whose_record_is_gone_runs(self, way: WayIn, background: Background) -> None:
         """A waiter whose record is gone, as if expired, claims the key itself."""
-        store = Shaky()
+        store = FaultyStore()
         app, gate = gated(way, store=store)
         first = background(post, app)
         gate.reached()
@@ -371,7 +371,7 @@ class TestTraps:
 
     def test_failed_renewal_spoils_no_success(self, way: WayIn, background: Background) -> None:
         """A renewal that fails leaves the view's success a success, and stored."""
-        store = Shaky()
+        store = FaultyStore()
         app, gate = gated(way, store=store, lease=0.3)
         store.before["renew"] = [fail(StoreUnavailable("away"))]
         first = background(post, app)

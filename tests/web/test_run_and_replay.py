@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent import current_claim
 from flask_idempotent.stores.memory import MemoryStore
-from tests.engine.harness import Clock, Shaky
 from tests.support.clients import Gate, WayIn, post, problem
+from tests.support.faulty_store import Clock, FaultyStore
 from tests.support.views import counting, gated
 
 Background = Callable[..., Future[TestResponse]]
@@ -53,7 +53,7 @@ class TestRunAndReplay:
 
     def test_no_key_pays_nothing(self, way: WayIn) -> None:
         """A request without a key runs as ever, and the store never hears of it."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         assert [post(app, None).text for _ in range(3)] == ["run 1", "run 2", "run 3"]
@@ -61,7 +61,7 @@ class TestRunAndReplay:
 
     def test_first_costs_two_and_a_replay_one(self, way: WayIn) -> None:
         """A first request claims and completes, a replay claims, whichever the way."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         post(app)
@@ -192,7 +192,7 @@ class TestReuse:
 
     def test_c3_problem_is_not_stored(self, way: WayIn) -> None:
         """C3: a 422 under a key leaves no trace in the store."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         post(app)
@@ -255,7 +255,7 @@ class TestInProgress:
 
     def test_waiting_duplicates_get_the_response(self, way: WayIn, background: Background) -> None:
         """Every duplicate that waits gets the first one's response; the view ran once."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         gate = gated(app, way)
         first = background(post, app)
@@ -271,7 +271,7 @@ class TestInProgress:
 
     def test_one_of_many_takes_over(self, way: WayIn, background: Background) -> None:
         """When the first fails, one duplicate runs and the others get its response."""
-        store, gate, runs = Shaky(), Gate(), count(1)
+        store, gate, runs = FaultyStore(), Gate(), count(1)
         app = way.app(store=store)
 
         @app.post("/")
@@ -296,7 +296,7 @@ class TestInProgress:
 
     def test_max_waiters(self, make_app: Callable[..., Flask], background: Background) -> None:
         """Past IDEMPOTENT_MAX_WAITERS a duplicate gets its 409 at once."""
-        store = Shaky()
+        store = FaultyStore()
         app = make_app(store=store, config={"IDEMPOTENT_MAX_WAITERS": 1})
         gate = gated(app, WayIn("app-wide", make_app))
         background(post, app)

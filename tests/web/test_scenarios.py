@@ -17,8 +17,8 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import StoreUnavailable
 from tests.conftest import MakeApp
-from tests.engine.harness import Shaky, fail
 from tests.support.clients import Gate, post, problem
+from tests.support.faulty_store import FaultyStore, fail
 
 Background = Callable[..., Future[TestResponse]]
 KEY = "abc123456789012345678"
@@ -26,12 +26,12 @@ ONE, OTHER = {"json": {"foo": "bar"}}, {"json": {"baz": "qux"}}
 
 
 @pytest.fixture
-def store() -> Shaky:
-    return Shaky()
+def store() -> FaultyStore:
+    return FaultyStore()
 
 
 @pytest.fixture
-def app(make_app: MakeApp, store: Shaky) -> Flask:
+def app(make_app: MakeApp, store: FaultyStore) -> Flask:
     """An endpoint that makes an order with each POST and PATCH, and insists on a key."""
     app = make_app(store=store, required=True, methods=["POST", "PATCH"], timeout=0)
     orders = count(1)
@@ -64,7 +64,7 @@ class TestKeys:
             pytest.param("key,with,commas,longer-than-twenty-chars", "key-invalid", id="commas"),
         ],
     )
-    def test_refused(self, app: Flask, store: Shaky, key: str | None, slug: str) -> None:
+    def test_refused(self, app: Flask, store: FaultyStore, key: str | None, slug: str) -> None:
         """A key that is missing or cannot be used is a 400, and makes nothing."""
         members = document(post(app, key, **ONE), 400, slug, retryable=False)
         assert members["idempotency_key"] is None
@@ -79,7 +79,9 @@ class TestKeys:
 class TestRequests:
     @pytest.mark.parametrize("method", ["POST", "PATCH"])
     @pytest.mark.parametrize("options", [ONE, {}], ids=["body", "no-body"])
-    def test_first(self, app: Flask, store: Shaky, method: str, options: dict[str, Any]) -> None:
+    def test_first(
+        self, app: Flask, store: FaultyStore, method: str, options: dict[str, Any]
+    ) -> None:
         """A first request runs, and leaves one record, which is complete."""
         answer = post(app, KEY, method=method, **options)
         assert (answer.status_code, answer.json) == (200, {"order": 1})
@@ -87,7 +89,7 @@ class TestRequests:
         (sight,) = store.inspect(list(store.scan("")))
         assert sight.lease is None
 
-    def test_duplicates(self, app: Flask, store: Shaky) -> None:
+    def test_duplicates(self, app: Flask, store: FaultyStore) -> None:
         """However often it is sent again, it gets that response, and makes nothing more."""
         first = post(app, KEY, **ONE)
         for _ in range(3):
@@ -119,14 +121,14 @@ class TestRequests:
         gate.open()
         assert first.result().status_code == 200
 
-    def test_store_away(self, app: Flask, store: Shaky) -> None:
+    def test_store_away(self, app: Flask, store: FaultyStore) -> None:
         """Without its store a request is a 503, and makes nothing."""
         store.before["claim"] = [fail(StoreUnavailable("away"))]
         document(post(app, KEY, **ONE), 503, "store-unavailable", retryable=True)
         assert post(app, KEY, **ONE).json == {"order": 1}
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-    def test_other_methods(self, app: Flask, store: Shaky, method: str) -> None:
+    def test_other_methods(self, app: Flask, store: FaultyStore, method: str) -> None:
         """Methods that are not tracked pass by, whatever key they carry."""
         assert post(app, KEY, method=method).status_code == 200
         assert store.calls == []

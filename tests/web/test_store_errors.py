@@ -15,8 +15,8 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import CompressedBody
-from tests.engine.harness import Shaky, fail
 from tests.support.clients import WayIn, post, problem, recorded
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.redis_servers import free_port
 from tests.support.views import counting
 
@@ -79,7 +79,7 @@ class TestStoreErrors:
 
     def test_r7_after_the_view(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
         """R7: a response that could not be stored goes out, is stored later, and runs no more."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         store.before["complete"] = [fail(StoreUnavailable("down"))]
@@ -91,7 +91,7 @@ class TestStoreErrors:
 
     def test_failed_release_frees_the_key(self, way: WayIn) -> None:
         """A release that the store did not take is made good: the next request runs."""
-        store, runs = Shaky(), count(1)
+        store, runs = FaultyStore(), count(1)
         app = way.app(store=store)
 
         @app.post("/")
@@ -107,7 +107,7 @@ class TestStoreErrors:
 
     def test_unreadable_record(self, way: WayIn) -> None:
         """A damaged record is a 503 without Retry-After, never a second run."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)
         store.before["claim"] = [fail(RecordUnreadable("damaged"))]
@@ -117,7 +117,7 @@ class TestStoreErrors:
 
     def test_r12_unreadable_body(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
         """So is one whose body swells beyond what the view may keep."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, max_body=100)
         counting(app, way)
         post(app)

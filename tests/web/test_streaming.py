@@ -18,8 +18,8 @@ from flask import (
 from werkzeug.test import TestResponse
 
 from flask_idempotent import current_claim
-from tests.engine.harness import Shaky
 from tests.support.clients import WayIn, post, problem
+from tests.support.faulty_store import FaultyStore
 from tests.support.polling import until
 
 Background = Callable[..., Future[TestResponse]]
@@ -95,7 +95,7 @@ class TestStreaming:
 
     def test_duplicate_of_a_running_stream(self, way: WayIn) -> None:
         """Until its stream ends a request is in progress, and its claim is renewed."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, timeout=0, lease=0.2)
 
         @app.post("/")

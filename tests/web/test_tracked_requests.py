@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from flask_idempotent.policy import policy_of
-from tests.engine.harness import Shaky
 from tests.support.clients import Gate, WayIn, post, problem
+from tests.support.faulty_store import FaultyStore
 from tests.support.views import counting
 
 Background = Callable[..., Future[TestResponse]]
@@ -35,7 +35,7 @@ class TestMethods:
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
     def test_w1_untracked(self, way: WayIn, method: str, key: str) -> None:
         """W1: GET, HEAD, OPTIONS and TRACE run every time, whatever their key looks like."""
-        store, runs = Shaky(), count(1)
+        store, runs = FaultyStore(), count(1)
         app = way.app(store=store, required=True)
 
         @way
@@ -139,7 +139,7 @@ class TestRouting:
     @pytest.mark.parametrize("key", ["key-one", ","])
     def test_w2_errors_claim_nothing(self, way: WayIn, key: str) -> None:
         """W2: 404, 405 with its Allow and automatic OPTIONS are untouched, bad keys too."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, required=True)
         counting(app, way)
         assert post(app, key, "/nowhere").status_code == 404
@@ -192,7 +192,7 @@ class TestRequired:
 
     def test_w3_missing_key(self, way: WayIn) -> None:
         """W3: where a key is required, a request without one gets 400 and its view does not run."""
-        store = Shaky()
+        store = FaultyStore()
         app = way.app(store=store, required=True)
         counting(app, way)
         answer = post(app, None)

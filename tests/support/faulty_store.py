@@ -1,0 +1,98 @@
+"""A store whose methods fail, or are interrupted, as a test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.waiters import Bell
+
+
+class Clock:
+    """A clock that stands still until a test sets ``now``."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Action = Callable[[], object]
+
+
+class FaultyStore(MemoryStore):
+    """A store in memory that calls a test's functions before or after a method does its work.
+
+    ``before["claim"]`` and ``after["claim"]`` are lists of functions, of which each call of the
+    method takes and calls the first. What it raises is what the method raises.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(clock or Clock())
+        self.before: dict[str, list[Action]] = {}
+        self.after: dict[str, list[Action]] = {}
+        self.calls: list[str] = []
+        #: The owner tokens that were claimed with, in order.
+        self.asked_by: list[bytes] = []
+        self.listening = threading.Semaphore(0)
+
+    def _around(self, name: str, work: Callable[[], Any]) -> Any:
+        self.calls.append(name)
+        for functions, moment in ((self.before, 0), (self.after, 1)):
+            if moment:
+                result = work()
+            if functions.get(name):
+                functions[name].pop(0)()
+        return result
+
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
+        self.asked_by.append(record.owner)
+        result: ClaimResult = self._around(
+            "claim", lambda: super(FaultyStore, self).claim(storage_key, record, ttl_ms=ttl_ms)
+        )
+        return result
+
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
+        self.asked_by.append(record.owner)
+        # A look at the key, like a claim.
+        result: ContendResult = self._around(
+            "claim", lambda: super(FaultyStore, self).contend(storage_key, record, **options)
+        )
+        return result
+
+    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        result: list[bool | None] = self._around(
+            "renew", lambda: super(FaultyStore, self).renew(renewals, until=until)
+        )
+        return result
+
+    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+        result: Completion = self._around(
+            "complete", lambda: super(FaultyStore, self).complete(key, record, expire=expire)
+        )
+        return result
+
+    def release(self, key: str, owner: bytes, **lives: int) -> bool:
+        result: bool = self._around(
+            "release", lambda: super(FaultyStore, self).release(key, owner, **lives)
+        )
+        return result
+
+    @contextmanager
+    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+        with super().listen(key, seconds) as bell:
+            self.listening.release()
+            yield bell
+
+
+def fail(error: Exception) -> Action:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it

@@ -1,4 +1,4 @@
-"""Claimants: when a waiter looks for itself, and what it gives back."""
+"""Claimants: when a waiter polls, and which claims it releases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FOR_EVER = 3600.0
 
 
 def pauses(patience: float, left: float = FOR_EVER) -> Iterator[float]:
-    """How long a waiter sleeps again and again, until its time is over."""
+    """The pauses of a waiter until its timeout."""
     while patience > 0:
         pause = claimant._pause_before_poll(patience, left)
         yield pause
@@ -35,7 +35,7 @@ def pauses(patience: float, left: float = FOR_EVER) -> Iterator[float]:
 
 @pytest.mark.parametrize("timeout", [0.001, 0.5, 0.9, 1.0, 1.001, 1.5, 1.9, 2.0, 2.5, 10.25, 60])
 def test_every_poll_in_time(timeout: float) -> None:
-    """A poll each second at least, the last so early that a silent store is told by the timeout."""
+    """A waiter polls each second; the last poll starts in time to notice a silent store."""
     slept = list(pauses(timeout))
     assert sum(slept) == pytest.approx(timeout)
     assert min(slept) > 0
@@ -45,18 +45,18 @@ def test_every_poll_in_time(timeout: float) -> None:
 
 
 def test_lease_ends_before_the_poll() -> None:
-    """The end of the lease is looked for at its moment."""
+    """A waiter polls at the moment when the lease ends."""
     assert next(pauses(60, left=0.25)) == 0.25
 
 
 @pytest.mark.parametrize(("patience", "pause"), [(60, POLL_EVERY), (3.1, POLL_EVERY), (2.9, 2.9)])
 def test_failed_store(patience: float, pause: float) -> None:
-    """A store that failed is asked once a second, a last time while it can be told in time."""
+    """A store that failed is polled once a second, as long as a failure is noticed in time."""
     assert claimant._pause_before_poll(patience, None) == pause
 
 
-def test_unknown_claim_is_given_back(engine: Engine, faulty: FaultyStore) -> None:
-    """A claim without a reply is given back, also when a later look did not reach the store."""
+def test_uncertain_claim_is_released(engine: Engine, faulty: FaultyStore) -> None:
+    """A claim without a reply is released, also when a later poll did not reach the store."""
     asking = Claimant(faulty, engine.worker, request())
     faulty.after["claim"] = [fail(StoreUnavailable("no reply"))]
     with pytest.raises(StoreUnavailable):
@@ -89,7 +89,7 @@ class TestSilentStore:
         background: Callable[..., Future[object]],
         second: float,
     ) -> None:
-        """The next one leads only where it has the time to learn that the store is silent."""
+        """The next leader polls only where it has the time to notice a silent store."""
 
         def wait(timeout: float) -> float:
             began = time.monotonic()
@@ -110,7 +110,7 @@ class TestSilentStore:
     def test_subscription_is_not_confirmed(
         self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A waiter whose subscription no server confirms asks it only where there is time."""
+        """A waiter without a confirmed subscription polls only where there is time."""
 
         @contextmanager
         def listen(key: str, seconds: float) -> Iterator[Bell]:

@@ -21,16 +21,16 @@ from tests.support.polling import until
 
 
 class TestComplete:
-    def test_is_told(self, engine: Engine) -> None:
-        """A stored response is told by a signal."""
-        told: list[dict[str, Any]] = []
-        with signals.completed.connected_to(lambda sender, **data: told.append(data)):
+    def test_is_reported(self, engine: Engine) -> None:
+        """A stored response is reported by a signal."""
+        sent: list[dict[str, Any]] = []
+        with signals.completed.connected_to(lambda sender, **data: sent.append(data)):
             finish(engine, engine.claim(request()))
-        assert 0 <= told[0].pop("seconds") < 10
-        assert told == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
+        assert 0 <= sent[0].pop("seconds") < 10
+        assert sent == [{"key": "client-key", "storage_key": KEY, "status": 200, "kept": True}]
 
     def test_stored_later(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A response that the store did not take is stored as soon as it does; no second run."""
+        """A response that the store did not take is stored as soon as it does."""
         claim = engine.claim(request())
         faulty.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(engine, claim)
@@ -39,14 +39,14 @@ class TestComplete:
         assert faulty.calls.count("complete") == 2
 
     def test_stored_before_the_next_claim(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """Before a new claim of this process it is tried again."""
+        """A new claim of the key tries to store the pending response first."""
         claim = threadless.claim(request())
         faulty.before["complete"] = [fail(WriteRefused("out of memory"))]
         finish(threadless, claim)
         assert isinstance(threadless.claim(request(timeout=0)), Replay)
 
     def test_other_keys_are_not_held_up(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """A response that the store never takes costs its own key's requests, and no others."""
+        """A response that the store never takes delays requests of its own key only."""
         claim = threadless.claim(request())
         faulty.before["complete"] = [fail(StoreUnavailable("connection broke"))] * 2
         finish(threadless, claim)
@@ -56,7 +56,7 @@ class TestComplete:
         assert isinstance(threadless.claim(request()), Replay)
 
     def test_stored_when_the_process_leaves(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """A process that leaves in good order tries once more."""
+        """A process that ends tries once more."""
         claim = threadless.claim(request())
         faulty.before["complete"] = [fail(StoreUnavailable("down"))]
         finish(threadless, claim)
@@ -78,7 +78,7 @@ class TestComplete:
     def test_lost_after_expire(
         self, threadless: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """After expire it is logged as lost, and its claim is not kept any longer."""
+        """After expire it is logged as lost, and its claim is no longer renewed."""
         claim = threadless.claim(request(expire=0.01))
         faulty.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim)
@@ -89,7 +89,7 @@ class TestComplete:
         assert "is lost" in caplog.text
 
     def test_later_needs_no_lock(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A destructor may settle a claim in the midst of anything: it waits for no lock."""
+        """A destructor, which interrupts any other code, waits for no lock."""
         claim = claimed(engine)
         with claim.lock, engine.worker._starting, engine.worker.pending._running, faulty._lock:
             engine.complete_later(claim, 200, (), None)
@@ -99,16 +99,16 @@ class TestComplete:
         assert replay.completed.body is None
 
     def test_late_owner(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A late owner's response overwrites nothing, and the lost lease is told."""
-        told: list[dict[str, object]] = []
+        """A late owner's response overwrites nothing, and the lost lease is reported."""
+        sent: list[dict[str, object]] = []
         first = engine.claim(request())
         lapse(faulty, KEY)
         second = engine.claim(request())
-        with signals.lease_lost.connected_to(lambda sender, **data: told.append(data)):
+        with signals.lease_lost.connected_to(lambda sender, **data: sent.append(data)):
             finish(engine, first, b"late")
         assert isinstance(first, Claim)
         assert not first.held
-        assert told == [
+        assert sent == [
             {"key": "client-key", "storage_key": KEY, "owner": first.owner, "attempt": 1}
         ]
         finish(engine, second, b"in time")
@@ -130,7 +130,7 @@ class TestComplete:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_interrupted(self, engine: Engine, faulty: FaultyStore, moment: str) -> None:
-        """A worker's timeout while a response is being stored leaves it to the background."""
+        """After a web server's timeout in the middle, the response is stored in the background."""
         claim = engine.claim(request())
         getattr(faulty, moment)["complete"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
@@ -141,7 +141,7 @@ class TestComplete:
         assert replay.completed.body == b"done"
 
     def test_once(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A claim is settled once: what comes after is nothing."""
+        """A claim is settled once; later calls change nothing."""
         claim = engine.claim(request())
         finish(engine, claim, b"first")
         finish(engine, claim, b"second")
@@ -153,7 +153,7 @@ class TestComplete:
         assert faulty.calls.count("complete") == 1
 
     def test_first_answer_stands(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """What comes later takes no answer's place, not even one's that is still to be stored."""
+        """A later answer does not replace the first, even while that is pending."""
         claim = threadless.claim(request())
         faulty.before["complete"] = [fail(StoreUnavailable("down"))] * 2
         finish(threadless, claim, b"first")
@@ -168,17 +168,17 @@ class TestComplete:
 
 
 class TestRelease:
-    def test_is_told(self, engine: Engine) -> None:
-        """A released claim is told by a signal, with its reason."""
-        told: list[dict[str, object]] = []
+    def test_is_reported(self, engine: Engine) -> None:
+        """A released claim is reported by a signal, with its reason."""
+        sent: list[dict[str, object]] = []
         claim = claimed(engine)
-        with signals.released.connected_to(lambda sender, **data: told.append(data)):
+        with signals.released.connected_to(lambda sender, **data: sent.append(data)):
             engine.release(claim, "not-stored")
-        assert told == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
+        assert sent == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
         assert isinstance(engine.claim(request(timeout=0)), Claim)
 
     def test_later(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A release that the store did not take is tried again, and not renewed meanwhile."""
+        """A release that the store did not take is retried, and its claim not renewed."""
         claim = claimed(engine)
         faulty.before["release"] = [fail(StoreUnavailable("down"))]
         engine.release(claim, "failed")
@@ -186,7 +186,7 @@ class TestRelease:
         until(lambda: faulty.read(KEY) is None)
 
     def test_interrupted(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A worker's timeout while a claim is being released leaves it to the background."""
+        """After a web server's timeout in the middle, the claim is released in the background."""
         claim = claimed(engine)
         faulty.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
@@ -196,8 +196,8 @@ class TestRelease:
 
 
 class TestAbandon:
-    def test_gives_the_key_back(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A claim whose view will not run is released in the background, and renewed no more."""
+    def test_releases_the_key(self, engine: Engine, faulty: FaultyStore) -> None:
+        """A claim whose view will not run is released in the background, and no longer renewed."""
         claim = claimed(engine)
         engine.abandon(claim)
         assert not engine.worker.renewals
@@ -206,7 +206,7 @@ class TestAbandon:
         assert not engine.worker.pending
 
     def test_waits_for_a_renewal(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """A renewal that is under way does not put back what is given up."""
+        """A renewal that is under way does not restore a claim that is given up."""
         claim = claimed(threadless)
         threadless.abandon(claim)
         (task,) = threadless.worker.pending._writes

@@ -1,4 +1,4 @@
-"""Corrected requests: a key after a response that says that its request is invalid."""
+"""Corrected requests: using a key again after a response that calls its request invalid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.polling import until
 
 
 class TestCorrected:
-    """C7: a response that says that a request is invalid binds its key to nothing."""
+    """C7: after a response that calls its request invalid, a corrected request may use the key."""
 
     def test_runs(self, real_engine: Engine) -> None:
         """A corrected request runs, as the next attempt, and its response is the key's."""
@@ -63,7 +63,7 @@ class TestCorrected:
         assert isinstance(engine.claim(request("two")), FingerprintMismatch)
 
     def test_replaced_payload_is_another_one(self, engine: Engine) -> None:
-        """The replaced payload, sent again, is a correction in its turn, or a mismatch."""
+        """The replaced payload, sent again, is a correction or a mismatch like any other."""
         finish(engine, engine.claim(request("one")), b"no", 422)
         second = engine.claim(request("two"))
         assert isinstance(engine.claim(request("one")), FingerprintMismatch)
@@ -78,7 +78,7 @@ class TestCorrected:
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Who waits for an answer that was replaced gets 422, and corrects nothing by itself."""
+        """A waiter whose answer was replaced gets 422, and does not correct anything itself."""
         monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request("one"))
         waiter = background(engine.claim, request("one"))
@@ -89,7 +89,7 @@ class TestCorrected:
         assert isinstance(waiter.result(), FingerprintMismatch)
 
     def test_lost_race(self, engine: Engine, faulty: FaultyStore) -> None:
-        """Of two that correct the same answer one runs; the other is refused."""
+        """Of two corrections of the same answer one runs; the other is refused."""
         finish(engine, engine.claim(request("one")), b"no", 422)
         others: list[object] = []
         faulty.before["claim"] = [
@@ -100,7 +100,7 @@ class TestCorrected:
         assert isinstance(others[0], Claim)
 
     def test_lost_reply(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A correction whose reply was lost is given back; the next one runs."""
+        """A correction whose reply was lost is released; the next one runs."""
         finish(engine, engine.claim(request("one")), b"no", 422)
         faulty.before["claim"] = [
             lambda: faulty.after.update(claim=[fail(StoreUnavailable("lost"))])
@@ -128,7 +128,7 @@ class TestCorrected:
         other.close()
 
     def test_answer_of_a_late_owner_is_lost(self, threadless: Engine, faulty: FaultyStore) -> None:
-        """An answer that did not reach the store before the lease was over is a lost lease."""
+        """If the answer does not reach the store within the lease, the lease is lost."""
         first = claimed(threadless, payload="one")
         faulty.before["complete"] = [fail(StoreUnavailable("no reply"))]
         finish(threadless, first, b"no", 422)
@@ -143,7 +143,7 @@ class TestCorrected:
 
 @contextmanager
 def connected(signal: NamedSignal) -> Iterator[list[int]]:
-    """Note the statuses that a signal tells of."""
+    """Collect the statuses that are sent with a signal."""
     statuses: list[int] = []
 
     def receive(sender: object, status: int, **data: object) -> None:

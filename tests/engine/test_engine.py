@@ -1,4 +1,4 @@
-"""The engine: who runs, and what the others get."""
+"""The engine: which request runs, and what the others get."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests.support.faulty_store import Clock, FaultyStore, fail
 from tests.support.polling import until
 
 
-class TestBegin:
+class TestClaim:
     def test_first_runs(self, engine: Engine) -> None:
-        """The first request of a key claims it; its owner and attempt are told."""
+        """The first request of a key claims it, with an owner token and attempt 1."""
         claim = claimed(engine)
         assert (claim.key, claim.attempt, claim.held) == ("client-key", 1, True)
         assert len(claim.owner) == 32
@@ -44,13 +44,13 @@ class TestBegin:
         assert replay.waited == 0
 
     def test_duplicate_at_once_may_not_wait(self, engine: Engine) -> None:
-        """C1: with timeout 0 a duplicate is told at once, with the owner's lease and start."""
+        """C1: with timeout 0 a duplicate does not wait; it gets the owner's lease and start."""
         claim = engine.claim(request(lease=2.5))
         waiting = engine.claim(request(timeout=0))
         assert isinstance(claim, Claim)
         assert waiting == StillRunning(2.5, 0.0, claim.record.started)
 
-    def test_patience_ends(self, engine: Engine) -> None:
+    def test_timeout(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
         engine.claim(request())
         started = time.monotonic()
@@ -61,7 +61,7 @@ class TestBegin:
 
     @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
     def test_other_payload(self, engine: Engine, faulty: FaultyStore, state: str) -> None:
-        """F4: another payload is told so at every state, before anything else."""
+        """F4: another payload is a mismatch, whatever the state of the record."""
         claim = engine.claim(request("one"))
         if state == "completed":
             finish(engine, claim)
@@ -70,7 +70,7 @@ class TestBegin:
         assert isinstance(engine.claim(request("two")), FingerprintMismatch)
 
     def test_record_outlives_its_lease(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A record is kept for its lease at least, so that a crash is seen as a crash."""
+        """A record lives for its lease at least, so that a crash can be noticed."""
         engine.claim(request(expire=1.0, lease=30.0))
         assert time_left(faulty, KEY) == 30_000
 
@@ -96,7 +96,7 @@ class TestBegin:
         assert faulty.read(KEY) == third.record
 
     def test_lapsed_claim_is_held(self, engine: Engine, faulty: FaultyStore) -> None:
-        """With on_crash="hold" nobody runs after an owner's death, and nobody waits."""
+        """With on_crash="hold" no request runs or waits after an owner's death."""
         engine.claim(request())
         lapse(faulty, KEY)
         assert isinstance(engine.claim(request(takeover=False)), OutcomeUnknown)
@@ -115,7 +115,7 @@ class TestBegin:
         assert claim.held
 
     def test_replies_that_are_always_late(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A store slower than the lease is no store: the request is told so, and does not hang."""
+        """A store that answers slower than the lease lasts is a failed store."""
         slow = lambda: threading.Event().wait(0.08)  # noqa: E731
         faulty.after["claim"], faulty.after["renew"] = [slow], [slow] * 3
         with pytest.raises(StoreUnavailable, match="longer to answer than a lease"):
@@ -140,7 +140,7 @@ class TestBegin:
         assert "lease lost" not in caplog.text
 
     def test_reply_that_is_always_late(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A store that is always slow is no reason to renew for ever instead of running."""
+        """With a store that is always slow the view runs after three renewals."""
         faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
         faulty.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
         assert isinstance(engine.claim(request(lease=0.12)), Claim)
@@ -149,7 +149,7 @@ class TestBegin:
     def test_reply_that_always_takes_longer_than_the_lease(
         self, engine: Engine, faulty: FaultyStore
     ) -> None:
-        """A store too slow for the lease is told as a failure, and the claim is given back."""
+        """With a store too slow for the lease the request fails, and the claim is released."""
         faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
         faulty.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
         with pytest.raises(StoreUnavailable, match="than a lease lasts"):
@@ -159,7 +159,7 @@ class TestBegin:
 
 class TestUnknownClaim:
     def test_is_given_back(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A claim whose reply never came is released, so that nobody blocks the retry."""
+        """A claim whose reply never came is released, so that the retry runs."""
         faulty.after["claim"] = [fail(StoreUnavailable("reply lost", sent=True))]
         with pytest.raises(StoreUnavailable):
             engine.claim(request())
@@ -167,14 +167,14 @@ class TestUnknownClaim:
         assert isinstance(engine.claim(request(timeout=0)), Claim)
 
     def test_not_sent_needs_nothing(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A claim that never left needs no release: an outage piles up no work."""
+        """A claim that was never sent needs no release, so an outage leaves nothing pending."""
         faulty.before["claim"] = [fail(StoreUnavailable("refused", sent=False))]
         with pytest.raises(StoreUnavailable):
             engine.claim(request())
         assert not engine.worker.pending
 
     def test_interrupted(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A worker's timeout in the middle of a claim leaves nothing behind."""
+        """A web server's timeout in the middle of a claim leaves no claim."""
         faulty.after["claim"] = [fail(KeyboardInterrupt())]  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
             engine.claim(request())
@@ -184,7 +184,7 @@ class TestUnknownClaim:
 class TestProcesses:
     @pytest.mark.parametrize("step", ["complete", "complete later", "release"])
     def test_child_owns_nothing_of_its_parents(self, engine: Engine, step: str) -> None:
-        """After a fork inside a view, the child settles no claim of its parent."""
+        """After a fork inside a view the child settles no claim of its parent."""
         claim = claimed(engine)
         claim.pid = os.getpid() + 1
         if step == "complete":
@@ -197,7 +197,7 @@ class TestProcesses:
         assert isinstance(engine.store.read(KEY), RunningRecord)
 
     def test_engine_closes_with_its_last_user(self) -> None:
-        """An engine that nobody uses any more ends its thread by itself."""
+        """The thread of an engine that is no longer referenced ends."""
         faulty = FaultyStore(Clock())
         engine = Engine(faulty, None)
         engine.claim(request())
@@ -207,14 +207,14 @@ class TestProcesses:
         assert not thread.is_alive()
 
 
-class TestCircumstances:
+class TestEnvironment:
     def test_wall_clock_may_leap(
         self,
         real_engine: Engine,
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Leases, waits and renewals do not care what time people say it is."""
+        """Leases, waits and renewals do not depend on the wall clock."""
         days = itertools.cycle([0, 86_400, -86_400])
         monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
         claim = claimed(real_engine, lease=30.0)
@@ -233,7 +233,7 @@ class TestCircumstances:
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Nobody runs, waits or is answered by an event loop, of which gevent may have its own."""
+        """No event loop is used: gevent may have its own."""
         monkeypatch.setattr(asyncio, "new_event_loop", fail(RuntimeError("an event loop")))
         monkeypatch.setattr(asyncio.events, "new_event_loop", fail(RuntimeError("an event loop")))
         claim = real_engine.claim(request())

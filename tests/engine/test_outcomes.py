@@ -1,4 +1,4 @@
-"""Outcomes: when another try makes sense."""
+"""Outcomes: when a client should try again."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TestWaiting:
     def test_c1_retry_after(
         self, left: float | None, waited: float, ran: float, after: int
     ) -> None:
-        """C1: try again after as long as the owner has run so far, within 1 s and its lease."""
+        """C1: try again after as long as the owner has run so far, between 1 s and its lease."""
         assert StillRunning(left, waited, NOW - ran).retry_after(NOW) == after
 
     def test_c1_unknown_start(self) -> None:
-        """C1: where the owner's start is not known, another try makes sense after a second."""
+        """C1: try again after a second where the owner's start is not known."""
         assert StillRunning(30.0, waited=9.0).retry_after(NOW) == 1

@@ -23,7 +23,7 @@ def write(
 
 class TestPendingWrites:
     def test_dead_store_ends_the_round(self) -> None:
-        """While the store is dead one try is enough; a refusal lets the others have theirs."""
+        """A dead store ends the round; after a refusal the other writes are tried."""
         pending = PendingWrites()
         tried: list[str] = []
 
@@ -42,7 +42,7 @@ class TestPendingWrites:
         assert tried == ["refused", "dead"]
 
     def test_what_breaks_the_connection_comes_last(self) -> None:
-        """One that always kills its connection stands in the others' way for one round at most."""
+        """A write that always breaks its connection delays the others by one round at most."""
         pending = PendingWrites()
         done: list[int] = []
         pending.add(write(fail(StoreUnavailable("broke")), storage_key="poison"))
@@ -54,7 +54,7 @@ class TestPendingWrites:
         assert pending.storage_keys == ["poison"]
 
     def test_hopeless_work_is_given_up(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What fails for another reason than the store is given up, and stops nothing behind it."""
+        """A write that fails for another reason is given up, and the others are tried."""
         pending = PendingWrites()
         given_up: list[str] = []
         done: list[int] = []
@@ -66,7 +66,7 @@ class TestPendingWrites:
         assert "cannot be carried out" in caplog.text
 
     def test_one_round_at_a_time(self) -> None:
-        """Two threads do not do the same work twice."""
+        """Two threads do not try the same writes at once."""
         pending = PendingWrites()
         tries: list[int] = []
 

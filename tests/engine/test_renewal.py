@@ -21,7 +21,7 @@ from tests.support.faulty_store import Clock, FaultyStore, fail
 
 class TestRenewals:
     def test_slow_view_keeps_its_claim(self, store: Store) -> None:
-        """A view slower than its lease is renewed: a duplicate goes on waiting, nobody runs."""
+        """The lease of a slow view is renewed, so that a duplicate waits and does not run."""
         engine = Engine(store, None)
         claim = claimed(engine, lease=0.15)
         waiting = engine.claim(request(lease=0.15, timeout=0.6))
@@ -54,7 +54,7 @@ class TestRenewals:
         assert not any(claim.is_due(time.monotonic()) for claim in claims)
 
     def test_settled_claim_is_never_renewed(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A renewal cannot overtake a completion: the claim's lock stands between them."""
+        """The claim's lock keeps a renewal from overtaking a completion."""
         claim = claimed(engine)
         claim.renewed -= 20
 
@@ -71,7 +71,7 @@ class TestRenewals:
         engine.worker.renewals.remove(claim)
 
     def test_released_claim_is_never_renewed(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A round that began before a release puts nothing back after it."""
+        """A round that began before a release restores nothing after it."""
         claim = claimed(engine)
         engine.release(claim, "failed")
         claim.renewed -= 20
@@ -83,7 +83,7 @@ class TestRenewals:
     def test_release_waits_for_a_renewal(
         self, engine: Engine, faulty: FaultyStore, background: Callable[..., Future[None]]
     ) -> None:
-        """A release does not overtake a renewal that is under way, which would put it back."""
+        """A release waits for a renewal that is under way, which would restore the claim."""
         claim = claimed(engine)
         claim.renewed -= 20
         releases: list[Future[None]] = []
@@ -102,7 +102,7 @@ class TestRenewals:
     def test_c9_max_run(
         self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """C9: a view that runs longer than ``max_run`` is renewed no more, and told of once."""
+        """C9: a view that runs longer than ``max_run`` is no longer renewed, and logged once."""
         claim = claimed(engine, key="a-key-that-is-long", max_run=60.0)
         claim.renewed -= 20
         engine.worker.renewals.renew_due()
@@ -123,7 +123,7 @@ class TestRenewals:
     def test_lost_lease_is_reported_once(
         self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A lost lease is a warning, a signal and ``held`` false; once, and without the key."""
+        """A lost lease is reported once: a warning without the key, a signal, ``held`` false."""
         senders: list[object] = []
         claim = claimed(engine, key="a-key-that-is-long")
         lapse(faulty, KEY)
@@ -141,10 +141,10 @@ class TestRenewals:
         assert "a-key-that" not in record.message
         successor.close()
 
-    def test_failed_renewal_harms_nobody(
+    def test_failed_renewal(
         self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A renewal that fails is logged and tried again; the claim stays held."""
+        """A renewal that fails is logged and retried; the claim stays held."""
         failed: list[object] = []
         claim = claimed(engine)
         claim.renewed -= 20
@@ -158,10 +158,10 @@ class TestRenewals:
         assert not claim.is_due(time.monotonic())
         assert "failed to renew: down" in caplog.text
 
-    def test_unknown_renewal_is_no_loss(
+    def test_renewal_with_an_unknown_result(
         self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A renewal of which nothing is known leaves the claim held, and due."""
+        """After a renewal with an unknown result the claim is held, and due."""
         claim = claimed(engine)
         claim.renewed -= 20
         monkeypatch.setattr(faulty, "renew", lambda renewals, until: [None])
@@ -169,8 +169,8 @@ class TestRenewals:
         assert claim.held
         assert claim.is_due(time.monotonic())
 
-    def test_lost_record_is_put_back(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A record that the store lost is put back by the next renewal."""
+    def test_lost_record_is_restored(self, engine: Engine, faulty: FaultyStore) -> None:
+        """The next renewal restores a record that the store lost."""
         claim = claimed(engine)
         claim.renewed -= 20
         faulty.delete([KEY])
@@ -179,10 +179,8 @@ class TestRenewals:
         assert isinstance(record, RunningRecord)
         assert record.owner == claim.record.owner
 
-    def test_put_back_only_while_the_command_is_fresh(
-        self, engine: Engine, faulty: FaultyStore
-    ) -> None:
-        """A renewal that a stopped store carries out long after puts nothing back."""
+    def test_late_renewal_restores_nothing(self, engine: Engine, faulty: FaultyStore) -> None:
+        """A renewal that a stopped store carries out later restores nothing."""
         claim = claimed(engine)
         claim.renewed -= 20
         faulty.delete([KEY])

@@ -32,7 +32,7 @@ class TestWaiting:
     def test_gets_the_response(
         self, real_engine: Engine, background: Callable[..., Future[object]]
     ) -> None:
-        """Duplicates of the same moment all get the first one's response."""
+        """All duplicates that wait get the first request's response."""
         claim = real_engine.claim(request())
         waiters = [background(real_engine.claim, request()) for _ in range(30)]
         until(lambda: real_engine.waiters == 30)
@@ -46,7 +46,7 @@ class TestWaiting:
     def test_one_takes_over(
         self, real_engine: Engine, background: Callable[..., Future[object]]
     ) -> None:
-        """When the owner releases, one waiter runs and the others go on waiting for it."""
+        """When the owner releases, one waiter runs and the others wait for it."""
         first = real_engine.claim(request())
         runs: list[Claim] = []
 
@@ -100,7 +100,7 @@ class TestWaiting:
             dead.close()
 
     def test_hold_ends_the_waiting(self, store: Store) -> None:
-        """With on_crash="hold" a waiter is told as soon as the lease ends."""
+        """With on_crash="hold" waiting ends as soon as the lease ends."""
         dead, alive = Engine(store, None), Engine(store, None)
         try:
             claim = claimed(dead, lease=0.2)
@@ -117,7 +117,7 @@ class TestWaiting:
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A waiter whose wake-up never comes finds the response by looking, within the poll."""
+        """A waiter that is never woken finds the response at its next poll."""
         monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request())
         waiter = background(engine.claim, request())
@@ -134,7 +134,7 @@ class TestWaiting:
         background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Of the waiters for one key in a process one polls, whichever number they are."""
+        """One of the waiters for a key polls for all waiters of the process."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         claim = engine.claim(request())
         waiters = [background(engine.claim, request(timeout=60)) for _ in range(10)]
@@ -160,7 +160,7 @@ class TestWaiting:
         monkeypatch: pytest.MonkeyPatch,
         left: str,
     ) -> None:
-        """When the one that polled is gone, the next one polls: nobody misses the response."""
+        """When the waiter that polls leaves, the next one polls, and nobody misses the response."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.05)
         monkeypatch.setattr(faulty, "_ring", lambda *_: None)
         claim = engine.claim(request())
@@ -181,7 +181,7 @@ class TestWaiting:
     def test_limit(
         self, faulty: FaultyStore, background: Callable[..., Future[object]], limit: int
     ) -> None:
-        """Past max_waiters a duplicate is told at once; 0 lets nobody wait."""
+        """Past max_waiters a duplicate does not wait; with 0 none waits."""
         engine = Engine(faulty, None, max_waiters=limit)
         claim = engine.claim(request())
         waiters = [background(engine.claim, request()) for _ in range(limit)]
@@ -194,7 +194,7 @@ class TestWaiting:
         engine.close()
 
     def test_store_comes_back(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A waiter whose store fails goes on, and gets the response when the store is back."""
+        """A waiter whose store fails goes on polling, and gets the response when it is back."""
         claim = engine.claim(request())
         faulty.before["claim"] = [
             lambda: None,
@@ -206,7 +206,7 @@ class TestWaiting:
     def test_store_stays_away(
         self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A waiter whose store stays away is told so by its own timeout."""
+        """A waiter whose store stays away fails at its timeout."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         engine.claim(request())
         faulty.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
@@ -216,8 +216,8 @@ class TestWaiting:
         assert 0.2 <= time.monotonic() - started < 0.4
         faulty.before.clear()
 
-    def test_store_that_fails_is_not_pestered(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A waiter whose store fails looks once a second, however soon the lease it saw ends."""
+    def test_failing_store_is_polled_slowly(self, engine: Engine, faulty: FaultyStore) -> None:
+        """A waiter whose store fails polls once a second, however soon the lease ends."""
         engine.claim(request(lease=0.02))
         engine.worker.renewals._claims.clear()
         faulty.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
@@ -226,10 +226,10 @@ class TestWaiting:
         assert faulty.calls.count("claim") < 5
         faulty.before.clear()
 
-    def test_last_look_at_a_silent_store_begins_in_time(
+    def test_last_poll_of_a_silent_store_begins_in_time(
         self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No request hangs past its timeout because its last look at a silent store takes long."""
+        """The last poll of a silent store does not make a request overshoot its timeout."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.1)
         monkeypatch.setattr(_timing, "STORE_FAILS_WITHIN", 0.3)
 

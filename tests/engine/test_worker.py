@@ -39,7 +39,7 @@ class TestThread:
     def test_interrupted_while_it_starts(
         self, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A worker's timeout while the thread starts leaves no claim that is renewed for ever."""
+        """After a web server's timeout while the thread starts, no claim is renewed."""
         engine = Engine(faulty, None)
 
         def interrupt() -> None:
@@ -54,7 +54,7 @@ class TestThread:
         engine.close()
 
     def test_no_more_threads(self, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where no thread can be had the key is given back, and the next claim is renewed."""
+        """Where no thread can be started the key is released, and the next claim is renewed."""
         engine = Engine(faulty, None)
 
         def refuse(thread: threading.Thread) -> None:
@@ -97,7 +97,7 @@ class TestThread:
     def test_survives_its_own_faults(
         self, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An error that nobody foresaw is logged, and the next renewal comes all the same."""
+        """An unexpected error is logged, and the next round follows."""
         engine = Engine(faulty, None)
         faulty.before["renew"] = [fail(ZeroDivisionError())]
         claim = claimed(engine, lease=0.06)
@@ -106,7 +106,7 @@ class TestThread:
         engine.close()
 
     def test_destructor_at_the_very_end(self) -> None:
-        """What is dropped while the interpreter ends is logged as lost, and hangs nobody."""
+        """A response dropped while the interpreter ends is logged as lost, without hanging."""
         program = """
             from flask_idempotent.engine.engine import Engine
             from flask_idempotent.stores.memory import MemoryStore
@@ -131,7 +131,7 @@ class TestThread:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
     def test_child_has_its_own(self, faulty: FaultyStore) -> None:
-        """A forked child has no claims and no thread, even if a lock was held at the fork."""
+        """A forked child has no claims, no thread and free locks."""
         engine = Engine(faulty, None)
         claimed(engine)
         with engine.worker._starting:
@@ -153,7 +153,7 @@ class TestThread:
         engine.close()
 
     def test_tried_until_taken(self, faulty: FaultyStore) -> None:
-        """What the store does not take is tried again until it does."""
+        """A write that the store does not take is retried until it does."""
         worker = Worker(faulty, Reports(None))
         tries: list[int] = []
 
@@ -174,7 +174,7 @@ def threadless(faulty: FaultyStore) -> Worker:
 
 class TestClose:
     def test_lingers(self, faulty: FaultyStore, caplog: pytest.LogCaptureFixture) -> None:
-        """A process that ends goes on trying for a while, and says what waits."""
+        """A process that ends retries pending writes for a while, and logs which they are."""
         worker = threadless(faulty)
         tries: list[int] = []
         lost: list[str] = []
@@ -191,7 +191,7 @@ class TestClose:
 
     @pytest.mark.parametrize("error", [StoreUnavailable("down"), WriteRefused("full")])
     def test_lingers_in_vain(self, faulty: FaultyStore, error: Exception) -> None:
-        """When that time is over, or is interrupted, it says what is lost."""
+        """When that time is over, or is interrupted, what is lost is reported."""
         worker = threadless(faulty)
         lost: list[str] = []
         began = time.monotonic()
@@ -206,7 +206,7 @@ class TestClose:
         assert lost == ["the process ends"] * 3
 
     def test_renews_while_it_lingers(self, engine: Engine, faulty: FaultyStore) -> None:
-        """Where the store takes no responses but renewals, nobody else runs meanwhile."""
+        """Where the store takes no responses but renewals, the claim is still renewed."""
         claim = claimed(engine)
         faulty.before["complete"] = [fail(WriteRefused("full"))] * 4
         finish(engine, claim)

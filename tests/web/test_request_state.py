@@ -7,8 +7,8 @@ from itertools import count
 from flask import Flask, request
 from werkzeug.test import run_wsgi_app
 
-from tests.engine.harness import FaultyStore
 from tests.support.clients import WayIn, post
+from tests.support.faulty_store import FaultyStore
 
 
 def sub_request(app: Flask, **changes: str) -> str:

@@ -1,7 +1,7 @@
-"""Bodies: what the library reads of a request's body, before its view does.
+"""Bodies: what the library reads of a request's body before the view runs.
 
-The key may stand in a form, and the fingerprint covers the body. Both are read from the tracked
-input, so the view sees the request as if nobody had looked.
+The key may be in a form, and the fingerprint covers the body. Both are read from the tracked input,
+so the view reads the body as if the library had not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from flask_idempotent.http.body_tracking import BodyTakenError, TrackedInput, tracked
+from flask_idempotent.http.body_tracking import call_with_body, tracked_input
 from flask_idempotent.http.multipart import MultipartFields
+from flask_idempotent.http.tracked_input import BytesMissingError, TrackedInput
 from flask_idempotent.http.urlencoded import UrlencodedFields
 
 if TYPE_CHECKING:
@@ -23,109 +24,110 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 FORM_TYPES = frozenset({URLENCODED, MULTIPART})
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Body:
     """The body of one request.
 
     :param request: the request.
-    :param limit: how many bytes the application takes.
+    :param limit: how many bytes it may have; None for any number.
     """
+
+    #: Why ``find_field`` did not search the whole form; None when it did.
+    stopped_because: str | None = None
+    #: The digest of a form, once the search for the key has made it.
+    form_digest: bytes | None = None
 
     def __init__(self, request: Request, limit: int | None) -> None:
         self._request = request
         self._limit = limit
-        self.input: TrackedInput = tracked(request)
-        # Werkzeug's own property parses the parameters too, for which only forms have a use.
+        self.input: TrackedInput = tracked_input(request)
+        # Werkzeug's property parses the parameters too, which only a multipart form needs.
         content_type = request.environ.get("CONTENT_TYPE", "")
-        #: Type and subtype in lower case, without parameters.
+        #: The media type in lower case, without parameters.
         self.mimetype = content_type.partition(";")[0].strip(" \t").lower()
-        #: Whether it is a form, which may carry the key.
+        #: Whether it is a form, which may contain the key.
         self.is_form = self.mimetype in FORM_TYPES
-        #: Why the look for the key ended before the form did, if it has.
-        self.cut: str | None = None
-        #: The digest of a form, where it was made while the key was looked for.
-        self.form_digest: bytes | None = None
 
-    def pieces(self) -> Iterator[bytes]:
-        """The whole body, a piece at a time.
+    def chunks(self) -> Iterator[bytes]:
+        """Read the whole body, up to 1 MiB at a time.
 
-        :raises ClientDisconnected: when it is shorter than announced, or broke off.
-        :raises RequestEntityTooLarge: when it is longer than the application allows.
-        :raises BodyTakenError: when bytes were read of it before Flask had its turn.
+        :raises ClientDisconnected: when it is shorter than announced, or the server's stream fails.
+        :raises RequestEntityTooLarge: when it is longer than the limit.
+        :raises BytesMissingError: when bytes of it were read before Flask was called.
         """
         announced, limit = self.input.announced, self._limit
         if announced is not None and limit is not None and announced > limit:
-            # Without reading any of it: a client that asked may still keep it.
+            # Nothing is read: a client that waits for "100 Continue" need not send the body.
             raise RequestEntityTooLarge
-        return self.input.pieces(limit)
+        return self.input.chunks(limit)
 
     def read(self) -> None:
-        """Read it whole; it raises what ``pieces`` does."""
-        deque(self.pieces(), maxlen=0)
+        """Read the whole body, so that it is known to be complete; raises as ``chunks`` does."""
+        deque(self.chunks(), maxlen=0)
 
-    def show(self, function: Callable[[Any], Answer]) -> Answer:
-        """Call a function of the application that may read the request's body, and put it back."""
-        return self.input.show(self._request, function)
+    def call(self, function: Callable[[Any], Result]) -> Result:
+        """Call a function with the request, and undo what it reads of the body."""
+        return call_with_body(self._request, function)
 
-    def give_back(self) -> None:
-        """Let the view read it: nobody will ask for it again."""
-        self.input.hand_over(self._request)
+    def hand_to_view(self) -> None:
+        """Let the view read the body, which the library does not read again."""
+        self.input.stop_copying(self._request)
 
-    def look_for(self, field: str) -> list[str]:
-        """The different values of a form's field; a third one is not looked for.
+    def find_field(self, name: str) -> list[str]:
+        """Find the values of a form's field: none, one, or two that differ.
 
-        It refuses nothing: where the look ends before the form does, ``cut`` says why.
+        A form that cannot be searched to its end is not refused; ``stopped_because`` says why.
 
-        :raises ClientDisconnected: when the form is shorter than announced, or broke off.
+        :raises ClientDisconnected: when the form is shorter than announced, or the server's stream
+            fails.
         """
-        fields = self._fields(self.input.pieces(self._limit), frozenset({field}))
+        fields = self._fields(self.input.chunks(self._limit), frozenset({name}))
         values: list[str] = []
         try:
-            for name, value in fields:
-                if name is not None:
+            for found, value in fields:
+                if found is not None:
                     _add(values, value)
-            self.cut = fields.cut
+            self.stopped_because = fields.stopped_because
         except RequestEntityTooLarge:
-            self.cut = f"it is longer than {self._limit} bytes"
-        except BodyTakenError:
-            self.cut = "bytes of it were read before Flask had its turn"
+            self.stopped_because = f"it is longer than {self._limit} bytes"
+        except BytesMissingError:
+            self.stopped_because = "bytes of it were read before Flask was called"
         return values
 
-    def pass_form(
-        self, field: str | None, ignored: frozenset[str], digest: Callable[[bytes], object]
+    def update_digest(
+        self, update: Callable[[bytes], object], ignored: frozenset[str], key_field: str | None
     ) -> list[str]:
-        """Hand a form over to be digested, without its fields of some names.
+        """Digest a form without some of its fields; raises as ``chunks`` does.
 
-        It raises what ``pieces`` does.
-
-        :param ignored: the names of these fields.
-        :param digest: is given all the rest, a piece at a time.
-        :returns: the values of ``field``, as ``look_for`` does.
+        :param update: is called with the bytes to digest, one after the other.
+        :param ignored: the names of the fields that are left out.
+        :param key_field: the one of them whose values are wanted.
+        :returns: the values of that field, as ``find_field`` does.
         """
         values: list[str] = []
-        for name, content in self._fields(self.pieces(), ignored):
+        for name, content in self._fields(self.chunks(), ignored):
             if name is None:
-                digest(content)
-            elif name == field:
+                update(content)
+            elif name == key_field:
                 _add(values, content)
         return values
 
     def _fields(
-        self, pieces: Iterable[bytes], names: frozenset[str]
+        self, chunks: Iterable[bytes], names: frozenset[str]
     ) -> UrlencodedFields | MultipartFields:
         if self.mimetype == URLENCODED:
-            return UrlencodedFields(pieces, names)
+            return UrlencodedFields(chunks, names)
         boundary = self._request.mimetype_params.get("boundary", "")
         if not boundary.isascii():
-            # To Werkzeug, that is no form either.
+            # Werkzeug does not parse such a form either.
             boundary = ""
-        return MultipartFields(pieces, boundary.encode(), names, self._request.max_form_parts)
+        return MultipartFields(chunks, boundary.encode(), names, self._request.max_form_parts)
 
 
 def _add(values: list[str], value: bytes) -> None:
-    # Two are enough to see that they disagree. A key is ASCII; what is not is told as such.
+    # Two are enough to see that they disagree. A key that is not ASCII is refused later.
     text = value.decode("latin-1")
     if text not in values and len(values) < 2:
         values.append(text)

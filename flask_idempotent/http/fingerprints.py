@@ -22,54 +22,57 @@ IGNORED_FIELDS = frozenset({"csrf_token"})
 
 
 def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool) -> bytes:
-    """Digest what makes a request this request and no other.
+    """Digest what tells a request from another one with the same key.
 
-    Method and path belong to it always, so that no key gets the answer of another operation.
+    Method and path are always part of it, so that no key gets another operation's response.
 
-    :param body: the request's body, read.
+    :param body: the request's body.
     :param host: whether the application serves different things on different hosts.
+    :returns: as many bytes as a record stores.
+    :raises TypeError: when the application's own function returns neither str nor bytes.
     """
-    # Not the endpoint: its name may change with a deployment, between a request and its retry.
+    # Without the endpoint: a deployment may rename it between a request and its retry.
     operation = (
         request.method, request.root_path, request.path, request.host.lower() if host else None,
     )  # fmt: skip
     if settings.fingerprint is False:
-        return _finish(_digest(pack(operation)))
+        return _truncated(_sha256(pack(operation)))
     if settings.fingerprint is not None:
-        return _finish(_digest(pack((*operation, _custom(body.show(settings.fingerprint))))))
-    digest = _digest(pack((*operation, _query(request, settings.field), body.mimetype)))
+        value = _checked(body.call(settings.fingerprint))
+        return _truncated(_sha256(pack((*operation, value))))
+    digest = _sha256(pack((*operation, _query(request, settings.field), body.mimetype)))
     if body.is_form:
-        digest.update(body.form_digest or read_form(body, settings)[0])
+        digest.update(body.form_digest or digest_form(body, settings)[0])
     else:
-        # The body comes last and alone has no length before it: nothing can follow it.
-        for piece in body.pieces():
-            digest.update(piece)
-    return _finish(digest)
+        # The only part without its length before it is the last one.
+        for chunk in body.chunks():
+            digest.update(chunk)
+    return _truncated(digest)
 
 
-def read_form(body: Body, settings: Settings) -> tuple[bytes, list[str]]:
+def digest_form(body: Body, settings: Settings) -> tuple[bytes, list[str]]:
     """Digest a form without the fields that change between its retries.
 
     :returns: the digest, and the values of the field that carries the key.
     """
-    digest = _digest()
+    digest = _sha256()
     ignored = IGNORED_FIELDS | settings.ignore_fields
     if settings.field is not None:
         ignored |= {settings.field}
-    values = body.pass_form(settings.field, ignored, digest.update)
+    values = body.update_digest(digest.update, ignored, settings.field)
     return digest.digest(), values
 
 
-def _digest(content: bytes = b"") -> _Hash:
-    # Most processors have instructions for it: half the time of BLAKE2, 10 ms less of 20 MiB.
+def _sha256(content: bytes = b"") -> _Hash:
+    # Most processors have instructions for it: 20 MiB take 10 ms less than with BLAKE2.
     return hashlib.sha256(content)
 
 
-def _finish(digest: _Hash) -> bytes:
+def _truncated(digest: _Hash) -> bytes:
     return digest.digest()[:FINGERPRINT_SIZE]
 
 
-def _custom(value: object) -> str | bytes:
+def _checked(value: object) -> str | bytes:
     if not isinstance(value, str | bytes):
         raise TypeError(
             f"a fingerprint function must return str or bytes, not {type(value).__name__}"

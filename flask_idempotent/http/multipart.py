@@ -14,7 +14,7 @@ from itertools import chain
 
 from werkzeug.http import parse_options_header
 
-from flask_idempotent.http.urlencoded import MAX_FOUND, MAX_VALUE, Piece
+from flask_idempotent.http.urlencoded import MAX_FIELDS, MAX_VALUE, Piece
 
 #: Bytes of a part's header; a longer one ends the look.
 MAX_HEADER = 64 * 1024
@@ -24,7 +24,7 @@ MAX_DECODED = 192 * 1024
 #: Bytes of such a header that take as long to decode as one of its parameters.
 _PARAMETER = 25
 #: How often the boundary may stand where it separates nothing; it never does by chance.
-MAX_FALSE = 1000
+MAX_FALSE_BOUNDARIES = 1000
 #: Spaces between a boundary and the end of its line.
 _PADDING = 200
 
@@ -64,7 +64,7 @@ class MultipartFields:
         #: What stood behind the last boundary; None when no further one was found.
         self._suffix: bytes | None = None
         #: Why fields may have been overlooked, if they may.
-        self.cut: str | None = None
+        self.stopped_because: str | None = None
 
     def __iter__(self) -> Iterator[Piece]:
         if len(self._delimiter) > 2:
@@ -104,8 +104,10 @@ class MultipartFields:
                 return
             offset = found + 1
             self._false += 1
-            if self._false > MAX_FALSE:
-                self.cut = f"its boundary separates nothing more than {MAX_FALSE} times"
+            if self._false > MAX_FALSE_BOUNDARIES:
+                self.stopped_because = (
+                    f"its boundary separates nothing more than {MAX_FALSE_BOUNDARIES} times"
+                )
                 return
 
     def _suffix_at(self, offset: int) -> bytes | None:
@@ -116,17 +118,19 @@ class MultipartFields:
     def _next_part(self) -> tuple[bytes, str | None] | None:
         """The next part's header, and its name if it is one of ours; None ends the look."""
         if self._parts == self._max_parts:
-            self.cut = f"it has more than {self._max_parts} parts"
+            self.stopped_because = f"it has more than {self._max_parts} parts"
             return None
         self._parts += 1
         size = self._header_size()
         if size is None:
             return None
         header, name = self._window.peek(size), None
-        if self._fields < MAX_FOUND and self._may_name.search(header):
+        if self._fields < MAX_FIELDS and self._may_name.search(header):
             self._decoded += size + _PARAMETER * header.count(b";")
             if self._decoded > MAX_DECODED:
-                self.cut = f"its parts have more than {MAX_DECODED} bytes of odd headers"
+                self.stopped_because = (
+                    f"its parts have more than {MAX_DECODED} bytes of odd headers"
+                )
                 return None
             name = _field_name(header)
         self._window.take(size)
@@ -140,7 +144,7 @@ class MultipartFields:
         while (blank := self._window.search(_BLANK_LINE, looked, MAX_HEADER)) is None:
             looked = max(0, self._window.size - 3)
             if looked >= MAX_HEADER:
-                self.cut = f"the header of a part is longer than {MAX_HEADER} bytes"
+                self.stopped_because = f"the header of a part is longer than {MAX_HEADER} bytes"
                 return None
             if not self._window.more():
                 return None

@@ -1,8 +1,8 @@
-"""Server inputs: what a server's stream tells of itself; WSGI promises ``read`` alone.
+"""Server inputs: how much of a body was read from a server's stream, and how much is left.
 
-Bytes that somebody took before Flask had its turn are missing without a word: a server hands over
-what is left, and the development server waits for ever. What servers let be seen tells the
-difference between such a body and one whose client went away.
+WSGI gives a stream no such methods. Where a middleware has read from it before Flask was called, a
+server returns only what is left, and the development server waits forever. What each server's
+stream shows tells such a body from one whose client went away.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from werkzeug.wsgi import get_content_length
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Seconds that the development server's client may be silent within a body.
-SILENCE = 5.0
+#: Seconds to wait for the next bytes of a body on the development server.
+SILENCE_TIMEOUT = 5.0
 
 
 class ClientSilentError(Exception):
-    """The rest of an announced body does not come."""
+    """The client sends no more bytes of a body that is not complete."""
 
 
 def announced_length(environ: WSGIEnvironment) -> int | None:
     """The length of the body in bytes, or None where the request does not say it."""
-    # What most requests have; Werkzeug's own way takes longer than to read a small body.
+    # Almost all requests. Werkzeug's function takes longer than reading a small body.
     text = environ.get("CONTENT_LENGTH", "")
     if text.isdecimal() and len(text) < 20 and "HTTP_TRANSFER_ENCODING" not in environ:
         return int(text)
@@ -36,15 +36,16 @@ def announced_length(environ: WSGIEnvironment) -> int | None:
 
 
 def bytes_left(stream: IO[bytes]) -> int | None:
-    """How many bytes of an announced body are still to be read; only gunicorn says so."""
+    """How many bytes of a body are still to be read; None on servers other than gunicorn."""
     length = getattr(getattr(stream, "reader", None), "length", None)
     return length + stream.buf.tell() if isinstance(length, int) else None  # type: ignore[attr-defined]
 
 
-def bytes_given(stream: IO[bytes]) -> int | None:
-    """How many bytes were read so far, where the stream can say so.
+def bytes_read(stream: IO[bytes]) -> int | None:
+    """How many bytes were read so far, or None where the stream does not show it.
 
-    gevent and eventlet count; waitress, and most that hand over a body from memory, give a file.
+    gevent and eventlet count them. waitress, and most servers that receive the whole body before
+    they call the application, give a file.
     """
     position = getattr(stream, "position", None)
     if isinstance(position, int):
@@ -55,40 +56,41 @@ def bytes_given(stream: IO[bytes]) -> int | None:
         return None
 
 
-def has_begun(stream: IO[bytes]) -> bool:
-    """Whether somebody has read from a chunked body, as far as the server lets it be seen."""
+def is_partly_read(stream: IO[bytes]) -> bool:
+    """Whether a chunked body was read from, as far as the stream shows it."""
     reader: Any = getattr(stream, "reader", None)
     if hasattr(reader, "parser"):
         # gunicorn's generator of chunks.
         generator = reader.parser
         return generator is None or inspect.getgeneratorstate(generator) != inspect.GEN_CREATED
     if hasattr(stream, "chunk_length"):
-        # gevent and eventlet: of the chunk that is being read.
+        # gevent and eventlet: the length of the chunk that is being read.
         return bool(stream.chunk_length != -1)
-    # The development server: not seen where somebody has read whole chunks and no more.
+    # The development server does not show it when whole chunks were read and no more.
     on_dev_server = getattr(stream, "_done", False) or getattr(stream, "_len", 0)
-    return bool(on_dev_server or bytes_given(stream))
+    return bool(on_dev_server or bytes_read(stream))
 
 
-def read_patiently(connection: object, stream: IO[bytes], size: int) -> bytes:
-    """Read from a stream, but from the development server's without waiting for ever.
+def read_with_timeout(connection: object, stream: IO[bytes], size: int) -> bytes:
+    """Read from a stream; on the development server, wait no longer than ``SILENCE_TIMEOUT``.
 
-    :param connection: the client's, where the server says it.
-    :raises ClientSilentError: when nothing came for ``SILENCE`` seconds.
+    :param connection: the client's socket, which only the development server gives.
+    :param size: how many bytes to read.
+    :raises ClientSilentError: when the client sends nothing for so long.
     """
     if type(connection) is not socket.socket or not isinstance(stream, io.BufferedReader):
         return stream.read(size)
     timeout = connection.gettimeout()
     connection.settimeout(0)
     try:
-        # What is in its buffer or has arrived.
-        piece = stream.read1(size)
+        # What is in its buffer, or has arrived.
+        data = stream.read1(size)
     finally:
         connection.settimeout(timeout)
-    if piece:
-        return piece
+    if data:
+        return data
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
-        if not selector.select(SILENCE):
+        if not selector.select(SILENCE_TIMEOUT):
             raise ClientSilentError
     return stream.read1(size)

@@ -17,10 +17,10 @@ from urllib.parse import unquote_to_bytes
 #: Bytes of a value that are kept; no key is as long.
 MAX_VALUE = 64 * 1024
 #: A form that has more fields of these names is not taken apart any further.
-MAX_FOUND = 256
+MAX_FIELDS = 256
 #: After so many fields, names are found only where they are written without escapes: to compare
 #: every field with every way to write a name takes longer than to receive the form.
-MAX_COMPARED = 30_000
+MAX_ESCAPED_FIELDS = 30_000
 
 #: A field's name and its value; or None, and what stands between two such fields.
 Piece = tuple[str | None, bytes]
@@ -50,7 +50,7 @@ class UrlencodedFields:
         self._compared = self._fields = 0
         self._is_utf8 = True
         #: Why fields may have been overlooked, if they may.
-        self.cut: str | None = None
+        self.stopped_because: str | None = None
 
     def __iter__(self) -> Iterator[Piece]:
         buffer = b""
@@ -81,15 +81,15 @@ class UrlencodedFields:
             # A piece of a long value.
             return
         found = self._names.find_plain(buffer)
-        if self._compared <= MAX_COMPARED and self._names.may_be_escaped(buffer):
+        if self._compared <= MAX_ESCAPED_FIELDS and self._names.may_be_escaped(buffer):
             self._compared += buffer.count(b"&")
-            if self._compared > MAX_COMPARED:
-                self.cut = f"it has more than {MAX_COMPARED} fields"
+            if self._compared > MAX_ESCAPED_FIELDS:
+                self.stopped_because = f"it has more than {MAX_ESCAPED_FIELDS} fields"
             else:
                 found = self._names.find(buffer)
         for field in found:
-            if self._fields == MAX_FOUND:
-                self.cut = f"it has the same field more than {MAX_FOUND} times"
+            if self._fields == MAX_FIELDS:
+                self.stopped_because = f"it has the same field more than {MAX_FIELDS} times"
                 return
             self._fields += 1
             yield field

@@ -8,11 +8,26 @@ names, and ``get_data`` in ``_cached_data``.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
+
+
+class ParsedForm(NamedTuple):
+    """A form, as a request's parser returns it.
+
+    :param fields: the fields.
+    :param files: the files.
+    :param stream: the request's stream, which has been read.
+    """
+
+    fields: Any
+    files: Any
+    stream: IO[bytes]
+
 
 #: The attributes in which a request caches what was read of its body.
 _CACHES = ("stream", "form", "files", "data", "values", "_cached_data")
@@ -59,23 +74,26 @@ def restore_body_caches(
             attributes[name] = before[name]
 
 
-def use_parsed_form(request: Request, form: Any, files: Any, spent: IO[bytes]) -> None:
-    """Have the request take a form that was parsed before, when it would parse its body.
+def use_parsed_form(request: Request, form: ParsedForm) -> None:
+    """Have a request take a form that was parsed before when it would parse its body.
 
-    :param spent: what the request's stream is from then on.
+    Its files are closed with the request, whether the view has looked at them or not.
     """
-    attributes = vars(request)
+    # What the request holds must not hold the request.
+    reference = weakref.ref(request)
 
     def load_form_data() -> None:
-        if "form" not in attributes:
-            attributes.update(stream=spent, form=form, files=files)
+        request = reference()
+        if request is not None and "form" not in vars(request):
+            vars(request).update(stream=form.stream, form=form.fields, files=form.files)
 
     def close() -> None:
-        # The files are closed, whether the view has looked at them or not.
-        load_form_data()
-        type(request).close(request)
+        request = reference()
+        if request is not None:
+            load_form_data()
+            type(request).close(request)
 
-    attributes.update(_load_form_data=load_form_data, close=close)
+    vars(request).update(_load_form_data=load_form_data, close=close)
 
 
 def source_of(stream: object) -> object | None:

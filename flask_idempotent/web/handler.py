@@ -98,12 +98,12 @@ def _opens_socket(request: Request) -> bool:
 def _serve_without_key(current: ProtectedRequest) -> ResponseReturnValue:
     if current.settings.requires_key(current.request.method):
         raise key_missing(current)
-    current.body.give_back()
+    current.body.hand_to_view()
     answer = current.run_view()
-    if current.body.cut is not None:
+    if current.body.stopped_because is not None:
         logger.warning(
             "%s ran without a key: its form was not searched to the end, because %s",
-            current.request.endpoint, current.body.cut,
+            current.request.endpoint, current.body.stopped_because,
         )  # fmt: skip
     return answer
 

@@ -13,9 +13,9 @@ from werkzeug.exceptions import ClientDisconnected
 from flask_idempotent import problems
 from flask_idempotent._logging import logger
 from flask_idempotent.engine.claims import ClaimRequest
-from flask_idempotent.http.body_tracking import BodyTakenError
-from flask_idempotent.http.fingerprints import fingerprint, read_form
+from flask_idempotent.http.fingerprints import digest_form, fingerprint
 from flask_idempotent.http.keys import check_custom, find_key, part_key, storage_key
+from flask_idempotent.http.tracked_input import BytesMissingError
 from flask_idempotent.web.answering import body_incomplete, body_unavailable, reject
 from flask_idempotent.web.scopes import scope_of
 
@@ -72,7 +72,7 @@ def find_client_key(current: ProtectedRequest) -> str | None:
     try:
         if settings.key is None:
             return _key_in_usual_places(current)
-        key = body.show(settings.key)
+        key = body.call(settings.key)
         return None if key is None else check_custom(key, settings)
     except ClientDisconnected:
         with suppress(problems.KeyInvalid):
@@ -97,7 +97,7 @@ def _key_in_usual_places(current: ProtectedRequest) -> str | None:
 
 
 def _show(body: Body, function: Callable[[Any], Any], _: object) -> Any:
-    return body.show(function)
+    return body.call(function)
 
 
 def _keys_in_form(current: ProtectedRequest) -> list[str]:
@@ -106,10 +106,10 @@ def _keys_in_form(current: ProtectedRequest) -> list[str]:
         return []
     if settings.fingerprint is None and any(name in environ for name in settings.environ_names):
         # The form is read once, for its fingerprint too, which a header with a key will ask for.
-        with suppress(BodyTakenError):
-            body.form_digest, keys = read_form(body, settings)
+        with suppress(BytesMissingError):
+            body.form_digest, keys = digest_form(body, settings)
             return keys
-    return body.look_for(settings.field)
+    return body.find_field(settings.field)
 
 
 def identify(current: ProtectedRequest) -> ClaimRequest:
@@ -154,7 +154,7 @@ def _fingerprint(current: ProtectedRequest, *, host: bool) -> bytes:
         return fingerprint(current.request, body, settings, host=host)
     except ClientDisconnected:
         raise body_incomplete(current) from None
-    except BodyTakenError:
+    except BytesMissingError:
         logger.error(_TAKEN, current.request.endpoint)
         raise body_unavailable(current) from None
 
@@ -163,7 +163,7 @@ def _scope(current: ProtectedRequest) -> str | bytes | None:
     settings = current.settings
     if settings.scope is None:
         return scope_of(current.request, settings)
-    return current.body.show(partial(scope_of, settings=settings))
+    return current.body.call(partial(scope_of, settings=settings))
 
 
 def claim_request_of_part(current: ProtectedRequest, of_view: ClaimRequest) -> ClaimRequest:

@@ -40,7 +40,7 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     accessed_before = was_accessed()
     try:
         _report_claim(current, claim)
-        current.body.give_back()
+        current.body.hand_to_view()
         claim.began = True
         response = _respond(current)
     except BaseException:

@@ -12,7 +12,7 @@ from flask import Flask, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from flask_idempotent.http.bodies import Body
-from flask_idempotent.http.body_tracking import BodyTakenError
+from flask_idempotent.http.tracked_input import BytesMissingError
 from tests.conftest import MakeApp
 from tests.support.request_bodies import (
     MULTIPART,
@@ -48,7 +48,7 @@ def body_of(framing: dict[str, Any], content_type: str = "", limit: int | None =
 def digested(body: Body) -> tuple[bytes, list[str]]:
     """A form as it is digested, and the values of the key's field."""
     content = bytearray()
-    values = body.pass_form(KEY, frozenset({KEY, "csrf_token"}), content.extend)
+    values = body.update_digest(content.extend, frozenset({KEY, "csrf_token"}), KEY)
     return bytes(content), values
 
 
@@ -79,7 +79,7 @@ class TestRead:
         body = body_of(framing(b"x" * size), limit=10)
         if fits:
             body.read()
-            assert b"".join(body.pieces()) == b"x" * size
+            assert b"".join(body.chunks()) == b"x" * size
         else:
             with pytest.raises(RequestEntityTooLarge):
                 body.read()
@@ -103,27 +103,27 @@ class TestLookFor:
         """K7: the field's values are found, each once, and a third one is not looked for."""
         form = b"&".join(b"__idempotent_key=" + value for value in (b"a", b"a", b"b", b"c"))
         body = body_of(framing(form), URLENCODED)
-        assert body.look_for(KEY) == ["a", "b"]
-        assert b"".join(body.pieces()) == form
-        assert body.cut is None
+        assert body.find_field(KEY) == ["a", "b"]
+        assert b"".join(body.chunks()) == form
+        assert body.stopped_because is None
 
     def test_k7_multipart(self) -> None:
         """K7: so they are in the other kind of form."""
         form = FILE.replace(b'name="a"', b'name="__idempotent_key"') % b"x"
-        assert body_of(with_length(form), MULTIPART).look_for(KEY) == ["1"]
+        assert body_of(with_length(form), MULTIPART).find_field(KEY) == ["1"]
 
     def test_k7_text(self) -> None:
         """K7: a value that is no ASCII is no ASCII afterwards."""
         body = body_of(with_length(b"__idempotent_key=%C3%BC"), URLENCODED)
-        assert not body.look_for(KEY)[0].isascii()
+        assert not body.find_field(KEY)[0].isascii()
 
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_w7_limit_ends_the_look(self, framing: Framing) -> None:
         """W7: the limit ends the look and refuses nothing; what was found before it counts."""
         form = b"__idempotent_key=k&b=2&__idempotent_key=l"
         body = body_of(framing(form), URLENCODED, limit=25)
-        assert body.look_for(KEY) == ["k"]
-        assert body.cut == "it is longer than 25 bytes"
+        assert body.find_field(KEY) == ["k"]
+        assert body.stopped_because == "it is longer than 25 bytes"
         with pytest.raises(RequestEntityTooLarge):
             body.read()
 
@@ -132,21 +132,21 @@ class TestLookFor:
         request = request_of(with_length(FILE % b"x"), MULTIPART)
         request.max_form_parts = 1
         body = Body(request, None)
-        assert body.look_for("a") == []
-        assert body.cut == "it has more than 1 parts"
+        assert body.find_field("a") == []
+        assert body.stopped_because == "it has more than 1 parts"
 
     def test_w7_taken(self) -> None:
         """W7: and what is missing because somebody has read it before."""
         source = as_file(b"__idempotent_key=k")
         source["wsgi.input"].read()
         body = body_of(source, URLENCODED)
-        assert body.look_for(KEY) == []
-        assert body.cut == "bytes of it were read before Flask had its turn"
+        assert body.find_field(KEY) == []
+        assert body.stopped_because == "bytes of it were read before Flask was called"
 
     def test_w4_short(self) -> None:
         """W4: half a form is refused: nobody knows what stands in the other half."""
         with pytest.raises(ClientDisconnected):
-            body_of(with_length(b"a=1", 10), URLENCODED).look_for(KEY)
+            body_of(with_length(b"a=1", 10), URLENCODED).find_field(KEY)
 
 
 class TestPassForm:
@@ -175,7 +175,7 @@ class TestPassForm:
         """F8: so do bytes that are missing."""
         source = as_file(b"a=1")
         source["wsgi.input"].read(1)
-        with pytest.raises(BodyTakenError):
+        with pytest.raises(BytesMissingError):
             digested(body_of(source, URLENCODED))
 
     @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def read(
             rest += content
         else:
             values.append(content)
-    return values, rest, fields.cut
+    return values, rest, fields.stopped_because
 
 
 def part(
@@ -224,7 +224,7 @@ class TestLimits:
 
     def test_w7_false_boundaries(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """W7: so does a content with the boundary in it over and over."""
-        monkeypatch.setattr(multipart, "MAX_FALSE", 3)
+        monkeypatch.setattr(multipart, "MAX_FALSE_BOUNDARIES", 3)
         form = field(b"a", b"x--b" * 10) + field(b"k") + END
         values, rest, cut = read(form)
         assert (values, cut) == ([], "its boundary separates nothing more than 3 times")
@@ -232,7 +232,7 @@ class TestLimits:
 
     def test_w7_many_of_the_fields(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """W7: of a field that stands there again and again only the first ones are taken out."""
-        monkeypatch.setattr(multipart, "MAX_FOUND", 3)
+        monkeypatch.setattr(multipart, "MAX_FIELDS", 3)
         assert read(field(b"k") * 5 + END)[0] == [b"v"] * 3
 
     def test_w7_long_value(self) -> None:

@@ -18,10 +18,10 @@ from flask_idempotent.http import server_inputs
 from flask_idempotent.http.server_inputs import (
     ClientSilentError,
     announced_length,
-    bytes_given,
     bytes_left,
-    has_begun,
-    read_patiently,
+    bytes_read,
+    is_partly_read,
+    read_with_timeout,
 )
 from tests.support.request_bodies import Plain
 
@@ -100,18 +100,18 @@ class TestBytesGiven:
     def test_f8_counted(self, make: Any) -> None:
         """F8: gevent counts what it has given, and a file knows where it stands."""
         stream = make(b"abcde")
-        assert bytes_given(stream) == 0
+        assert bytes_read(stream) == 0
         stream.read(2)
-        assert bytes_given(stream) == 2
+        assert bytes_read(stream) == 2
 
     def test_not_counted(self) -> None:
         """Others do not, such as the socket's file of the development server."""
         with socket.socket() as connection, connection.makefile("rb") as file:
-            assert bytes_given(file) is None
-        assert bytes_given(Plain(b"abc")) is None  # type: ignore[arg-type]
+            assert bytes_read(file) is None
+        assert bytes_read(Plain(b"abc")) is None  # type: ignore[arg-type]
         closed = io.BytesIO()
         closed.close()
-        assert bytes_given(closed) is None
+        assert bytes_read(closed) is None
 
 
 class TestHasBegun:
@@ -123,30 +123,30 @@ class TestHasBegun:
     def test_f8_chunked(self, make: Any, size: int) -> None:
         """F8: it is seen whether a part, or all, of a chunked body was read."""
         stream = make()
-        assert not has_begun(stream)
+        assert not is_partly_read(stream)
         stream.read(size)
-        assert has_begun(stream)
+        assert is_partly_read(stream)
 
     def test_f8_empty(self) -> None:
         """F8: also whether an empty one was."""
         for make in (gunicorn_chunked, gevent_chunked, dev_chunked):
             stream = make(b"0\r\n\r\n")
-            assert not has_begun(stream)
+            assert not is_partly_read(stream)
             assert stream.read() == b""
-            assert has_begun(stream)
+            assert is_partly_read(stream)
 
     def test_f8_file(self) -> None:
         """F8: so it is on servers that have the whole body in a file or in memory."""
         stream = io.BytesIO(b"body")
-        assert not has_begun(stream)
+        assert not is_partly_read(stream)
         stream.read(2)
-        assert has_begun(stream)
+        assert is_partly_read(stream)
 
     def test_others(self) -> None:
         """A stream that does not say how much was read counts as unread."""
         stream: Any = Plain(b"body")
         stream.read(2)
-        assert not has_begun(stream)
+        assert not is_partly_read(stream)
 
 
 class TestReadPatiently:
@@ -170,7 +170,7 @@ class TestReadPatiently:
         """What has arrived is given, also from the stream's buffer."""
         pair[0].sendall(b"a line\nand more")
         assert stream[1].readline() == b"a line\n"
-        assert read_patiently(*stream, 100) == b"and more"
+        assert read_with_timeout(*stream, 100) == b"and more"
         assert pair[1].gettimeout() is None
 
     def test_what_is_to_come(
@@ -179,7 +179,7 @@ class TestReadPatiently:
         """What is on its way is waited for."""
         sending = threading.Timer(0.05, pair[0].sendall, [b"late"])
         sending.start()
-        assert read_patiently(*stream, 100) == b"late"
+        assert read_with_timeout(*stream, 100) == b"late"
         sending.join()
 
     def test_end(
@@ -187,16 +187,16 @@ class TestReadPatiently:
     ) -> None:
         """A client that went away has nothing more to say."""
         pair[0].shutdown(socket.SHUT_WR)
-        assert read_patiently(*stream, 100) == b""
+        assert read_with_timeout(*stream, 100) == b""
 
     def test_f8_silence(
         self, stream: tuple[socket.socket, IO[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """F8: bytes that somebody has taken are not waited for for ever."""
-        monkeypatch.setattr(server_inputs, "SILENCE", 0.01)
+        monkeypatch.setattr(server_inputs, "SILENCE_TIMEOUT", 0.01)
         with pytest.raises(ClientSilentError):
-            read_patiently(*stream, 100)
+            read_with_timeout(*stream, 100)
 
     def test_others(self) -> None:
         """Another server's stream is just read."""
-        assert read_patiently(None, io.BytesIO(b"abc"), 2) == b"ab"
+        assert read_with_timeout(None, io.BytesIO(b"abc"), 2) == b"ab"

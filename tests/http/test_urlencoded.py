@@ -125,22 +125,22 @@ class TestLimits:
 
     def test_w7_many_of_the_fields(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """W7: a form that has a field too often is looked at no further, and says so."""
-        monkeypatch.setattr(urlencoded, "MAX_FOUND", 3)
+        monkeypatch.setattr(urlencoded, "MAX_FIELDS", 3)
         form = b"k=1&" * 4
         assert read(form, "k", size=100) == ([("k", b"1")] * 3, b"&k=1&&")
         fields = UrlencodedFields([form], frozenset({"k"}))
         assert list(fields)
-        assert fields.cut == "it has the same field more than 3 times"
+        assert fields.stopped_because == "it has the same field more than 3 times"
 
     def test_w7_many_escaped_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """W7: in a form of very many fields the name is found where it is written plainly."""
-        monkeypatch.setattr(urlencoded, "MAX_COMPARED", 3)
+        monkeypatch.setattr(urlencoded, "MAX_ESCAPED_FIELDS", 3)
         fields = UrlencodedFields([b"%41&" * 5 + b"%6b=1&k=2&"], frozenset({"k"}))
         assert [value for name, value in fields if name] == [b"2"]
-        assert fields.cut == "it has more than 3 fields"
+        assert fields.stopped_because == "it has more than 3 fields"
 
     def test_nothing_is_cut_short(self) -> None:
         """Other forms are looked at to their end."""
         fields = UrlencodedFields([b"a=%41&k=1"], frozenset({"k"}))
         assert list(fields)
-        assert fields.cut is None
+        assert fields.stopped_because is None

@@ -8,8 +8,14 @@ from typing import Any
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from flask_idempotent.http.spools import SPOOL_SIZE
+from flask_idempotent.http.tracked_input import TrackedInput
+
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
+LINES = b"one\ntwo\n\nthree"
+#: More than is kept in memory.
+LARGE = bytes(range(256)) * (SPOOL_SIZE // 256 + 1)
 
 
 class Source(io.RawIOBase):
@@ -85,3 +91,8 @@ def request_of(framing: dict[str, Any], content_type: str = "", **environ: Any) 
     made = EnvironBuilder(method="POST").get_environ()
     made.update(framing, CONTENT_TYPE=content_type, **environ)
     return Request(made)
+
+
+def whole(stream: TrackedInput, limit: int | None = None) -> bytes:
+    """The whole body, as the library reads it."""
+    return b"".join(stream.chunks(limit))

@@ -17,7 +17,7 @@ from flask_idempotent.cli.options import (
     this_store,
 )
 from flask_idempotent.records import ReleasedRecord, RunningRecord
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -40,7 +40,7 @@ def list_command(in_progress: bool, older: float | None, route: str | None, as_j
     with progress(store.inspect(store.scan(this_prefix())), "Reading records") as records:
         # By name, because SCAN may return one twice.
         selected = {
-            info.key: info
+            info.storage_key: info
             for info in records
             if (isinstance(info.record, RunningRecord) or not in_progress)
             and record_fields.is_older(info, older)
@@ -67,11 +67,11 @@ def _endpoints(app: Flask, route: str) -> set[str]:
     return endpoints
 
 
-def _is_for(info: Sight, endpoints: Container[str]) -> bool:
+def _is_for(info: RecordInfo, endpoints: Container[str]) -> bool:
     return info.record is not None and info.record.endpoint in endpoints
 
 
-def _row(info: Sight) -> tuple[str, ...]:
+def _row(info: RecordInfo) -> tuple[str, ...]:
     record, age = info.record, record_fields.age(info)
     outcome = "-"
     if isinstance(record, RunningRecord | ReleasedRecord):
@@ -79,7 +79,7 @@ def _row(info: Sight) -> tuple[str, ...]:
     elif record is not None:
         outcome = f"status {record.status_code}"
     return (
-        info.key,
+        info.storage_key,
         record_fields.state(info),
         record_fields.request(record),
         "-" if age is None else formatting.duration(age),

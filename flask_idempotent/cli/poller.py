@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
-from flask_idempotent.stores.base import InspectableStore, Sight
+from flask_idempotent.stores.base import InspectableStore, RecordInfo
 
 
 class Event(enum.StrEnum):
@@ -64,7 +64,7 @@ class RecordPoller:
 
     store: InspectableStore
     prefix: str
-    _records: Mapping[str, Sight] = field(default_factory=dict)
+    _records: Mapping[str, RecordInfo] = field(default_factory=dict)
     _has_polled: bool = False
 
     def poll(self) -> list[Change]:
@@ -76,61 +76,61 @@ class RecordPoller:
             last one that succeeded.
         """
         before = self._records
-        running = {key for key, sight in before.items() if isinstance(sight.record, RunningRecord)}
+        running = {key for key, info in before.items() if isinstance(info.record, RunningRecord)}
         # Those too that SCAN misses, as it may while a cluster moves a slot.
         names = running.union(self.store.scan(self.prefix))
-        records = {sight.key: sight for sight in self.store.inspect(names)}
+        records = {info.storage_key: info for info in self.store.inspect(names)}
         changes: list[Change] = []
-        for key, sight in records.items():
-            changes += _changes(before.get(key), sight) if self._has_polled else _state(sight)
+        for key, info in records.items():
+            changes += _changes(before.get(key), info) if self._has_polled else _state(info)
         for key in running - records.keys():
             changes.append(Change(Event.GONE, key, _run(before[key])))
         self._records, self._has_polled = records, True
         return changes
 
 
-def _state(now: Sight) -> Iterator[Change]:
+def _state(now: RecordInfo) -> Iterator[Change]:
     """Report what the first poll sees of a record, unless its run is over."""
     if isinstance(now.record, RunningRecord):
-        yield Change(Event.IN_PROGRESS, now.key, now.record, waiters=now.waiters)
-        if now.lapsed:
-            yield Change(Event.LAPSED, now.key, now.record, waiters=now.waiters)
+        yield Change(Event.IN_PROGRESS, now.storage_key, now.record, waiters=now.waiters)
+        if now.lease_lapsed:
+            yield Change(Event.LAPSED, now.storage_key, now.record, waiters=now.waiters)
     elif now.record is None:
-        yield Change(Event.UNREADABLE, now.key)
+        yield Change(Event.UNREADABLE, now.storage_key)
 
 
-def _changes(before: Sight | None, now: Sight) -> Iterator[Change]:
+def _changes(before: RecordInfo | None, now: RecordInfo) -> Iterator[Change]:
     """Compare what two polls see of a record."""
     record = now.record
-    earlier = before if before is not None and before.token == now.token else None
+    earlier = before if before is not None and before.owner == now.owner else None
     if earlier is not None and type(earlier.record) is type(record):
         yield from _progress(earlier, now)
     elif isinstance(record, RunningRecord):
-        yield Change(_beginning(before, record), now.key, record, waiters=now.waiters)
-        if now.lapsed:
-            yield Change(Event.LAPSED, now.key, record, waiters=now.waiters)
+        yield Change(_beginning(before, record), now.storage_key, record, waiters=now.waiters)
+        if now.lease_lapsed:
+            yield Change(Event.LAPSED, now.storage_key, record, waiters=now.waiters)
     elif isinstance(record, CompletedSummary):
-        yield Change(Event.COMPLETED, now.key, _run(earlier), record)
+        yield Change(Event.COMPLETED, now.storage_key, _run(earlier), record)
     elif isinstance(record, ReleasedRecord):
-        yield Change(Event.RELEASED, now.key, record)
+        yield Change(Event.RELEASED, now.storage_key, record)
     else:
-        yield Change(Event.UNREADABLE, now.key)
+        yield Change(Event.UNREADABLE, now.storage_key)
 
 
-def _progress(earlier: Sight, now: Sight) -> Iterator[Change]:
+def _progress(earlier: RecordInfo, now: RecordInfo) -> Iterator[Change]:
     """Compare what two polls see of the same run."""
-    if now.lapsed and not earlier.lapsed:
-        yield Change(Event.LAPSED, now.key, _run(now), waiters=now.waiters)
+    if now.lease_lapsed and not earlier.lease_lapsed:
+        yield Change(Event.LAPSED, now.storage_key, _run(now), waiters=now.waiters)
     if (now.waiters or 0) > (earlier.waiters or 0):
-        yield Change(Event.WAITING, now.key, _run(now), waiters=now.waiters)
+        yield Change(Event.WAITING, now.storage_key, _run(now), waiters=now.waiters)
 
 
-def _beginning(before: Sight | None, record: RunningRecord) -> Event:
+def _beginning(before: RecordInfo | None, record: RunningRecord) -> Event:
     # After a tombstone or a refused response the attempt number goes on, but nobody died.
     may_have_died = before is None or isinstance(before.record, RunningRecord)
     return Event.TAKEN_OVER if record.attempt > 1 and may_have_died else Event.CLAIMED
 
 
-def _run(sight: Sight | None) -> RunningRecord | ReleasedRecord | None:
-    record = None if sight is None else sight.record
+def _run(info: RecordInfo | None) -> RunningRecord | ReleasedRecord | None:
+    record = None if info is None else info.record
     return record if isinstance(record, RunningRecord | ReleasedRecord) else None

@@ -20,7 +20,7 @@ from flask_idempotent.cli.options import (
 )
 from flask_idempotent.cli.release import condition_of, free
 from flask_idempotent.settings import EngineSettings
-from flask_idempotent.stores.base import InspectableStore, Sight
+from flask_idempotent.stores.base import InspectableStore, RecordInfo
 from flask_idempotent.web.state import state_of
 
 
@@ -62,18 +62,20 @@ def purge_command(
         click.echo(" ".join(_outcome(deleted, spared)))
 
 
-def _select(store: InspectableStore, prefix: str, older: float | None) -> list[Sight]:
+def _select(store: InspectableStore, prefix: str, older: float | None) -> list[RecordInfo]:
     with progress(store.inspect(store.scan(prefix)), "Reading records") as records:
         # By name, because SCAN may return one twice.
         selected = {
-            info.key: info
+            info.storage_key: info
             for info in records
             if record_fields.is_older(info, older) and condition_of(info) != "released"
         }
     return list(selected.values())
 
 
-def _delete(store: InspectableStore, records: Iterable[Sight], settings: EngineSettings) -> int:
+def _delete(
+    store: InspectableStore, records: Iterable[RecordInfo], settings: EngineSettings
+) -> int:
     others, released = [], 0
     for info in records:
         if condition_of(info) == "running":

@@ -25,7 +25,7 @@ from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.records import CompletedRecord, CompletedSummary
 from flask_idempotent.settings import EngineSettings, Settings
-from flask_idempotent.stores.base import InspectableStore, Sight
+from flask_idempotent.stores.base import InspectableStore, RecordInfo
 from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.scopes import scope_of_caller
 from flask_idempotent.web.state import state_of
@@ -112,7 +112,9 @@ def record_argument(command: Callable[..., None]) -> Callable[..., None]:
     return with_app
 
 
-def find_record(store: InspectableStore, ref: RecordRef) -> tuple[Sight, CompletedRecord | None]:
+def find_record(
+    store: InspectableStore, ref: RecordRef
+) -> tuple[RecordInfo, CompletedRecord | None]:
     """Find a record, and its whole response if it is completed.
 
     :raises Refused: when there is no such record.

@@ -7,10 +7,10 @@ from typing import Any
 
 from flask_idempotent.cli import formatting
 from flask_idempotent.records import CompletedSummary, ReleasedRecord, RunningRecord
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 
 
-def state(info: Sight) -> str:
+def state(info: RecordInfo) -> str:
     """The state of a record: in progress, completed, released or unreadable."""
     match info.record:
         case RunningRecord():
@@ -22,7 +22,7 @@ def state(info: Sight) -> str:
     return "unreadable"
 
 
-def since(info: Sight) -> float | None:
+def since(info: RecordInfo) -> float | None:
     """When the run started or, for a completed record, ended: seconds since 1970."""
     match info.record:
         case RunningRecord(started=at) | ReleasedRecord(started=at) | CompletedSummary(time=at):
@@ -30,19 +30,19 @@ def since(info: Sight) -> float | None:
     return None
 
 
-def age(info: Sight) -> float | None:
+def age(info: RecordInfo) -> float | None:
     """Seconds since the run started or ended; None for an unreadable record."""
     at = since(info)
     return None if at is None else max(0.0, time.time() - at)
 
 
-def ago(info: Sight) -> str:
+def ago(info: RecordInfo) -> str:
     """How long ago the run started or ended, and when."""
     at = formatting.timestamp(since(info))
     return f"{formatting.duration(age(info) or 0)} ago" + (f", at {at}" if at else "")
 
 
-def is_older(info: Sight, seconds: float | None) -> bool:
+def is_older(info: RecordInfo, seconds: float | None) -> bool:
     """Whether a record is older than this. None selects every record, of any age or none."""
     return seconds is None or (age(info) or 0) > seconds
 
@@ -57,34 +57,34 @@ def owner(record: RunningRecord | ReleasedRecord) -> str:
     return f"{record.host}, process {record.pid}"
 
 
-def lease(info: Sight) -> str:
+def lease(info: RecordInfo) -> str:
     """How long the lease still lasts, or how long ago it lapsed."""
-    if info.lease is None:
+    if info.lease_left_ms is None:
         return "-"
-    left = info.lease / 1000
-    if info.lapsed:
+    left = info.lease_left_ms / 1000
+    if info.lease_lapsed:
         return f"lapsed {formatting.duration(-left)} ago"
     return f"{formatting.duration(left)} left"
 
 
-def expires(info: Sight) -> str:
+def expires(info: RecordInfo) -> str:
     """When a record ends."""
-    return "never" if info.life < 0 else f"in {formatting.duration(info.life / 1000)}"
+    return "never" if info.ttl_ms < 0 else f"in {formatting.duration(info.ttl_ms / 1000)}"
 
 
-def waiters(info: Sight) -> str:
+def waiters(info: RecordInfo) -> str:
     """How many processes wait for the response."""
     if info.waiters is None:
         return "unknown"
     return formatting.quantity(info.waiters, "process", "es")
 
 
-def as_dict(info: Sight) -> dict[str, Any]:
+def as_dict(info: RecordInfo) -> dict[str, Any]:
     """A record for programs: durations in seconds, None where a field does not apply."""
     running = info.record if isinstance(info.record, RunningRecord | ReleasedRecord) else None
     answered = info.record if isinstance(info.record, CompletedSummary) else None
     return {
-        "storage_key": info.key,
+        "storage_key": info.storage_key,
         "state": state(info),
         "method": info.record and info.record.method,
         "endpoint": info.record and info.record.endpoint,
@@ -94,10 +94,10 @@ def as_dict(info: Sight) -> dict[str, Any]:
         "age": age(info),
         "host": running and running.host,
         "pid": running and running.pid,
-        "lease_left": None if info.lease is None else info.lease / 1000,
-        "lapsed": info.lapsed,
+        "lease_left": None if info.lease_left_ms is None else info.lease_left_ms / 1000,
+        "lapsed": info.lease_lapsed,
         "waiters": info.waiters,
         "status": answered and answered.status_code,
-        "expires_in": None if info.life < 0 else info.life / 1000,
-        "size": info.octets,
+        "expires_in": None if info.ttl_ms < 0 else info.ttl_ms / 1000,
+        "size": info.size,
     }

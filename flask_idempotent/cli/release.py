@@ -10,7 +10,7 @@ from flask_idempotent.cli.options import Refused, confirm, json_option, this_sto
 from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
-from flask_idempotent.stores.base import InspectableStore, Sight
+from flask_idempotent.stores.base import InspectableStore, RecordInfo
 
 
 @click.command("release")
@@ -34,25 +34,25 @@ def release_command(ref: RecordRef, even: tuple[str, ...], yes: bool, as_json: b
     if condition != "lapsed" and condition not in even:
         owner = record_fields.owner(info.record) if isinstance(info.record, RunningRecord) else ""
         raise Refused(_REFUSALS[condition].format(lease=record_fields.lease(info), owner=owner))
-    confirm(f"{info.key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
+    confirm(f"{info.storage_key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
     if not free(store, info, ref.settings):
-        raise Refused(f"{info.key} was not released: it has changed since it was read.")
+        raise Refused(f"{info.storage_key} was not released: it has changed since it was read.")
     if as_json:
-        formatting.write_json({"storage_key": info.key, "was": condition})
+        formatting.write_json({"storage_key": info.storage_key, "was": condition})
     else:
-        click.echo(printable(f"Released {info.key}."))
+        click.echo(printable(f"Released {info.storage_key}."))
 
 
-def condition_of(info: Sight) -> str:
+def condition_of(info: RecordInfo) -> str:
     """Say how a record stands: running, lapsed, completed, released or unreadable."""
     if isinstance(info.record, RunningRecord):
-        return "lapsed" if info.lapsed else "running"
+        return "lapsed" if info.lease_lapsed else "running"
     if isinstance(info.record, ReleasedRecord):
         return "released"
     return "unreadable" if info.record is None else "completed"
 
 
-def free(store: InspectableStore, info: Sight, settings: EngineSettings) -> bool:
+def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) -> bool:
     """Release a claim, or delete any other record.
 
     Nothing happens to a record that has changed since it was read.
@@ -63,9 +63,9 @@ def free(store: InspectableStore, info: Sight, settings: EngineSettings) -> bool
     if isinstance(info.record, RunningRecord):
         # Deleting it is not enough: an owner that is alive would put it back when it renews.
         return store.release(
-            info.key,
+            info.storage_key,
             info.record.owner,
-            expire=settings.expire_ms,
+            response_ttl_ms=settings.expire_ms,
             tombstone_ttl_ms=settings.running_ttl_ms,
             owner_may_run=True,
         )

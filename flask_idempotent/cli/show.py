@@ -13,7 +13,7 @@ from flask_idempotent.cli.options import Refused, json_option, this_app, this_st
 from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.web.state import state_of
 
 
@@ -37,9 +37,9 @@ def show_command(ref: RecordRef, only_body: bool, as_json: bool) -> None:
         formatting.write_pairs([*_record(info), *_response(completed), *_rest(info)])
 
 
-def _record(info: Sight) -> Iterator[tuple[str, str]]:
+def _record(info: RecordInfo) -> Iterator[tuple[str, str]]:
     record = info.record
-    yield "Record", info.key
+    yield "Record", info.storage_key
     if record is None:
         yield "State", "unreadable: requests with this key get 503"
         return
@@ -51,7 +51,7 @@ def _record(info: Sight) -> Iterator[tuple[str, str]]:
     elif isinstance(record, RunningRecord):
         yield "Owner", record_fields.owner(record)
         yield "Started", record_fields.ago(info)
-        yield "Lease", record_fields.lease(info) + (_LAPSED if info.lapsed else "")
+        yield "Lease", record_fields.lease(info) + (_LAPSED if info.lease_lapsed else "")
         yield "Waiters", record_fields.waiters(info)
     else:
         yield "Completed", record_fields.ago(info)
@@ -67,9 +67,9 @@ def _response(completed: CompletedRecord | None) -> Iterator[tuple[str, str]]:
     yield "Body", formatting.size(completed.body_size) if is_kept else _NOT_KEPT
 
 
-def _rest(info: Sight) -> Iterator[tuple[str, str]]:
+def _rest(info: RecordInfo) -> Iterator[tuple[str, str]]:
     yield "Expires", record_fields.expires(info)
-    yield "Size", formatting.size(info.octets)
+    yield "Size", formatting.size(info.size)
 
 
 def _response_as_dict(completed: CompletedRecord | None) -> dict[str, object]:
@@ -82,7 +82,7 @@ def _response_as_dict(completed: CompletedRecord | None) -> dict[str, object]:
     }
 
 
-def _write_body(info: Sight, completed: CompletedRecord | None) -> None:
+def _write_body(info: RecordInfo, completed: CompletedRecord | None) -> None:
     """Write a stored body: unchanged to a file or a program, as printable text to a terminal.
 
     :raises Refused: when there is no body, when it cannot be read, or when a terminal would get
@@ -101,15 +101,15 @@ def _write_body(info: Sight, completed: CompletedRecord | None) -> None:
         click.echo(printable(line))
 
 
-def _stored_body(info: Sight, completed: CompletedRecord | None) -> bytes:
+def _stored_body(info: RecordInfo, completed: CompletedRecord | None) -> bytes:
     if completed is None:
-        raise Refused(f"{info.key} has no response: it is {record_fields.state(info)}.")
+        raise Refused(f"{info.storage_key} has no response: it is {record_fields.state(info)}.")
     if completed.body is None:
-        raise Refused(f"{info.key} has no body: its response was not kept.")
+        raise Refused(f"{info.storage_key} has no body: its response was not kept.")
     try:
         return completed.whole_body(_max_body(completed))
     except RecordUnreadable as error:
-        raise Refused(f"The body of {info.key} cannot be read: {error}.") from None
+        raise Refused(f"The body of {info.storage_key} cannot be read: {error}.") from None
 
 
 def _max_body(completed: CompletedRecord) -> int:

@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
 from flask_idempotent.cli.options import json_option, progress, this_prefix, this_store
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 
 
 @click.command("stats")
@@ -27,15 +27,15 @@ def stats_command(as_json: bool) -> None:
         formatting.write_pairs(_lines(counts))
 
 
-def _count(records: Iterable[Sight]) -> dict[str, Any]:
+def _count(records: Iterable[RecordInfo]) -> dict[str, Any]:
     counts: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
     counts |= {"oldest_in_progress": None, "oldest_completed": None, "oldest_released": None}
     for info in records:
         state = record_fields.state(info).replace(" ", "_")
         counts["records"] += 1
-        counts["size"] += info.octets
+        counts["size"] += info.size
         counts[state] += 1
-        counts["lapsed"] += info.lapsed
+        counts["lapsed"] += info.lease_lapsed
         counts["with_waiters"] += bool(info.waiters)
         age = record_fields.age(info)
         if age is not None:

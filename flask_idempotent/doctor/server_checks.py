@@ -215,10 +215,12 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
         store.claim(key, record, ttl_ms=_PROBE_LIFE)
         with store.listen(key, _HEARD_WITHIN) as bell:
             # Of a response its own process is told without a message.
-            store.release(key, record.owner, expire=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE)
+            store.release(
+                key, record.owner, response_ttl_ms=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE
+            )
             heard = bell.heard(_HEARD_WITHIN)
         store.claim(key, record, ttl_ms=_PROBE_LIFE)
-        store.complete(key, answer, expire=_PROBE_LIFE)
+        store.complete(key, answer, ttl_ms=_PROBE_LIFE)
         with suppress(StoreError):
             store.delete([key])  # An application's own user may lack the permission.
     except IdempotentError as failure:

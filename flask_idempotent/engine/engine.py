@@ -164,7 +164,7 @@ class Engine(ForkAware):
             claim.answered = True
             began = time.monotonic()
             completion = self.store.complete(
-                claim.storage_key, record, expire=claim.request.settings.expire_ms
+                claim.storage_key, record, ttl_ms=claim.request.settings.expire_ms
             )
             ended = time.monotonic()
             claim.settled = True

@@ -100,7 +100,7 @@ class Worker(ForkAware):
         self._store.release(
             request.storage_key,
             owner,
-            expire=settings.expire_ms,
+            response_ttl_ms=settings.expire_ms,
             tombstone_ttl_ms=settings.running_ttl_ms,
         )
 

@@ -70,42 +70,44 @@ class Completion(enum.Enum):
 class Renewal:
     """One claim to renew.
 
-    :param key: name of the record.
+    :param storage_key: the record's name in the store.
     :param record: the record as it was claimed.
-    :param expire: milliseconds that it is kept from now on.
+    :param ttl_ms: milliseconds that it is kept from now on.
     """
 
-    key: str
+    storage_key: str
     record: RunningRecord
-    expire: int
+    ttl_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RecordInfo:
     """What an operator sees of a record.
 
-    :param key: name of the record.
-    :param record: what it says, without headers and body; None when its bytes are damaged.
-    :param life: milliseconds until it is gone; negative where somebody has made it stay for ever.
-    :param octets: its size.
-    :param lease: milliseconds the lease still has, 0 or less once it has lapsed; None for what is
-        not in progress.
-    :param waiters: how many processes wait for it; None when the store does not tell.
-    :param token: the owner token's bytes, whatever they are, which tell it from a later record.
+    :param storage_key: the record's name in the store.
+    :param record: its contents, without headers and body; None when its bytes are damaged.
+    :param ttl_ms: milliseconds until the store deletes it; negative where somebody has removed its
+        time to live.
+    :param size: its size in bytes.
+    :param lease_left_ms: milliseconds until its lease ends, 0 or less when it has ended; None for
+        what is not in progress.
+    :param waiters: how many processes wait for its response; None when the store does not say.
+    :param owner: the bytes at the place of the owner token, which tell this record from a later
+        one even where it is damaged.
     """
 
-    key: str
+    storage_key: str
     record: RunningRecord | ReleasedRecord | CompletedSummary | None
-    life: int
-    octets: int
-    lease: int | None = None
+    ttl_ms: int
+    size: int
+    lease_left_ms: int | None = None
     waiters: int | None = 0
-    token: bytes = b""
+    owner: bytes = b""
 
     @property
-    def lapsed(self) -> bool:
-        """Whether it is in progress and its owner died or stands still."""
-        return self.lease is not None and self.lease <= 0
+    def lease_lapsed(self) -> bool:
+        """Whether it is in progress and its lease has ended: its owner died or hangs."""
+        return self.lease_left_ms is not None and self.lease_left_ms <= 0
 
 
 class Store(ABC):
@@ -177,7 +179,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         """Store a response and wake the waiters, unless another owns the key.
 
         A released key takes the response of a run that was late, if it belongs to the same request.
@@ -186,10 +188,10 @@ class Store(ABC):
     @abstractmethod
     def release(
         self,
-        key: str,
+        storage_key: str,
         owner: bytes,
         *,
-        expire: int,
+        response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
@@ -198,15 +200,15 @@ class Store(ABC):
         Where there was an attempt before, its owner may still run: the record becomes a released
         one.
 
-        :param expire: how long that response is kept.
-        :param tombstone_ttl_ms: how long the released record is kept.
+        :param response_ttl_ms: milliseconds that a late owner's response is kept.
+        :param tombstone_ttl_ms: milliseconds that the released record is kept.
         :param owner_may_run: whether this owner itself may still run, because somebody else gives
             its claim up: the record becomes a released one whatever the attempt.
         :returns: whether there was a claim of this owner.
         """
 
     @abstractmethod
-    def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Bell]:
         """Get a bell that rings when a key is completed or released.
 
         The bell hears everything from the moment that the context is entered, or, where the store
@@ -214,7 +216,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def read(self, key: str) -> Record | None:
+    def read(self, storage_key: str) -> Record | None:
         """Read a record.
 
         :raises RecordUnreadable: when it has damaged bytes.
@@ -233,18 +235,20 @@ class InspectableStore(Store):
         """Name the records whose key begins with a prefix, in no order, perhaps twice."""
 
     @abstractmethod
-    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
-        """Look at records, in batches; those that are gone are left out."""
+    def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
+        """Return what records look like, in batches; those that are gone are left out."""
 
     @abstractmethod
-    def discard(self, sights: Iterable[Sight]) -> int:
-        """Delete records that are still those that were seen, in batches, and wake their waiters.
+    def discard(self, infos: Iterable[RecordInfo]) -> int:
+        """Delete records that are still those that were inspected, and wake their waiters.
 
-        :returns: how many there were.
+        They are deleted in batches.
+
+        :returns: how many were deleted.
         """
 
     @abstractmethod
-    def delete(self, keys: Iterable[str]) -> int:
+    def delete(self, storage_keys: Iterable[str]) -> int:
         """Delete records, in batches, and wake their waiters.
 
         :returns: how many there were.

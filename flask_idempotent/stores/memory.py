@@ -27,8 +27,8 @@ from flask_idempotent.stores.base import (
     Completion,
     ContendResult,
     InspectableStore,
+    RecordInfo,
     Renewal,
-    Sight,
 )
 from flask_idempotent.stores.waiters import Bell, Bells, News
 
@@ -62,25 +62,27 @@ class MemoryStore(ForkAware, InspectableStore):
     def now(self) -> int:
         return int(self._clock() * 1000)
 
-    def _live(self, key: str) -> _Entry | None:
-        entry = self._entries.get(key)
+    def _live(self, storage_key: str) -> _Entry | None:
+        entry = self._entries.get(storage_key)
         if entry is not None and entry.dies <= self.now():
-            del self._entries[key]
+            del self._entries[storage_key]
             return None
         return entry
 
-    def _put(self, key: str, record: Record, expire: int) -> None:
-        self._entries[key] = _Entry(record, self.now() + expire)
+    def _put(self, storage_key: str, record: Record, ttl_ms: int) -> None:
+        self._entries[storage_key] = _Entry(record, self.now() + ttl_ms)
         if len(self._entries) >= self._sweep_at:
             self._sweep()
 
     def _sweep(self) -> None:
         now = self.now()
-        self._entries = {key: entry for key, entry in self._entries.items() if entry.dies > now}
+        self._entries = {
+            storage_key: entry for storage_key, entry in self._entries.items() if entry.dies > now
+        }
         self._sweep_at = max(1024, 2 * len(self._entries))
 
-    def _ring(self, key: str, record: CompletedRecord | None = None) -> None:
-        bells = self._bells.get(key)
+    def _ring(self, storage_key: str, record: CompletedRecord | None = None) -> None:
+        bells = self._bells.get(storage_key)
         if bells is not None:
             bells.ring(None if record is None else News.of(record))
 
@@ -122,45 +124,51 @@ class MemoryStore(ForkAware, InspectableStore):
                 return entry.offer
             return self._follow(storage_key, record, standing, ttl_ms)._replace(dead=standing)
 
-    def _follow(self, key: str, record: RunningRecord, old: Record, expire: int) -> Claimed:
-        attempt = old.attempt + 1
-        first = attempt
-        if not isinstance(old, CompletedRecord) and old.fingerprint == record.fingerprint:
-            first = old.first_attempt
-        # What runs before the first attempt answer is refused from now on.
-        return self._take(key, record._replace(attempt=attempt, first_attempt=first), expire)
+    def _follow(
+        self, storage_key: str, record: RunningRecord, before: Record, ttl_ms: int
+    ) -> Claimed:
+        attempt = first_attempt = before.attempt + 1
+        if not isinstance(before, CompletedRecord) and before.fingerprint == record.fingerprint:
+            first_attempt = before.first_attempt
+        # Responses of the runs before the first attempt are refused from now on.
+        record = record._replace(attempt=attempt, first_attempt=first_attempt)
+        return self._take(storage_key, record, ttl_ms)
 
     def _take(
-        self, key: str, record: RunningRecord, expire: int, offer: CompletedRecord | None = None
+        self,
+        storage_key: str,
+        record: RunningRecord,
+        ttl_ms: int,
+        offer: CompletedRecord | None = None,
     ) -> Claimed:
-        self._put(key, record, expire)
-        self._entries[key].offer = offer
+        self._put(storage_key, record, ttl_ms)
+        self._entries[storage_key].offer = offer
         return Claimed(record.attempt, record.first_attempt)
 
-    def _answer(self, key: str, record: CompletedRecord, expire: int) -> None:
-        self._put(key, record, expire)
-        self._ring(key, record)
+    def _answer(self, storage_key: str, record: CompletedRecord, ttl_ms: int) -> None:
+        self._put(storage_key, record, ttl_ms)
+        self._ring(storage_key, record)
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         with self._lock:
             return [self._renew(renewal, until) for renewal in renewals]
 
     def _renew(self, renewal: Renewal, until: int) -> bool | None:
-        entry = self._live(renewal.key)
+        entry = self._live(renewal.storage_key)
         if entry is None:
             if self.now() > until:
                 return None
-            self._take(renewal.key, renewal.record, renewal.expire)
+            self._take(renewal.storage_key, renewal.record, renewal.ttl_ms)
             return True
         old = entry.record
         if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner:
             return False
-        self._take(renewal.key, old, renewal.expire, entry.offer)
+        self._take(renewal.storage_key, old, renewal.ttl_ms, entry.offer)
         return True
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         with self._lock:
-            entry = self._live(key)
+            entry = self._live(storage_key)
             if entry is not None:
                 old = entry.record
                 ours = old.owner == record.owner
@@ -172,91 +180,95 @@ class MemoryStore(ForkAware, InspectableStore):
                     if entry.offer is None:
                         entry.offer = record
                     return Completion.OFFERED
-            self._answer(key, record, expire)
+            self._answer(storage_key, record, ttl_ms)
             return Completion.STORED
 
     def release(
         self,
-        key: str,
+        storage_key: str,
         owner: bytes,
         *,
-        expire: int,
+        response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
         with self._lock:
-            entry = self._live(key)
+            entry = self._live(storage_key)
             if entry is None or not isinstance(entry.record, RunningRecord):
                 return False
             if entry.record.owner != owner:
                 return False
-            del self._entries[key]
-            self._ring(key, entry.offer)
+            del self._entries[storage_key]
+            self._ring(storage_key, entry.offer)
             if entry.offer is not None:
-                self._put(key, entry.offer, expire)
+                self._put(storage_key, entry.offer, response_ttl_ms)
             elif owner_may_run or entry.record.attempt > 1:
-                self._put(key, _tombstone(entry.record), tombstone_ttl_ms)
+                self._put(storage_key, _tombstone(entry.record), tombstone_ttl_ms)
             return True
 
     @contextmanager
-    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
         with self._lock:
-            bells = self._bells.setdefault(key, Bells())
+            bells = self._bells.setdefault(storage_key, Bells())
             bell = bells.join()
         try:
             yield bell
         finally:
             with self._lock:
                 bells.leave(bell)
-                if not bells and self._bells.get(key) is bells:
-                    del self._bells[key]
+                if not bells and self._bells.get(storage_key) is bells:
+                    del self._bells[storage_key]
 
-    def read(self, key: str) -> Record | None:
+    def read(self, storage_key: str) -> Record | None:
         with self._lock:
-            entry = self._live(key)
+            entry = self._live(storage_key)
             return None if entry is None else entry.record
 
     def scan(self, prefix: str) -> Iterator[str]:
         with self._lock:
-            keys = [key for key in list(self._entries) if self._live(key) is not None]
-        yield from (key for key in keys if key.startswith(prefix))
+            live = [key for key in list(self._entries) if self._live(key) is not None]
+        yield from (storage_key for storage_key in live if storage_key.startswith(prefix))
 
-    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
-        for key in keys:
-            sight = self._sight(key)
-            if sight is not None:
-                yield sight
+    def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
+        for storage_key in storage_keys:
+            info = self._info(storage_key)
+            if info is not None:
+                yield info
 
-    def _sight(self, key: str) -> Sight | None:
+    def _info(self, storage_key: str) -> RecordInfo | None:
         with self._lock:
-            entry = self._live(key)
-            return None if entry is None else self._describe(key, entry)
+            entry = self._live(storage_key)
+            return None if entry is None else self._describe(storage_key, entry)
 
-    def _describe(self, key: str, entry: _Entry) -> Sight:
-        life, record = entry.dies - self.now(), entry.record
-        octets = sum(len(encode(kept)) for kept in (record, entry.offer) if kept is not None)
-        lease = life - record.grace_ms if isinstance(record, RunningRecord) else None
-        waiters = int(key in self._bells)  # All of them are in this one process.
-        return Sight(key, summary_of(record), life, octets, lease, waiters, record.owner)
+    def _describe(self, storage_key: str, entry: _Entry) -> RecordInfo:
+        ttl_ms, record = entry.dies - self.now(), entry.record
+        size = len(encode(record)) + (0 if entry.offer is None else len(encode(entry.offer)))
+        lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
+        waiters = int(storage_key in self._bells)  # All of them are in this one process.
+        return RecordInfo(
+            storage_key, summary_of(record), ttl_ms, size, lease_left_ms, waiters, record.owner
+        )
 
-    def discard(self, sights: Iterable[Sight]) -> int:
-        seen = {sight.key: sight.token for sight in sights}
+    def discard(self, infos: Iterable[RecordInfo]) -> int:
+        owners = {info.storage_key: info.owner for info in infos}
         with self._lock:
-            live = {key: self._live(key) for key in seen}
-            same = [key for key, entry in live.items() if entry and entry.record.owner == seen[key]]
-            return self._delete(same)
+            live = [(key, self._live(key)) for key in owners]
+            return self._delete(
+                [key for key, entry in live if entry and entry.record.owner == owners[key]]
+            )
 
-    def delete(self, keys: Iterable[str]) -> int:
-        keys = list(keys)  # They may come from this store itself, which takes the lock.
+    def delete(self, storage_keys: Iterable[str]) -> int:
+        # They may come from this store's own ``scan``, which takes the lock.
+        listed = list(storage_keys)
         with self._lock:
-            return self._delete(keys)
+            return self._delete(listed)
 
-    def _delete(self, keys: Iterable[str]) -> int:
+    def _delete(self, storage_keys: Iterable[str]) -> int:
         count = 0
-        for key in keys:
-            count += self._live(key) is not None
-            self._entries.pop(key, None)
-            self._ring(key)
+        for storage_key in storage_keys:
+            count += self._live(storage_key) is not None
+            self._entries.pop(storage_key, None)
+            self._ring(storage_key)
         return count
 
     def ping(self) -> None:

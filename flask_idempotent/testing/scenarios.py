@@ -139,9 +139,9 @@ class Trial:
         if (fault := checks.of_crash(lost, self._view)) is not None:
             self._add(fault)
             return
-        (record,) = store.inspect([lost.told["claimed"]["storage_key"]])
-        assert record.lease is not None, "the store heard nothing of its end"
-        clock.move(record.lease / 1000)
+        (info,) = store.inspect([lost.told["claimed"]["storage_key"]])
+        assert info.lease_left_ms is not None, "the store heard nothing of its end"
+        clock.move(info.lease_left_ms / 1000)
         rerun = self._send(call)
         self._add(checks.of_rerun(rerun, lost, self._view))
         if "completed" in rerun.told:

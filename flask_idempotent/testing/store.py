@@ -24,24 +24,24 @@ class MortalStore(MemoryStore):
         finally:
             self._dying = False
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         if self._dying:
             return Completion.STORED
-        return super().complete(key, record, expire=expire)
+        return super().complete(storage_key, record, ttl_ms=ttl_ms)
 
     def release(
         self,
-        key: str,
+        storage_key: str,
         owner: bytes,
         *,
-        expire: int,
+        response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
         return self._dying or super().release(
-            key,
+            storage_key,
             owner,
-            expire=expire,
+            response_ttl_ms=response_ttl_ms,
             tombstone_ttl_ms=tombstone_ttl_ms,
             owner_may_run=owner_may_run,
         )

@@ -57,7 +57,7 @@ def give_up(app: Flask, key: str = "k") -> str:
 
 def complete(app: Flask, key: str = "k", scope: str | None = None) -> str:
     """Put a completed record into the store; its name."""
-    store_of(app).complete(name(key, scope), answer(), expire=HOUR)
+    store_of(app).complete(name(key, scope), answer(), ttl_ms=HOUR)
     return name(key, scope)
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from flask import Flask
 
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
 from tests.support.clients import post
 
@@ -78,7 +78,7 @@ class TestList:
         claim(app)
         store = store_of(app)
         monkeypatch.setattr(
-            type(store), "_with_waiters", lambda _, sights: [unknown(sight) for sight in sights]
+            type(store), "_with_waiters", lambda _, infos: [unknown(info) for info in infos]
         )
         assert "unknown" in run(app, "list").stdout
 
@@ -91,5 +91,7 @@ class TestList:
         assert document(app, "list", "--in-progress") == []
 
 
-def unknown(sight: Sight) -> Sight:
-    return Sight(sight.key, sight.record, sight.life, sight.octets, sight.lease, None)
+def unknown(info: RecordInfo) -> RecordInfo:
+    return RecordInfo(
+        info.storage_key, info.record, info.ttl_ms, info.size, info.lease_left_ms, None
+    )

@@ -42,7 +42,7 @@ class TestRun:
         assert (change.event, change.storage_key, change.waiters) == ("claimed", storage_key, 0)
         assert change.run is not None
         assert change.run.owner == owner("ada")
-        store_of(app).complete(storage_key, answer(), expire=HOUR)
+        store_of(app).complete(storage_key, answer(), ttl_ms=HOUR)
         (completed,) = poller.poll()
         response = CompletedSummary(1, 201, 2.5, "POST", "orders")
         assert completed == Change("completed", storage_key, change.run, response)
@@ -131,14 +131,14 @@ class TestNextRun:
         """The run of a corrected request, which follows a response, is claimed."""
         storage_key = name()
         refused: CompletedRecord = answer()._replace(status=422, operation=b"POST /orders")
-        store_of(app).complete(storage_key, refused, expire=HOUR)
+        store_of(app).complete(storage_key, refused, ttl_ms=HOUR)
         poller.poll()
         store_of(app).contend(
             storage_key, running("bob", "two"), ttl_ms=2 * HOUR, takeover=True,
             replaces=owner("ada"),
         )  # fmt: skip
         assert events(poller) == ["claimed"]
-        store_of(app).complete(storage_key, answer("bob", "two"), expire=HOUR)
+        store_of(app).complete(storage_key, answer("bob", "two"), ttl_ms=HOUR)
         assert events(poller) == ["completed"]
 
     def test_damage(self, app: Flask, poller: RecordPoller) -> None:

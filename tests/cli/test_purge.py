@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from flask_idempotent.records import ReleasedRecord, RunningRecord
-from flask_idempotent.stores.base import Sight
+from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, store_of
 from tests.stores.harness import lapse
@@ -72,9 +72,9 @@ class TestPurge:
         sizes: list[int] = []
         discard = RedisStore._discard
 
-        def note(self: RedisStore, sights: list[Sight]) -> int:
-            sizes.append(len(sights))
-            return discard(self, sights)
+        def note(self: RedisStore, infos: list[RecordInfo]) -> int:
+            sizes.append(len(infos))
+            return discard(self, infos)
 
         monkeypatch.setattr(RedisStore, "_discard", note)
         for number in range(501):

@@ -59,7 +59,7 @@ class TestRelease:
         run(app, "release", "k", "--yes", "--even", "running")
         renewal = Renewal(storage_key, running("ada"), HOUR)
         assert store.renew([renewal], until=store.now() + HOUR) == [False]
-        assert store.complete(storage_key, answer("ada"), expire=HOUR) is Completion.STORED
+        assert store.complete(storage_key, answer("ada"), ttl_ms=HOUR) is Completion.STORED
 
     def test_free_already(self, app: Flask) -> None:
         """A tombstone cannot be released: its key is free."""
@@ -89,7 +89,7 @@ class TestRelease:
         store = store_of(app)
         lapse(store, claim(app, owner="ada"))
         claim(app, owner="bob")
-        store.complete(name(), answer("ada"), expire=HOUR)
+        store.complete(name(), answer("ada"), ttl_ms=HOUR)
         lapse(store, name())
         run(app, "release", "k", "--yes")
         assert store.read(name()) == answer("ada")

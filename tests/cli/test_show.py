@@ -46,7 +46,7 @@ class TestShow:
     def test_fits_the_terminal(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a terminal, long values are wrapped between words."""
         headers = (("Link", "preload " * 30),)
-        store_of(app).complete(name(), answer()._replace(headers=headers), expire=HOUR)
+        store_of(app).complete(name(), answer()._replace(headers=headers), ttl_ms=HOUR)
         monkeypatch.setenv("COLUMNS", "80")
         assert max(map(len, run(app, "show", "k").stdout.splitlines())) > 80
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
@@ -56,7 +56,7 @@ class TestShow:
 
     def test_response_that_was_not_kept(self, app: Flask) -> None:
         """A response that was not kept is told apart from an empty body."""
-        store_of(app).complete(name(), answer(body=None), expire=HOUR)
+        store_of(app).complete(name(), answer(body=None), ttl_ms=HOUR)
         assert (
             'Body       not kept: a retry gets 409 "response-not-kept"'
             in run(app, "show", "k").stdout
@@ -70,7 +70,7 @@ class TestShow:
         store_of(app).complete(
             name(),
             CompletedRecord(record.owner, record.fingerprint, 1, 200, headers, b""),
-            expire=HOUR,
+            ttl_ms=HOUR,
         )
         assert "Header     X: \\x9b2J\n" in run(app, "show", "k").stdout
 
@@ -111,7 +111,7 @@ class TestBody:
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
         bodies = {"text": b"a\x1b[31m\nb", "image": b"\x89PNG"}
         for key, body in bodies.items():
-            store_of(app).complete(name(key), answer()._replace(body=body), expire=HOUR)
+            store_of(app).complete(name(key), answer()._replace(body=body), ttl_ms=HOUR)
         assert run(app, "show", "text", "--body").stdout == "a\\x1b[31m\nb\n"
         refused = run(app, "show", "image", "--body")
         assert (refused.exit_code, "Write it to a file" in refused.stderr) == (1, True)
@@ -120,17 +120,17 @@ class TestBody:
     def test_compressed(self, app: Flask, endpoint: str) -> None:
         """A compressed body is expanded, up to max_body of its view."""
         whole = answer()._replace(body=b"hello" * 100, compress=True, endpoint=endpoint)
-        store_of(app).complete(name("k"), whole, expire=HOUR)
+        store_of(app).complete(name("k"), whole, ttl_ms=HOUR)
         assert run(app, "show", "k", "--body").stdout == "hello" * 100
         assert document(app, "show", "k")["body_size"] == 500
         large = whole._replace(body=CompressedBody(zlib.compress(bytes(2**21)), 2**21))
-        store_of(app).complete(name("large"), large, expire=HOUR)
+        store_of(app).complete(name("large"), large, ttl_ms=HOUR)
         refused = run(app, "show", "large", "--body")
         assert (refused.exit_code, "larger than max_body" in refused.stderr) == (1, True)
 
     def test_none(self, app: Flask) -> None:
         """A claim in progress has no body, and neither has a response that was not kept."""
-        store_of(app).complete(name("other"), answer(body=None), expire=HOUR)
+        store_of(app).complete(name("other"), answer(body=None), ttl_ms=HOUR)
         assert "its response was not kept" in run(app, "show", "other", "--body").stderr
         claim(app)
         assert "has no response: it is in progress." in run(app, "show", "k", "--body").stderr

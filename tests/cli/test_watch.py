@@ -57,7 +57,7 @@ class TestLines:
             app,
             monkeypatch,
             lambda: claim(app, "a"),
-            lambda: store.complete(storage_key, answer(), expire=HOUR),
+            lambda: store.complete(storage_key, answer(), ttl_ms=HOUR),
         )
         shown = [
             rf"claimed      {storage_key}  POST orders, here, process 7",

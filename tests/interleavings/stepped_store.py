@@ -72,18 +72,18 @@ class SteppedStore:
         replies: list[bool | None] = self._simulation.call("renew", run)
         return replies
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         def run() -> Completion:
-            completion = self._store.complete(key, record, expire=expire)
+            completion = self._store.complete(storage_key, record, ttl_ms=ttl_ms)
             self._simulation.checker.completed(record.owner, completion)
             return completion
 
         completion: Completion = self._simulation.call("complete", run)
         return completion
 
-    def release(self, key: str, owner: bytes, **lives: int) -> bool:
+    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
         def run() -> bool:
-            released = self._store.release(key, owner, **lives)
+            released = self._store.release(storage_key, owner, **ttls)
             self._simulation.checker.over(owner)
             return released
 
@@ -91,11 +91,11 @@ class SteppedStore:
         return released
 
     @contextmanager
-    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
         self._simulation.pause(Sending("listen"))
         self._simulation.checker.waits()
         # The subscription is confirmed in real time.
-        with self._store.listen(key, max(seconds, 5.0)) as bell:
+        with self._store.listen(storage_key, max(seconds, 5.0)) as bell:
             # All processes share one store here, but each process has a leader of its own.
             bell.leads = False
             own = self._bells.join()

@@ -47,25 +47,25 @@ class Undiscerning(MemoryStore):
 class Overwriting(MemoryStore):
     """Stores whatever response comes."""
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
-        self._answer(key, record, expire)
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+        self._answer(storage_key, record, ttl_ms)
         return Completion.STORED
 
 
 class Believing(MemoryStore):
     """Says that a refused response is stored."""
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
-        super().complete(key, record, expire=expire)
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+        super().complete(storage_key, record, ttl_ms=ttl_ms)
         return Completion.STORED
 
 
 class Forgetful(MemoryStore):
     """Keeps no late owner's response."""
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
-        completion = super().complete(key, record, expire=expire)
-        self._entries[key].offer = None
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+        completion = super().complete(storage_key, record, ttl_ms=ttl_ms)
+        self._entries[storage_key].offer = None
         return completion
 
 
@@ -86,20 +86,20 @@ class Reviving(MemoryStore):
 class Careless(MemoryStore):
     """Lets anybody release a claim."""
 
-    def release(self, key: str, owner: bytes, **lives: int) -> bool:
-        entry = self._live(key)
+    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+        entry = self._live(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
             owner = entry.record.owner
-        return super().release(key, owner, **lives)
+        return super().release(storage_key, owner, **ttls)
 
 
 class Renumbering(MemoryStore):
     """Leaves no tombstone, so that the next run is number 1 again."""
 
-    def release(self, key: str, owner: bytes, **lives: int) -> bool:
-        released = super().release(key, owner, **lives)
-        if isinstance(self.read(key), ReleasedRecord):
-            del self._entries[key]
+    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+        released = super().release(storage_key, owner, **ttls)
+        if isinstance(self.read(storage_key), ReleasedRecord):
+            del self._entries[storage_key]
         return released
 
 
@@ -116,15 +116,15 @@ class Overcorrecting(MemoryStore):
 class Mixing(MemoryStore):
     """Takes a response for a key that had another payload meanwhile."""
 
-    def _take(self, key: str, record: RunningRecord, *arguments: Any) -> Claimed:
-        return super()._take(key, record._replace(first_attempt=1), *arguments)
+    def _take(self, storage_key: str, record: RunningRecord, *arguments: Any) -> Claimed:
+        return super()._take(storage_key, record._replace(first_attempt=1), *arguments)
 
 
 class Eternal(MemoryStore):
     """Keeps records for ever."""
 
-    def _put(self, key: str, record: RunningRecord | CompletedRecord, expire: int) -> None:
-        super()._put(key, record, NEVER)
+    def _put(self, storage_key: str, record: RunningRecord | CompletedRecord, ttl_ms: int) -> None:
+        super()._put(storage_key, record, NEVER)
 
 
 def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:

@@ -9,7 +9,7 @@ from flask_idempotent.stores.redis.store import RedisStore
 
 HOUR = 3_600_000
 #: How long what a release leaves behind is kept.
-ENDS = {"expire": HOUR, "tombstone_ttl_ms": HOUR}
+ENDS = {"response_ttl_ms": HOUR, "tombstone_ttl_ms": HOUR}
 #: A time on any store's clock that never comes.
 NEVER = 1 << 52
 

@@ -88,20 +88,20 @@ class TestClaim:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, answer("ada", body=bytes(100_000)), expire=HOUR)
+        store.complete(KEY, answer("ada", body=bytes(100_000)), ttl_ms=HOUR)
         assert claim(store, running("cyd")) == running("bob")._replace(attempt=2)
 
     def test_completed_record_comes_along(self, store: InspectableStore) -> None:
         """The claim of a completed key returns the response, whoever asks."""
         claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
         assert claim(store, running("bob")) == answer()
         assert claim(store, running("bob", "two")) == answer()
 
     def test_expired_key_is_new(self, store: InspectableStore) -> None:
         """C5: after expire the key is free."""
         claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
         expire(store, KEY)
         assert claim(store, running("bob", "two")) == Claimed(1)
 
@@ -160,7 +160,7 @@ class TestContend:
 
     def test_completed_record_comes_along(self, store: InspectableStore) -> None:
         """Whoever contends for a completed key gets the response, for any request."""
-        store.complete(KEY, answer("ada", "one"), expire=HOUR)
+        store.complete(KEY, answer("ada", "one"), ttl_ms=HOUR)
         assert contend(store, running("bob")) == answer("ada", "one")
         assert contend(store, running("bob", "two")) == answer("ada", "one")
 
@@ -197,7 +197,7 @@ class TestCorrected:
 
     def test_takes_the_key(self, store: InspectableStore) -> None:
         """The claim is the next attempt, whose record is like any other's."""
-        store.complete(KEY, answer("ada")._replace(attempt=4), expire=HOUR)
+        store.complete(KEY, answer("ada")._replace(attempt=4), ttl_ms=HOUR)
         two = running("bob", "two")
         assert correct(store, two, "ada") == Claimed(5, 5)
         assert store.read(KEY) == two._replace(attempt=5, first_attempt=5)
@@ -206,19 +206,19 @@ class TestCorrected:
 
     def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A claim that is sent again finds itself."""
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         for _ in "12":
             assert correct(store, running("bob", "two"), "ada") == Claimed(2, 2)
 
     def test_one_of_two(self, store: InspectableStore) -> None:
         """Of two that correct the same response one runs, and the other learns of it."""
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         correct(store, running("bob", "two"), "ada")
         result = correct(store, running("cyd", "three"), "ada")
         assert isinstance(result, Busy)
         assert result.fingerprint == running("bob", "two").fingerprint
         refusal = answer("bob", "two")._replace(operation=b"o" * 16)
-        store.complete(KEY, refusal, expire=HOUR)
+        store.complete(KEY, refusal, ttl_ms=HOUR)
         assert correct(store, running("cyd", "three"), "ada") == refusal
 
     @pytest.mark.parametrize("payload", ["one", "two"])
@@ -227,22 +227,22 @@ class TestCorrected:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, answer("bob")._replace(attempt=2), expire=HOUR)
+        store.complete(KEY, answer("bob")._replace(attempt=2), ttl_ms=HOUR)
         correct(store, running("cyd", "two"), "bob")
         if payload == "one":
-            store.complete(KEY, answer("cyd", "two")._replace(attempt=3), expire=HOUR)
+            store.complete(KEY, answer("cyd", "two")._replace(attempt=3), ttl_ms=HOUR)
             assert correct(store, running("dan", "one"), "cyd") == Claimed(4, 4)
         before = store.read(KEY)
         for name, attempt in (("ada", 1), ("bob", 2)):
             late = answer(name)._replace(attempt=attempt)
-            assert store.complete(KEY, late, expire=HOUR) is Completion.REFUSED
+            assert store.complete(KEY, late, ttl_ms=HOUR) is Completion.REFUSED
             assert store.renew([renewal(KEY, running(name))], until=NEVER) == [False]
             assert store.release(KEY, owner(name), **ENDS) is False
         assert store.read(KEY) == before
 
     def test_gives_up(self, store: InspectableStore) -> None:
         """A corrected request that fails leaves a tombstone: the number goes on."""
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         correct(store, running("bob", "two"), "ada")
         store.release(KEY, owner("bob"), **ENDS)
         assert contend(store, running("cyd")) == Claimed(3, 3)
@@ -263,26 +263,26 @@ class TestComplete:
     def test_response_is_stored(self, store: InspectableStore) -> None:
         """The owner's response is stored for expire."""
         claim(store, running())
-        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
         assert 0 < time_left(store, KEY) <= HOUR
 
     def test_second_sending_succeeds(self, store: InspectableStore) -> None:
         """A completion whose reply was lost succeeds again and changes nothing."""
         claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
-        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        store.complete(KEY, answer(), ttl_ms=HOUR)
+        assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
 
     def test_lost_record_is_put_in_place(self, store: InspectableStore) -> None:
         """A response is stored even where the record in progress is gone."""
-        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
 
     def test_marker_is_stored(self, store: InspectableStore) -> None:
         """A response that is not kept leaves a marker without a body."""
         claim(store, running())
-        store.complete(KEY, answer(body=None), expire=HOUR)
+        store.complete(KEY, answer(body=None), ttl_ms=HOUR)
         assert contend(store, running("bob")) == answer(body=None)
 
     def test_late_owner_does_not_overwrite(self, store: InspectableStore) -> None:
@@ -290,31 +290,31 @@ class TestComplete:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        assert store.complete(KEY, answer("ada", body=b"late"), expire=HOUR) is Completion.OFFERED
+        assert store.complete(KEY, answer("ada", body=b"late"), ttl_ms=HOUR) is Completion.OFFERED
         assert isinstance(contend(store, running("cyd")), Busy)
         assert isinstance(store.read(KEY), RunningRecord)
-        assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.STORED
+        assert store.complete(KEY, answer("bob"), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer("bob")
 
     def test_anothers_response_stands(self, store: InspectableStore) -> None:
         """A late owner finds another's response and leaves it."""
         claim(store, running("bob"))
-        store.complete(KEY, answer("bob"), expire=HOUR)
-        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
+        store.complete(KEY, answer("bob"), ttl_ms=HOUR)
+        assert store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.REFUSED
         assert store.read(KEY) == answer("bob")
 
     def test_other_payload_is_refused(self, store: InspectableStore) -> None:
         """A late owner whose key was lost and reused for another payload offers nothing."""
         claim(store, running("bob", "two"))
-        assert store.complete(KEY, answer("ada", "one"), expire=HOUR) is Completion.REFUSED
+        assert store.complete(KEY, answer("ada", "one"), ttl_ms=HOUR) is Completion.REFUSED
         assert store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) is None
 
     def test_first_offer_stands(self, store: InspectableStore) -> None:
         """Of two late owners the first one's response is kept."""
         claim(store, running("cyd"))
-        store.complete(KEY, answer("ada", body=b"first"), expire=HOUR)
-        store.complete(KEY, answer("bob", body=b"second"), expire=HOUR)
+        store.complete(KEY, answer("ada", body=b"first"), ttl_ms=HOUR)
+        store.complete(KEY, answer("bob", body=b"second"), ttl_ms=HOUR)
         store.release(KEY, owner("cyd"), **ENDS)
         assert store.read(KEY) == answer("ada", body=b"first")
 
@@ -332,7 +332,7 @@ class TestRelease:
         assert store.renew([Renewal(KEY, running(), HOUR)], until=NEVER) == [False]
         assert contend(store, running("bob")) == Claimed(2)
         assert store.release(KEY, owner("bob"), **ENDS) is True
-        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.STORED
+        assert store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.STORED
 
     def test_key_is_free_again(self, store: InspectableStore) -> None:
         """A released key is claimed by the next, whatever its payload."""
@@ -356,7 +356,7 @@ class TestRelease:
     def test_response_is_left_alone(self, store: InspectableStore) -> None:
         """Not even the owner releases what is completed."""
         claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
         assert store.release(KEY, owner("ada"), **ENDS) is False
         assert store.read(KEY) == answer()
 
@@ -367,7 +367,7 @@ class TestRelease:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, late, expire=HOUR)
+        store.complete(KEY, late, ttl_ms=HOUR)
         assert store.release(KEY, owner("bob"), **ENDS) is True
         assert contend(store, running("cyd")) == late
         assert 0 < time_left(store, KEY) <= HOUR
@@ -377,7 +377,7 @@ class TestRelease:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         lapse(store, KEY)
         assert contend(store, running("cyd")) == answer("ada")
         assert store.read(KEY) == answer("ada")
@@ -414,7 +414,7 @@ class TestTombstone:
         """Another payload may have the key; what the first's runs answer is refused then."""
         leave_tombstone(store)
         assert contend(store, running("cyd", "two")) == Claimed(3, 3)
-        assert store.complete(KEY, answer("ada"), expire=HOUR) is Completion.REFUSED
+        assert store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.REFUSED
 
     def test_is_left_by_each_later_attempt(self, store: InspectableStore) -> None:
         """The number goes on however often the key is given up."""
@@ -442,14 +442,14 @@ class TestTombstone:
         """A view that ran to its end after all is not run again: its response takes the place."""
         leave_tombstone(store)
         with store.listen(KEY, 5) as bell:
-            assert store.complete(KEY, answer(name), expire=HOUR) is Completion.STORED
+            assert store.complete(KEY, answer(name), ttl_ms=HOUR) is Completion.STORED
             until(lambda: bell.rung)
         assert contend(store, running("cyd")) == answer(name)
 
     def test_other_response_is_refused(self, store: InspectableStore) -> None:
         """A response to another payload does not take a tombstone's place."""
         leave_tombstone(store)
-        assert store.complete(KEY, answer("ada", "two"), expire=HOUR) is Completion.REFUSED
+        assert store.complete(KEY, answer("ada", "two"), ttl_ms=HOUR) is Completion.REFUSED
         assert isinstance(store.read(KEY), ReleasedRecord)
 
     @pytest.mark.parametrize("state", ["in progress", "released", "taken over", "put back"])
@@ -471,16 +471,16 @@ class TestTombstone:
             store.delete([KEY])
             store.renew([renewal(KEY, dan)], until=NEVER)
         late = answer("ada")._replace(attempt=2)
-        assert store.complete(KEY, late, expire=HOUR) is Completion.REFUSED
+        assert store.complete(KEY, late, ttl_ms=HOUR) is Completion.REFUSED
         late = answer("dan")._replace(attempt=4)
-        assert store.complete(KEY, late, expire=HOUR) is not Completion.REFUSED
+        assert store.complete(KEY, late, ttl_ms=HOUR) is not Completion.REFUSED
 
     def test_is_seen(self, store: InspectableStore) -> None:
         """A tombstone is seen as one, without a lease."""
         leave_tombstone(store)
-        (sight,) = store.inspect([KEY])
-        assert sight.record == store.read(KEY)
-        assert (sight.lease, sight.lapsed) == (None, False)
+        (info,) = store.inspect([KEY])
+        assert info.record == store.read(KEY)
+        assert (info.lease_left_ms, info.lease_lapsed) == (None, False)
 
 
 class TestRenew:
@@ -513,7 +513,7 @@ class TestRenew:
     def test_completed_is_lost(self, store: InspectableStore) -> None:
         """A renewal never writes in progress over a response."""
         claim(store, running())
-        store.complete(KEY, answer(), expire=HOUR)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
         assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
         assert store.read(KEY) == answer()
 
@@ -534,7 +534,7 @@ class TestRenew:
     def test_offer_survives(self, store: InspectableStore) -> None:
         """A renewal keeps a late owner's response."""
         claim(store, running("bob"))
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         store.renew([renewal(KEY, running("bob"))], until=NEVER)
         store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
@@ -542,7 +542,7 @@ class TestRenew:
     def test_own_claim_keeps_the_offer(self, store: InspectableStore) -> None:
         """A claim that is sent again keeps a late owner's response."""
         claim(store, running("bob"))
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         contend(store, running("bob"))
         store.release(KEY, owner("bob"), **ENDS)
         assert store.read(KEY) == answer("ada")
@@ -554,7 +554,7 @@ class TestListen:
         """A completion wakes the waiter with the response, small or large."""
         claim(store, running())
         with store.listen(KEY, 5) as bell:
-            store.complete(KEY, answer(body=b"x" * size), expire=HOUR)
+            store.complete(KEY, answer(body=b"x" * size), ttl_ms=HOUR)
             assert bell.wait(5) == answer(body=b"x" * size)
 
     def test_release_wakes_to_claim(self, store: InspectableStore) -> None:
@@ -571,7 +571,7 @@ class TestListen:
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, answer("ada"), expire=HOUR)
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
         with store.listen(KEY, 5) as bell:
             if step == "another claims":
                 lapse(store, KEY)
@@ -593,13 +593,13 @@ class TestListen:
         with ThreadPoolExecutor(16) as pool:
             answers = [pool.submit(wait, number) for number in range(16)]
             listening.wait()
-            store.complete(KEY, answer(), expire=HOUR)
+            store.complete(KEY, answer(), ttl_ms=HOUR)
             assert [future.result() for future in answers] == [answer()] * 16
 
     def test_other_keys_are_silent(self, store: InspectableStore) -> None:
         """A waiter hears its own key alone."""
         with store.listen(KEY, 5) as bell, store.listen("IDEMPOTENT_{other}", 5) as other:
-            store.complete("IDEMPOTENT_{other}", answer(), expire=HOUR)
+            store.complete("IDEMPOTENT_{other}", answer(), ttl_ms=HOUR)
             assert other.wait(5) == answer()
             assert bell.wait(0) is None
 
@@ -607,7 +607,7 @@ class TestListen:
         """A key that was left can be listened to again, and hears what comes then."""
         for number in range(20):
             with store.listen(KEY, 5) as bell:
-                store.complete(KEY, answer(body=b"%d" % number), expire=HOUR)
+                store.complete(KEY, answer(body=b"%d" % number), ttl_ms=HOUR)
                 assert bell.wait(5) == answer(body=b"%d" % number)
             store.delete([KEY])
 
@@ -630,20 +630,20 @@ class TestKeys:
     def test_discard_what_was_seen(self, store: InspectableStore) -> None:
         """Discarding deletes a record that is still the one that was seen, and wakes waiters."""
         claim(store, running())
-        (sight,) = store.inspect([KEY])
+        (info,) = store.inspect([KEY])
         with store.listen(KEY, 5) as bell:
-            assert store.discard([sight]) == 1
+            assert store.discard([info]) == 1
             until(lambda: bell.rung)
         assert store.read(KEY) is None
-        assert store.discard([sight]) == 0
+        assert store.discard([info]) == 0
 
     def test_discard_leaves_what_came_since(self, store: InspectableStore) -> None:
         """A record that another owner has written since is left alone."""
-        store.complete(KEY, answer("ada"), expire=HOUR)
-        (sight,) = store.inspect([KEY])
+        store.complete(KEY, answer("ada"), ttl_ms=HOUR)
+        (info,) = store.inspect([KEY])
         store.delete([KEY])
         claim(store, running("bob"))
-        assert store.discard([sight]) == 0
+        assert store.discard([info]) == 0
         assert isinstance(store.read(KEY), RunningRecord)
 
     def test_delete_nothing(self, store: InspectableStore) -> None:
@@ -653,7 +653,7 @@ class TestKeys:
     def test_many_are_deleted(self, store: InspectableStore) -> None:
         """A purge deletes more records than one command should name."""
         for number in range(600):
-            store.complete(f"{KEY}{number}", answer(), expire=HOUR)
+            store.complete(f"{KEY}{number}", answer(), ttl_ms=HOUR)
         assert store.delete(store.scan(KEY)) == 600
         assert list(store.scan(KEY)) == []
 
@@ -666,7 +666,7 @@ class TestKeys:
         store.close()
         store.ping()
         with store.listen(KEY, 5) as bell:
-            store.complete(KEY, answer(), expire=HOUR)
+            store.complete(KEY, answer(), ttl_ms=HOUR)
             assert bell.wait(5) == answer()
 
 
@@ -675,41 +675,47 @@ class TestInspect:
         """A claim is seen with its owner, what is left of its lease, and who waits for it."""
         claim(store, running())
         with store.listen(KEY, 5):
-            (sight,) = store.inspect([KEY])
-        assert sight.record == running()
-        assert sight.lease is not None
-        assert 0 < sight.lease <= HOUR < sight.life <= 2 * HOUR
-        assert (sight.octets, sight.waiters, sight.lapsed) == (len(encode(running())), 1, False)
+            (info,) = store.inspect([KEY])
+        assert info.record == running()
+        assert info.lease_left_ms is not None
+        assert 0 < info.lease_left_ms <= HOUR < info.ttl_ms <= 2 * HOUR
+        assert (info.size, info.waiters, info.lease_lapsed) == (len(encode(running())), 1, False)
 
     def test_lapsed_with_an_offer(self, store: InspectableStore) -> None:
         """A lapsed claim is seen as one, also where a late owner's response waits in it."""
         claim(store, running("ada"))
         lapse(store, KEY)
         contend(store, running("bob"))
-        store.complete(KEY, answer("ada", body=b"late" * 1000), expire=HOUR)
+        store.complete(KEY, answer("ada", body=b"late" * 1000), ttl_ms=HOUR)
         lapse(store, KEY)
-        (sight,) = store.inspect([KEY])
-        assert isinstance(sight.record, RunningRecord)
-        assert (sight.record.owner, sight.record.attempt) == (owner("bob"), 2)
-        assert sight.lapsed
-        assert sight.octets > 4000
+        (info,) = store.inspect([KEY])
+        assert isinstance(info.record, RunningRecord)
+        assert (info.record.owner, info.record.attempt) == (owner("bob"), 2)
+        assert info.lease_lapsed
+        assert info.size > 4000
 
     @pytest.mark.parametrize("size", [0, 100_000])
     def test_completed(self, store: InspectableStore, size: int) -> None:
         """A completed record is seen with its size, however large, and without its body."""
         record = answer(body=bytes(size))
-        store.complete(KEY, record, expire=HOUR)
-        (sight,) = store.inspect([KEY])
-        assert sight.record == CompletedSummary(1, 201, 2.5, "POST", "orders")
-        assert 0 < sight.life <= HOUR
-        assert (sight.octets, sight.lease, sight.lapsed) == (len(encode(record)), None, False)
+        store.complete(KEY, record, ttl_ms=HOUR)
+        (info,) = store.inspect([KEY])
+        assert info.record == CompletedSummary(1, 201, 2.5, "POST", "orders")
+        assert 0 < info.ttl_ms <= HOUR
+        assert (info.size, info.lease_left_ms, info.lease_lapsed) == (
+            len(encode(record)),
+            None,
+            False,
+        )
 
     def test_many(self, store: InspectableStore) -> None:
         """Many are looked at, in batches; those that are gone are left out."""
         for number in range(0, 1200, 2):
-            store.complete(f"{KEY}{number}", answer(), expire=HOUR)
+            store.complete(f"{KEY}{number}", answer(), ttl_ms=HOUR)
         seen = list(store.inspect(f"{KEY}{number}" for number in range(1200)))
-        assert [sight.key for sight in seen] == [f"{KEY}{number}" for number in range(0, 1200, 2)]
+        assert [info.storage_key for info in seen] == [
+            f"{KEY}{number}" for number in range(0, 1200, 2)
+        ]
 
     def test_facts(self, store: InspectableStore) -> None:
         """A server tells of itself; memory has nothing to tell."""

@@ -34,7 +34,7 @@ class TestClock:
         reply = store.contend("k", running("bob", grace_ms=4000), ttl_ms=5000, takeover=True)
         assert isinstance(reply, Claimed)
         assert reply.attempt == 2
-        store.complete("k", answer("bob"), expire=2000)
+        store.complete("k", answer("bob"), ttl_ms=2000)
         clock.now += 1.999
         assert isinstance(store.read("k"), CompletedRecord)
         clock.now += 0.001

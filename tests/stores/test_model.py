@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES, attempt=st.integers(1, 3))
     def complete(self, key: str, name: str, payload: str, body: bytes | None, attempt: int) -> None:
         response = answer(name, payload, body)._replace(attempt=attempt)
-        completion = self.store.complete(key, response, expire=HOUR)
+        completion = self.store.complete(key, response, ttl_ms=HOUR)
         known = self.model.get(key)
         if known is None:
             assert completion is Completion.STORED

@@ -72,21 +72,22 @@ class FaultyStore(MemoryStore):
         )
         return result
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         result: Completion = self._around(
-            "complete", lambda: super(FaultyStore, self).complete(key, record, expire=expire)
+            "complete",
+            lambda: super(FaultyStore, self).complete(storage_key, record, ttl_ms=ttl_ms),
         )
         return result
 
-    def release(self, key: str, owner: bytes, **lives: int) -> bool:
+    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
         result: bool = self._around(
-            "release", lambda: super(FaultyStore, self).release(key, owner, **lives)
+            "release", lambda: super(FaultyStore, self).release(storage_key, owner, **ttls)
         )
         return result
 
     @contextmanager
-    def listen(self, key: str, seconds: float) -> Iterator[Bell]:
-        with super().listen(key, seconds) as bell:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
+        with super().listen(storage_key, seconds) as bell:
             self.listening.release()
             yield bell
 

@@ -58,7 +58,7 @@ class TestSafe:
         app.add_url_rule("/orders/<int:number>", view_func=Orders.as_view("orders"))
         assert check(app, "PUT", "/orders/7").text == "7"
 
-    def test_decorated_out_of_sight(self) -> None:
+    def test_decorated_out_of_info(self) -> None:
         """A decorator that hides the one below it is no fault: the view is protected."""
         app = bare()
         inner = idempotent(lease=99, on_crash="hold")(lambda: "ran")

@@ -270,7 +270,7 @@ class TestOnCrash:
     @pytest.fixture
     def store(self) -> MemoryStore:
         class Deaf(MemoryStore):
-            def release(self, key: str, owner: bytes, **lives: int) -> bool:
+            def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
                 return True
 
         return Deaf(Clock())

@@ -171,7 +171,7 @@ class TestOddResponses:
             record = store.read(name)
             store.delete([name])
             assert decode(encode(record)) == record
-            store.complete(name, record, expire=60_000)
+            store.complete(name, record, ttl_ms=60_000)
             retry = client.post("/", headers=key, buffered=True)
             if "Idempotent-Replayed" in retry.headers:
                 body = b"" if answer.status_code == 204 else b"body"

@@ -86,8 +86,8 @@ class TestRequests:
         answer = post(app, KEY, method=method, **options)
         assert (answer.status_code, answer.json) == (200, {"order": 1})
         assert "Idempotent-Replayed" not in answer.headers
-        (sight,) = store.inspect(list(store.scan("")))
-        assert sight.lease is None
+        (info,) = store.inspect(list(store.scan("")))
+        assert info.lease_left_ms is None
 
     def test_duplicates(self, app: Flask, store: FaultyStore) -> None:
         """However often it is sent again, it gets that response, and makes nothing more."""

@@ -177,8 +177,8 @@ class TestStreaming:
         assert again.headers["Content-Length"] == "1000"
         assert again.headers["Idempotent-Replayed"] == "true"
         store = app.extensions["idempotent"].engine.store
-        (sight,) = store.inspect(store.scan("IDEMPOTENT_"))
-        assert (sight.octets < 500) is (compress == 1000)
+        (info,) = store.inspect(store.scan("IDEMPOTENT_"))
+        assert (info.size < 500) is (compress == 1000)
 
     @pytest.mark.parametrize("streamed", [False, True])
     def test_exactly_max_body_is_kept(self, way: WayIn, streamed: bool) -> None:

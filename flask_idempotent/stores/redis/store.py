@@ -31,8 +31,8 @@ from flask_idempotent.stores.base import (
     Completion,
     ContendResult,
     InspectableStore,
+    RecordInfo,
     Renewal,
-    Sight,
 )
 from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
 from flask_idempotent.stores.redis.subscriber import Subscriber
@@ -130,76 +130,78 @@ class RedisStore(InspectableStore):
         return seconds * 1000 + microseconds // 1000
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
-        calls = [(r.key, encode(r.record), r.expire, until) for r in renewals]
+        calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
         replies = self._client.run_many(self._renew, calls)
         return [_is_renewed(reply) for reply in replies]
 
-    def complete(self, key: str, record: CompletedRecord, *, expire: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         data = encode(record)
         try:
-            code = self._client.run(self._complete, key, data, expire, self._suffix)
+            code = self._client.run(self._complete, storage_key, data, ttl_ms, self._suffix)
         except RecordUnreadable:
             return Completion.REFUSED
         completion = Completion(code)
         if completion is Completion.STORED:
             # Those who wait in this very process need neither the message nor the store.
-            self._subscriber.tell(key + self._suffix, News.of(record))
+            self._subscriber.tell(storage_key + self._suffix, News.of(record))
         return completion
 
     def release(
         self,
-        key: str,
+        storage_key: str,
         owner: bytes,
         *,
-        expire: int,
+        response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
-        arguments = (owner, expire, tombstone_ttl_ms, self._suffix, int(owner_may_run))
+        arguments = (owner, response_ttl_ms, tombstone_ttl_ms, self._suffix, int(owner_may_run))
         try:
-            return bool(self._client.run(self._release, key, *arguments))
+            return bool(self._client.run(self._release, storage_key, *arguments))
         except RecordUnreadable:
             return False
 
-    def listen(self, key: str, seconds: float) -> AbstractContextManager[Bell]:
-        return self._subscriber.listen(key + self._suffix, seconds, lambda: self.read(key))
+    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Bell]:
+        channel = storage_key + self._suffix
+        return self._subscriber.listen(channel, seconds, lambda: self.read(storage_key))
 
-    def read(self, key: str) -> Record | None:
-        data = self._client.execute("GET", key)
+    def read(self, storage_key: str) -> Record | None:
+        data = self._client.execute("GET", storage_key)
         return None if data is None else decode(data)
 
     def scan(self, prefix: str) -> Iterator[str]:
         pattern = _escaped(prefix) + "*"
         cursor: Any = b"0"
         while True:
-            cursor, keys = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
-            yield from map(read_name, keys)
+            cursor, names = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
+            yield from map(read_name, names)
             if cursor == b"0":
                 return
 
-    def inspect(self, keys: Iterable[str]) -> Iterator[Sight]:
-        for names in _batches(keys):
+    def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
+        for names in _batches(storage_keys):
             calls = [(name, b"%d" % HEAD_SIZE, TAIL_SIZE) for name in names]
             replies = self._client.run_many(self._inspect, calls)
-            found = [_sight(*pair) for pair in zip(names, replies, strict=True)]
-            yield from self._with_waiters([sight for sight in found if sight is not None])
+            infos = [_info(*pair) for pair in zip(names, replies, strict=True)]
+            yield from self._with_waiters([info for info in infos if info is not None])
 
-    def _with_waiters(self, sights: Sequence[Sight]) -> Iterator[Sight]:
-        channels = [s.key + self._suffix for s in sights if isinstance(s.record, RunningRecord)]
+    def _with_waiters(self, infos: Sequence[RecordInfo]) -> Iterator[RecordInfo]:
+        running = [info for info in infos if isinstance(info.record, RunningRecord)]
+        channels = [info.storage_key + self._suffix for info in running]
         counts: dict[str, int] | None = None
         # Not every user may ask.
         with suppress(StoreError):
             answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
             counts = dict(zip(map(read_name, answer[::2]), answer[1::2], strict=True))
-        for sight in sights:
-            waiters = None if counts is None else counts.get(sight.key + self._suffix, 0)
-            yield replace(sight, waiters=waiters)
+        for info in infos:
+            waiters = None if counts is None else counts.get(info.storage_key + self._suffix, 0)
+            yield replace(info, waiters=waiters)
 
-    def discard(self, sights: Iterable[Sight]) -> int:
-        return sum(map(self._discard, _batches(sights)))
+    def discard(self, infos: Iterable[RecordInfo]) -> int:
+        return sum(map(self._discard, _batches(infos)))
 
-    def _discard(self, sights: Sequence[Sight]) -> int:
-        calls = [(sight.key, sight.token, self._suffix) for sight in sights]
+    def _discard(self, infos: Sequence[RecordInfo]) -> int:
+        calls = [(info.storage_key, info.owner, self._suffix) for info in infos]
         count = 0
         for reply in self._client.run_many(self._discard_script, calls):
             if isinstance(reply, IdempotentError):
@@ -207,8 +209,8 @@ class RedisStore(InspectableStore):
             count += reply
         return count
 
-    def delete(self, keys: Iterable[str]) -> int:
-        return sum(map(self._delete, _batches(keys)))
+    def delete(self, storage_keys: Iterable[str]) -> int:
+        return sum(map(self._delete, _batches(storage_keys)))
 
     def _delete(self, names: Sequence[str]) -> int:
         waking = [("PUBLISH", name + self._suffix, b"") for name in names]
@@ -253,19 +255,19 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _sight(key: str, reply: Any) -> Sight | None:
+def _info(storage_key: str, reply: Any) -> RecordInfo | None:
     if isinstance(reply, IdempotentError):
         raise reply
     if not reply:
         return None
-    octets, life, head, tail = reply
-    token = head[OWNER]
+    size, ttl_ms, head, tail = reply
+    owner = head[OWNER]
     try:
         record = decode_summary(head, tail)
     except RecordUnreadable:
-        return Sight(key, None, life, octets, token=token)
-    lease = life - record.grace_ms if isinstance(record, RunningRecord) else None
-    return Sight(key, record, life, octets, lease, token=token)
+        return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
+    lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
+    return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner)
 
 
 def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:

@@ -46,7 +46,7 @@ class TestTls:
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
             with store.listen(KEY, 5) as bell:
-                store.complete(KEY, answer(body=b"x" * 10_000), expire=HOUR)
+                store.complete(KEY, answer(body=b"x" * 10_000), ttl_ms=HOUR)
                 assert bell.wait(5) == answer(body=b"x" * 10_000)
         finally:
             store.close()
@@ -83,7 +83,7 @@ class TestSocketFile:
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
             with store.listen(KEY, 5) as bell:
-                store.complete(KEY, answer(), expire=HOUR)
+                store.complete(KEY, answer(), ttl_ms=HOUR)
                 assert bell.wait(5) == answer()
             assert server.client.info("keyspace")["db3"]["keys"] == 1
         finally:

@@ -151,14 +151,14 @@ class TestDemotion:
             # Whoever listens looks again, because it may have missed something meanwhile.
             assert bell.wait(5) is None
             other = RedisStore(Client.from_url(pair.replica.url))
-            assert other.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+            assert other.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
             assert bell.wait(5) == answer()
             other.close()
 
     def test_address_that_stays(self, pair: Pair, store: RedisStore) -> None:
         """Where the address still leads to the demoted one, it replays, and refuses the rest."""
         claim(store)
-        store.complete(KEY, answer(), expire=HOUR)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
         pair.fail_over()
         pair.address.target = pair.primary.port
         for _ in range(10):

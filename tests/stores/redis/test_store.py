@@ -55,8 +55,8 @@ class TestInspect:
         server.client.lpush(KEY, "a list")
         server.client.set(KEY + "2", "a text")
         seen = {
-            sight.key: (sight.record, sight.octets)
-            for sight in redis_store.inspect([KEY, KEY + "2"])
+            info.storage_key: (info.record, info.size)
+            for info in redis_store.inspect([KEY, KEY + "2"])
         }
         assert seen == {KEY: (None, 0), KEY + "2": (None, 6)}
         assert redis_store.delete([KEY, KEY + "2"]) == 2
@@ -68,8 +68,8 @@ class TestInspect:
         store = open_store(f"redis://few:pw@127.0.0.1:{server.port}/0", "tests")
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
-            (sight,) = store.inspect([KEY])
-            assert (sight.record is not None, sight.waiters) == (True, None)
+            (info,) = store.inspect([KEY])
+            assert (info.record is not None, info.waiters) == (True, None)
             assert "save" not in store.facts()
         finally:
             store.close()
@@ -112,7 +112,7 @@ class TestRefusedWrites:
     def test_completed_is_replayed(self, refusing: Server, redis_store: RedisStore) -> None:
         """A server that takes no writes still answers what is completed."""
         claim(redis_store)
-        redis_store.complete(KEY, answer(), expire=HOUR)
+        redis_store.complete(KEY, answer(), ttl_ms=HOUR)
         self.refuse(refusing)
         assert claim(redis_store, "bob") == answer()
         assert contend(redis_store, "bob") == answer()
@@ -139,11 +139,11 @@ class TestRefusedWrites:
         claim(redis_store)
         self.refuse(refusing)
         with pytest.raises(WriteRefused):
-            redis_store.complete(KEY, answer(), expire=HOUR)
+            redis_store.complete(KEY, answer(), ttl_ms=HOUR)
         refusing.client.config_set("maxmemory", 0)
         refusing.client.config_set("min-replicas-to-write", 0)
         refusing.client.execute_command("REPLICAOF", "NO", "ONE")
-        assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert redis_store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
 
 
 class TestUnreadable:
@@ -194,7 +194,7 @@ class TestLostReplies:
         """A completion whose reply is lost is stored, once."""
         claim(store)
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
-        assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+        assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
@@ -218,7 +218,7 @@ class TestLostReplies:
         claim(store)
         proxy.faults.append(Fault(b"SUBSCRIBE", action))  # type: ignore[arg-type]
         with store.listen(KEY, 5) as bell:
-            store.complete(KEY, answer(), expire=HOUR)
+            store.complete(KEY, answer(), ttl_ms=HOUR)
             assert bell.wait(5) == answer()
         assert proxy.happened == [action]
 
@@ -246,7 +246,7 @@ class TestRecords:
             store.read(KEY)
         assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
         assert store.release(KEY, running().owner, **ENDS) is False
-        assert store.complete(KEY, answer("bob"), expire=HOUR) is Completion.REFUSED
+        assert store.complete(KEY, answer("bob"), ttl_ms=HOUR) is Completion.REFUSED
 
     @pytest.mark.parametrize(
         "data",
@@ -284,7 +284,7 @@ class TestRecords:
     def test_r12_state_of_another_release(self, redis_store: RedisStore, server: Server) -> None:
         """A response is not taken for stored where a record with our token has an unknown state."""
         server.client.set(KEY, b"\x01z" + encode(answer())[2:], ex=60)
-        assert redis_store.complete(KEY, answer(), expire=HOUR) is Completion.REFUSED
+        assert redis_store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.REFUSED
 
     @pytest.mark.parametrize(
         "numbers",
@@ -345,7 +345,7 @@ class TestRecords:
             with suppress(RecordUnreadable):
                 redis_store.read(KEY)
             # A completed record with our token is taken for ours.
-            if redis_store.complete(KEY, late, expire=HOUR) is Completion.STORED:
+            if redis_store.complete(KEY, late, ttl_ms=HOUR) is Completion.STORED:
                 assert data[1:2] == b"c" or redis_store.read(KEY) == late
             put()
             redis_store.release(KEY, OWNER, **ENDS)
@@ -358,9 +358,9 @@ class TestRecords:
         assert server.client.pttl(KEY) > 0
         redis_store.renew([renewal(KEY, running())], until=NEVER)
         assert server.client.pttl(KEY) > 0
-        redis_store.complete(KEY, answer("bob"), expire=HOUR)
+        redis_store.complete(KEY, answer("bob"), ttl_ms=HOUR)
         assert server.client.pttl(KEY) > 0
-        redis_store.complete(KEY, answer(), expire=HOUR)
+        redis_store.complete(KEY, answer(), ttl_ms=HOUR)
         assert server.client.pttl(KEY) > 0
 
     def test_databases_do_not_hear_each_other(self, server: Server) -> None:
@@ -371,8 +371,8 @@ class TestRecords:
             heard: list[object] = []
             with one.listen(KEY, 5) as bell:
                 bell.expect = lambda news, _: heard.append(news.record())  # type: ignore[union-attr]
-                two.complete(KEY, answer("bob"), expire=HOUR)
-                again.complete(KEY, answer("ada"), expire=HOUR)
+                two.complete(KEY, answer("bob"), ttl_ms=HOUR)
+                again.complete(KEY, answer("ada"), ttl_ms=HOUR)
                 until(lambda: answer("ada") in heard)
             assert heard == [answer("ada")]
         finally:
@@ -405,7 +405,7 @@ class TestRecords:
         with server.client.pubsub() as tenant:
             tenant.psubscribe("*")
             claim(redis_store)
-            redis_store.complete(KEY, answer(), expire=HOUR)
+            redis_store.complete(KEY, answer(), ttl_ms=HOUR)
             redis_store.delete([KEY])
             claim(redis_store)
             redis_store.release(KEY, owner("ada"), **ENDS)
@@ -423,7 +423,7 @@ class TestRecords:
         other = open_store(server.url, "tests")
         with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:
             server.reset_counts()
-            other.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
+            other.complete(KEY, answer(body=b"x" * 50_000), ttl_ms=HOUR)
             assert first.wait(5) == second.wait(5) == answer(body=b"x" * 50_000)
             # One GET inside the completing script, one of the waiters together.
             assert server.counts()["get"] == 2
@@ -437,7 +437,7 @@ class TestRecords:
         claim(redis_store)
         with redis_store.listen(KEY, 5) as first, redis_store.listen(KEY, 5) as second:
             server.reset_counts()
-            redis_store.complete(KEY, answer(body=b"x" * 50_000), expire=HOUR)
+            redis_store.complete(KEY, answer(body=b"x" * 50_000), ttl_ms=HOUR)
             assert first.wait(0) == second.wait(0) == answer(body=b"x" * 50_000)
             assert server.counts()["get"] == 1
 
@@ -450,7 +450,7 @@ class TestRecords:
         lapse(redis_store, KEY)
         contend(redis_store, "bob")
         with redis_store.listen(KEY, 5) as bell:
-            assert redis_store.complete(KEY, answer("ada"), expire=HOUR) is Completion.OFFERED
+            assert redis_store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.OFFERED
             assert not bell.rung
 
 
@@ -503,7 +503,7 @@ class TestWithoutChannels:
         store = open_store(server.url.replace("//", "//nochannels:pw@"), "tests")
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
-            assert store.complete(KEY, answer(), expire=HOUR) is Completion.STORED
+            assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
             store.delete([KEY])
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
             assert store.release(KEY, owner("ada"), **ENDS) is True

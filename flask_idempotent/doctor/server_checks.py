@@ -213,12 +213,12 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
     answer = CompletedRecord(record.owner, record.fingerprint, 1, 204)
     try:
         store.claim(key, record, ttl_ms=_PROBE_LIFE)
-        with store.listen(key, _HEARD_WITHIN) as bell:
+        with store.listen(key, _HEARD_WITHIN) as waiter:
             # Of a response its own process is told without a message.
             store.release(
                 key, record.owner, response_ttl_ms=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE
             )
-            heard = bell.heard(_HEARD_WITHIN)
+            heard = waiter.wait_until_notified(_HEARD_WITHIN)
         store.claim(key, record, ttl_ms=_PROBE_LIFE)
         store.complete(key, answer, ttl_ms=_PROBE_LIFE)
         with suppress(StoreError):

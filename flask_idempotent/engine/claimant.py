@@ -195,21 +195,21 @@ class Claimant:
         timeout = self._request.settings.timeout
         deadline = self._began_waiting + timeout
         subscribe_timeout = min(_timing.SUBSCRIBE_TIMEOUT, timeout)
-        with self._store.listen(self._request.storage_key, subscribe_timeout) as bell:
-            bell.looks_until = deadline - _timing.REPLY_TIMEOUT
+        with self._store.listen(self._request.storage_key, subscribe_timeout) as waiter:
+            waiter.polls_until = deadline - _timing.REPLY_TIMEOUT
             failure: StoreError | None = None
             # Once the subscription stands, a poll closes the gap before it. A store that did not
             # confirm it may be silent, and is polled only where there is the time.
-            if bell.may_look or not bell.unsure:
+            if waiter.may_poll or not waiter.may_have_missed:
                 outcome, failure = self._poll()
             while isinstance(outcome, StillRunning):
                 remaining = deadline - time.monotonic()
                 if remaining > 0:
-                    if bell.leads or failure is not None:
+                    if waiter.is_leader or failure is not None:
                         pause = _pause_before_poll(remaining, outcome.lease_left)
                     else:
                         pause = _pause_before_last_poll(remaining)
-                    completed = bell.wait(pause)
+                    completed = waiter.wait(pause)
                     if completed is not None:
                         return self._judge(completed)
                 if time.monotonic() >= deadline:

@@ -20,7 +20,7 @@ from flask_idempotent.records import (
     ReleasedRecord,
     RunningRecord,
 )
-from flask_idempotent.stores.waiters import Bell
+from flask_idempotent.stores.waiters import Waiter
 
 
 class Claimed(NamedTuple):
@@ -208,11 +208,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Bell]:
-        """Get a bell that rings when a key is completed or released.
+    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Waiter]:
+        """Return a waiter that is notified when the key is completed, released or deleted.
 
-        The bell hears everything from the moment that the context is entered, or, where the store
-        does not answer within ``seconds``, what it happens to hear.
+        It receives every notification from the moment that the context is entered. Where the store
+        does not confirm that within ``seconds``, it may miss some.
         """
 
     @abstractmethod

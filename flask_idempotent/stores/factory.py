@@ -10,6 +10,7 @@ from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.redis.topology import SingleServer
 
 _ALONE = ("embedded", "memory")
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_ALONE)
@@ -28,7 +29,7 @@ def check_url(url: str, setting: str | None = None) -> str:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise SettingsError(f"{setting} must begin with one of {known}.{_nearest(url)}")
     if scheme not in _ALONE:
-        Client.from_url(url)
+        SingleServer.from_url(url)
     elif rest:
         raise SettingsError(
             f"{setting} {scheme}:// takes nothing behind the scheme: leave the rest out"

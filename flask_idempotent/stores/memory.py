@@ -30,7 +30,7 @@ from flask_idempotent.stores.base import (
     RecordInfo,
     Renewal,
 )
-from flask_idempotent.stores.waiters import Bell, Bells, News
+from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def reset(self) -> None:
         self._lock = threading.Lock()
-        self._bells: dict[str, Bells] = {}
+        self._waiters: dict[str, WaiterQueue] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
@@ -81,10 +81,10 @@ class MemoryStore(ForkAware, InspectableStore):
         }
         self._sweep_at = max(1024, 2 * len(self._entries))
 
-    def _ring(self, storage_key: str, record: CompletedRecord | None = None) -> None:
-        bells = self._bells.get(storage_key)
-        if bells is not None:
-            bells.ring(None if record is None else News.of(record))
+    def _notify(self, storage_key: str, record: CompletedRecord | None = None) -> None:
+        waiters = self._waiters.get(storage_key)
+        if waiters is not None:
+            waiters.notify(None if record is None else Notification.of(record))
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         with self._lock:
@@ -147,7 +147,7 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def _answer(self, storage_key: str, record: CompletedRecord, ttl_ms: int) -> None:
         self._put(storage_key, record, ttl_ms)
-        self._ring(storage_key, record)
+        self._notify(storage_key, record)
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         with self._lock:
@@ -199,7 +199,7 @@ class MemoryStore(ForkAware, InspectableStore):
             if entry.record.owner != owner:
                 return False
             del self._entries[storage_key]
-            self._ring(storage_key, entry.offer)
+            self._notify(storage_key, entry.offer)
             if entry.offer is not None:
                 self._put(storage_key, entry.offer, response_ttl_ms)
             elif owner_may_run or entry.record.attempt > 1:
@@ -207,17 +207,17 @@ class MemoryStore(ForkAware, InspectableStore):
             return True
 
     @contextmanager
-    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Waiter]:
         with self._lock:
-            bells = self._bells.setdefault(storage_key, Bells())
-            bell = bells.join()
+            waiters = self._waiters.setdefault(storage_key, WaiterQueue())
+            waiter = waiters.join()
         try:
-            yield bell
+            yield waiter
         finally:
             with self._lock:
-                bells.leave(bell)
-                if not bells and self._bells.get(storage_key) is bells:
-                    del self._bells[storage_key]
+                waiters.leave(waiter)
+                if not waiters and self._waiters.get(storage_key) is waiters:
+                    del self._waiters[storage_key]
 
     def read(self, storage_key: str) -> Record | None:
         with self._lock:
@@ -244,7 +244,7 @@ class MemoryStore(ForkAware, InspectableStore):
         ttl_ms, record = entry.dies - self.now(), entry.record
         size = len(encode(record)) + (0 if entry.offer is None else len(encode(entry.offer)))
         lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
-        waiters = int(storage_key in self._bells)  # All of them are in this one process.
+        waiters = int(storage_key in self._waiters)  # All of them are in this one process.
         return RecordInfo(
             storage_key, summary_of(record), ttl_ms, size, lease_left_ms, waiters, record.owner
         )
@@ -268,7 +268,7 @@ class MemoryStore(ForkAware, InspectableStore):
         for storage_key in storage_keys:
             count += self._live(storage_key) is not None
             self._entries.pop(storage_key, None)
-            self._ring(storage_key)
+            self._notify(storage_key)
         return count
 
     def ping(self) -> None:

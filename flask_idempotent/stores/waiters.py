@@ -1,7 +1,8 @@
-"""Bells: waking the requests of this process that wait for a key.
+"""Waking the requests of this process that wait for a key.
 
-A thousand threads that wake at the same moment all want Python's one lock, and get less done
-than one after the other. So a ring wakes a few, and each of these wakes one more.
+A thousand threads that wake at the same moment all compete for the interpreter's lock, and get less
+done than one after the other. So a notification wakes two of a key's waiters, and each of these
+wakes one more.
 """
 
 from __future__ import annotations
@@ -15,183 +16,187 @@ from contextlib import suppress
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.records import CompletedRecord, Record
 
-#: How many of a key's waiters a ring wakes itself.
-_AT_ONCE = 2
+#: How many of a key's waiters a notification wakes itself.
+_WOKEN_AT_ONCE = 2
 
 
-class News:
-    """A reason to look at a record, which is read once for all whom it wakes.
+class Notification:
+    """A reason to look at a record, which is read once for all waiters that it wakes.
 
-    :param read: reads the record; None when there is none.
+    :param read: reads the record from the store; returns None when there is none.
     """
 
     def __init__(self, read: Callable[[], Record | None]) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._done = False
+        self._is_read = False
         self._record: Record | None = None
         self._failure: RecordUnreadable | None = None
 
     @classmethod
-    def of(cls, record: CompletedRecord) -> News:
-        """Make news of a record that this process itself has just stored."""
-        news = cls(lambda: record)
-        news.record()
-        return news
+    def of(cls, record: CompletedRecord) -> Notification:
+        """Make the notification of a record that this process itself has just stored."""
+        notification = cls(lambda: record)
+        notification.record()
+        return notification
 
     @property
-    def stands(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the response is known, so that nothing newer need be read."""
-        return self._done and isinstance(self._record, CompletedRecord)
+        return self._is_read and isinstance(self._record, CompletedRecord)
 
     def record(self) -> Record | None:
-        """The record, or None when it must be asked for with another claim.
+        """Return the record; None when the waiter has to contend for the key instead.
 
-        :raises RecordUnreadable: when the store has damaged bytes.
+        :raises RecordUnreadable: when the record has damaged bytes.
         """
         with self._lock:
-            if not self._done:
+            if not self._is_read:
                 try:
                     self._record = self._read()
                 except StoreError:
                     self._record = None
                 except RecordUnreadable as error:
                     self._failure = error
-                self._done = True
+                self._is_read = True
         if self._failure is not None:
             raise self._failure
         return self._record
 
 
-class Bell:
-    """Wakes one waiter.
+class Waiter:
+    """One request that waits for a key.
 
-    :param leads: whether this waiter looks for all who wait here; see ``Bells``.
+    :param is_leader: whether it polls the store for all waiters of its key; see ``WaiterQueue``.
     """
 
-    def __init__(self, *, leads: bool = True) -> None:
-        self.leads = leads
-        #: Monotonic time after which its waiter asks the store no more of its own accord: a silent
-        #: one would be known to be silent too late.
-        self.looks_until = float("inf")
-        #: Whether it does not hear everything yet; it rings when it does.
-        self.unsure = False
-        # Held until the bell rings; an event would take ten times as long.
+    def __init__(self, *, is_leader: bool = True) -> None:
+        self.is_leader = is_leader
+        #: Monotonic time from which on it no longer polls: it would notice too late that the store
+        #: is silent.
+        self.polls_until = float("inf")
+        #: Whether it does not receive every notification yet. It is notified once it does.
+        self.may_have_missed = False
+        # Held until a notification arrives: an event would take ten times as long.
         self._silence = threading.Lock()
         self._silence.acquire()
-        self._news: News | None = None
-        #: Those whom the last ring has not woken yet, and those of whom this one has woken one.
-        self._asleep: deque[Bell] = deque()
+        self._notification: Notification | None = None
+        #: The waiters that the last notification has yet to wake.
+        self._asleep: deque[Waiter] = deque()
+        #: The same queue, once this waiter has woken one of them.
         self._passed_on = self._asleep
 
     @property
-    def may_look(self) -> bool:
-        """Whether its waiter has the time for a look at a store that may be silent."""
-        return time.monotonic() < self.looks_until
+    def may_poll(self) -> bool:
+        """Whether there is enough time left to poll a store that may be silent."""
+        return time.monotonic() < self.polls_until
 
     @property
-    def rung(self) -> bool:
-        """Whether it rings, and nobody has heard it yet."""
+    def notified(self) -> bool:
+        """Whether a notification has arrived that nobody has waited for yet."""
         return not self._silence.locked()
 
-    def expect(self, news: News | None, asleep: deque[Bell]) -> None:
-        """Have the waiter, once it wakes, read the news and wake one more."""
-        self._note(news)
+    def expect(self, notification: Notification | None, asleep: deque[Waiter]) -> None:
+        """Prepare the waiter to read a notification and to wake another one once it is woken."""
+        self._set(notification)
         self._asleep = asleep
 
-    def ring(self, news: News | None = None) -> None:
-        """Wake this waiter alone, with news or to claim again."""
-        self._note(news)
+    def notify(self, notification: Notification | None = None) -> None:
+        """Wake this waiter alone, with a notification or to contend for the key."""
+        self._set(notification)
         self.wake()
 
-    def _note(self, news: News | None) -> None:
-        # What others have read may be older than this; but a response that is known stands.
-        if self._news is None or (news is not None and not self._news.stands):
-            self._news = news
+    def _set(self, notification: Notification | None) -> None:
+        # What others have read may be older than this one; but a response that is known is final.
+        if self._notification is None or (
+            notification is not None and not self._notification.is_final
+        ):
+            self._notification = notification
 
     def wake(self) -> None:
         """Wake the waiter for what it expects."""
-        with suppress(RuntimeError):  # It rings already.
+        with suppress(RuntimeError):  # It is awake already.
             self._silence.release()
 
-    def heard(self, seconds: float) -> bool:
-        """Sleep until the bell rings, and say whether it did."""
+    def wait_until_notified(self, seconds: float) -> bool:
+        """Sleep until a notification arrives, and return whether one did."""
         if not self._silence.acquire(timeout=max(0.0, seconds)):
             return False
-        self.pass_on()
+        self.wake_next()
         return True
 
     def wait(self, seconds: float) -> CompletedRecord | None:
-        """Sleep until the bell rings.
+        """Sleep until a notification arrives.
 
-        :returns: the completed record; None when the time is over, or to claim again.
-        :raises RecordUnreadable: when the store has damaged bytes.
+        :returns: the completed record; None when the time is over, or to contend for the key.
+        :raises RecordUnreadable: when the record has damaged bytes.
         """
-        if not self.heard(seconds):
+        if not self.wait_until_notified(seconds):
             return None
-        news, self._news = self._news, None
-        record = news.record() if news is not None else None
+        notification, self._notification = self._notification, None
+        record = notification.record() if notification is not None else None
         return record if isinstance(record, CompletedRecord) else None
 
-    def pass_on(self) -> None:
-        """Wake one more, once for each ring."""
+    def wake_next(self) -> None:
+        """Wake one more waiter, once for each notification."""
         asleep = self._asleep
         if asleep is not self._passed_on:
             self._passed_on = asleep
-            wake_next(asleep)
+            _wake_first(asleep)
 
 
-def wake_next(asleep: deque[Bell]) -> None:
+def _wake_first(asleep: deque[Waiter]) -> None:
     with suppress(IndexError):
         asleep.popleft().wake()
 
 
-class Bells:
-    """The waiters of one key in this process, in the order of their coming; used under a lock.
+class WaiterQueue:
+    """The waiters of one key in this process, in the order in which they came.
 
-    The first leads: it polls the store, and the others rely on it. When it leaves, whatever its
-    reason, the next one that has the time leads, and begins by looking.
+    It is used under a lock. The first waiter is the leader: it polls the store, and the others rely
+    on it. When it leaves, for whatever reason, the next one that has enough time is the leader, and
+    begins by polling.
     """
 
     def __init__(self) -> None:
-        self._bells: dict[Bell, None] = {}
-        self._led = False
+        self._waiters: dict[Waiter, None] = {}
+        self._has_leader = False
 
     def __len__(self) -> int:
-        return len(self._bells)
+        return len(self._waiters)
 
-    def __iter__(self) -> Iterator[Bell]:
-        return iter(self._bells)
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._waiters)
 
-    def join(self) -> Bell:
-        """Get a bell."""
-        bell = Bell(leads=not self._led)
-        self._led = True
-        self._bells[bell] = None
-        return bell
+    def join(self) -> Waiter:
+        """Add a waiter and return it."""
+        waiter = Waiter(is_leader=not self._has_leader)
+        self._has_leader = True
+        self._waiters[waiter] = None
+        return waiter
 
-    def leave(self, bell: Bell) -> None:
-        """Give a bell back."""
-        del self._bells[bell]
-        bell.pass_on()
-        if bell.leads:
-            following = next((other for other in self._bells if other.may_look), None)
-            self._led = following is not None
-            if following is not None:
-                following.leads = True
-                following.wake()
+    def leave(self, waiter: Waiter) -> None:
+        """Remove a waiter."""
+        del self._waiters[waiter]
+        waiter.wake_next()
+        if waiter.is_leader:
+            successor = next((other for other in self._waiters if other.may_poll), None)
+            self._has_leader = successor is not None
+            if successor is not None:
+                successor.is_leader = True
+                successor.wake()
 
-    def ring(self, news: News | None = None) -> None:
-        """Wake all of them, with news or to claim again."""
-        self._ring(self._bells, news)
+    def notify(self, notification: Notification | None = None) -> None:
+        """Wake all of them, with a notification or to contend for the key."""
+        self._notify(self._waiters, notification)
 
-    def doubt(self) -> None:
-        """Wake those that have the time to look: they may have missed a message."""
-        self._ring([bell for bell in self._bells if bell.may_look])
+    def wake_to_poll(self) -> None:
+        """Wake those that have the time to poll: they may have missed a message."""
+        self._notify([waiter for waiter in self._waiters if waiter.may_poll])
 
-    def _ring(self, bells: Iterable[Bell], news: News | None = None) -> None:
-        asleep = deque(bells)
-        for bell in bells:
-            bell.expect(news, asleep)
-        for _ in range(_AT_ONCE):
-            wake_next(asleep)
+    def _notify(self, waiters: Iterable[Waiter], notification: Notification | None = None) -> None:
+        asleep = deque(waiters)
+        for waiter in waiters:
+            waiter.expect(notification, asleep)
+        for _ in range(_WOKEN_AT_ONCE):
+            _wake_first(asleep)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flask_idempotent.stores.redis.client import Script
+from flask_idempotent.stores.redis.commands import Script
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.chaos.pauses import fail_unless_paused, in_time, repeat_if_paused
 from tests.chaos.services import (

@@ -29,9 +29,9 @@ class TestRelease:
         """Waiters look again at once."""
         found = claim(app)
         lapse(store_of(app), found)
-        with store_of(app).listen(found, 5) as bell:
+        with store_of(app).listen(found, 5) as waiter:
             assert document(app, "release", "k", "--yes") == {"storage_key": found, "was": "lapsed"}
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
 
     def test_no(self, app: Flask) -> None:
         """Without a yes nothing changes, the exit code is 1, and stdout is empty."""

@@ -17,7 +17,7 @@ from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import StillRunning
 from flask_idempotent.errors import StoreUnavailable, WriteRefused
-from flask_idempotent.stores.waiters import Bell
+from flask_idempotent.stores.waiters import Waiter
 from tests.support.engines import KEY, request
 from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
@@ -113,11 +113,11 @@ class TestSilentStore:
         """A waiter without a confirmed subscription polls only where there is time."""
 
         @contextmanager
-        def listen(key: str, seconds: float) -> Iterator[Bell]:
-            bell = Bell()
-            bell.unsure = True
-            bell.wait(seconds)
-            yield bell
+        def listen(key: str, seconds: float) -> Iterator[Waiter]:
+            waiter = Waiter()
+            waiter.may_have_missed = True
+            waiter.wait(seconds)
+            yield waiter
 
         monkeypatch.setattr(faulty, "listen", listen)
         engine.claim(request())

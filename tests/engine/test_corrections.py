@@ -79,7 +79,7 @@ class TestCorrected:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A waiter whose answer was replaced gets 422, and does not correct anything itself."""
-        monkeypatch.setattr(faulty, "_ring", lambda *_: None)
+        monkeypatch.setattr(faulty, "_notify", lambda *_: None)
         claim = engine.claim(request("one"))
         waiter = background(engine.claim, request("one"))
         assert faulty.listening.acquire(timeout=5)

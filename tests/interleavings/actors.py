@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import greenlet
 
-from flask_idempotent.stores.waiters import Bell
+from flask_idempotent.stores.waiters import Waiter
 from tests.interleavings.explore import Choice
 
 if TYPE_CHECKING:
@@ -83,20 +83,20 @@ class Replied(Point):
 
 @dataclass(slots=True)
 class Listening(Point):
-    bell: Bell
+    waiter: Waiter
     until: float
 
     def steps(self, simulation: Simulation, actor: Actor) -> Iterator[Choice]:
-        if self.rung:
-            yield actor.choice("rung", "store")
+        if self.notified:
+            yield actor.choice("notified", "store")
         if simulation.time.now >= self.until:
             yield actor.choice("time is over", "store")
         elif actor.polls:
             yield actor.choice("polls")
 
     @property
-    def rung(self) -> bool:
-        return self.bell.rung
+    def notified(self) -> bool:
+        return self.waiter.notified
 
 
 class Resting(Point):

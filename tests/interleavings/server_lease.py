@@ -25,7 +25,7 @@ class ServerLease:
     def follow(self, before: Record | None, after: Record | None) -> None:
         if isinstance(before, RunningRecord) and not isinstance(after, RunningRecord):
             # Wait until each waiter has its message.
-            until(lambda: all(bell.rung for bell in self._simulation.bells), 5)
+            until(lambda: all(waiter.notified for waiter in self._simulation.waiters), 5)
 
     def advance(self) -> None:
         if isinstance(self._simulation.record(), RunningRecord) and self._simulation.lapsed:

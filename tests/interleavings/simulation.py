@@ -20,7 +20,7 @@ from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import Record, RunningRecord
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.stores.waiters import Bell
+from flask_idempotent.stores.waiters import Waiter
 from tests.interleavings.actors import (
     Actor,
     LateCommand,
@@ -59,7 +59,7 @@ class Simulation(Processes):
         self.steps = 0
         self.lease_ends = 0.0
         self.checker = Checker(self)
-        self.bells: list[Bell] = []
+        self.waiters: list[Waiter] = []
         self.late_commands: list[LateCommand] = []
         self._taken: Choice | None = None
         self.server_lease = ServerLease(self) if not isinstance(store, MemoryStore) else None

@@ -14,7 +14,7 @@ from flask_idempotent.stores.base import (
     ContendResult,
     Renewal,
 )
-from flask_idempotent.stores.waiters import Bell, Bells
+from flask_idempotent.stores.waiters import Waiter, WaiterQueue
 from tests.interleavings.actors import Listening, Sending
 from tests.stores.harness import NEVER
 
@@ -29,7 +29,7 @@ class SteppedStore:
         self._simulation = simulation
         self._process = process
         self._store = simulation.store
-        self._bells = Bells()
+        self._waiters = WaiterQueue()
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         def run() -> ClaimResult:
@@ -91,20 +91,20 @@ class SteppedStore:
         return released
 
     @contextmanager
-    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Waiter]:
         self._simulation.pause(Sending("listen"))
         self._simulation.checker.waits()
         # The subscription is confirmed in real time.
-        with self._store.listen(storage_key, max(seconds, 5.0)) as bell:
+        with self._store.listen(storage_key, max(seconds, 5.0)) as waiter:
             # All processes share one store here, but each process has a leader of its own.
-            bell.leads = False
-            own = self._bells.join()
-            self._simulation.bells.append(bell)
+            waiter.is_leader = False
+            own = self._waiters.join()
+            self._simulation.waiters.append(waiter)
             try:
-                yield SteppedBell(self._simulation, bell, own)
+                yield SteppedBell(self._simulation, waiter, own)
             finally:
-                self._simulation.bells.remove(bell)
-                self._bells.leave(own)
+                self._simulation.waiters.remove(waiter)
+                self._waiters.leave(own)
 
     def __getattr__(self, name: str) -> Any:
         # What operators ask of a store is not a step.
@@ -114,38 +114,38 @@ class SteppedStore:
         """The store is shared by all processes."""
 
 
-class SteppedBell(Bell):
-    """A waiter's bell.
+class SteppedBell(Waiter):
+    """A waiter that gives control back while it waits.
 
-    :param bell: what the store rings.
-    :param own: what its process rings, when it is to lead.
+    :param waiter: the one that the store notifies.
+    :param own: the one of its process, which may become the leader.
     """
 
-    def __init__(self, simulation: Simulation, bell: Bell, own: Bell) -> None:
+    def __init__(self, simulation: Simulation, waiter: Waiter, own: Waiter) -> None:
         self._simulation = simulation
-        self._bell = bell
+        self._waiter = waiter
         self._own = own
-        self.unsure = False
+        self.may_have_missed = False
 
     @property
-    def looks_until(self) -> float:  # type: ignore[override]
-        return self._own.looks_until
+    def polls_until(self) -> float:  # type: ignore[override]
+        return self._own.polls_until
 
-    @looks_until.setter
-    def looks_until(self, until: float) -> None:
-        self._own.looks_until = until
-
-    @property
-    def leads(self) -> bool:  # type: ignore[override]
-        return self._own.leads
+    @polls_until.setter
+    def polls_until(self, until: float) -> None:
+        self._own.polls_until = until
 
     @property
-    def rung(self) -> bool:
-        return self._bell.rung or self._own.rung
+    def is_leader(self) -> bool:  # type: ignore[override]
+        return self._own.is_leader
+
+    @property
+    def notified(self) -> bool:
+        return self._waiter.notified or self._own.notified
 
     def wait(self, seconds: float) -> CompletedRecord | None:
         until = self._simulation.time.now + seconds
-        if self._simulation.pause(Listening(self, until)) != "rung":
+        if self._simulation.pause(Listening(self, until)) != "notified":
             return None
-        self._own.heard(0)
-        return self._bell.wait(0)
+        self._own.wait_until_notified(0)
+        return self._waiter.wait(0)

@@ -84,7 +84,7 @@ def test_renewal_after_a_completion_without_reply(follow: Follow) -> None:
     )
 
 
-def test_claim_without_reply_and_an_answer_from_the_bell(follow: Follow) -> None:
+def test_claim_without_reply_and_an_answer_from_a_notification(follow: Follow) -> None:
     """A waiter that is woken with the response releases a claim that it does not know of.
 
     The record was lost after the message was sent; the claim stayed for its lease.
@@ -98,6 +98,6 @@ def test_claim_without_reply_and_an_answer_from_the_bell(follow: Follow) -> None
         request 1: complete
         server: loses the record
         request 2: contend lost
-        request 2: rung
+        request 2: notified
         """,
     )

@@ -72,7 +72,7 @@ class Forgetful(MemoryStore):
 class Silent(MemoryStore):
     """Wakes nobody."""
 
-    def _ring(self, *_: object) -> None:
+    def _notify(self, *_: object) -> None:
         pass
 
 

@@ -441,9 +441,9 @@ class TestTombstone:
     def test_late_response_is_stored(self, store: InspectableStore, name: str) -> None:
         """A view that ran to its end after all is not run again: its response takes the place."""
         leave_tombstone(store)
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert store.complete(KEY, answer(name), ttl_ms=HOUR) is Completion.STORED
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert contend(store, running("cyd")) == answer(name)
 
     def test_other_response_is_refused(self, store: InspectableStore) -> None:
@@ -553,17 +553,17 @@ class TestListen:
     def test_response_wakes_with_itself(self, store: InspectableStore, size: int) -> None:
         """A completion wakes the waiter with the response, small or large."""
         claim(store, running())
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             store.complete(KEY, answer(body=b"x" * size), ttl_ms=HOUR)
-            assert bell.wait(5) == answer(body=b"x" * size)
+            assert waiter.wait(5) == answer(body=b"x" * size)
 
     def test_release_wakes_to_claim(self, store: InspectableStore) -> None:
         """A release wakes the waiter with nothing: it is to claim again."""
         claim(store, running())
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             store.release(KEY, owner("ada"), **ENDS)
-            until(lambda: bell.rung)
-            assert bell.wait(0) is None
+            until(lambda: waiter.notified)
+            assert waiter.wait(0) is None
 
     @pytest.mark.parametrize("step", ["another claims", "the other gives up"])
     def test_late_response_wakes(self, store: InspectableStore, step: str) -> None:
@@ -572,13 +572,13 @@ class TestListen:
         lapse(store, KEY)
         contend(store, running("bob"))
         store.complete(KEY, answer("ada"), ttl_ms=HOUR)
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             if step == "another claims":
                 lapse(store, KEY)
                 contend(store, running("cyd"))
             else:
                 store.release(KEY, owner("bob"), **ENDS)
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
 
     def test_all_waiters_wake(self, store: InspectableStore) -> None:
         """Every waiter on a key hears its completion."""
@@ -586,9 +586,9 @@ class TestListen:
         listening = threading.Barrier(17)
 
         def wait(_: int) -> object:
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 listening.wait()
-                return bell.wait(5)
+                return waiter.wait(5)
 
         with ThreadPoolExecutor(16) as pool:
             answers = [pool.submit(wait, number) for number in range(16)]
@@ -598,17 +598,17 @@ class TestListen:
 
     def test_other_keys_are_silent(self, store: InspectableStore) -> None:
         """A waiter hears its own key alone."""
-        with store.listen(KEY, 5) as bell, store.listen("IDEMPOTENT_{other}", 5) as other:
+        with store.listen(KEY, 5) as waiter, store.listen("IDEMPOTENT_{other}", 5) as other:
             store.complete("IDEMPOTENT_{other}", answer(), ttl_ms=HOUR)
             assert other.wait(5) == answer()
-            assert bell.wait(0) is None
+            assert waiter.wait(0) is None
 
     def test_listening_again(self, store: InspectableStore) -> None:
         """A key that was left can be listened to again, and hears what comes then."""
         for number in range(20):
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 store.complete(KEY, answer(body=b"%d" % number), ttl_ms=HOUR)
-                assert bell.wait(5) == answer(body=b"%d" % number)
+                assert waiter.wait(5) == answer(body=b"%d" % number)
             store.delete([KEY])
 
 
@@ -622,18 +622,18 @@ class TestKeys:
     def test_delete_frees_and_wakes(self, store: InspectableStore) -> None:
         """Deleting counts what was there and wakes the waiters."""
         claim(store, running())
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert store.delete([KEY, "IDEMPOTENT_{none}"]) == 1
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert store.read(KEY) is None
 
     def test_discard_what_was_seen(self, store: InspectableStore) -> None:
         """Discarding deletes a record that is still the one that was seen, and wakes waiters."""
         claim(store, running())
         (info,) = store.inspect([KEY])
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert store.discard([info]) == 1
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert store.read(KEY) is None
         assert store.discard([info]) == 0
 
@@ -665,9 +665,9 @@ class TestKeys:
         """A closed store opens again at its next use."""
         store.close()
         store.ping()
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             store.complete(KEY, answer(), ttl_ms=HOUR)
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
 
 
 class TestInspect:

@@ -10,7 +10,7 @@ from typing import Any
 from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
-from flask_idempotent.stores.waiters import Bell
+from flask_idempotent.stores.waiters import Waiter
 
 
 class Clock:
@@ -86,10 +86,10 @@ class FaultyStore(MemoryStore):
         return result
 
     @contextmanager
-    def listen(self, storage_key: str, seconds: float) -> Iterator[Bell]:
-        with super().listen(storage_key, seconds) as bell:
+    def listen(self, storage_key: str, seconds: float) -> Iterator[Waiter]:
+        with super().listen(storage_key, seconds) as waiter:
             self.listening.release()
-            yield bell
+            yield waiter
 
 
 def fail(error: Exception) -> Action:

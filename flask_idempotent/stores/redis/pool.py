@@ -1,9 +1,9 @@
-"""The pool: connections that wait for the next command, the last used first.
+"""Connections that wait for the next command, last used first.
 
-redis-py's own pool asks the operating system about a connection each time it gives it out, and
-counts and measures what it does, which costs more than all else between a command and its reply.
-This one finds a broken connection by using it, which its user must be ready for anyway, and opens
-one again that it has no reason to trust any more.
+redis-py's own pool asks the operating system about each connection that it gives out, and counts
+and measures what it does, which costs more than everything else between a command and its reply.
+This one notices that a connection is broken when it is used, which the caller must be ready for
+anyway, and opens a connection again that there is no reason to trust any more.
 """
 
 from __future__ import annotations
@@ -12,57 +12,60 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
+from flask_idempotent.stores.redis.connection import Connection
 
 
 class PoolExhausted(Exception):
-    """Every connection stayed in use."""
+    """No connection was free in time."""
 
 
 class PooledConnection:
-    """A connection, and what tells whether it may still be trusted.
+    """A connection, and what decides whether it may still be trusted.
 
     :param connection: a redis-py connection, open or not.
     """
 
-    __slots__ = ("connection", "generation", "opened", "returned")
+    __slots__ = ("connection", "generation", "opened", "released")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        #: The pool's when it was opened; None where it was not, or not greeted.
+        #: The pool's generation when it was opened; None where it is not open, or was not greeted.
         self.generation: int | None = None
-        self.opened = self.returned = 0.0
+        #: When it was last opened and released, on the pool's clock.
+        self.opened = self.released = 0.0
 
 
-class _Waiter:
-    """Somebody who waits for a connection."""
+class _Turn:
+    """The turn of somebody who waits for a connection."""
 
     def __init__(self) -> None:
-        self.served = threading.Event()
+        self.has_come = threading.Event()
         self.connection: PooledConnection | None = None
 
 
 class Pool(ForkAware):
-    """Lends connections, each to one command at a time.
+    """Gives out connections, each to one command at a time.
 
-    Who waits is served in turn: of a thousand that come at once none starves.
+    A connection that is released goes straight to whoever has waited longest. With a semaphore,
+    which others may overtake, 400 threads on 2 connections left 5 % of the commands without one
+    within 0.9 s, and each command took 2 us longer.
 
     :param connect: makes a connection, which need not be open yet.
     :param size: how many there may be.
-    :param timeout: seconds to wait for one to be given back.
-    :param trusted_idle: seconds for which one that is idle may be used as it is.
-    :param clock: tells the seconds that idle times and ages are measured in.
+    :param timeout: seconds to wait for a free one.
+    :param trusted_idle: seconds for which a connection may be idle and still be used unchecked.
+    :param clock: returns seconds, for idle times and ages.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Any],
+        connect: Callable[[], Connection],
         size: int,
         timeout: float,
-        trusted_idle: float = 60.0,
+        trusted_idle: float = _timing.CONNECTION_MAX_IDLE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
@@ -70,7 +73,7 @@ class Pool(ForkAware):
         self._timeout = timeout
         self._trusted_idle = trusted_idle
         self._clock = clock
-        #: Goes up when all connections are dropped.
+        #: Goes up whenever all connections are dropped.
         self.generation = 0
         self._dropped = float("-inf")
         super().__init__()
@@ -79,12 +82,12 @@ class Pool(ForkAware):
         self._lock = threading.Lock()
         self._made = 0
         self._idle: list[PooledConnection] = []
-        self._waiters: deque[_Waiter] = deque()
+        self._turns: deque[_Turn] = deque()
 
-    def take(self) -> PooledConnection:
-        """Borrow a connection, trusted or not; ``give_back`` must follow.
+    def acquire(self) -> PooledConnection:
+        """Take a connection, trusted or not; ``release`` must follow.
 
-        :raises PoolExhausted: when none is given back in time.
+        :raises PoolExhausted: when none is free in time.
         """
         with self._lock:
             if self._idle:
@@ -93,53 +96,64 @@ class Pool(ForkAware):
                 pooled = PooledConnection(self._connect())
                 self._made += 1
                 return pooled
-            waiter = _Waiter()
-            self._waiters.append(waiter)
+            turn = _Turn()
+            self._turns.append(turn)
         try:
-            if not waiter.served.wait(self._timeout):
+            if not turn.has_come.wait(self._timeout):
                 raise PoolExhausted(f"all {self._size} connections are in use")
         except BaseException:
-            self._withdraw(waiter)
+            self._withdraw(turn)
             raise
-        assert waiter.connection is not None, "it was served"
-        return waiter.connection
+        assert turn.connection is not None
+        return turn.connection
+
+    def _withdraw(self, turn: _Turn) -> None:
+        # Its time is over, or a signal's handler or gevent interrupted it. A connection that it was
+        # given just now goes to the next one.
+        with self._lock:
+            if turn in self._turns:
+                self._turns.remove(turn)
+        if turn.connection is not None:
+            self.release(turn.connection)
+
+    def release(self, pooled: PooledConnection) -> None:
+        """Give a connection to whoever waits for one, or keep it for the next command."""
+        pooled.released = self._clock()
+        with self._lock:
+            if self._turns:
+                turn = self._turns.popleft()
+                turn.connection = pooled
+                turn.has_come.set()
+            else:
+                self._idle.append(pooled)
 
     def trusts(self, pooled: PooledConnection) -> bool:
-        """Whether a connection is open and may be used as it is; ``open`` it otherwise."""
+        """Whether a connection is open and may be used unchecked; ``open`` it otherwise."""
         now = self._clock()
         return (
-            # It takes redis-py longer to see that it is open.
+            # Not is_connected, which takes redis-py longer.
             pooled.connection._sock is not None
             and pooled.generation == self.generation
-            and now - pooled.returned < self._trusted_idle
+            and now - pooled.released < self._trusted_idle
             and now - pooled.opened < _timing.CONNECTION_MAX_AGE
         )
 
-    def _withdraw(self, waiter: _Waiter) -> None:
-        # Its time is over, or a signal's handler or gevent interrupted it: its turn is the next
-        # one's, and so is a connection that was given to it just now.
-        with self._lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-        if waiter.connection is not None:
-            self.give_back(waiter.connection)
-
     def open(self, pooled: PooledConnection) -> int:
-        """Connect anew, and trust the connection from now on.
+        """Connect again, and trust the connection from now on.
 
         :returns: its generation.
         """
         generation, pooled.generation = self.generation, None
         pooled.connection.disconnect()
         pooled.connection.connect()
-        pooled.opened = pooled.returned = self._clock()
+        pooled.opened = pooled.released = self._clock()
         pooled.generation = generation
         return generation
 
     def drop(self, pooled: PooledConnection) -> bool:
-        """Trust no connection any more that is open by now, because this one leads astray.
+        """Stop trusting the connections that are open, because this one leads to a wrong server.
 
-        :returns: False where all were dropped a moment ago and this one was opened since.
+        :returns: False when all were dropped a moment ago and this one was opened since.
         """
         with self._lock:
             if pooled.generation != self.generation:
@@ -150,17 +164,6 @@ class Pool(ForkAware):
             self.generation += 1
         self.close()
         return True
-
-    def give_back(self, pooled: PooledConnection) -> None:
-        """Make a connection free for the next command."""
-        pooled.returned = self._clock()
-        with self._lock:
-            if self._waiters:
-                waiter = self._waiters.popleft()
-                waiter.connection = pooled
-                waiter.served.set()
-            else:
-                self._idle.append(pooled)
 
     def close(self) -> None:
         """Close the connections that are free."""

@@ -34,9 +34,10 @@ from flask_idempotent.stores.base import (
     RecordInfo,
     Renewal,
 )
-from flask_idempotent.stores.redis.client import Client, Command, Script, read_name
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.commands import Command, Script, decode_name
 from flask_idempotent.stores.redis.subscriber import Subscriber
-from flask_idempotent.stores.waiters import Bell, News
+from flask_idempotent.stores.waiters import Notification, Waiter
 
 _BATCH = 500
 #: What is told of a server's configuration beside INFO.
@@ -65,9 +66,9 @@ class RedisStore(InspectableStore):
         self._inspect = Script("inspect")
         self._discard_script = Script("discard")
         # Pub/sub knows no databases, so the channel's name does.
-        self._suffix = f"@{client.database}"
+        self._suffix = f"@{client.server.database}"
         self._subscriber = Subscriber(client.subscription)
-        client.follow_with(self._subscriber.reconnect)
+        client.on_move(self._subscriber.reconnect)
         self._takes_nx_with_get = True
 
     def __str__(self) -> str:
@@ -143,7 +144,7 @@ class RedisStore(InspectableStore):
         completion = Completion(code)
         if completion is Completion.STORED:
             # Those who wait in this very process need neither the message nor the store.
-            self._subscriber.tell(storage_key + self._suffix, News.of(record))
+            self._subscriber.notify_stored(storage_key + self._suffix, Notification.of(record))
         return completion
 
     def release(
@@ -161,7 +162,7 @@ class RedisStore(InspectableStore):
         except RecordUnreadable:
             return False
 
-    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Bell]:
+    def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Waiter]:
         channel = storage_key + self._suffix
         return self._subscriber.listen(channel, seconds, lambda: self.read(storage_key))
 
@@ -174,7 +175,7 @@ class RedisStore(InspectableStore):
         cursor: Any = b"0"
         while True:
             cursor, names = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
-            yield from map(read_name, names)
+            yield from map(decode_name, names)
             if cursor == b"0":
                 return
 
@@ -192,7 +193,7 @@ class RedisStore(InspectableStore):
         # Not every user may ask.
         with suppress(StoreError):
             answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
-            counts = dict(zip(map(read_name, answer[::2]), answer[1::2], strict=True))
+            counts = dict(zip(map(decode_name, answer[::2]), answer[1::2], strict=True))
         for info in infos:
             waiters = None if counts is None else counts.get(info.storage_key + self._suffix, 0)
             yield replace(info, waiters=waiters)
@@ -223,7 +224,7 @@ class RedisStore(InspectableStore):
         self._client.execute("PING")
 
     def facts(self) -> Mapping[str, str]:
-        facts = self._info() | {"transport": self._client.transport}
+        facts = self._info() | {"transport": self._client.server.transport}
         # Hosted servers often keep their configuration to themselves.
         for name in _CONFIGURED:  # Redis before 7.0 tells of one at a time.
             with suppress(StoreError):

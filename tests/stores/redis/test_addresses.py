@@ -45,9 +45,9 @@ class TestTls:
         store = open_store(url, "tests")
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 store.complete(KEY, answer(body=b"x" * 10_000), ttl_ms=HOUR)
-                assert bell.wait(5) == answer(body=b"x" * 10_000)
+                assert waiter.wait(5) == answer(body=b"x" * 10_000)
         finally:
             store.close()
 
@@ -82,9 +82,9 @@ class TestSocketFile:
         store = open_store(f"unix://{folder / 's'}?db=3", "tests")
         try:
             store.claim(KEY, running(), ttl_ms=2 * HOUR)
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 store.complete(KEY, answer(), ttl_ms=HOUR)
-                assert bell.wait(5) == answer()
+                assert waiter.wait(5) == answer()
             assert server.client.info("keyspace")["db3"]["keys"] == 1
         finally:
             store.close()

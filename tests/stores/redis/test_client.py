@@ -1,4 +1,4 @@
-"""The door to redis-py: bounded waiting, one resend, translated errors, no password anywhere."""
+"""Commands: bounded waiting, one more sending, translated errors, no password anywhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ import redis.exceptions
 
 from flask_idempotent import _timing
 from flask_idempotent.errors import (
-    RecordUnreadable,
-    SettingsError,
     StoreError,
     StoreUnavailable,
-    WriteRefused,
 )
 from flask_idempotent.stores.redis import client as module
-from flask_idempotent.stores.redis.client import Client, Script
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.commands import Script
 from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server, free_port
 
@@ -180,57 +178,12 @@ class TestScripts:
 
 
 class TestErrors:
-    @pytest.mark.parametrize(
-        ("message", "kind"),
-        [
-            ("OOM command not allowed when used memory > 'maxmemory'.", WriteRefused),
-            ("READONLY You can't write against a read only replica.", WriteRefused),
-            ("MISCONF Redis is configured to save RDB snapshots", WriteRefused),
-            ("NOREPLICAS Not enough good replicas to write.", WriteRefused),
-            ("@user_script: 40: -READONLY You can't write against a replica.", WriteRefused),
-            ("ERR unknown key NO-OOM", StoreUnavailable),
-            ("ERR unknown command", StoreUnavailable),
-        ],
-    )
-    def test_error_replies(self, message: str, kind: type[StoreError]) -> None:
-        """A server that takes no writes is told apart from one that fails."""
-        error = module._refusal(redis.exceptions.ResponseError(message))
-        assert isinstance(error, StoreError)
-        assert type(error) is kind
-        assert error.sent is False
-        assert str(error) == message
-
-    @pytest.mark.parametrize("before", ["", "ERR Error running script (call to f_1): @user: 7: "])
-    def test_another_kind_of_value(self, before: str) -> None:
-        """Where the key holds a list, say, the server is well and the record is unreadable."""
-        message = f"{before}WRONGTYPE Operation against a key holding the wrong kind of value"
-        error = module._refusal(redis.exceptions.ResponseError(message))
-        assert type(error) is RecordUnreadable
-
     def test_real_error_reply(self, client: Client) -> None:
         """An error reply leaves the connection usable."""
         client.execute("SET", "text", "x")
         with pytest.raises(StoreUnavailable, match="not an integer"):
             client.execute("INCR", "text")
         assert client.execute("GET", "text") == b"x"
-
-    def test_every_error_of_redis_is_translated(self) -> None:
-        """Whatever redis-py raises for one server is caught by the names this module catches."""
-        errors = [
-            value
-            for value in vars(redis.exceptions).values()
-            if isinstance(value, type) and issubclass(value, Exception)
-        ]
-        assert len(errors) > 10
-        strays = {e.__name__ for e in errors if not issubclass(e, module._ERRORS)}
-        of_clusters = {
-            "CrossSlotTransactionError",
-            "IncorrectPolicyType",
-            "InvalidPipelineStack",
-            "RedisClusterException",
-            "SlotNotCoveredError",
-        }
-        assert strays <= of_clusters
 
 
 class TestSecrets:
@@ -241,76 +194,6 @@ class TestSecrets:
         with pytest.raises(StoreUnavailable) as caught:
             client.execute("PING")
         assert "s3cret" not in str(caught.value) + repr(client) + repr(caught.value)
-
-    def test_representation_names_the_place(self) -> None:
-        """The representation says where it connects."""
-        assert repr(Client.from_url("redis://h:7/3")) == "<Client redis://h:7/3>"
-        assert repr(Client.from_url("rediss://h:7/3")) == "<Client rediss://h:7/3>"
-        assert repr(Client.from_url("unix:///run/r?db=2")) == "<Client unix:///run/r?db=2>"
-
-
-class TestMaking:
-    def test_driver_is_looked_up_once(self) -> None:
-        """What redis-py says of itself to the server is found out once, not for each connection."""
-        client = Client.from_url("redis://localhost")
-        one, other = client._connect(), client._connect()
-        assert one is not other
-        # Releases before 7.2 keep it elsewhere.
-        assert getattr(one, "driver_info", None) is getattr(other, "driver_info", None)
-
-    @pytest.mark.parametrize("url", ["redis://:s3/cret@h:1/0", "redis://h:s3cret/0"])
-    def test_bad_address(self, url: str) -> None:
-        """An address that redis-py cannot use is a settings error that quotes none of it."""
-        with pytest.raises(SettingsError, match="address cannot be used") as caught:
-            Client.from_url(url)
-        assert "s3" not in str(caught.value)
-
-    def test_unknown_option(self) -> None:
-        """An option that this kind of connection does not take is a settings error."""
-        with pytest.raises(SettingsError, match=r"option 1 .* is unknown"):
-            Client.from_url("redis://h/0?ssl_ca_certs=ca.pem")
-        Client.from_url("rediss://h/0?ssl_ca_certs=ca.pem")
-
-    def test_redis_client_with_decoding(self, clean_valkey: Server) -> None:
-        """A redis-py client that decodes replies lends its address, not its decoding."""
-        given = redis.Redis(port=clean_valkey.port, db=3, decode_responses=True)
-        client = Client.from_redis(given)
-        client.execute("SET", "k", b"\xff")
-        assert client.execute("GET", "k") == b"\xff"
-        assert client.database == 3
-        client.close()
-
-    def test_credential_provider(self, clean_valkey: Server) -> None:
-        """A redis-py client's provider is asked for each connection, so passwords may change."""
-        passwords = ["first"]
-
-        class Provider(redis.CredentialProvider):
-            def get_credentials(self) -> tuple[str, str]:
-                return "shop", passwords[-1]
-
-        def allow(password: str) -> None:
-            clean_valkey.client.execute_command(
-                "ACL", "SETUSER", "shop", "on", "resetpass", f">{password}", "+ping"
-            )
-
-        allow("first")
-        given = redis.Redis(port=clean_valkey.port, credential_provider=Provider())
-        client = Client.from_redis(given)
-        try:
-            assert client.execute("PING") == b"PONG"
-            allow("second")
-            passwords.append("second")
-            clean_valkey.client.execute_command("CLIENT", "KILL", "USER", "shop")
-            assert client.execute("PING") == b"PONG"
-        finally:
-            client.close()
-            clean_valkey.client.acl_deluser("shop")
-
-    @pytest.mark.parametrize("given", ["redis://h", None, object(), 5])
-    def test_something_else(self, given: object) -> None:
-        """What is no redis-py client is refused with what was expected."""
-        with pytest.raises(SettingsError, match=r"store= must be .* not"):
-            Client.from_redis(given)
 
 
 class TestInterruption:
@@ -325,7 +208,7 @@ class TestInterruption:
             raise SystemExit
 
         proxy.faults.append(Fault(b"first", "delay", 0.05))
-        monkeypatch.setattr(module, "_reply", interrupted)
+        monkeypatch.setattr(module, "read_reply", interrupted)
         with pytest.raises(SystemExit):
             client.execute("ECHO", "first")
         assert client.execute("ECHO", "second") == b"second"

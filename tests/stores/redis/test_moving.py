@@ -141,7 +141,7 @@ class TestDemotion:
     def test_subscriber_follows(self, pair: Pair, store: RedisStore) -> None:
         """So does the connection that waiters are woken by, once a waiter has looked."""
         claim(store)
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             pair.fail_over()
             # The demoted one hears of nothing: else its connections would be told all the same.
             pair.primary.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
@@ -149,10 +149,10 @@ class TestDemotion:
             claim(store, "bob")
             until(lambda: pair.replica.client.pubsub_channels() and channel.confirmed.is_set())
             # Whoever listens looks again, because it may have missed something meanwhile.
-            assert bell.wait(5) is None
+            assert waiter.wait(5) is None
             other = RedisStore(Client.from_url(pair.replica.url))
             assert other.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
             other.close()
 
     def test_address_that_stays(self, pair: Pair, store: RedisStore) -> None:

@@ -46,62 +46,62 @@ class TestPool:
     def test_last_used_first(self) -> None:
         """A connection that is free is lent again, the last used first, before one is made."""
         pool = Pool(Connection, 3, 1.0)
-        one, other = pool.take(), pool.take()
-        pool.give_back(one)
-        pool.give_back(other)
-        assert [pool.take(), pool.take()] == [other, one]
-        assert pool.take() not in (one, other)
+        one, other = pool.acquire(), pool.acquire()
+        pool.release(one)
+        pool.release(other)
+        assert [pool.acquire(), pool.acquire()] == [other, one]
+        assert pool.acquire() not in (one, other)
 
     def test_waits_for_one(self, background: Callable[..., Future[object]]) -> None:
         """Who finds none free waits until one is given back."""
         pool = Pool(Connection, 1, 10.0)
-        only = pool.take()
-        waiting = background(pool.take)
-        pool.give_back(only)
+        only = pool.acquire()
+        waiting = background(pool.acquire)
+        pool.release(only)
         assert waiting.result(5) is only
 
     def test_in_turn(self, background: Callable[..., Future[object]]) -> None:
         """Who waits longest is served first, before anybody who comes now."""
         pool = Pool(Connection, 1, 10.0)
-        only = pool.take()
+        only = pool.acquire()
         waiting = []
         for number in range(3):
-            waiting.append(background(pool.take))
-            until(lambda: len(pool._waiters) == number + 1)  # noqa: B023
+            waiting.append(background(pool.acquire))
+            until(lambda: len(pool._turns) == number + 1)  # noqa: B023
         for future in waiting:
-            pool.give_back(only)
+            pool.release(only)
             assert future.result(5) is only
-        assert not pool._waiters
+        assert not pool._turns
 
     def test_exhausted(self) -> None:
         """Who waits in vain is told so, in time, and takes nobody's place."""
         pool = Pool(Connection, 2, 0.05)
-        lent = [pool.take(), pool.take()]
+        lent = [pool.acquire(), pool.acquire()]
         started = time.monotonic()
         with pytest.raises(PoolExhausted, match="all 2 connections are in use"):
-            pool.take()
+            pool.acquire()
         assert time.monotonic() - started >= 0.05
-        pool.give_back(lent[0])
-        assert pool.take() is lent[0]
+        pool.release(lent[0])
+        assert pool.acquire() is lent[0]
 
     @pytest.mark.parametrize("served", [False, True])
     def test_interrupted(self, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who is interrupted while it waits takes no connection along, not even one just given."""
         pool = Pool(Connection, 1, 0.05)
-        only = pool.take()
+        only = pool.acquire()
 
         def interrupt(event: threading.Event, seconds: float) -> bool:
             if served:
-                pool.give_back(only)
+                pool.release(only)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(threading.Event, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            pool.take()
+            pool.acquire()
         monkeypatch.undo()
         if not served:
-            pool.give_back(only)
-        assert pool.take() is only
+            pool.release(only)
+        assert pool.acquire() is only
 
     def test_failed_making_takes_no_place(self) -> None:
         """A connection that cannot be made leaves its place to the next."""
@@ -116,25 +116,25 @@ class TestPool:
         pool = Pool(make, 1, 0.05)
         for _ in range(2):
             with pytest.raises(OSError, match="no"):
-                pool.take()
-        assert isinstance(pool.take().connection, Connection)
+                pool.acquire()
+        assert isinstance(pool.acquire().connection, Connection)
 
     def test_close(self) -> None:
         """Closing ends what is free; what is lent goes on, and the pool may be used again."""
         pool = Pool(Connection, 2, 1.0)
-        lent, free = pool.take(), pool.take()
-        pool.give_back(free)
+        lent, free = pool.acquire(), pool.acquire()
+        pool.release(free)
         pool.close()
         assert (lent.connection.closed, free.connection.closed) == (False, True)
-        assert pool.take() is not free
+        assert pool.acquire() is not free
 
     def test_after_a_fork(self) -> None:
         """A process that begins afresh shares no connection with its parent."""
         pool = Pool(Connection, 1, 0.05)
-        parents = pool.take()
-        pool.give_back(parents)
+        parents = pool.acquire()
+        pool.release(parents)
         pool.reset()
-        assert pool.take() is not parents
+        assert pool.acquire() is not parents
 
     def test_never_lent_twice(self) -> None:
         """However many threads ask, no connection has two users at once."""
@@ -144,12 +144,12 @@ class TestPool:
 
         def work() -> None:
             for _ in range(200):
-                connection = pool.take()
+                connection = pool.acquire()
                 if connection in used:
                     clashes.append(connection)
                 used.add(connection)
                 used.discard(connection)
-                pool.give_back(connection)
+                pool.release(connection)
 
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
@@ -172,11 +172,11 @@ class TestTrust:
 
     def lend(self, pool: Pool) -> bool:
         """Lend one as to a client, and say whether it was used as it was."""
-        pooled = pool.take()
+        pooled = pool.acquire()
         trusted = pool.trusts(pooled)
         if not trusted:
             pool.open(pooled)
-        pool.give_back(pooled)
+        pool.release(pooled)
         return trusted
 
     def test_idle(self, pool: Pool, clock: Clock) -> None:
@@ -200,17 +200,17 @@ class TestTrust:
 
     def test_broken(self, pool: Pool) -> None:
         """One that broke is opened again."""
-        pooled = pool.take()
+        pooled = pool.acquire()
         pool.open(pooled)
         pooled.connection.disconnect()
         assert not pool.trusts(pooled)
 
     def test_dropped(self, pool: Pool) -> None:
         """When one leads astray, those that are free are closed, and those lent not used again."""
-        astray, lent, free = pool.take(), pool.take(), pool.take()
+        astray, lent, free = pool.acquire(), pool.acquire(), pool.acquire()
         for pooled in (astray, lent, free):
             pool.open(pooled)
-        pool.give_back(free)
+        pool.release(free)
         assert pool.drop(astray) is True
         assert free.connection.closed
         assert not lent.connection.closed
@@ -218,7 +218,7 @@ class TestTrust:
 
     def test_dropped_once(self, pool: Pool) -> None:
         """Of many that find out at the same moment one drops, and all may connect anew."""
-        astray = [pool.take() for _ in range(3)]
+        astray = [pool.acquire() for _ in range(3)]
         for pooled in astray:
             pool.open(pooled)
         assert [pool.drop(pooled) for pooled in astray] == [True] * 3
@@ -226,7 +226,7 @@ class TestTrust:
 
     def test_address_that_leads_there(self, pool: Pool, clock: Clock) -> None:
         """What was opened since leads where the address leads: nothing more is dropped for long."""
-        pooled = pool.take()
+        pooled = pool.acquire()
         pool.open(pooled)
         pool.drop(pooled)
         pool.open(pooled)
@@ -237,7 +237,7 @@ class TestTrust:
 
     def test_dropped_while_it_was_opened(self, pool: Pool) -> None:
         """One that was being opened when all were dropped may lead to the old address."""
-        one, other = pool.take(), pool.take()
+        one, other = pool.acquire(), pool.acquire()
         pool.open(one)
         connect = other.connection.connect
         other.connection.connect = lambda: (connect(), pool.drop(one))

@@ -75,19 +75,6 @@ class TestInspect:
             store.close()
             server.client.execute_command("ACL", "DELUSER", "few")
 
-    @pytest.mark.parametrize(
-        ("url", "transport"),
-        [
-            ("rediss://db.example", "tls"),
-            ("unix:///tmp/s", "socket"),
-            ("redis://localhost", "loopback"),
-            ("redis://db.example", "network"),
-        ],
-    )
-    def test_transport(self, url: str, transport: str) -> None:
-        """The client knows how its commands travel."""
-        assert Client.from_url(url).transport == transport
-
 
 class TestRefusedWrites:
     @pytest.fixture(params=["out of memory", "read-only", "no replicas"])
@@ -217,9 +204,9 @@ class TestLostReplies:
         """A subscription that breaks is made again, and its waiter looks again meanwhile."""
         claim(store)
         proxy.faults.append(Fault(b"SUBSCRIBE", action))  # type: ignore[arg-type]
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             store.complete(KEY, answer(), ttl_ms=HOUR)
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
         assert proxy.happened == [action]
 
 
@@ -369,8 +356,8 @@ class TestRecords:
         two = open_store(server.url.replace("/0", "/1"), "tests")
         try:
             heard: list[object] = []
-            with one.listen(KEY, 5) as bell:
-                bell.expect = lambda news, _: heard.append(news.record())  # type: ignore[union-attr]
+            with one.listen(KEY, 5) as waiter:
+                waiter.expect = lambda notification, _: heard.append(notification.record())  # type: ignore[union-attr]
                 two.complete(KEY, answer("bob"), ttl_ms=HOUR)
                 again.complete(KEY, answer("ada"), ttl_ms=HOUR)
                 until(lambda: answer("ada") in heard)
@@ -391,13 +378,13 @@ class TestRecords:
         """Whatever a message says, and whoever sent it, waiters are told what the store has."""
         other = open_store(server.url, "tests")
         claim(redis_store)
-        with redis_store.listen(KEY, 5) as bell:
+        with redis_store.listen(KEY, 5) as waiter:
             server.client.publish(f"{KEY}@0", data)
-            until(lambda: bell.rung)
-            assert bell.wait(0) is None
+            until(lambda: waiter.notified)
+            assert waiter.wait(0) is None
             server.client.set(KEY, encode(answer()), keepttl=True)
             server.client.publish(f"{KEY}@0", data)
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
         other.close()
 
     def test_r11_messages_tell_nothing(self, redis_store: RedisStore, server: Server) -> None:
@@ -449,9 +436,9 @@ class TestRecords:
         claim(redis_store, "ada")
         lapse(redis_store, KEY)
         contend(redis_store, "bob")
-        with redis_store.listen(KEY, 5) as bell:
+        with redis_store.listen(KEY, 5) as waiter:
             assert redis_store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.OFFERED
-            assert not bell.rung
+            assert not waiter.notified
 
 
 class TestOldServer:

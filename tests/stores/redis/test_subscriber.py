@@ -12,9 +12,10 @@ from contextlib import ExitStack
 import pytest
 
 from flask_idempotent import _timing
+from flask_idempotent.errors import StoreError
 from flask_idempotent.records import CompletedRecord
-from flask_idempotent.stores.redis import subscriber as module
-from flask_idempotent.stores.redis.client import Client, Feed
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.pubsub import PubSubConnection, SubscriberThread
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from tests.stores.harness import answer
 from tests.support.polling import until
@@ -80,16 +81,16 @@ class TestThread:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        with subscriber.listen(NAME, 0.01, read) as bell:
+        with subscriber.listen(NAME, 0.01, read) as waiter:
             monkeypatch.undo()
             assert "could not begin: can't start new thread" in caplog.text
             with subscriber.listen(f"{NAME}0", 5, read):
                 assert threads() == 1
                 assert subscriber._channels[NAME].confirmed.wait(5)
-                until(lambda: not subscriber._channels[NAME].unsure)
-                bell.wait(0)
+                until(lambda: not subscriber._channels[NAME].unconfirmed)
+                waiter.wait(0)
                 clean_valkey.client.publish(NAME, b"")
-                assert bell.wait(5) == answer()
+                assert waiter.wait(5) == answer()
 
     def test_close_ends_it(self, subscriber: Subscriber, proxy: Proxy) -> None:
         """Closing ends thread and connection, twice is once, and a later wait starts them again."""
@@ -112,9 +113,9 @@ class TestThread:
             if pid == 0:
                 code = 1
                 try:
-                    with subscriber.listen(NAME, 5, read) as bell:
+                    with subscriber.listen(NAME, 5, read) as waiter:
                         clean_valkey.client.publish(NAME, b"")
-                        code = 0 if bell.wait(5) == answer() else 2
+                        code = 0 if waiter.wait(5) == answer() else 2
                 finally:
                     os._exit(code)
             assert os.waitpid(pid, 0)[1] == 0
@@ -125,34 +126,34 @@ class TestInterruptions:
         self, subscriber: Subscriber, clean_valkey: Server, proxy: Proxy
     ) -> None:
         """A killed connection wakes the waiter to look, now and once it is made again."""
-        rung: list[object] = []
-        with subscriber.listen(NAME, 5, read) as bell:
-            # All are rung for when the connection is lost, and this one once it is made again.
-            expect, ring = bell.expect, bell.ring
-            bell.expect = lambda news, asleep: (expect(news, asleep), rung.append(news))
-            bell.ring = lambda news=None: (ring(news), rung.append(news))
+        notified: list[object] = []
+        with subscriber.listen(NAME, 5, read) as waiter:
+            # All are woken when the connection is lost, and this one once it is made again.
+            expect, notify = waiter.expect, waiter.notify
+            waiter.expect = lambda reason, asleep: (expect(reason, asleep), notified.append(reason))
+            waiter.notify = lambda reason=None: (notify(reason), notified.append(reason))
             clean_valkey.client.client_kill_filter(_type="pubsub")
-            until(lambda: rung == [None, None])
+            until(lambda: notified == [None, None])
             assert subscriber._channels[NAME].confirmed.is_set()
-            bell.wait(0)
+            waiter.wait(0)
             clean_valkey.client.publish(NAME, b"")
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
 
     def test_waiter_that_did_not_wait_is_told(self, subscriber: Subscriber, proxy: Proxy) -> None:
         """A waiter that went ahead without its subscription looks again when it stands."""
         proxy.faults.append(Fault(b"SUBSCRIBE", "delay", 0.2))
-        with subscriber.listen(NAME, 0.01, read) as bell:
+        with subscriber.listen(NAME, 0.01, read) as waiter:
             started = time.monotonic()
             assert not subscriber._channels[NAME].confirmed.is_set()
-            assert bell.wait(5) is None
+            assert waiter.wait(5) is None
             assert time.monotonic() - started < 2
 
     def test_message_for_those_before(self, subscriber: Subscriber, proxy: Proxy) -> None:
         """A message that comes before the subscription stands is for those who have left."""
         proxy.faults.append(Fault(b"SUBSCRIBE", "swallow"))
-        with subscriber.listen(NAME, 0.01, read) as bell:
+        with subscriber.listen(NAME, 0.01, read) as waiter:
             subscriber.deliver(NAME)
-            assert not bell.rung
+            assert not waiter.notified
 
     def test_left_and_joined_again(self, subscriber: Subscriber) -> None:
         """Who joins a channel that was just left waits for its own subscription to stand."""
@@ -163,7 +164,7 @@ class TestInterruptions:
 
         subscriber._wish = lambda *_: None  # type: ignore[method-assign]
         channel, _ = subscriber._join(NAME, read)
-        listener = module._Listener(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
+        listener = SubscriberThread(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
         for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):
             listener._send(Deaf(), command, NAME)  # type: ignore[arg-type]
         listener._handle([b"subscribe", NAME.encode(), 1])
@@ -181,7 +182,7 @@ class TestInterruptions:
         def refuse_twice() -> object:
             tries.append(time.monotonic())
             if len(tries) < 3:
-                raise module.StoreError("nobody there")
+                raise StoreError("nobody there")
             return connect()
 
         subscriber._connect = refuse_twice  # type: ignore[assignment]
@@ -200,16 +201,16 @@ class TestInterruptions:
     ) -> None:
         """An error that nobody foresaw is logged, and the next message is heard."""
 
-        def fail(feed: Feed) -> object:
+        def fail(connection: PubSubConnection) -> object:
             monkeypatch.undo()
             raise ZeroDivisionError
 
-        monkeypatch.setattr(Feed, "messages", fail)
-        with subscriber.listen(NAME, 5, read) as bell:
-            until(lambda: not subscriber._channels[NAME].unsure)
-            bell.wait(0)
+        monkeypatch.setattr(PubSubConnection, "messages", fail)
+        with subscriber.listen(NAME, 5, read) as waiter:
+            until(lambda: not subscriber._channels[NAME].unconfirmed)
+            waiter.wait(0)
             clean_valkey.client.publish(NAME, b"")
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
         assert "listening for completions failed" in caplog.text
 
     def test_half_open_connection(
@@ -221,16 +222,16 @@ class TestInterruptions:
     ) -> None:
         """A connection that delivers nothing, not even a PONG, is given up and made again."""
         monkeypatch.setattr(_timing, "SUBSCRIBER_PING_AFTER", 0.1)
-        with subscriber.listen(NAME, 5, read) as bell:
+        with subscriber.listen(NAME, 5, read) as waiter:
             proxy.go_silent()
-            until(lambda: bell.rung)  # Nobody hears for it.
-            bell.wait(0)
+            until(lambda: waiter.notified)  # Nobody hears for it.
+            waiter.wait(0)
             proxy.speak_again()
             assert subscriber._channels[NAME].confirmed.wait(5)
-            until(lambda: not subscriber._channels[NAME].unsure)
-            bell.wait(0)
+            until(lambda: not subscriber._channels[NAME].unconfirmed)
+            waiter.wait(0)
             clean_valkey.client.publish(NAME, b"")
-            assert bell.wait(5) == answer()
+            assert waiter.wait(5) == answer()
 
     def test_idle_connection_is_kept(
         self,
@@ -257,11 +258,11 @@ class TestInterruptions:
 
         def visit(number: int) -> None:
             for _ in range(30):
-                with subscriber.listen(NAME, 5, read) as bell:
+                with subscriber.listen(NAME, 5, read) as waiter:
                     clean_valkey.client.publish(NAME, b"")
                     until_then = time.monotonic() + 5
                     # Who is to lead next is woken to look, which is no message.
-                    while bell.wait(until_then - time.monotonic()) != answer():
+                    while waiter.wait(until_then - time.monotonic()) != answer():
                         if time.monotonic() > until_then:
                             missed.append(number)
                             break

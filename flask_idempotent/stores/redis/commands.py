@@ -1,0 +1,77 @@
+"""Commands as the bytes that a server reads: what is the same in every call is encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+#: Others may have given a key any name: bytes that are not UTF-8 are decoded as lone surrogates,
+#: and encoded to the same bytes again.
+_UNCHANGED = "surrogateescape"
+
+
+def decode_name(data: bytes) -> str:
+    """Decode the name of a key or a channel, whatever its bytes."""
+    return data.decode("utf-8", _UNCHANGED)
+
+
+def pack(command: Sequence[Any]) -> bytes:
+    """Encode a command with all its arguments."""
+    return b"*%d\r\n%b" % (len(command), _frame(command))
+
+
+def _frame(parts: Sequence[Any]) -> bytes:
+    # Takes a fraction of the time of redis-py's own encoder.
+    encoded = [
+        part if type(part) is bytes else str(part).encode("utf-8", _UNCHANGED) for part in parts
+    ]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in encoded])
+
+
+_frame_cached = lru_cache(typed=True)(_frame)
+
+
+class Command:
+    """A command about one key.
+
+    :param words: the words before the key.
+    """
+
+    def __init__(self, *words: str | bytes | int) -> None:
+        self._head = _frame(words)
+        self._count = len(words)
+
+    def pack(self, key: str, argument: bytes, *rest: Any) -> bytes:
+        """Encode a call.
+
+        :param argument: the first argument, which differs from call to call.
+        :param rest: arguments that are mostly the same in every call: they are cached.
+        """
+        name = key.encode("utf-8", _UNCHANGED)
+        return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+            self._count + 2 + len(rest), self._head,
+            len(name), name, len(argument), argument, _frame_cached(rest),
+        )  # fmt: skip
+
+    def pack_many(self, calls: Sequence[tuple[Any, ...]]) -> bytes:
+        """Encode several calls, each with a key and its arguments."""
+        return b"".join([self.pack(*call) for call in calls])
+
+
+class Script:
+    """A Lua script.
+
+    :param name: its file name without the extension.
+    """
+
+    def __init__(self, name: str) -> None:
+        path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
+        self.source = path.read_bytes()
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        #: Runs it on a server that has the script.
+        self.by_digest = Command("EVALSHA", self.digest, 1)
+        #: Runs it on a server that lacks the script, and leaves it there.
+        self.by_source = Command("EVAL", self.source, 1)

@@ -6,6 +6,7 @@ import io
 import tempfile
 from contextlib import suppress
 from typing import IO, cast
+from weakref import finalize
 
 #: Bytes; what is longer goes to a temporary file.
 SPOOL_SIZE = 512 * 1024
@@ -42,7 +43,10 @@ class Spool:
             with suppress(OSError):
                 # Without a buffer: what a full disk does not take would stay in there and be tried
                 # again at each access.
-                self._move(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - see __del__
+                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it ends with the spool
+                # Not in __del__: in a cycle, the file's own would come first, and warn.
+                finalize(self, file.close)
+                self._move(file)
                 self._on_disk = True
         try:
             _write(self._file, self.size, data)
@@ -100,9 +104,6 @@ class Spool:
             offset += len(piece)
         self._file.close()
         self._file = target
-
-    def __del__(self) -> None:
-        self._file.close()
 
 
 def _write(file: IO[bytes], offset: int, data: bytes) -> None:

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     load,
     memory,
     start,
+    uploads,
     waking,
 )
 from tests.benchmarks.bench import FULL, Bench, Findings
@@ -38,6 +39,7 @@ MEASURES: dict[str, Callable[[Bench], Findings]] = {
     "claims": growth.claims,
     "waiters": growth.waiters,
     "load": load.measure,
+    "uploads": uploads.measure,
     "start": start.measure,
     "layers": layers.measure,
 }

@@ -27,6 +27,9 @@ class Size:
     :param held: how many claims a process holds, in turn.
     :param seconds: how long a server is under load in one turn.
     :param loads: how many turns it has.
+    :param fields: bytes of a large form that has nothing but short fields.
+    :param file: bytes of the file in a large multipart form.
+    :param uploads: how often each of them is uploaded.
     :param starts: how often a process is started.
     :param samples: requests of each kind under the profiler.
     :param settle: seconds that waiters are given to fall asleep after their last look.
@@ -45,6 +48,9 @@ class Size:
     held: tuple[int, ...] = (1, 100, 10_000)
     seconds: float = 2
     loads: int = 3
+    fields: int = 20 * 1024 * 1024
+    file: int = 30_000_000
+    uploads: int = 9
     starts: int = 9
     samples: int = 10_000
     settle: float = 0.15
@@ -54,7 +60,8 @@ class Size:
 FULL = Size()
 TINY = Size(
     rounds=2, anew=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1, live=(10, 20),
-    held=(1, 2), seconds=0.05, loads=1, starts=1, samples=50, settle=0.01, apart=False,
+    held=(1, 2), seconds=0.05, loads=1, fields=2_000, file=1_000, uploads=1, starts=1, samples=50,
+    settle=0.01, apart=False,
 )  # fmt: skip
 
 
@@ -83,10 +90,11 @@ class Target:
     """What must be true of a figure.
 
     :param name: what is measured.
-    :param value: what was found.
-    :param limit: what it must not be above.
-    :param unit: of both.
-    :param aim: what would be better still.
+    :param value: the figure that was measured.
+    :param limit: what the figure must not be above, or below where ``is_minimum``.
+    :param unit: the unit of both.
+    :param aim: a figure that would be better still.
+    :param is_minimum: whether more is better.
     """
 
     name: str
@@ -94,10 +102,11 @@ class Target:
     limit: float
     unit: str = "×"
     aim: float | None = None
+    is_minimum: bool = False
 
     @property
     def met(self) -> bool:
-        return self.value <= self.limit
+        return self.value >= self.limit if self.is_minimum else self.value <= self.limit
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def measure(bench: Bench) -> Findings:
         "replay": 1,
         f"{waiters} waiters: claims": 2 * waiters,
         f"{waiters} waiters: subscriptions": 1,
-        f"{waiters} waiters: commands on waking": 0,
+        f"{waiters} waiters: commands on waking": 1,
         f"{waiters} waiters: connections that listen": 1,
     }
     findings.targets.extend(

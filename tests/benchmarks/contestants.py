@@ -19,6 +19,8 @@ from typing import Any
 
 from flask import Flask, request
 
+from tests.support.memory import peak
+
 #: Octets of the view's JSON.
 BODY_SIZE = 300
 
@@ -77,6 +79,11 @@ def order() -> tuple[dict[str, Any], int]:
     return {"amount": request.get_json()["amount"], "note": _FILLER}, 201
 
 
+def upload() -> dict[str, int]:
+    """A view that reads the bytes of a form."""
+    return {"size": len(request.get_data())}
+
+
 class Hold:
     """A view that runs until it is let go, and notes when it ended."""
 
@@ -99,6 +106,8 @@ def _bare(url: str) -> Flask:
     app.config["REDIS_URL"] = url
     app.add_url_rule("/orders", "order", order, methods=["POST"])
     app.add_url_rule("/held", "held", lambda: app.extensions[HOLD](), methods=["POST"])
+    app.add_url_rule("/upload", "upload", upload, methods=["POST"])
+    app.add_url_rule("/peak", "peak", peak)
     return app
 
 

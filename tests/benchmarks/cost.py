@@ -69,6 +69,6 @@ def _targets(series: Mapping[str, Mapping[str, Series]], peer: str) -> Iterator[
     for name in (OURS, DECORATED):
         bare = first[BARE]
         beyond = first[name].minus(bare).over(first[peer].minus(bare))
-        yield Target(f"{name}, first: cost beyond bare, over {peer}'s", beyond, 0.5, aim=0.3)
+        yield Target(f"{name}, first: cost beyond bare, over {peer}'s", beyond, 0.35, aim=0.3)
         over = replay[name].over(replay[peer])
-        yield Target(f"{name}, replay: time over {peer}'s", over, 0.6, aim=0.45)
+        yield Target(f"{name}, replay: time over {peer}'s", over, 0.64, aim=0.45)

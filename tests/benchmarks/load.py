@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -17,7 +17,7 @@ from pathlib import Path
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.benchmarks.bench import Bench, Findings
+from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BARE, OURS, PAYLOAD, Contestant, fresh_key, make
 from tests.benchmarks.series import Series, in_turns
 from tests.support.web_servers import connected, serving
@@ -29,6 +29,8 @@ _OF_ONE_WORKER = 12
 _SCRIPT = Path(__file__).with_name("load.lua")
 #: What the generators are told: no keys, fresh ones, or one for all requests.
 _KINDS = {"no key": "none", "first": "fresh", "replay": None}
+#: How many times the peer's requests of a kind, and bare Flask's, ours must serve at least.
+_LIMITS = {"first": (1.4, 0.4), "replay": (1.25, 0.65)}
 
 
 def _headers(mode: str) -> dict[str, str]:
@@ -95,13 +97,20 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _served(bench: Bench, name: str, folder: Path) -> AbstractContextManager[int]:
+def served(
+    bench: Bench, name: str, folder: Path, *, workers: int = WORKERS, **environment: str
+) -> AbstractContextManager[int]:
+    """Serve a contestant's application; the context is the port.
+
+    :param folder: where the server's output goes.
+    :param environment: additions to the server's environment.
+    """
     if not bench.size.apart:
         return _in_this_process(make(name, bench.server.url))
     app = f"tests.benchmarks.contestants:make({name!r})"
-    environment = {
+    environment |= {
         "REDIS_URL": bench.server.url,
-        "WEB_CONCURRENCY": str(WORKERS),
+        "WEB_CONCURRENCY": str(workers),
         "GUNICORN_CMD_ARGS": f"--worker-connections {_OF_ONE_WORKER}",
     }
     return serving("gunicorn", app, folder, **environment)
@@ -115,10 +124,19 @@ def measure(bench: Bench) -> Findings:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         turns = {}
         for name in (BARE, OURS, bench.peer):
-            port = stack.enter_context(_served(bench, name, folder))
+            port = stack.enter_context(served(bench, name, folder))
             for kind in ("no key",) if name == BARE else _KINDS:
                 mode = _KINDS[kind] or fresh_key()
                 turns[f"{name}, {kind}"] = partial(load, port, mode, bench.size.seconds)
-        found = in_turns(turns, bench.size.loads)
+        measured = in_turns(turns, bench.size.loads)
+    series = {name: Series(name, "/s", tuple(values)) for name, values in measured.items()}
     title = f"Requests a second behind gunicorn with {WORKERS} workers, by {generator()}"
-    return Findings(title, [Series(name, "/s", tuple(v)) for name, v in found.items()])
+    return Findings(title, list(series.values()), list(_targets(series, bench.peer)))
+
+
+def _targets(series: Mapping[str, Series], peer: str) -> Iterator[Target]:
+    for kind, (over_peer, over_bare) in _LIMITS.items():
+        ours = series[f"{OURS}, {kind}"]
+        for other, limit in ((f"{peer}, {kind}", over_peer), (f"{BARE}, no key", over_bare)):
+            name = f"{OURS}, {kind}: requests a second, over those of {other}"
+            yield Target(name, ours.over(series[other]), limit, is_minimum=True)

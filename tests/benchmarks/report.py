@@ -58,13 +58,14 @@ def _figure(series: Series) -> tuple[str, ...]:
     return series.name, _with_unit(series.median, series.unit), spread
 
 
-_JUDGED = ("what", "found", "at most", "aim", "verdict")
+_JUDGED = ("what", "measured", "limit", "aim", "verdict")
 
 
 def _judged(target: Target) -> tuple[str, ...]:
-    figures = (target.value, target.limit, target.aim)
-    cells = ("" if figure is None else _with_unit(figure, target.unit) for figure in figures)
-    return target.name, *cells, "met" if target.met else "NOT MET"
+    measured, limit = (_with_unit(figure, target.unit) for figure in (target.value, target.limit))
+    bound = "at least" if target.is_minimum else "at most"
+    aim = "" if target.aim is None else _with_unit(target.aim, target.unit)
+    return target.name, measured, f"{bound} {limit}", aim, "met" if target.met else "NOT MET"
 
 
 def _rows(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -100,7 +101,7 @@ def as_json(run: Run) -> str:
 #: What the page shows as it was found.
 _TABLES = (
     "cost", "commands", "waking", "records", "claims", "waiters", "memory", "compression", "load",
-    "start",
+    "uploads", "start",
 )  # fmt: skip
 #: Profiled code that takes less than this, in every kind of request, is summed up.
 _LITTLE = 1.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import tempfile
+import warnings
 from typing import Any
 
 import pytest
@@ -110,3 +112,15 @@ class TestSpool:
         assert not file.closed
         del spool
         assert file.closed
+
+    def test_file_ends_with_it_in_a_cycle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So it is in a cycle, as an exception and its traceback make one, in whichever order."""
+        files = [_temporary_file(buffering=0)]
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: files.pop())
+        cycle: list[object] = [filled(CONTENT)]
+        cycle.append(cycle)
+        del cycle
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert not caught

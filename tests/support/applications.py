@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import redis
@@ -13,6 +12,7 @@ from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from flask_idempotent import Idempotent, idempotent
+from tests.support.memory import peak
 
 CHUNK = b"streaming!" * 5_000
 CHUNKS = 50_000_000 // len(CHUNK)
@@ -53,6 +53,7 @@ def _large() -> Flask:
 
     add("/form", form)
     add("/octets", lambda: {"digest": digest(request.stream)})
+    add("/bytes", lambda: {"size": len(request.get_data())})
     add("/stream", stream)
     app.add_url_rule("/peak", "peak", peak)
     return app
@@ -63,13 +64,6 @@ def digest(stream: IO[bytes]) -> str:
     while piece := stream.read(64 * 1024):
         digest.update(piece)
     return digest.hexdigest()
-
-
-def peak() -> str:
-    """The most memory that this process has held, in KiB (Linux)."""
-    # Not ``resource``: its figure begins with that of the process which started this one.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
 
 
 large = _large()

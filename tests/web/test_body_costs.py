@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import time
+import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask, request
 from werkzeug.wrappers import Request
 
+from flask_idempotent.http.bodies import Body
+from flask_idempotent.http.fingerprints import digest_form
+from flask_idempotent.http.tracked_input import CHUNK_SIZE
+from flask_idempotent.settings import resolve
 from tests.support.clients import WayIn, post
-from tests.support.request_bodies import MULTIPART, URLENCODED
+from tests.support.request_bodies import MULTIPART, URLENCODED, as_file, request_of
+from tests.support.worst_bodies import WORST, worst_body
+
+MIB = 1024 * 1024
 
 FILE = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n12345\r\n--b--\r\n'
 SMALL = {"application/json": b"{}", URLENCODED: b"a=1", MULTIPART: FILE}
@@ -49,3 +59,48 @@ def requests_of(app: Flask) -> list[weakref.ref[Request]]:
         requests.append(weakref.ref(request._get_current_object()))  # type: ignore[attr-defined]
 
     return requests
+
+
+def look(kind: str, content: bytes) -> object:
+    return body_of(kind, content).find_field("__idempotent_key")
+
+
+def digest(kind: str, content: bytes) -> object:
+    return digest_form(body_of(kind, content), resolve({}))
+
+
+def body_of(kind: str, content: bytes) -> Body:
+    return Body(request_of(as_file(content), kind), None)
+
+
+@pytest.mark.parametrize("read", [look, digest])
+@pytest.mark.parametrize("name", WORST)
+class TestWorstForms:
+    """Without a key the field is looked for; with one, the form is digested as well."""
+
+    def test_w7_time(self, name: str, read: Callable[[str, bytes], object]) -> None:
+        """W7: it takes about as long as to digest the bytes, whatever stands in the form."""
+        kind, content = worst_body(name, MIB)
+        yardstick = cpu_time(lambda: hashlib.sha256(content).digest())
+        assert cpu_time(lambda: read(kind, content)) < 40 * yardstick
+
+    def test_w7_memory(self, name: str, read: Callable[[str, bytes], object]) -> None:
+        """W7: it takes a few chunks of memory, however long the form is."""
+        kind, content = worst_body(name, 8 * MIB)
+        tracemalloc.start()
+        try:
+            read(kind, content)
+            assert tracemalloc.get_traced_memory()[1] < 4.5 * CHUNK_SIZE
+        finally:
+            tracemalloc.stop()
+
+
+def cpu_time(act: Callable[[], object]) -> float:
+    """Seconds of the processor that it takes at best: others that are running do not count."""
+
+    def once() -> float:
+        began = time.thread_time()
+        act()
+        return time.thread_time() - began
+
+    return min(once() for _ in range(3))

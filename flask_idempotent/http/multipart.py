@@ -1,8 +1,8 @@
-"""Multipart forms: finding fields among the parts, without keeping what is in them.
+"""Multipart forms: finding fields among the parts, without keeping their contents.
 
-Werkzeug's parser makes the application's upload streams, keeps every field, and refuses a form
-that is over the limits for forms, which a view that reads the bytes itself does not have. This
-one finds the same parts (RFC 7578), takes constant memory and refuses nothing.
+Werkzeug's parser makes the application's upload streams, keeps every field, and refuses forms over
+limits that do not apply to a view that reads the bytes itself. This one finds the same parts
+(RFC 7578), takes constant memory and refuses nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from itertools import chain
 
 from werkzeug.http import parse_options_header
 
-from flask_idempotent.http.urlencoded import MAX_FIELDS, MAX_VALUE, Piece
+from flask_idempotent.http.urlencoded import MAX_FIELDS, MAX_VALUE, FieldOrBytes
 
-#: Bytes of a part's header; a longer one ends the look.
-MAX_HEADER = 64 * 1024
-#: Bytes of all headers that must be decoded to know the name in them, which takes a hundred times
-#: as long as to receive them.
-MAX_DECODED = 192 * 1024
-#: Bytes of such a header that take as long to decode as one of its parameters.
-_PARAMETER = 25
-#: How often the boundary may stand where it separates nothing; it never does by chance.
+#: The longest header of a part in bytes. A longer one ends the search.
+MAX_HEADER_SIZE = 64 * 1024
+#: Bytes of all headers that must be decoded to know their field's name. Decoding takes a hundred
+#: times as long as receiving.
+MAX_DECODED_SIZE = 192 * 1024
+#: How many bytes of such a header take as long to decode as one of its parameters.
+_PARAMETER_COST = 25
+#: How often a boundary may be found where it separates nothing, which does not happen by chance.
 MAX_FALSE_BOUNDARIES = 1000
-#: Spaces between a boundary and the end of its line.
+#: The most spaces between a boundary and the end of its line.
 _PADDING = 200
 
 _LINE_BREAK = re.compile(rb"\r\n|\n|\r")
@@ -33,7 +33,7 @@ _BLANK_LINE = re.compile(rb"\r\n\r\n|\r\r|\n\n")
 _FOLDING = re.compile(rb"(?:\r\n|\n|\r)[ \t]")
 #: A name of visible characters, and a value without control characters but tabs.
 _HEADER_LINE = re.compile(r"([\t !-9;-~]*)(?::([^\x00-\x08\n-\x1f\x7f]*))?")
-#: What stands behind a boundary: the end of its line, or of the form.
+#: What follows a boundary: the end of its line, or of the form.
 _SUFFIX = re.compile(
     rb"--[^\S\n\r]{0,%d}(?:\r\n|\n|\r)?|[^\S\n\r]{0,%d}(?:\r\n|\n|\r)" % (_PADDING, _PADDING)
 )
@@ -41,34 +41,35 @@ _LONGEST_SUFFIX = _PADDING + 4
 
 
 class MultipartFields:
-    """Iterates over the fields of these names, and over the bytes between them.
+    """Iterates over the fields with certain names, and over the bytes between them.
 
-    These bytes are the form as it came, without the boundaries, which differ with each retry, but
-    with the length of each stretch behind it, so that no two forms look alike.
+    These bytes are the form as it was sent, without its boundaries, which change with each retry.
+    After the bytes between two boundaries follows their number, so that two different forms never
+    give the same bytes.
 
-    :param pieces: the form, a piece at a time.
-    :param boundary: what separates the parts; empty where nothing does.
-    :param names: the names, as a view knows them.
-    :param max_parts: how many parts are looked at; None for all.
+    :param chunks: the form, in chunks of any size.
+    :param boundary: what separates the parts; empty where the form has no boundary.
+    :param names: the names, decoded.
+    :param max_parts: how many parts are searched; None for all.
     """
 
     def __init__(
-        self, pieces: Iterable[bytes], boundary: bytes, names: frozenset[str], max_parts: int | None
+        self, chunks: Iterable[bytes], boundary: bytes, names: frozenset[str], max_parts: int | None
     ) -> None:
-        self._window = _Window(pieces)
+        self._window = _Window(chunks)
         self._delimiter = b"--" + boundary
         self._names = names
         self._may_name = _may_name(names)
         self._max_parts = max_parts
-        self._parts = self._fields = self._decoded = self._false = 0
-        #: What stood behind the last boundary; None when no further one was found.
+        self._parts_seen = self._fields = self._decoded_size = self._false_boundaries = 0
+        #: What followed the last boundary; None when no other boundary was found.
         self._suffix: bytes | None = None
-        #: Why fields may have been overlooked, if they may.
+        #: Why fields may have been overlooked, or None.
         self.stopped_because: str | None = None
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[FieldOrBytes]:
         if len(self._delimiter) > 2:
-            yield from _measured(self._content(anywhere=True))
+            yield from _with_size(self._content(anywhere=True))
         while (suffix := self._suffix) is not None:
             part = None if suffix.startswith(b"--") else self._next_part()
             if part is None:
@@ -77,34 +78,34 @@ class MultipartFields:
             if name is not None:
                 yield name, self._value()
             else:
-                yield from _measured([suffix, header])
-                yield from _measured(self._content())
-        yield from _measured(chain([suffix or b""], self._window.rest()))
+                yield from _with_size([suffix, header])
+                yield from _with_size(self._content())
+        yield from _with_size(chain([suffix or b""], self._window.rest()))
 
     def _content(self, *, anywhere: bool = False) -> Iterator[bytes]:
-        """The bytes up to the next boundary, which begins a line; the first may stand anywhere."""
+        """The bytes up to the next boundary, which must begin a line, except the first one."""
         window, delimiter, offset = self._window, self._delimiter, 0
         self._suffix = None
         while True:
-            found = window.find(delimiter, offset)
-            if found < 0:
-                # At the end may stand a line break and a part of the boundary.
-                passed = max(0, window.size - len(delimiter))
-                offset = max(offset - passed, min(1, passed))
-                yield window.take(passed)
+            begin = window.find(delimiter, offset)
+            if begin < 0:
+                # The last bytes may be a line break and a part of the boundary.
+                size = max(0, window.size - len(delimiter))
+                offset = max(offset - size, min(1, size))
+                yield window.take(size)
                 if not window.more():
                     yield window.take(window.size)
                     return
                 continue
-            suffix = self._suffix_at(found + len(delimiter))
-            if suffix is not None and (anywhere or window.begins_line(found)):
-                yield window.take(found)
+            suffix = self._suffix_at(begin + len(delimiter))
+            if suffix is not None and (anywhere or window.begins_line(begin)):
+                yield window.take(begin)
                 window.take(len(delimiter) + len(suffix))
                 self._suffix = suffix
                 return
-            offset = found + 1
-            self._false += 1
-            if self._false > MAX_FALSE_BOUNDARIES:
+            offset = begin + 1
+            self._false_boundaries += 1
+            if self._false_boundaries > MAX_FALSE_BOUNDARIES:
                 self.stopped_because = (
                     f"its boundary separates nothing more than {MAX_FALSE_BOUNDARIES} times"
                 )
@@ -112,24 +113,24 @@ class MultipartFields:
 
     def _suffix_at(self, offset: int) -> bytes | None:
         self._window.fill(offset + _LONGEST_SUFFIX)
-        found = self._window.match(_SUFFIX, offset)
-        return None if found is None else found[0]
+        match = self._window.match(_SUFFIX, offset)
+        return None if match is None else match[0]
 
     def _next_part(self) -> tuple[bytes, str | None] | None:
-        """The next part's header, and its name if it is one of ours; None ends the look."""
-        if self._parts == self._max_parts:
+        """The next part's header, and its name if it is one of the names; None ends the search."""
+        if self._parts_seen == self._max_parts:
             self.stopped_because = f"it has more than {self._max_parts} parts"
             return None
-        self._parts += 1
+        self._parts_seen += 1
         size = self._header_size()
         if size is None:
             return None
         header, name = self._window.peek(size), None
         if self._fields < MAX_FIELDS and self._may_name.search(header):
-            self._decoded += size + _PARAMETER * header.count(b";")
-            if self._decoded > MAX_DECODED:
+            self._decoded_size += size + _PARAMETER_COST * header.count(b";")
+            if self._decoded_size > MAX_DECODED_SIZE:
                 self.stopped_because = (
-                    f"its parts have more than {MAX_DECODED} bytes of odd headers"
+                    f"its parts have more than {MAX_DECODED_SIZE} bytes of odd headers"
                 )
                 return None
             name = _field_name(header)
@@ -140,11 +141,13 @@ class MultipartFields:
         return header, name
 
     def _header_size(self) -> int | None:
-        looked = 0
-        while (blank := self._window.search(_BLANK_LINE, looked, MAX_HEADER)) is None:
-            looked = max(0, self._window.size - 3)
-            if looked >= MAX_HEADER:
-                self.stopped_because = f"the header of a part is longer than {MAX_HEADER} bytes"
+        searched = 0
+        while (blank := self._window.search(_BLANK_LINE, searched, MAX_HEADER_SIZE)) is None:
+            searched = max(0, self._window.size - 3)
+            if searched >= MAX_HEADER_SIZE:
+                self.stopped_because = (
+                    f"the header of a part is longer than {MAX_HEADER_SIZE} bytes"
+                )
                 return None
             if not self._window.more():
                 return None
@@ -164,13 +167,13 @@ class MultipartFields:
 
 
 class _Window:
-    """A stretch of the form: it begins with what is not yet passed on.
+    """The part of a form that was received and not yet taken.
 
-    :param pieces: the form, a piece at a time.
+    :param chunks: the form, in chunks of any size.
     """
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = iter(pieces)
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
         self._buffer, self._start = b"", 0
 
     @property
@@ -178,24 +181,24 @@ class _Window:
         return len(self._buffer) - self._start
 
     def more(self) -> bool:
-        """Make it longer by a piece; False where there is none."""
-        piece = next(self._pieces, b"")
-        self._buffer, self._start = self._buffer[self._start :] + piece, 0
-        return bool(piece)
+        """Receive another chunk; False at the end of the form."""
+        chunk = next(self._chunks, b"")
+        self._buffer, self._start = self._buffer[self._start :] + chunk, 0
+        return bool(chunk)
 
     def fill(self, size: int) -> None:
-        """Make it at least this long, unless the form ends before."""
+        """Receive chunks until it has so many bytes, or the form ends."""
         while self.size < size and self.more():
             pass
 
     def take(self, size: int) -> bytes:
-        """Pass on its first bytes."""
-        taken = self.peek(size)
+        """Take its first bytes."""
+        data = self.peek(size)
         self._start += size
-        return taken
+        return data
 
     def rest(self) -> Iterator[bytes]:
-        """Pass on all that there is to come."""
+        """Take all bytes up to the end of the form."""
         yield self.take(self.size)
         while self.more():
             yield self.take(self.size)
@@ -213,15 +216,15 @@ class _Window:
         return pattern.match(self._buffer, self._start + offset)
 
     def search(self, pattern: re.Pattern[bytes], offset: int, size: int) -> tuple[int, int] | None:
-        """Search from an offset on within the first bytes; give where it begins and ends."""
+        """Search from an offset on within the first bytes; give the span of the match."""
         start = self._start
-        found = pattern.search(self._buffer, start + offset, start + size)
-        return None if found is None else (found.start() - start, found.end() - start)
+        match = pattern.search(self._buffer, start + offset, start + size)
+        return None if match is None else (match.start() - start, match.end() - start)
 
 
-def _measured(stretch: Iterable[bytes]) -> Iterator[Piece]:
+def _with_size(contents: Iterable[bytes]) -> Iterator[FieldOrBytes]:
     size = 0
-    for content in stretch:
+    for content in contents:
         size += len(content)
         yield None, content
     yield None, size.to_bytes(8)
@@ -229,16 +232,16 @@ def _measured(stretch: Iterable[bytes]) -> Iterator[Piece]:
 
 @cache
 def _may_name(names: frozenset[str]) -> re.Pattern[bytes]:
-    """Find the headers that may name these fields: as they are, escaped, in parts or folded."""
+    """A pattern for headers that may have one of the names, plain, escaped, continued or folded."""
     plain = (re.escape(name.encode("utf-8", "surrogatepass")) for name in names)
     return re.compile(rb"[%%\\*]|[\r\n][ \t]|%s" % b"|".join(plain))
 
 
 def _field_name(header: bytes) -> str | None:
-    """The name of a field, as Werkzeug reads it; None for a file and what is no field.
+    """The name of a field, as Werkzeug reads it; None for a file, and for a malformed header.
 
-    Werkzeug's versions strip different characters around lines and names. A part that has any but
-    spaces and tabs there counts as no field.
+    Werkzeug's versions disagree about which characters are stripped from lines and names, so a
+    header with control characters counts as malformed.
     """
     try:
         text = _FOLDING.sub(b" ", header).decode()

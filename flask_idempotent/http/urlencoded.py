@@ -1,8 +1,8 @@
 """Urlencoded forms: finding fields among the bytes, without splitting or decoding the form.
 
-A form may have ten million fields, which take seconds to split and a hundred times their size in
-memory. So the few names that matter are searched for, in any percent-encoding, and all the rest
-passes by.
+A form may have ten million fields. Splitting it takes seconds, and a hundred times its size in
+memory. So the few names that matter are searched for, in any percent-encoding, and the other bytes
+pass through.
 """
 
 from __future__ import annotations
@@ -14,169 +14,170 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from urllib.parse import unquote_to_bytes
 
-#: Bytes of a value that are kept; no key is as long.
+#: Bytes of a value that are kept. No key is as long.
 MAX_VALUE = 64 * 1024
-#: A form that has more fields of these names is not taken apart any further.
+#: How many fields of the names are found in a form.
 MAX_FIELDS = 256
-#: After so many fields, names are found only where they are written without escapes: to compare
-#: every field with every way to write a name takes longer than to receive the form.
+#: After this many fields of any name, only names without escapes are found: comparing every field
+#: with every spelling of a name takes longer than receiving the form.
 MAX_ESCAPED_FIELDS = 30_000
 
-#: A field's name and its value; or None, and what stands between two such fields.
-Piece = tuple[str | None, bytes]
-_Found = tuple[int, int, str]
+#: A field's name and its value; or None, and bytes between two such fields.
+FieldOrBytes = tuple[str | None, bytes]
+#: Where a field begins, where its name ends, and its name.
+_Match = tuple[int, int, str]
 
 _Decoder = codecs.getincrementaldecoder("utf-8")
-#: Stands behind a form with such a field; every other form ends with a separator.
+#: Follows a form of which such a field is not UTF-8. Any other form ends with a separator.
 _NOT_UTF8 = b"\xff"
 
-#: Characters that mean something else where they stand in a form.
+#: Characters with another meaning where they are not escaped.
 _SPECIAL = frozenset(b"&=+%")
 
 
 class UrlencodedFields:
-    """Iterates over the fields of these names, and over the bytes between them.
+    """Iterates over the fields with certain names, and over the bytes between them.
 
-    These bytes are the form as it came. Where a field of these names is not UTF-8, they say so at
-    the end.
+    These bytes are the form as it was sent. They end with a mark where one of the fields is not
+    UTF-8, because Werkzeug treats a form as empty if any byte of it is not.
 
-    :param pieces: the form, a piece at a time.
-    :param names: the names, as a view knows them.
+    :param chunks: the form, in chunks of any size.
+    :param names: the names, decoded.
     """
 
-    def __init__(self, pieces: Iterable[bytes], names: frozenset[str]) -> None:
-        self._pieces = _with_separators(pieces)
+    def __init__(self, chunks: Iterable[bytes], names: frozenset[str]) -> None:
+        self._chunks = _with_separators(chunks)
         self._names = _names(names)
-        self._compared = self._fields = 0
+        self._any_fields = self._fields = 0
         self._is_utf8 = True
-        #: Why fields may have been overlooked, if they may.
+        #: Why fields may have been overlooked, or None.
         self.stopped_because: str | None = None
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[FieldOrBytes]:
         buffer = b""
-        for piece in self._pieces:
-            buffer += piece
+        for chunk in self._chunks:
+            buffer += chunk
             start = 0
-            for begin, end, name in self._find(buffer):
+            for begin, end, name in self._matches(buffer):
                 yield None, buffer[start:begin]
                 start = buffer.find(b"&", end)
                 if start < 0:
-                    value, buffer = self._read_on(buffer[end:])
+                    value, buffer = self._read_value(buffer[end:])
                     yield name, _decode_value(value)
                     break
-                self._check(_Decoder(), buffer[end:start], final=True)
+                self._check_utf8(_Decoder(), buffer[end:start], final=True)
                 yield name, _decode_value(buffer[end : min(start, end + MAX_VALUE)])
             else:
-                # What may be the beginning of a name waits for the next piece.
-                begun = buffer.find(b"&", max(start, len(buffer) - self._names.longest))
-                begun = len(buffer) if begun < 0 else begun
-                yield None, buffer[start:begun]
-                buffer = buffer[begun:]
+                # What may be the beginning of a name waits for the next chunk.
+                rest = buffer.find(b"&", max(start, len(buffer) - self._names.longest))
+                rest = len(buffer) if rest < 0 else rest
+                yield None, buffer[start:rest]
+                buffer = buffer[rest:]
         yield None, buffer
         if not self._is_utf8:
             yield None, _NOT_UTF8
 
-    def _find(self, buffer: bytes) -> Iterator[_Found]:
+    def _matches(self, buffer: bytes) -> Iterator[_Match]:
         if b"&" not in buffer:
-            # A piece of a long value.
+            # A chunk of a long value.
             return
-        found = self._names.find_plain(buffer)
-        if self._compared <= MAX_ESCAPED_FIELDS and self._names.may_be_escaped(buffer):
-            self._compared += buffer.count(b"&")
-            if self._compared > MAX_ESCAPED_FIELDS:
+        matches = self._names.find_plain(buffer)
+        if self._any_fields <= MAX_ESCAPED_FIELDS and self._names.may_be_escaped(buffer):
+            self._any_fields += buffer.count(b"&")
+            if self._any_fields > MAX_ESCAPED_FIELDS:
                 self.stopped_because = f"it has more than {MAX_ESCAPED_FIELDS} fields"
             else:
-                found = self._names.find(buffer)
-        for field in found:
+                matches = self._names.find(buffer)
+        for match in matches:
             if self._fields == MAX_FIELDS:
                 self.stopped_because = f"it has the same field more than {MAX_FIELDS} times"
                 return
             self._fields += 1
-            yield field
+            yield match
 
-    def _read_on(self, value: bytes) -> tuple[bytes, bytes]:
-        """The rest of a value that ends in a later piece, and what follows it."""
+    def _read_value(self, value: bytes) -> tuple[bytes, bytes]:
+        """Read on to the end of a value; give the value and the bytes that follow it."""
         decoder = _Decoder()
-        self._check(decoder, value)
+        self._check_utf8(decoder, value)
         while True:
             value = value[:MAX_VALUE]
-            # The last piece is a separator.
-            piece = next(self._pieces)
-            end = piece.find(b"&")
+            # There is a next chunk: the last one is a separator.
+            chunk = next(self._chunks)
+            end = chunk.find(b"&")
             if end >= 0:
-                self._check(decoder, piece[:end], final=True)
-                return (value + piece[:end])[:MAX_VALUE], piece[end:]
-            self._check(decoder, piece)
-            value += piece
+                self._check_utf8(decoder, chunk[:end], final=True)
+                return (value + chunk[:end])[:MAX_VALUE], chunk[end:]
+            self._check_utf8(decoder, chunk)
+            value += chunk
 
-    def _check(
+    def _check_utf8(
         self, decoder: codecs.IncrementalDecoder, value: bytes, *, final: bool = False
     ) -> None:
-        # Werkzeug takes a form for empty where one byte of it is not UTF-8, in whichever field.
         try:
             decoder.decode(value, final)
         except UnicodeDecodeError:
             self._is_utf8 = False
 
 
-def _with_separators(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Give every pair a separator before it and one behind; an empty form has no pair."""
+def _with_separators(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Put a separator before and after a form, so that every field is between two."""
     separator = b"&"
-    for piece in pieces:
-        yield separator + piece
+    for chunk in chunks:
+        yield separator + chunk
         separator = b""
     yield b"&"
 
 
 class _Names:
-    """Names of fields, as they may be written.
+    """Finds fields by their names, in any spelling.
 
-    :param names: the names as a view knows them.
+    :param names: the names, decoded.
     """
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = {name.encode("utf-8", "surrogatepass"): name for name in names}
-        #: Those that may stand in a form as they are.
+        #: The names that a form may contain without escapes.
         self._plain = [name for name in self._names if not _SPECIAL.intersection(name)]
-        alternatives = (b"".join(map(_any_spelling, name)) for name in self._names)
-        self._pattern = re.compile(b"&(%s)(?=[=&])" % b"|".join(alternatives))
+        spellings = (b"".join(map(_any_spelling, name)) for name in self._names)
+        self._pattern = re.compile(b"&(%s)(?=[=&])" % b"|".join(spellings))
         self._has_space = any(b" " in name for name in self._names)
-        #: Bytes of a name with its separators at most.
+        #: The most bytes that a name takes with its separators.
         self.longest = 3 * max(map(len, self._names)) + 2
 
     def may_be_escaped(self, buffer: bytes) -> bool:
         return b"%" in buffer or (self._has_space and b"+" in buffer)
 
-    def find(self, buffer: bytes) -> Iterator[_Found]:
-        """Find fields, however their names are written: begin, end of the name, and name."""
-        for found in self._pattern.finditer(buffer):
-            yield found.start(), found.end(), self._names[_decode(found[1])]
+    def find(self, buffer: bytes) -> Iterator[_Match]:
+        """Find fields whose names are spelt in any way."""
+        for match in self._pattern.finditer(buffer):
+            yield match.start(), match.end(), self._names[_decode(match[1])]
 
-    def find_plain(self, buffer: bytes) -> Iterator[_Found]:
-        """Find fields whose names are written without escapes; many times as fast."""
-        ahead = [
+    def find_plain(self, buffer: bytes) -> Iterator[_Match]:
+        """Find fields whose names have no escapes, in order, many times as fast as ``find``."""
+        queue = [
             (begin, needle, self._names[name])
             for name in self._plain
             if b"&" + name in buffer
             for needle in (b"&" + name + b"=", b"&" + name + b"&")
             if (begin := buffer.find(needle)) >= 0
         ]
-        heapq.heapify(ahead)
-        while ahead:
-            begin, needle, name = ahead[0]
+        heapq.heapify(queue)
+        while queue:
+            begin, needle, name = queue[0]
             yield begin, begin + len(needle) - 1, name
             following = buffer.find(needle, begin + 1)
             if following < 0:
-                heapq.heappop(ahead)
+                heapq.heappop(queue)
             else:
-                heapq.heapreplace(ahead, (following, needle, name))
+                heapq.heapreplace(queue, (following, needle, name))
 
 
-#: There is one set of names for each set of settings.
+#: Compiled once for each set of names, of which each combination of settings has one.
 _names = cache(_Names)
 
 
 def _any_spelling(byte: int) -> bytes:
+    """A pattern for a byte of a name, escaped or not."""
     digits = b"".join(b"[%c%c]" % (d, d ^ 0x20) if d > 0x40 else b"%c" % d for d in b"%02x" % byte)
     escaped = b"%" + digits
     if byte == 0x20:

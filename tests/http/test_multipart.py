@@ -209,7 +209,7 @@ class TestLimits:
     def test_w7_long_header(self) -> None:
         """W7: a part's header over 64 KiB ends the look."""
         disposition = DISPOSITION % b"k"
-        padding = b"x" * (multipart.MAX_HEADER - len(b"X: \r\n" + disposition + b"\r\n\r\n"))
+        padding = b"x" * (multipart.MAX_HEADER_SIZE - len(b"X: \r\n" + disposition + b"\r\n\r\n"))
         longest = part(b"X: " + padding + b"\r\n" + disposition) + END
         assert read(longest, size=1000)[::2] == ([b"v"], None)
         values, _, cut = read(longest.replace(b"X: ", b"X: x"), size=1000)
@@ -217,7 +217,7 @@ class TestLimits:
 
     def test_w7_odd_headers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """W7: so do many headers that take long to decode."""
-        monkeypatch.setattr(multipart, "MAX_DECODED", 300)
+        monkeypatch.setattr(multipart, "MAX_DECODED_SIZE", 300)
         form = field(b"%6b") * 10 + field(b"k") + END
         assert read(form)[::2] == ([], "its parts have more than 300 bytes of odd headers")
         assert read(field(b"a") * 10 + field(b"k") + END)[::2] == ([b"v"], None)

@@ -134,7 +134,7 @@ class Claimant:
         """Keep what the store has claimed for us, unless its reply came after the lease."""
         if claimed.attempt > 1:
             record = record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
-        claim = Claim(self._request, record, sent, dead=claimed.dead)
+        claim = Claim(self._request, record, sent, dead_record=claimed.dead)
         if not self._still_holds(claim):
             return None
         self._claim = claim

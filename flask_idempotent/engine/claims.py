@@ -46,32 +46,32 @@ class Claim:
 
     :param request: what was asked.
     :param record: the record as it was claimed.
-    :param sent: the monotonic time before the claim's command was sent, which is when the lease
-        begins at the latest.
+    :param sent: the monotonic time before the claim's command was sent; the lease cannot have
+        begun earlier.
     :param held: False once the lease is known to be lost.
-    :param dead: after a take-over the record of the owner that died, where the store returns it.
+    :param dead_record: after a take-over the record of the owner that died, where the store has it.
     """
 
     request: ClaimRequest
     record: RunningRecord
     sent: float
     held: bool = True
-    dead: RunningRecord | None = None
+    dead_record: RunningRecord | None = None
     #: Held while a command about this claim is under way, so that none overtakes another. The class
     #: is looked up late: gevent may replace it after this module is imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
     #: The response is being stored. A renewal that finds another record may have found it.
-    answered: bool = False
+    completing: bool = False
     #: It was completed, released or abandoned, and is not to be renewed.
     settled: bool = False
     #: The view has started.
-    began: bool = False
+    view_started: bool = False
     #: The view has returned; its response may still stream.
-    returned: bool = False
+    view_returned: bool = False
     #: The view has called ``release()``.
-    given_up: bool = False
+    released_by_view: bool = False
     #: It is in the log that the view runs longer than ``max_run``.
-    overran: bool = False
+    overrun_reported: bool = False
     #: The monotonic time before the last successful claim or renewal was sent.
     renewed: float = field(init=False)
     pid: int = field(default_factory=os.getpid)
@@ -104,10 +104,10 @@ class Claim:
 
         For a view that finds out that it has done nothing.
         """
-        self.given_up = True
+        self.released_by_view = True
 
     @property
-    def ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Whether this process made the claim; a forked child owns none of its parent's."""
         return self.pid == os.getpid()
 
@@ -122,7 +122,7 @@ class Claim:
     def has_overrun(self, now: float) -> bool:
         """Say whether the view runs longer than ``max_run``."""
         limit = self.request.settings.max_run
-        return limit is not None and not self.returned and now - self.sent > limit
+        return limit is not None and not self.view_returned and now - self.sent > limit
 
     def renewal(self) -> Renewal:
         """What the store needs to renew this claim."""

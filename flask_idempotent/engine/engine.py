@@ -120,7 +120,7 @@ class Engine(ForkAware):
         :param headers: the headers that a replay repeats.
         :param body: the bytes, or None for a body that is not kept.
         """
-        if not claim.ours:
+        if not claim.is_ours:
             return
         record = _completed_record(claim, status, headers, body)
         try:
@@ -146,7 +146,7 @@ class Engine(ForkAware):
 
         The parameters are those of ``complete``. Destructors may call it.
         """
-        if claim.ours and not claim.answered:
+        if claim.is_ours and not claim.completing:
             self._complete_later(claim, _completed_record(claim, status, headers, body))
 
     def _complete_later(self, claim: Claim, record: CompletedRecord) -> None:
@@ -161,7 +161,7 @@ class Engine(ForkAware):
         with claim.lock:
             if claim.settled:
                 return
-            claim.answered = True
+            claim.completing = True
             began = time.monotonic()
             completion = self.store.complete(
                 claim.storage_key, record, ttl_ms=claim.request.settings.expire_ms
@@ -183,7 +183,7 @@ class Engine(ForkAware):
 
         :param reason: ``"failed"``, ``"not-stored"`` or ``"by-view"``; see ``signals.released``.
         """
-        if not claim.ours:
+        if not claim.is_ours:
             return
         with claim.lock:
             if claim.settled:

@@ -57,8 +57,8 @@ class Renewals:
     def _has_overrun(self, claim: Claim, now: float) -> bool:
         if not claim.has_overrun(now):
             return False
-        if not claim.overran:
-            claim.overran = True
+        if not claim.overrun_reported:
+            claim.overrun_reported = True
             self._reports.overran(claim)
         return True
 
@@ -74,7 +74,7 @@ class Renewals:
 
     def _renew_or_lose(self, claims: list[Claim]) -> None:
         for claim, still_ours in zip(claims, self._renew(claims), strict=True):
-            if still_ours is False and not claim.answered:
+            if still_ours is False and not claim.completing:
                 self.mark_lost(claim)
 
     def _renew(self, claims: list[Claim]) -> list[bool | None]:

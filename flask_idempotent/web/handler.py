@@ -121,7 +121,7 @@ def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnVa
     except BaseException:
         # A worker's timeout, say, may come at any moment, and nobody else would free the key of a
         # view that has not begun.
-        if claim is not None and not claim.began:
+        if claim is not None and not claim.view_started:
             current.state.engine.abandon(claim)
         raise
     return _run_unclaimed(current) if outcome is None else _answer(current, outcome)

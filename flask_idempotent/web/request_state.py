@@ -87,4 +87,4 @@ def runs_already(environ: WSGIEnvironment, storage_key: str) -> bool:
 
 
 def _is_running(claim: Claim) -> bool:
-    return not (claim.returned or claim.settled)
+    return not (claim.view_returned or claim.settled)

@@ -41,12 +41,12 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     try:
         _report_claim(current, claim)
         current.body.hand_to_view()
-        claim.began = True
+        claim.view_started = True
         response = _respond(current)
     except BaseException:
         engine.release(claim, "failed")
         raise
-    claim.returned = True
+    claim.view_returned = True
     try:
         _settle(current, claim, response, uses_session=was_accessed() and not accessed_before)
     except BaseException:
@@ -57,8 +57,8 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
 
 
 def _report_claim(current: ProtectedRequest, claim: Claim) -> None:
-    if claim.dead is not None:
-        _log_take_over(current, claim, claim.dead)
+    if claim.dead_record is not None:
+        _log_take_over(current, claim, claim.dead_record)
     signals.send(
         signals.claimed,
         current.app,
@@ -66,7 +66,7 @@ def _report_claim(current: ProtectedRequest, claim: Claim) -> None:
         storage_key=claim.storage_key,
         attempt=claim.attempt,
         owner=claim.owner,
-        took_over=claim.dead is not None,
+        took_over=claim.dead_record is not None,
     )
 
 
@@ -102,7 +102,7 @@ def _settle(
     current: ProtectedRequest, claim: Claim, response: Response, *, uses_session: bool
 ) -> None:
     engine, settings = current.state.engine, current.settings
-    if claim.given_up:
+    if claim.released_by_view:
         engine.release(claim, "by-view")
         return
     if not should_store(response, settings):
@@ -144,7 +144,7 @@ def _complete(
     headers: tuple[tuple[str, str], ...],
     body: bytes | None,
 ) -> None:
-    if claim.given_up:
+    if claim.released_by_view:
         # The view gave the key up while its response streamed.
         engine.release(claim, "by-view")
         return

@@ -116,7 +116,7 @@ class TestRenewals:
         assert record.levelname == "WARNING"
         assert KEY in record.message
         assert "a-key-that" not in record.message
-        claim.returned = True
+        claim.view_returned = True
         engine.worker.renewals.renew_due()
         assert faulty.calls.count("renew") == 2, "what streams is renewed as ever"
 

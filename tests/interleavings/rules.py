@@ -256,7 +256,7 @@ class Checker:
                     grant.ever_lapsed or grant.ever_lost or self._was_confirmed_long_ago(grant)
                 )
                 assert excused, "a lease was called lost that was not"
-            elif claim.settled and claim.answered and not self.any_lost:
+            elif claim.settled and claim.completing and not self.any_lost:
                 assert grant.stored, "an owner believes that it is stored"
         if self._stored:
             assert isinstance(record, CompletedRecord), "a stored response is gone"

@@ -18,12 +18,15 @@ PIP_INSTALL := -m pip install --disable-pip-version-check -q
 # Images often set it; each process that the tests start would then compile everything it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What test-newest takes pre-releases of, where there are any.
+NEWEST := flask werkzeug redis click jinja2 msgpack blinker
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r verb what; do \
-		printf 'make %-10s %s\n' "$$verb" "$$what"; done
+		printf 'make %-11s %s\n' "$$verb" "$$what"; done
 
 .PHONY: demo
 demo: $(or $(wildcard .venv/dev.stamp),.venv/demo.stamp) ## Run the example shop, with a store of its own
@@ -70,7 +73,7 @@ docs: .venv-docs/docs.stamp ## Build the documentation into build/docs
 	.venv-docs/bin/python -m sphinx -q -n -W --keep-going docs build/docs
 
 .PHONY: test-all
-test-all: $(SUPPORTED:%=test-%) test-min ## Run the tests on every supported Python, and test-min
+test-all: $(SUPPORTED:%=test-%) test-min test-newest ## Run the tests on every supported Python, test-min and test-newest
 
 .PHONY: $(SUPPORTED:%=test-%)
 $(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
@@ -79,6 +82,11 @@ $(SUPPORTED:%=test-%): test-%: .venv-%/test.stamp
 .PHONY: test-min
 test-min: .venv-min/min.stamp ## Run the tests on the oldest supported dependencies
 	.venv-min/bin/python -m pytest $(SIDE_BY_SIDE) $(ON_EVERY_PYTHON)
+
+.PHONY: test-newest
+test-newest: .venv-newest/test.stamp ## Run the tests on the newest dependencies, pre-releases too
+	.venv-newest/bin/python $(PIP_INSTALL) --upgrade --pre $(NEWEST)
+	.venv-newest/bin/python -m pytest $(SIDE_BY_SIDE) $(ON_EVERY_PYTHON)
 
 .PHONY: package
 package: .venv/dev.stamp ## Build the distributions and try the wheel in an empty environment
@@ -128,6 +136,10 @@ clean: ## Remove everything that these verbs made
 	.venv-3.$*/bin/python $(PIP_INSTALL) -e '.[test]'
 	@touch $@
 
+.venv-newest/test.stamp: pyproject.toml .redis-6/stamp | .venv-newest/bin/python
+	.venv-newest/bin/python $(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
 # What the package needs is lowered to its bounds in pyproject.toml; the test tools are not.
 .venv-min/min.stamp: pyproject.toml .venv/dev.stamp | .venv-min/bin/python
 	.venv/bin/uv pip compile -q --no-header --no-annotate --python .venv-min/bin/python \
@@ -139,7 +151,8 @@ clean: ## Remove everything that these verbs made
 
 .PRECIOUS: .venv-3.%/bin/python .venv-3.%/test.stamp
 
-.venv/bin/python .venv-audit/bin/python .venv-bench/bin/python .venv-docs/bin/python:
+.venv/bin/python .venv-audit/bin/python .venv-bench/bin/python .venv-docs/bin/python \
+		.venv-newest/bin/python:
 	$(call create-environment,$(PYTHON))
 
 .venv-min/bin/python:

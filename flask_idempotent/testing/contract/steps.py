@@ -1,0 +1,122 @@
+"""What the contract's tests put into a store, and how they let its time pass."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from flask_idempotent.records import (
+    FINGERPRINT_SIZE,
+    OWNER_SIZE,
+    CompletedRecord,
+    ReleasedRecord,
+    RunningRecord,
+)
+from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, ContendResult, Renewal, Store
+
+#: The storage key of most tests.
+KEY = "IDEMPOTENT_{contract}"
+#: An hour in milliseconds: how long a lease lasts here, and its record after it.
+HOUR = 3_600_000
+#: A time on any store's clock that never comes.
+NEVER = 1 << 52
+#: Seconds within which what another thread does must be seen.
+_PATIENCE = 10
+
+
+def owner(name: str) -> bytes:
+    return name.encode().ljust(OWNER_SIZE, b".")
+
+
+def running(name: str = "ada", payload: str = "one") -> RunningRecord:
+    """The record of a request by this owner, with this payload."""
+    return RunningRecord(
+        owner(name), payload.encode().ljust(FINGERPRINT_SIZE, b"-"), 1, HOUR,
+        "here", 7, 1.5, method="POST", endpoint="orders",
+    )  # fmt: skip
+
+
+def response(
+    name: str = "ada", payload: str = "one", body: bytes | None = b"hello", attempt: int = 1
+) -> CompletedRecord:
+    """The response to that request."""
+    record = running(name, payload)
+    return CompletedRecord(
+        record.owner, record.fingerprint, attempt, 201, (("Link", "a"), ("Link", "b")), body, 2.5,
+        method="POST", endpoint="orders",
+    )  # fmt: skip
+
+
+def released(record: RunningRecord) -> ReleasedRecord:
+    """The record that a claim leaves behind when it is given up while its owner may run."""
+    return ReleasedRecord(
+        record.owner, record.fingerprint, record.attempt, record.host, record.pid,
+        record.started, record.method, record.endpoint, record.first_attempt,
+    )  # fmt: skip
+
+
+def renewal(record: RunningRecord, storage_key: str = KEY) -> Renewal:
+    return Renewal(storage_key, record, 2 * HOUR)
+
+
+def claim(store: Store, record: RunningRecord, *, storage_key: str = KEY) -> ClaimResult:
+    """Claim with a lease of an hour."""
+    return store.claim(storage_key, record, ttl_ms=2 * HOUR)
+
+
+def contend(
+    store: Store, record: RunningRecord, *, takeover: bool = True, replaces: bytes | None = None
+) -> ContendResult:
+    """Contend for a lease of an hour."""
+    return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=takeover, replaces=replaces)
+
+
+def complete(store: Store, record: CompletedRecord) -> Completion:
+    return store.complete(KEY, record, ttl_ms=HOUR)
+
+
+def release(store: Store, name: str, *, owner_may_run: bool = False) -> bool:
+    return store.release(
+        KEY,
+        owner(name),
+        response_ttl_ms=HOUR,
+        tombstone_ttl_ms=HOUR,
+        owner_may_run=owner_may_run,
+    )
+
+
+def lapse(store: Store) -> None:
+    """End the lease of the key: begin one of a millisecond, and let it pass."""
+    record = store.read(KEY)
+    assert isinstance(record, RunningRecord)
+    assert store.renew([Renewal(KEY, record, record.grace_ms + 1)], until=0) == [True]
+    pass_time(store)
+
+
+def pass_time(store: Store) -> None:
+    """Let at least a millisecond pass by the store's own clock."""
+    began = store.now()
+    until(lambda: store.now() > began + 1)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return as soon as something is true."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.001)
+
+
+def take_over(store: Store) -> None:
+    """Let ada's lease lapse, and bob take her key over as attempt 2."""
+    claim(store, running("ada"))
+    lapse(store)
+    assert contend(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
+
+
+def leave_tombstone(store: Store) -> ReleasedRecord:
+    """Let bob, who has taken ada's key over, give up; returns the record that stands then."""
+    take_over(store)
+    assert release(store, "bob") is True
+    return released(running("bob")._replace(attempt=2))

@@ -14,6 +14,9 @@ import pytest
 if TYPE_CHECKING:
     from flask_idempotent.testing import Idempotency
 
+# So that a failure shows the values that were compared.
+pytest.register_assert_rewrite("flask_idempotent.testing.contract")
+
 
 @pytest.fixture
 def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:

@@ -191,9 +191,9 @@ class TombstoneContract:
     def test_tombstone_takes_a_late_response(self, store: Store) -> None:
         """A view that ran to its end after all is not run again: its response is stored."""
         leave_tombstone(store)
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert complete(store, response("ada")) is Completion.STORED
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert contend(store, running("cyd")) == response("ada")
 
     def test_tombstone_takes_its_own_owners_response(self, store: Store) -> None:

@@ -100,9 +100,9 @@ class RemovalContract:
     def test_delete(self, store: InspectableStore) -> None:
         """Deleting counts what was there and wakes the waiters."""
         claim(store, running())
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert store.delete([KEY, "IDEMPOTENT_{none}"]) == 1
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert store.read(KEY) is None
 
     def test_delete_nothing(self, store: InspectableStore) -> None:
@@ -120,9 +120,9 @@ class RemovalContract:
         """Discarding deletes a record that is still the one that was seen, and wakes waiters."""
         claim(store, running())
         (info,) = store.inspect([KEY])
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             assert store.discard([info]) == 1
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
         assert store.read(KEY) is None
         assert store.discard([info]) == 0
 

@@ -13,7 +13,14 @@ from flask_idempotent.records import (
     ReleasedRecord,
     RunningRecord,
 )
-from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, ContendResult, Renewal, Store
+from flask_idempotent.stores.base import (
+    Claimed,
+    ClaimResult,
+    Completion,
+    ContendResult,
+    Renewal,
+    Store,
+)
 
 #: The storage key of most tests.
 KEY = "IDEMPOTENT_{contract}"

@@ -113,27 +113,27 @@ class ListenContract:
     def test_release_wakes(self, store: Store) -> None:
         """A release wakes the waiter with nothing: it claims again."""
         claim(store, running())
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             release(store, "ada")
-            until(lambda: bell.rung)
-            assert bell.wait(0) is None
+            until(lambda: waiter.notified)
+            assert waiter.wait(0) is None
 
     def test_release_that_stores_an_offer_wakes(self, store: Store) -> None:
         """When a late owner's response takes a failed run's place, the waiter is woken."""
         take_over(store)
         complete(store, response("ada"))
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             release(store, "bob")
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
 
     def test_contend_that_stores_an_offer_wakes(self, store: Store) -> None:
         """When a late owner's response takes a dead run's place, the waiter is woken."""
         take_over(store)
         complete(store, response("ada"))
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             lapse(store)
             contend(store, running("cyd"))
-            until(lambda: bell.rung)
+            until(lambda: waiter.notified)
 
     def test_all_waiters_wake(self, store: Store) -> None:
         """Every waiter on a key hears its completion."""
@@ -141,9 +141,9 @@ class ListenContract:
         listening = threading.Barrier(17)
 
         def wait(_: int) -> object:
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 listening.wait()
-                return bell.wait(5)
+                return waiter.wait(5)
 
         with ThreadPoolExecutor(16) as pool:
             results = [pool.submit(wait, number) for number in range(16)]
@@ -154,29 +154,29 @@ class ListenContract:
     def test_other_keys_are_silent(self, store: Store) -> None:
         """A waiter hears its own key alone."""
         other_key = "IDEMPOTENT_{other}"
-        with store.listen(KEY, 5) as bell, store.listen(other_key, 5) as other:
+        with store.listen(KEY, 5) as waiter, store.listen(other_key, 5) as other:
             store.complete(other_key, response(), ttl_ms=HOUR)
             assert other.wait(5) == response()
-            assert bell.wait(0) is None
+            assert waiter.wait(0) is None
 
     def test_listening_again(self, store: Store) -> None:
         """A key that was left can be listened to again, and hears what comes then."""
         for number in range(20):
             claim(store, running(f"n{number}"))
-            with store.listen(KEY, 5) as bell:
+            with store.listen(KEY, 5) as waiter:
                 release(store, f"n{number}")
-                until(lambda: bell.rung)
+                until(lambda: waiter.notified)
 
     def test_store_opens_again(self, store: Store) -> None:
         """A closed store opens again at its next use."""
         store.close()
-        with store.listen(KEY, 5) as bell:
+        with store.listen(KEY, 5) as waiter:
             complete(store, response())
-            assert bell.wait(5) == response()
+            assert waiter.wait(5) == response()
 
 
 def _assert_completion_wakes(store: Store, size: int) -> None:
     claim(store, running())
-    with store.listen(KEY, 5) as bell:
+    with store.listen(KEY, 5) as waiter:
         complete(store, response(body=b"x" * size))
-        assert bell.wait(5) == response(body=b"x" * size)
+        assert waiter.wait(5) == response(body=b"x" * size)

@@ -43,6 +43,24 @@ class RunningRecord(NamedTuple):
     endpoint: str = ""
     first_attempt: int = 1
 
+    def follow(self, earlier: Record) -> RunningRecord:
+        """Return this record as the next attempt after an earlier record of its key.
+
+        Where the key belonged to another request before, or had a response that this request
+        corrects, the responses of all runs before this one are refused from now on.
+        """
+        attempt = first_attempt = earlier.attempt + 1
+        if not isinstance(earlier, CompletedRecord) and earlier.fingerprint == self.fingerprint:
+            first_attempt = earlier.first_attempt
+        return self._replace(attempt=attempt, first_attempt=first_attempt)
+
+    def tombstone(self) -> ReleasedRecord:
+        """Return what is left when the key is released while this record's owner may still run."""
+        return ReleasedRecord(
+            self.owner, self.fingerprint, self.attempt, self.host, self.pid, self.started,
+            self.method, self.endpoint, self.first_attempt,
+        )  # fmt: skip
+
 
 class ReleasedRecord(NamedTuple):
     """A tombstone: a key that was released while an earlier owner may still run.

@@ -125,14 +125,9 @@ class MemoryStore(ForkAware, InspectableStore):
             return self._follow(storage_key, record, standing, ttl_ms)._replace(dead=standing)
 
     def _follow(
-        self, storage_key: str, record: RunningRecord, before: Record, ttl_ms: int
+        self, storage_key: str, record: RunningRecord, earlier: Record, ttl_ms: int
     ) -> Claimed:
-        attempt = first_attempt = before.attempt + 1
-        if not isinstance(before, CompletedRecord) and before.fingerprint == record.fingerprint:
-            first_attempt = before.first_attempt
-        # Responses of the runs before the first attempt are refused from now on.
-        record = record._replace(attempt=attempt, first_attempt=first_attempt)
-        return self._take(storage_key, record, ttl_ms)
+        return self._take(storage_key, record.follow(earlier), ttl_ms)
 
     def _take(
         self,
@@ -203,7 +198,7 @@ class MemoryStore(ForkAware, InspectableStore):
             if entry.offer is not None:
                 self._put(storage_key, entry.offer, response_ttl_ms)
             elif owner_may_run or entry.record.attempt > 1:
-                self._put(storage_key, _tombstone(entry.record), tombstone_ttl_ms)
+                self._put(storage_key, entry.record.tombstone(), tombstone_ttl_ms)
             return True
 
     @contextmanager
@@ -283,10 +278,3 @@ class MemoryStore(ForkAware, InspectableStore):
 
 def _is_of_this_request(old: RunningRecord | ReleasedRecord, late: CompletedRecord) -> bool:
     return old.fingerprint == late.fingerprint and late.attempt >= old.first_attempt
-
-
-def _tombstone(record: RunningRecord) -> ReleasedRecord:
-    return ReleasedRecord(
-        record.owner, record.fingerprint, record.attempt, record.host, record.pid,
-        record.started, record.method, record.endpoint, record.first_attempt,
-    )  # fmt: skip

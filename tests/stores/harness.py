@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.store import RedisStore
@@ -32,14 +32,6 @@ def answer(
     return CompletedRecord(
         record.owner, record.fingerprint, 1, 201, (("Link", "a"), ("Link", "b")), body, 2.5,
         method="POST", endpoint="orders",
-    )  # fmt: skip
-
-
-def released(record: RunningRecord) -> ReleasedRecord:
-    """What a claim leaves behind when it is given up while an earlier owner may run."""
-    return ReleasedRecord(
-        record.owner, record.fingerprint, record.attempt, "here", 7, 1.5,
-        "POST", "orders", record.first_attempt,
     )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ from tests.stores.harness import (
     expire,
     lapse,
     owner,
-    released,
     renewal,
     running,
     time_left,
@@ -160,7 +159,7 @@ class Machine(RuleBasedStateMachine):
         if known.offer is not None:
             self.model[key] = Known(known.offer)
         elif known.record.attempt > 1:
-            self.model[key] = Known(released(known.record))
+            self.model[key] = Known(known.record.tombstone())
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, until=st.sampled_from([0, NEVER]))
     def renew(self, key: str, name: str, payload: str, until: int) -> None:

@@ -55,14 +55,6 @@ def response(
     )  # fmt: skip
 
 
-def released(record: RunningRecord) -> ReleasedRecord:
-    """The record that a claim leaves behind when it is given up while its owner may run."""
-    return ReleasedRecord(
-        record.owner, record.fingerprint, record.attempt, record.host, record.pid,
-        record.started, record.method, record.endpoint, record.first_attempt,
-    )  # fmt: skip
-
-
 def renewal(record: RunningRecord, storage_key: str = KEY) -> Renewal:
     return Renewal(storage_key, record, 2 * HOUR)
 
@@ -126,4 +118,4 @@ def leave_tombstone(store: Store) -> ReleasedRecord:
     """Let bob, who has taken ada's key over, give up; returns the record that stands then."""
     take_over(store)
     assert release(store, "bob") is True
-    return released(running("bob")._replace(attempt=2))
+    return running("bob")._replace(attempt=2).tombstone()

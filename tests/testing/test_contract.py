@@ -1,0 +1,73 @@
+"""The contract that authors of stores get: it passes a sound store and finds broken ones."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, Store
+from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.testing import StoreContract
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores" / "sqlite_store.py"
+SQLiteStore: type[Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
+
+
+class TestExample(StoreContract):
+    """The store of the page "Writing a store"."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        store = SQLiteStore(tmp_path / "records")  # type: ignore[call-arg]
+        yield store
+        store.close()
+
+
+class ClaimsTwice(MemoryStore):
+    """Gives a key to whoever asks."""
+
+    def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
+        super().claim(storage_key, record, ttl_ms=ttl_ms)
+        return Claimed(1)
+
+
+class Overwrites(MemoryStore):
+    """Stores a late owner's response in place of another's."""
+
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+        self.delete([storage_key])
+        return super().complete(storage_key, record, ttl_ms=ttl_ms)
+
+
+class ForgetsTombstones(MemoryStore):
+    """Frees a key that an earlier owner may still complete."""
+
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
+        released = super().release(storage_key, owner, **options)
+        self.delete([storage_key])
+        return released
+
+
+class TestBrokenStores:
+    @pytest.mark.parametrize(
+        ("broken", "test"),
+        [
+            (ClaimsTwice, StoreContract.test_claim_of_anothers_key),
+            (ClaimsTwice, StoreContract.test_one_of_many_claims_wins),
+            (Overwrites, StoreContract.test_completion_by_a_late_owner),
+            (Overwrites, StoreContract.test_completion_after_anothers),
+            (ForgetsTombstones, StoreContract.test_tombstone_keeps_the_number),
+            (ForgetsTombstones, StoreContract.test_release_stores_an_offer),
+        ],
+    )
+    def test_is_found(
+        self, broken: type[MemoryStore], test: Callable[[StoreContract, Store], None]
+    ) -> None:
+        """A store that breaks the contract fails the test of what it breaks."""
+        with pytest.raises(AssertionError):
+            test(StoreContract(), broken())

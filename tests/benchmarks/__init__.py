@@ -1,1 +1,1 @@
-"""What a request costs, against bare Flask and a peer; `make bench` runs it."""
+"""Benchmarks: what a request costs, compared with bare Flask and a peer; see `make bench`."""

@@ -1,4 +1,4 @@
-"""Runs the benchmarks, prints what they found, and writes it down."""
+"""Runs the benchmarks, prints the figures, and writes them into the documentation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.benchmarks.bench import FULL, Bench, Findings
 from tests.benchmarks.charts import charts
 from tests.benchmarks.contestants import PEER
 from tests.benchmarks.machine import facts
-from tests.benchmarks.processors import keep_on
+from tests.benchmarks.pinning import pin
 from tests.benchmarks.report import Run, as_json, as_markdown, as_text, filled
 from tests.support.redis_servers import Server, redis_binary, valkey_binary
 from tests.support.web_servers import ROOT
@@ -48,7 +48,7 @@ _BINARIES = {"valkey": valkey_binary, "redis": redis_binary}
 
 
 def run(bench: Bench, names: Iterable[str] = MEASURES) -> Run:
-    """Measure; each measure begins with an empty server."""
+    """Take some measures, each on an empty server."""
     findings = {}
     for name in names:
         began = time.monotonic()
@@ -69,23 +69,23 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=MEASURES, metavar="NAME",
-                        help=f"some of {', '.join(MEASURES)}; then nothing is written")  # fmt: skip
+                        help=f"only these of {', '.join(MEASURES)}; writes no files")  # fmt: skip
     parser.add_argument("--server", choices=_BINARIES, default="valkey")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         binary = _BINARIES[arguments.server]()
         server = Server(binary, Path(folder)).start()
-        keep_on(-1, server.client.info("server")["process_id"])
+        pin(-1, server.client.info("server")["process_id"])
         try:
-            found = run(Bench(server, binary, FULL, PEER), arguments.only or MEASURES)
+            result = run(Bench(server, binary, FULL, PEER), arguments.only or MEASURES)
         finally:
             server.stop()
-    print(as_text(found))
+    print(as_text(result))
     if not arguments.only:
         build = ROOT / "build"
         build.mkdir(exist_ok=True)
-        (build / "bench.json").write_text(as_json(found))
-        _write(found, ROOT / "docs")
+        (build / "bench.json").write_text(as_json(result))
+        _write(result, ROOT / "docs")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What every measure is given, and what it finds."""
+"""Benches, sizes, findings and targets: what a measure is given, and what it returns."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from tests.benchmarks.lanes import Lane, lanes
+from tests.benchmarks.runners import Runner, runners
 from tests.benchmarks.series import Series
 from tests.support.redis_servers import Server
 
@@ -14,30 +14,30 @@ from tests.support.redis_servers import Server
 class Size:
     """How much is measured.
 
-    :param rounds: how often everyone has a turn.
-    :param anew: how often everyone is started for these: where the code and data of a process
-        happen to lie makes a difference of some per cent, which is nobody's merit.
+    :param rounds: how many turns each contestant has.
+    :param restarts: how many times the contestants' processes are started for these rounds: where
+        code and data happen to lie in memory changes the time of a request by some per cent.
     :param calls: requests in one turn.
     :param records: how many records the memory is measured over.
     :param bodies: KiB of the bodies whose compression is measured.
     :param waiters: how many requests wait in a small group.
-    :param crowd: how many wait in a large one.
-    :param wakes: how often a small group is woken; a large one a seventh as often.
-    :param live: how many records a server holds, in turn.
-    :param held: how many claims a process holds, in turn.
+    :param crowd: how many requests wait in a large group.
+    :param wakes: how many times a small group is woken; a large one a seventh as often.
+    :param live: numbers of records on a server, each measured.
+    :param held: numbers of claims that a process holds, each measured.
     :param seconds: how long a server is under load in one turn.
-    :param loads: how many turns it has.
+    :param loads: how many turns of load each server has.
     :param fields: bytes of a large form that has nothing but short fields.
     :param file: bytes of the file in a large multipart form.
-    :param uploads: how often each of them is uploaded.
-    :param starts: how often a process is started.
+    :param uploads: how many times each large form is uploaded.
+    :param starts: how many times the start of a process is measured.
     :param samples: requests of each kind under the profiler.
-    :param settle: seconds that waiters are given to fall asleep after their last look.
-    :param apart: whether each contestant has a process of its own.
+    :param settle: seconds that waiters are given to fall asleep after they last read the record.
+    :param apart: whether each contestant runs in a process of its own.
     """
 
     rounds: int = 84
-    anew: int = 6
+    restarts: int = 6
     calls: int = 100
     records: int = 10_000
     bodies: tuple[int, ...] = (1, 4, 16, 64, 256)
@@ -59,9 +59,9 @@ class Size:
 
 FULL = Size()
 TINY = Size(
-    rounds=2, anew=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1, live=(10, 20),
-    held=(1, 2), seconds=0.05, loads=1, fields=2_000, file=1_000, uploads=1, starts=1, samples=50,
-    settle=0.01, apart=False,
+    rounds=2, restarts=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1,
+    live=(10, 20), held=(1, 2), seconds=0.05, loads=1, fields=2_000, file=1_000, uploads=1,
+    starts=1, samples=50, settle=0.01, apart=False,
 )  # fmt: skip
 
 
@@ -80,16 +80,16 @@ class Bench:
     size: Size
     peer: str
 
-    def lanes(self, *names: str) -> AbstractContextManager[dict[str, Lane]]:
+    def runners(self, *names: str) -> AbstractContextManager[dict[str, Runner]]:
         """Start contestants whose records live on the server."""
-        return lanes(self.server.url, *names, apart=self.size.apart)
+        return runners(self.server.url, *names, apart=self.size.apart)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What must be true of a figure.
+    """A limit that a figure must keep.
 
-    :param name: what is measured.
+    :param name: what the figure says.
     :param value: the figure that was measured.
     :param limit: what the figure must not be above, or below where ``is_minimum``.
     :param unit: the unit of both.
@@ -111,11 +111,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one measure found.
+    """The figures of one measure.
 
     :param title: what was measured.
     :param series: the figures.
-    :param targets: what must be true of them.
+    :param targets: the limits that they must keep.
     """
 
     title: str

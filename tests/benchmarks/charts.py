@@ -16,12 +16,12 @@ _HEADS = {
 }
 
 
-def charts(found: Mapping[str, Findings], peer: str) -> dict[str, str]:
-    """Draw them all, by the name of their file."""
+def charts(findings: Mapping[str, Findings], peer: str) -> dict[str, str]:
+    """Draw all charts; their file names without the ending are the keys."""
     return {
-        "bench-cost": _cost(found["cost"], peer),
-        "bench-waking": _waking(found["waking"]),
-        "bench-growth": _growth(found["records"], found["claims"]),
+        "bench-cost": _cost(findings["cost"], peer),
+        "bench-waking": _waking(findings["waking"]),
+        "bench-growth": _growth(findings["records"], findings["claims"]),
     }
 
 
@@ -44,7 +44,7 @@ def _cost(findings: Findings, peer: str) -> str:
 
 def _waking(findings: Findings) -> str:
     groups: dict[str, list[Bar]] = {}
-    # The crowd would hide the small groups, which are compared.
+    # The bar of the large group would make those of the small ones too short to compare.
     *small, _ = findings.series
     for series in small:
         name, _, title = series.name.partition(", ")

@@ -1,7 +1,7 @@
 """How many commands a request sends to the server.
 
-MONITOR tells who sent each; those that a script calls inside the server come from ``lua`` and
-cost no round trip.
+MONITOR shows which client sent each command. Those that a script calls inside the server are shown
+as sent by ``lua``: they cost no round trip.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import redis
 
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
-from tests.benchmarks.lanes import Lane
+from tests.benchmarks.runners import Runner
 from tests.benchmarks.series import Series
 from tests.benchmarks.waking import let_wait, wake
 from tests.support.redis_servers import Server
@@ -26,7 +26,7 @@ _MARK = "ECHO"
 
 @contextmanager
 def monitored(server: Server) -> Iterator[Counter[str]]:
-    """Count the commands that clients send; the counter is filled when the context is left."""
+    """Count the commands that clients send. The counts are there when the context is left."""
     sent: Counter[str] = Counter()
     with redis.Redis(port=server.port, socket_timeout=60).monitor() as monitor:
         yield sent
@@ -45,27 +45,27 @@ def _send(contestant: Contestant, *keys: str | None) -> None:
         contestant.answer(environ(key))
 
 
-def _of_requests(lane: Lane, bench: Bench) -> list[Series]:
+def _of_requests(runner: Runner, bench: Bench) -> list[Series]:
     calls, firsts = bench.size.calls, [fresh_key() for _ in range(bench.size.calls)]
     kinds = {"no key": [None] * calls, "first": firsts, "replay": firsts}
     series = []
     for kind, keys in kinds.items():
         with monitored(bench.server) as sent:
-            lane.run(_send, *keys)
-        series.append(Series(f"{lane.name}, {kind}", "", (sent.total() / calls,)))
+            runner.run(_send, *keys)
+        series.append(Series(f"{runner.name}, {kind}", "", (sent.total() / calls,)))
     return series
 
 
-def _of_waiters(lane: Lane, bench: Bench, connected: int) -> list[Series]:
+def _of_waiters(runner: Runner, bench: Bench, connected: int) -> list[Series]:
     client, waiters = bench.server.client, bench.size.waiters
     with monitored(bench.server) as going_to_sleep:
-        let_wait(lane, bench, 1, waiters)
+        let_wait(runner, bench, 1, waiters)
     listening = len(client.client_list(_type="pubsub"))
     connections = len(client.client_list()) - connected
     with monitored(bench.server) as waking:
-        lane.run(wake)
-    # The first request's own commands, and leaving the channel, are no part of either.
-    found = {
+        runner.run(wake)
+    # Without the commands of the first request, and the one that leaves the channel.
+    counts = {
         "claims": going_to_sleep["SET"] + going_to_sleep["EVALSHA"] - 1,
         "subscriptions": going_to_sleep["SUBSCRIBE"],
         "commands on waking": waking.total() - waking["UNSUBSCRIBE"] - 1,
@@ -73,17 +73,17 @@ def _of_waiters(lane: Lane, bench: Bench, connected: int) -> list[Series]:
         "connections in all": connections,
     }
     return [
-        Series(f"{lane.name}, {waiters} waiters: {what}", "", (float(number),))
-        for what, number in found.items()
+        Series(f"{runner.name}, {waiters} waiters: {what}", "", (float(number),))
+        for what, number in counts.items()
     ]
 
 
 def measure(bench: Bench) -> Findings:
-    """Requests of each kind, and a group that waits."""
+    """Count for requests of each kind, and for a group of requests that wait."""
     findings = Findings("Commands to the server, and connections", [])
     for name in (OURS, bench.peer):
         connected = len(bench.server.client.client_list())
-        with bench.lanes(name) as made:
+        with bench.runners(name) as made:
             findings.series.extend(_of_requests(made[name], bench))
             findings.series.extend(_of_waiters(made[name], bench, connected))
     waiters = bench.size.waiters

@@ -1,6 +1,6 @@
-"""The contestants: one application, bare and behind each library.
+"""Contestants: the same application, bare and behind each library.
 
-Each library is set up as its own documentation begins.
+Each library is set up as in the first example of its documentation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flask import Flask, request
 
 from tests.support.memory import peak
 
-#: Octets of the view's JSON.
+#: The size of the view's JSON in bytes.
 BODY_SIZE = 300
 
 #: The body of every request.
@@ -50,25 +50,25 @@ class Contestant:
 
     def answer(self, environ: dict[str, Any]) -> Answer:
         """Serve one request as a WSGI server does."""
-        said: list[Any] = []
+        started: list[Any] = []
         body: Iterable[bytes] = self.app(
-            environ, lambda *status_and_headers: said.append(status_and_headers)
+            environ, lambda *status_and_headers: started.append(status_and_headers)
         )
         try:
-            octets = b"".join(body)
+            content = b"".join(body)
         finally:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        return said[0][0], dict(said[0][1]), octets
+        return started[0][0], dict(started[0][1]), content
 
     @cached_property
     def beside(self) -> Contestant:
         """Bare Flask in the same process."""
-        return Contestant(BARE, make(BARE, "redis://nobody"))
+        return Contestant(BARE, make(BARE, "redis://unused"))
 
     def close(self) -> None:
-        """Give connections and threads back."""
+        """Close the connections and end the threads of its library."""
         state = self.app.extensions.get("idempotent")
         if state is not None:
             state.engine.close()
@@ -85,7 +85,7 @@ def upload() -> dict[str, int]:
 
 
 class Hold:
-    """A view that runs until it is let go, and notes when it ended."""
+    """A view that runs until ``go_on`` is set, and records when it ended."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -95,7 +95,7 @@ class Hold:
     def __call__(self) -> tuple[dict[str, Any], int]:
         key = request.headers["Idempotency-Key"]
         self.begun.release()
-        assert self.go_on.wait(60), "nobody let the view go"
+        assert self.go_on.wait(60), "go_on was not set"
         answer = order()
         self.ended[key] = time.perf_counter()
         return answer
@@ -111,7 +111,7 @@ def _bare(url: str) -> Flask:
     return app
 
 
-# Each imports its library by itself: importing one may cost the others' requests something.
+# Each function imports its own library: importing one might slow down the requests of the others.
 
 
 def _app_wide(url: str) -> Flask:
@@ -149,7 +149,7 @@ _MAKERS = {
     OURS: _app_wide,
     DECORATED: _decorated,
     PEER: _idemkit,
-    # Takes the peer's place where that is not installed.
+    # In the place of the peer, which the tests' environment does not have.
     STAND_IN: _app_wide,
 }
 
@@ -163,7 +163,7 @@ def make(name: str, url: str = "") -> Flask:
 
 
 def environ(key: str | None = None, path: str = "/orders") -> dict[str, Any]:
-    """A request of its own, as a WSGI server describes it.
+    """A new request, as a WSGI server describes it.
 
     :param key: its idempotency key; None for a request without.
     """
@@ -195,12 +195,12 @@ def environ(key: str | None = None, path: str = "/orders") -> dict[str, Any]:
 
 
 def fresh_key() -> str:
-    """A key as clients make it."""
+    """A new key, made as clients make them."""
     return str(uuid.uuid4())
 
 
 def environs(kind: str, number: int) -> list[dict[str, Any]]:
-    """Make requests of a kind; of replays, whichever is served first is none yet."""
+    """Make requests of a kind. The first of the replays that is served is a first request."""
     if kind == "no key":
         return [environ() for _ in range(number)]
     if kind == "first":

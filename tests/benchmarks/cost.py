@@ -8,7 +8,7 @@ from functools import partial
 
 from tests.benchmarks.bench import Bench, Findings, Size, Target
 from tests.benchmarks.contestants import BARE, DECORATED, KINDS, OURS, Contestant, environs
-from tests.benchmarks.lanes import Lane
+from tests.benchmarks.runners import Runner
 from tests.benchmarks.series import Series, in_turns, median_time
 
 
@@ -31,30 +31,30 @@ Rounds = dict[str, list[float]]
 
 
 def measure(bench: Bench) -> Findings:
-    """Each kind of request of each contestant, and beside it bare Flask without a key."""
-    found: dict[str, Rounds] = {kind: defaultdict(list) for kind in KINDS}
-    for _ in range(bench.size.anew):
-        with bench.lanes(BARE, OURS, DECORATED, bench.peer) as made:
-            for kind, rounds in found.items():
+    """Time each kind of request to each contestant; bare Flask's without a key, for comparison."""
+    measured: dict[str, Rounds] = {kind: defaultdict(list) for kind in KINDS}
+    for _ in range(bench.size.restarts):
+        with bench.runners(BARE, OURS, DECORATED, bench.peer) as made:
+            for kind, rounds in measured.items():
                 for name, values in _in_turns(made, kind, bench.size).items():
                     rounds[name] += values
     series = {
         kind: {name: Series(f"{name}, {kind}", "µs", tuple(v)) for name, v in rounds.items()}
-        for kind, rounds in found.items()
+        for kind, rounds in measured.items()
     }
     shown = [one for kind in KINDS for name, one in series[kind].items() if _is_shown(name, kind)]
     return Findings("Cost of a request", shown, list(_targets(series, bench.peer)))
 
 
-def _in_turns(made: Mapping[str, Lane], kind: str, size: Size) -> Rounds:
-    # Those that are compared come one after the other, and soon: a machine changes its pace.
+def _in_turns(made: Mapping[str, Runner], kind: str, size: Size) -> Rounds:
+    # What is compared is measured within the same second: the pace of a machine changes.
     turns = {}
-    for name, lane in made.items():
+    for name, runner in made.items():
         served = kind if _is_shown(name, kind) else KINDS[0]
-        turns[name] = partial(lane.run, _time, served, size.calls)
+        turns[name] = partial(runner.run, _time, served, size.calls)
         if kind == KINDS[0] and name in (OURS, DECORATED):
-            turns[_beside(name)] = partial(lane.run, _time_beside, size.calls)
-    return in_turns(turns, size.rounds // size.anew)
+            turns[_beside(name)] = partial(runner.run, _time_beside, size.calls)
+    return in_turns(turns, size.rounds // size.restarts)
 
 
 def _is_shown(name: str, kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Charts as SVG, which stand in a page's light or dark as its text does."""
+"""Charts as SVG, in the colours of the page's light or dark theme."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH = 760
-#: Where bars begin and the longest ends, and how high each is with its gap.
+#: Where bars begin, where the longest ends, and the height of a bar with and without its gap.
 _LEFT, _RIGHT, _STEP, _BAR = 190, 650, 27, 20
 _GAP = 18
 
@@ -83,17 +83,17 @@ def _svg(name: str, title: str, description: str, height: float, parts: Sequence
     return "\n".join([*head, *parts, "</svg>\n"])
 
 
-def _text(x: float, y: float, text: str, look: str = "") -> str:
-    return f'<text class="{look}" x="{x:g}" y="{y:g}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, style: str = "") -> str:
+    return f'<text class="{style}" x="{x:g}" y="{y:g}">{escape(text)}</text>'
 
 
 def bars(name: str, title: str, groups: Mapping[str, Sequence[Bar]], unit: str) -> str:
-    """Draw groups of bars that share one scale.
+    """Draw groups of bars on one scale.
 
-    :param name: a word of its own on the page.
+    :param name: names the chart on its page.
     """
     longest = max(bar.value for group in groups.values() for bar in group)
-    parts, y, said = [], 22.0, []
+    parts, y, described = [], 22.0, []
     for head, group in groups.items():
         parts.append(_text(8, y, head, "head"))
         y += 12
@@ -106,18 +106,18 @@ def bars(name: str, title: str, groups: Mapping[str, Sequence[Bar]], unit: str) 
                 f'<rect class="{bar.kind}" {place}/>',
                 _text(_LEFT + length + 8, y + 15, f"{value} {unit}"),
             ]
-            said.append(f"{head}, {bar.label}: {value} {unit}")
+            described.append(f"{head}, {bar.label}: {value} {unit}")
             y += _STEP
         y += _GAP
-    return _svg(name, title, "; ".join(said) + ".", y - _GAP, parts)
+    return _svg(name, title, "; ".join(described) + ".", y - _GAP, parts)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart of lines over a scale that grows tenfold from mark to mark.
+    """A chart of lines over a logarithmic scale.
 
-    :param title: what is counted below.
-    :param lines: for each its points; the first two have looks of their own.
+    :param title: what the horizontal scale counts.
+    :param lines: the points of each line; there are styles for two.
     """
 
     title: str
@@ -128,15 +128,15 @@ _TOP, _BOTTOM, _MARGIN, _BETWEEN = 44, 244, 64, 24
 
 
 def panels(name: str, title: str, drawn: Sequence[Panel], unit: str) -> str:
-    """Draw panels side by side; each begins at zero and has a scale of its own."""
+    """Draw panels side by side, each with its own scale from zero."""
     width = (WIDTH - _BETWEEN * (len(drawn) - 1)) / len(drawn)
-    parts, said = [], []
+    parts, described = [], []
     for index, panel in enumerate(drawn):
         parts += _panel(panel, index * (width + _BETWEEN), width, unit)
         for line, points in panel.lines.items():
             values = ", ".join(f"{value:,.0f} {unit} at {x:,}" for x, value in points)
-            said.append(f"{panel.title}, {line}: {values}")
-    return _svg(name, title, "; ".join(said) + ".", _BOTTOM + 48, parts)
+            described.append(f"{panel.title}, {line}: {values}")
+    return _svg(name, title, "; ".join(described) + ".", _BOTTOM + 48, parts)
 
 
 def _panel(panel: Panel, x: float, width: float, unit: str) -> list[str]:
@@ -158,12 +158,12 @@ def _panel(panel: Panel, x: float, width: float, unit: str) -> list[str]:
         parts.append(_text(left - 8, y + 5, label, "end soft"))
     for number in sorted({number for number, _ in points}):
         parts.append(_text(at(number, 0)[0], _BOTTOM + 22, f"{number:,}", "middle soft"))
-    for (label, line), look in zip(panel.lines.items(), ("first", "second"), strict=False):
+    for (label, line), style in zip(panel.lines.items(), ("first", "second"), strict=False):
         places = [at(*point) for point in line]
         parts.append(
-            f'<path class="{look}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
+            f'<path class="{style}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
         )
-        parts += [f'<circle class="{look}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in places]
+        parts += [f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in places]
         parts.append(_text(places[0][0] + 4, places[0][1] - 10, label))
     return parts
 

@@ -1,4 +1,4 @@
-"""Whether a request costs more when much is stored, and when much is going on."""
+"""Whether a request costs more with many records, many claims or many waiting requests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.factory import open_store
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import OURS, Contestant, environ, fresh_key
-from tests.benchmarks.lanes import Lane, lanes
 from tests.benchmarks.machine import usual_build
+from tests.benchmarks.runners import Runner, runners
 from tests.benchmarks.series import Series, in_turns, median_time
 from tests.benchmarks.waking import let_wait, wake
 from tests.support.redis_servers import Server
@@ -26,7 +26,7 @@ from tests.support.redis_servers import Server
 _BATCH = 1_000
 _LIMIT = 1.05
 
-#: Copies a record under other names, inside the server, to last for an hour.
+#: Copies a record to other keys, inside the server, for an hour.
 _COPY = """
 local record = redis.call('GET', KEYS[1])
 for _, name in ipairs(ARGV) do
@@ -47,14 +47,14 @@ def _names(keys: Iterable[str]) -> list[str]:
 
 
 class _Store:
-    """A server with so many live records, which the keys ``0``, ``1`` and so on replay."""
+    """A server with a number of live records, which the keys ``0``, ``1`` and so on replay."""
 
-    def __init__(self, server: Server, lane: Lane, live: int) -> None:
+    def __init__(self, server: Server, runner: Runner, live: int) -> None:
         self._server = server
-        self._lane = lane
+        self._lane = runner
         self._live = live
         server.client.flushall()
-        lane.run(_serve, ["0"])
+        runner.run(_serve, ["0"])
         for start in range(0, live, _BATCH):
             numbers = range(start, min(start + _BATCH, live))
             server.client.eval(_COPY, 1, *_names(["0"]), *_names(map(str, numbers)))
@@ -76,15 +76,15 @@ def _filled(bench: Bench, live: int) -> Iterator[_Store]:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(usual_build() or bench.binary, Path(folder)).start()
         try:
-            # All in this process: two would differ by more than what is looked for.
-            with lanes(server.url, OURS, apart=False) as made:
+            # All in this process: the times of two processes differ by more than the limit.
+            with runners(server.url, OURS, apart=False) as made:
                 yield _Store(server, made[OURS], live)
         finally:
             server.stop()
 
 
 def records(bench: Bench) -> Findings:
-    """Servers with few and many live records, all running at once."""
+    """Time requests on servers with few and with many live records, all running at once."""
     size = bench.size
     with ExitStack() as stack:
         turns: dict[tuple[str, int], Callable[[], float]] = {}
@@ -92,8 +92,8 @@ def records(bench: Bench) -> Findings:
             store = stack.enter_context(_filled(bench, live))
             turns["first", live] = partial(store.first, size.calls)
             turns["replay", live] = partial(store.replay, size.calls)
-        found = in_turns(turns, size.rounds // 2)
-    return _findings("Cost by the live records on the server", "records", found)
+        measured = in_turns(turns, size.rounds // 2)
+    return _findings("Cost by the live records on the server", "records", measured)
 
 
 # Claims that a process holds.
@@ -120,7 +120,7 @@ def _runs(engine: Engine, calls: int) -> float:
 
 
 def claims(bench: Bench) -> Findings:
-    """Engines that hold few and many claims, in one process."""
+    """Time engines that hold few and many claims, in one process."""
     size = bench.size
     engines = {held: Engine(open_store(bench.server.url, "bench"), "bench") for held in size.held}
     try:
@@ -131,38 +131,38 @@ def claims(bench: Bench) -> Findings:
             ("claim and release", held): partial(_runs, engine, size.calls)
             for held, engine in engines.items()
         }
-        found = in_turns(turns, size.rounds // 2)
+        measured = in_turns(turns, size.rounds // 2)
     finally:
         for engine in engines.values():
             engine.close()
-    return _findings("Cost by the claims that a process holds", "claims held", found)
+    return _findings("Cost by the claims that a process holds", "claims held", measured)
 
 
 # Requests that wait in a process.
 
 
-def _firsts(lane: Lane, calls: int) -> float:
-    return lane.run(_serve, [fresh_key() for _ in range(calls)])
+def _firsts(runner: Runner, calls: int) -> float:
+    return runner.run(_serve, [fresh_key() for _ in range(calls)])
 
 
 def waiters(bench: Bench) -> Findings:
-    """Processes in which few and many requests wait for one key."""
+    """Time requests in processes where few and many others wait for one key."""
     size = bench.size
     with ExitStack() as stack:
         turns = {}
         for number in (1, size.crowd):
-            lane = stack.enter_context(bench.lanes(OURS))[OURS]
-            let_wait(lane, bench, 1, number)
-            stack.callback(lane.run, wake)
-            turns["first", number] = partial(_firsts, lane, size.calls)
-        found = in_turns(turns, size.rounds // 2)
-    return _findings("Cost by the requests that wait in a process", "waiters", found)
+            runner = stack.enter_context(bench.runners(OURS))[OURS]
+            let_wait(runner, bench, 1, number)
+            stack.callback(runner.run, wake)
+            turns["first", number] = partial(_firsts, runner, size.calls)
+        measured = in_turns(turns, size.rounds // 2)
+    return _findings("Cost by the requests that wait in a process", "waiters", measured)
 
 
-def _findings(title: str, what: str, found: dict[tuple[str, int], list[float]]) -> Findings:
+def _findings(title: str, what: str, measured: dict[tuple[str, int], list[float]]) -> Findings:
     series = {
         (act, number): Series(f"{act}, {number:,} {what}", "µs", tuple(values))
-        for (act, number), values in found.items()
+        for (act, number), values in measured.items()
     }
     findings = Findings(title, list(series.values()))
     for act in dict.fromkeys(act for act, _ in series):

@@ -1,4 +1,4 @@
-"""Requests a second behind gunicorn, with fresh keys and with replays."""
+"""Requests per second behind gunicorn: without a key, with fresh keys, and replays."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests.support.web_servers import connected, serving
 
 WORKERS = 2
 _CONNECTIONS = 16
-#: What one worker takes at most; else one may have them all, and the other nothing to do.
+#: How many connections one worker takes at most: else one may take all, and the other is idle.
 _OF_ONE_WORKER = 12
 _SCRIPT = Path(__file__).with_name("load.lua")
-#: What the generators are told: no keys, fresh ones, or one for all requests.
+#: What the generators send: no key, a fresh one with each request, or the same with all.
 _KINDS = {"no key": "none", "first": "fresh", "replay": None}
 #: How many times the peer's requests of a kind, and bare Flask's, ours must serve at least.
 _LIMITS = {"first": (1.4, 0.4), "replay": (1.25, 0.65)}
@@ -48,7 +48,7 @@ def _post(connection: HTTPConnection, mode: str) -> None:
 
 
 def _with_wrk(wrk: str, port: int, mode: str, seconds: float) -> float:
-    """Requests a second, by wrk."""
+    """Requests per second, sent by wrk."""
     size = ["--threads", "1", "--connections", str(_CONNECTIONS), "--duration", f"{seconds:.0f}s"]
     what = ["--script", str(_SCRIPT), f"http://127.0.0.1:{port}", "--", mode, fresh_key()]
     output = subprocess.run([wrk, *size, *what], capture_output=True, text=True, check=True).stdout
@@ -58,7 +58,7 @@ def _with_wrk(wrk: str, port: int, mode: str, seconds: float) -> float:
 
 
 def _with_threads(port: int, mode: str, seconds: float) -> float:
-    """Requests a second, by threads of this process: slower, for machines without wrk."""
+    """Requests per second, sent by threads of this process, for machines without wrk: fewer."""
     until = time.monotonic() + seconds
 
     def ask(_: int) -> int:
@@ -74,7 +74,7 @@ def _with_threads(port: int, mode: str, seconds: float) -> float:
 
 
 def generator() -> str:
-    """What makes the load."""
+    """What sends the requests."""
     return "wrk" if shutil.which("wrk") else "threads of Python"
 
 
@@ -117,7 +117,7 @@ def served(
 
 
 def measure(bench: Bench) -> Findings:
-    """All servers running at once, one under load at a time."""
+    """Put each server under load in turn; all of them run."""
     wrk = shutil.which("wrk") if bench.size.apart else None
     load = partial(_with_wrk, wrk) if wrk else _with_threads
     with ExitStack() as stack:
@@ -130,7 +130,7 @@ def measure(bench: Bench) -> Findings:
                 turns[f"{name}, {kind}"] = partial(load, port, mode, bench.size.seconds)
         measured = in_turns(turns, bench.size.loads)
     series = {name: Series(name, "/s", tuple(values)) for name, values in measured.items()}
-    title = f"Requests a second behind gunicorn with {WORKERS} workers, by {generator()}"
+    title = f"Requests per second behind gunicorn with {WORKERS} workers, by {generator()}"
     return Findings(title, list(series.values()), list(_targets(series, bench.peer)))
 
 
@@ -138,5 +138,5 @@ def _targets(series: Mapping[str, Series], peer: str) -> Iterator[Target]:
     for kind, (over_peer, over_bare) in _LIMITS.items():
         ours = series[f"{OURS}, {kind}"]
         for other, limit in ((f"{peer}, {kind}", over_peer), (f"{BARE}, no key", over_bare)):
-            name = f"{OURS}, {kind}: requests a second, over those of {other}"
+            name = f"{OURS}, {kind}: requests per second, over those of {other}"
             yield Target(name, ours.over(series[other]), limit, is_minimum=True)

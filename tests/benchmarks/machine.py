@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""The machine and the versions that the figures belong to."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def _usual_version() -> str | None:
     binary = usual_build()
     if binary is None:
         return None
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    name, _, rest = told.partition(" server v=")
+    output = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    name, _, rest = output.partition(" server v=")
     return f"{name} {rest.partition(' ')[0]}"
 
 

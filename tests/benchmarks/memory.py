@@ -16,7 +16,7 @@ from tests.support.redis_servers import Server
 
 _BATCH = 1_000
 _RECORD = "memory of a record, its key included"
-#: What a record may take beside the body that it keeps.
+#: Bytes that a record may take beside the body that it keeps.
 _BESIDE = 250
 
 
@@ -26,7 +26,7 @@ def _store(contestant: Contestant, records: int) -> None:
 
 
 def _usage(server: Server) -> float:
-    """Octets of one key and its record, as MEMORY USAGE says: the mean over all keys."""
+    """Bytes of a key and its record, as MEMORY USAGE says: the mean of all keys."""
     keys = list(server.client.scan_iter(count=_BATCH))
     sizes: list[int] = []
     for start in range(0, len(keys), _BATCH):
@@ -38,13 +38,13 @@ def _usage(server: Server) -> float:
 
 
 def measure(bench: Bench) -> Findings:
-    """The records of first requests."""
+    """Measure the records of first requests."""
     series = []
-    with bench.lanes(OURS, bench.peer) as made:
-        for name, lane in made.items():
+    with bench.runners(OURS, bench.peer) as made:
+        for name, runner in made.items():
             bench.server.client.flushall()
-            # The mean of the peer's is known sooner.
-            lane.run(_store, bench.size.records // (1 if name == OURS else 10) or 1)
+            # A tenth of the records is enough for the mean of the peer's.
+            runner.run(_store, bench.size.records // (1 if name == OURS else 10) or 1)
             series.append(Series(f"{name}, {_RECORD}", "bytes", (_usage(bench.server),)))
     bench.server.client.flushall()
     findings = Findings(f"Memory of a record with a body of {BODY_SIZE} bytes", series)
@@ -58,26 +58,26 @@ def measure(bench: Bench) -> Findings:
 _KIB = 1024
 
 
-def _document(octets: int) -> bytes:
-    """A list of orders as JSON, of about this size."""
-    dice = random.Random(octets)
+def _document(size: int) -> bytes:
+    """A list of orders as JSON, of about this size in bytes."""
+    rng = random.Random(size)
     orders: list[dict[str, object]] = []
-    while len(json.dumps(orders)) < octets:
-        for _ in range(1 + octets // 4096):
+    while len(json.dumps(orders)) < size:
+        for _ in range(1 + size // 4096):
             orders.append(
                 {
-                    "id": dice.randrange(10**9),
-                    "customer": f"{dice.randrange(16**12):012x}",
-                    "price": dice.randrange(10**5) / 100,
-                    "state": dice.choice(["open", "paid", "sent"]),
-                    "created": f"2026-11-26T12:{dice.randrange(60):02d}:00Z",
+                    "id": rng.randrange(10**9),
+                    "customer": f"{rng.randrange(16**12):012x}",
+                    "price": rng.randrange(10**5) / 100,
+                    "state": rng.choice(["open", "paid", "sent"]),
+                    "created": f"2026-11-26T12:{rng.randrange(60):02d}:00Z",
                 }
             )
     return json.dumps(orders).encode()
 
 
 def compression(bench: Bench) -> Findings:
-    """What a body of JSON takes, and how long it takes to keep and to replay it."""
+    """Measure the size of bodies of JSON, and the time to keep and to replay them."""
     findings = Findings("Bodies that are kept compressed", [])
     for kib in bench.size.bodies:
         body = _document(kib * _KIB)

@@ -1,4 +1,4 @@
-"""What was found, as text for a terminal, as JSON, and as Markdown for the documentation."""
+"""Reports: the figures as text for a terminal, as JSON, and as Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Run:
     """One run of the benchmarks.
 
     :param facts: machine and versions.
-    :param findings: what each measure found, by its name.
+    :param findings: the figures of each measure, by its name.
     """
 
     facts: Mapping[str, str]
@@ -28,7 +28,7 @@ class Run:
 
 
 def number(value: float) -> str:
-    """Write a figure with three digits that matter."""
+    """Write a figure with three significant digits."""
     if value == int(value):
         return f"{value:,.0f}"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
@@ -43,7 +43,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def as_text(run: Run) -> str:
-    """Every figure with its spread, and whether it is as it must be."""
+    """Every figure with its spread, and whether the targets are met."""
     lines = [f"{name:>10}  {fact}" for name, fact in run.facts.items()]
     for findings in run.findings.values():
         lines += ["", findings.title, *_rows(map(_figure, findings.series))]
@@ -81,7 +81,7 @@ def _rows(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def as_json(run: Run) -> str:
     """Every value of every round."""
-    found = {
+    measures = {
         name: {
             "title": findings.title,
             "series": [
@@ -93,22 +93,24 @@ def as_json(run: Run) -> str:
         }
         for name, findings in run.findings.items()
     }  # fmt: skip
-    return json.dumps({"facts": dict(run.facts), "findings": found}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {"facts": dict(run.facts), "findings": measures}, indent=1, ensure_ascii=False
+    )
 
 
 # For the documentation.
 
-#: What the page shows as it was found.
+#: The measures that the page shows as tables.
 _TABLES = (
     "cost", "commands", "waking", "records", "claims", "waiters", "memory", "compression", "load",
     "uploads", "start",
 )  # fmt: skip
-#: Profiled code that takes less than this, in every kind of request, is summed up.
+#: Microseconds: layers that take less than this in every kind of request share a row.
 _LITTLE = 1.0
 
 
 def as_markdown(run: Run) -> dict[str, str]:
-    """The parts of the page on performance, by the name of the place where they stand."""
+    """The parts of the page on performance, by the names of their places in it."""
     parts = {
         "machine": "\n".join(f"- {name}: {fact}" for name, fact in run.facts.items()),
         "targets": _table(_JUDGED, map(_judged, run.targets)),
@@ -121,13 +123,13 @@ def _shown(findings: Findings) -> str:
     if any(len(series.values) > 1 for series in findings.series):
         head = ("what", "median", "half of the rounds")
         return _table(head, map(_figure, findings.series))
-    # Counts, which need no spread: a column for each contestant.
-    found: dict[str, dict[str, str]] = {}
+    # Counts have no spread: a column for each contestant.
+    cells: dict[str, dict[str, str]] = {}
     for series in findings.series:
         name, _, what = series.name.partition(", ")
-        found.setdefault(what, {})[name] = _with_unit(series.median, series.unit)
-    names = list(dict.fromkeys(name for row in found.values() for name in row))
-    rows = ((what, *(row.get(name, "") for name in names)) for what, row in found.items())
+        cells.setdefault(what, {})[name] = _with_unit(series.median, series.unit)
+    names = list(dict.fromkeys(name for row in cells.values() for name in row))
+    rows = ((what, *(row.get(name, "") for name in names)) for what, row in cells.items())
     return _table(("", *names), rows)
 
 

@@ -1,7 +1,7 @@
-"""Series: one value for each round, and what is made of them.
+"""Series: one value for each round, their median and their ratios.
 
-Contestants take turns within each round, so that whatever else the machine does hits all alike;
-ratios are taken round by round before their median is.
+Contestants take turns within each round, so that whatever else the machine does affects all of them
+alike. Ratios are taken round by round, and then their median.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Series:
-    """What was measured of one thing.
+    """The values of one figure.
 
-    :param name: what it is.
+    :param name: what was measured.
     :param unit: the unit of its values, such as ``µs``.
     :param values: one for each round.
     """
@@ -35,7 +35,7 @@ class Series:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The first and the third: half of the rounds lie between them."""
+        """The first and the third quartile: half of the rounds lie between them."""
         if len(self.values) < 2:
             return self.median, self.median
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
@@ -55,21 +55,21 @@ class Series:
 
 
 def in_turns(turns: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
-    """Let everyone measure once in each round; who begins one round ends the next."""
-    found: dict[K, list[T]] = {name: [] for name in turns}
+    """Let each take one measure in each round; the first of a round is the last of the next."""
+    measured: dict[K, list[T]] = {name: [] for name in turns}
     names = list(turns)
     for _ in range(rounds):
         for name in names:
-            found[name].append(turns[name]())
+            measured[name].append(turns[name]())
         names = [*names[1:], names[0]]
-    return found
+    return measured
 
 
 def median_time(act: Callable[[T], object], inputs: Iterable[T]) -> float:
-    """The median of the microseconds that an act takes; its inputs are made beforehand."""
-    given = list(inputs)
+    """The median of the microseconds that a call takes; its inputs are made before the first."""
+    prepared = list(inputs)
     times = []
-    for one in given:
+    for one in prepared:
         began = time.perf_counter_ns()
         act(one)
         times.append(time.perf_counter_ns() - began)

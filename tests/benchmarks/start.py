@@ -1,4 +1,4 @@
-"""What an application pays before its first request."""
+"""What importing and setting up a library costs an application before its first request."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FIGURES = {"import": "ms", "set-up": "ms", "connections": "", "threads": ""}
 
 
 def _start(library: str, cache: str) -> list[float]:
-    # Elsewhere too, an interpreter compiles a library once and keeps that.
+    # As elsewhere, a library is compiled once, and the compiled files are kept.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
     module, set_up = _LIBRARIES[library]
     program = _PROGRAM.format(module=module, set_up=set_up)
@@ -58,15 +58,15 @@ def _start(library: str, cache: str) -> list[float]:
 
 
 def measure(bench: Bench) -> Findings:
-    """A fresh process each time."""
+    """Measure in a new process each time."""
     names = [name for name in (OURS, bench.peer) if name in _LIBRARIES]
     with tempfile.TemporaryDirectory() as cache:
         turns = {name: partial(_start, name, cache) for name in names}
         for start in turns.values():
             start()
-        found = in_turns(turns, bench.size.starts)
+        measured = in_turns(turns, bench.size.starts)
     findings = Findings("Start, beyond Flask's own", [])
-    for name, starts in found.items():
+    for name, starts in measured.items():
         for (figure, unit), values in zip(_FIGURES.items(), zip(*starts, strict=True), strict=True):
             findings.series.append(Series(f"{name}, {figure}", unit, values))
     for figure in ("connections", "threads"):

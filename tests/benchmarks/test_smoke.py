@@ -1,4 +1,4 @@
-"""The benchmarks run, if only for a moment: what `make bench` measures, prints and draws."""
+"""All that `make bench` measures, prints and draws, with the smallest sizes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.support.web_servers import ROOT
 
 
 def test_every_measure_is_taken_printed_and_drawn(clean_valkey: Server) -> None:
-    """Each measure finds figures, and each has its place in the print, the page and the charts."""
-    found = run(Bench(clean_valkey, valkey_binary(), TINY, STAND_IN))
-    assert list(found.findings) == list(MEASURES)
-    printed, written = as_text(found), json.loads(as_json(found))
-    for name, findings in found.findings.items():
+    """Each measure has figures, and each is in the printed text, on the page and in the charts."""
+    result = run(Bench(clean_valkey, valkey_binary(), TINY, STAND_IN))
+    assert list(result.findings) == list(MEASURES)
+    printed, written = as_text(result), json.loads(as_json(result))
+    for name, findings in result.findings.items():
         assert findings.series, name
         assert all(series.name in printed for series in findings.series)
         assert len(written["findings"][name]["series"]) == len(findings.series)
-    assert all(target.name in printed for target in found.targets)
+    assert all(target.name in printed for target in result.targets)
     page = (ROOT / "docs" / "performance.md").read_text()
-    parts = as_markdown(found)
+    parts = as_markdown(result)
     assert all(part in filled(page, parts) for part in parts.values())
-    for name, chart in charts(found.findings, STAND_IN).items():
+    for name, chart in charts(result.findings, STAND_IN).items():
         ElementTree.fromstring(chart)
         assert f"_static/{name}.svg" in page

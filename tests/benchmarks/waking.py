@@ -1,4 +1,4 @@
-"""How soon waiters answer once the first request has, and what waiting costs the server."""
+"""How soon waiting requests are answered once the first request is."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from functools import partial
 
 from tests.benchmarks.bench import Bench, Findings, Size, Target
 from tests.benchmarks.contestants import HOLD, OURS, PEER, Contestant, Hold, environ, fresh_key
-from tests.benchmarks.lanes import Lane
+from tests.benchmarks.runners import Runner
 from tests.benchmarks.series import Series, in_turns
 from tests.support.polling import until
 from tests.support.redis_servers import Server
 
-#: What a look of a waiter's calls on the server, by itself or in a script, and how often a waiter
-#: looks before it sleeps: ours again once it is subscribed.
-_LOOKS = {OURS: ("set", 2), PEER: ("evalsha", 1)}
-#: So many come at once, which a busy machine can serve before their patience with the store ends.
+#: The command by which a waiter reads the record, by itself or in a script, and how many times it
+#: does so before it sleeps: ours reads once more when it is subscribed.
+_READS = {OURS: ("set", 2), PEER: ("evalsha", 1)}
+#: How many duplicates come at once; more might time out at the store of a busy machine.
 _AT_ONCE = 50
-#: Milliseconds: for a crowd, and what is hoped for in a small group.
+#: Milliseconds: the limit for a large group, and the aim for a small one.
 _CROWD_LIMIT, _AIM = 150, 3
 
 
@@ -35,7 +35,7 @@ class Group(Hold):
     keys: list[str]
     waiters: int = 0
     threads: list[threading.Thread] = field(default_factory=list)
-    #: Whose answers came when.
+    #: The key of each answered waiter, and when it was answered.
     answered: list[tuple[str, float]] = field(default_factory=list)
     complete: threading.Event = field(default_factory=threading.Event)
     over: threading.Lock = field(default_factory=threading.Lock)
@@ -45,13 +45,13 @@ class Group(Hold):
         self.over.acquire()
 
     def begin(self, contestant: Contestant) -> None:
-        """Let the views begin."""
+        """Send the first requests; return when their views run."""
         self._start(contestant, self.keys, [])
         for _ in self.keys:
             assert self.begun.acquire(timeout=30), "a view did not begin"
 
     def join(self, contestant: Contestant, number: int) -> None:
-        """Let duplicates come, to each key in its turn."""
+        """Send duplicates, to each key in turn."""
         turns = range(self.waiters, self.waiters + number)
         self.waiters += number
         self._start(contestant, [self.keys[turn % len(self.keys)] for turn in turns], self.answered)
@@ -66,8 +66,8 @@ class Group(Hold):
             answered.append((key, now))
             if len(self.answered) == self.waiters:
                 self.complete.set()
-            # A server's threads do not end with a request; their ends would slow the others down.
-            # To wait for an event would take the next one's time.
+            # The threads of a server outlive their requests; here, a thread that ends would slow
+            # the others down. A lock, because to wait for an event takes the others' time.
             with self.over:
                 pass
 
@@ -77,7 +77,7 @@ class Group(Hold):
         self.threads += started
 
     def wake(self) -> list[float]:
-        """Let the views end.
+        """Let the views return.
 
         :returns: milliseconds from the end of a view to each waiter's answer.
         """
@@ -109,14 +109,14 @@ def _called(server: Server, command: str) -> int:
     return server.counts().get(command, 0)
 
 
-def let_wait(lane: Lane, bench: Bench, keys: int, waiters: int) -> None:
-    """Let views begin and duplicates come; return when all of these are asleep."""
-    server, (command, looks) = bench.server, _LOOKS.get(lane.name, _LOOKS[OURS])
-    lane.run(_begin, keys)
+def let_wait(runner: Runner, bench: Bench, keys: int, waiters: int) -> None:
+    """Send first requests and duplicates; return when all duplicates are asleep."""
+    server, (command, reads) = bench.server, _READS.get(runner.name, _READS[OURS])
+    runner.run(_begin, keys)
     for first in range(0, waiters, _AT_ONCE):
         number = min(_AT_ONCE, waiters - first)
-        expected = _called(server, command) + looks * number
-        lane.run(_join, number)
+        expected = _called(server, command) + reads * number
+        runner.run(_join, number)
         until(partial(_has_called, server, command, expected), 30)
     time.sleep(bench.size.settle)
 
@@ -127,7 +127,7 @@ def _has_called(server: Server, command: str, number: int) -> bool:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A group, and which of its delays matters.
+    """A kind of group, and which of its delays counts.
 
     :param title: what the tables call it.
     :param keys: how many views run.
@@ -150,20 +150,22 @@ def _kinds(size: Size) -> list[_Kind]:
     ]
 
 
-def _delays(lane: Lane, bench: Bench, kind: _Kind) -> float:
-    let_wait(lane, bench, kind.keys, kind.waiters)
-    return kind.choose(lane.run(wake))
+def _delays(runner: Runner, bench: Bench, kind: _Kind) -> float:
+    let_wait(runner, bench, kind.keys, kind.waiters)
+    return kind.choose(runner.run(wake))
 
 
 def _in_turns(bench: Bench, kind: _Kind, *names: str) -> list[Series]:
-    with bench.lanes(*names) as made:
-        turns = {name: partial(_delays, lane, bench, kind) for name, lane in made.items()}
-        found = in_turns(turns, kind.rounds)
-    return [Series(f"{name}, {kind.title}", "ms", tuple(those)) for name, those in found.items()]
+    with bench.runners(*names) as made:
+        turns = {name: partial(_delays, runner, bench, kind) for name, runner in made.items()}
+        measured = in_turns(turns, kind.rounds)
+    return [
+        Series(f"{name}, {kind.title}", "ms", tuple(delays)) for name, delays in measured.items()
+    ]
 
 
 def measure(bench: Bench) -> Findings:
-    """Small groups, and a crowd."""
+    """Measure small groups of ours and the peer's, and a large group of ours."""
     findings = Findings("From the end of the first view to the answer of its waiters", [])
     *groups, crowd = _kinds(bench.size)
     for kind in groups:
@@ -171,7 +173,7 @@ def measure(bench: Bench) -> Findings:
         findings.series.extend((ours, theirs))
         name = f"{kind.title} (limit: half of {bench.peer}'s)"
         findings.targets.append(Target(name, ours.median, theirs.median / 2, "ms", aim=_AIM))
-    # The peer has too few connections for a crowd.
+    # The peer has too few connections for a large group.
     (ours,) = _in_turns(bench, crowd, OURS)
     findings.series.append(ours)
     findings.targets.append(Target(crowd.title, ours.median, _CROWD_LIMIT, "ms"))

@@ -1,6 +1,6 @@
-"""Lanes: each contestant runs in a process of its own, and only when it is told.
+"""Runners: each contestant serves its requests in a process of its own, one contestant at a time.
 
-So nobody pays for another's threads, hooks or garbage.
+So the threads, hooks and garbage of one library do not slow down the others.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from tests.benchmarks.contestants import BARE, BODY_SIZE, Contestant, environ, fresh_key, make
-from tests.benchmarks.processors import keep_on
+from tests.benchmarks.pinning import pin
 
 T = TypeVar("T")
 
 
-class Lane(Protocol):
-    """Where one contestant runs; its name is the contestant's."""
+class Runner(Protocol):
+    """Runs one contestant; its name is the contestant's."""
 
     name: str
 
-    def enter(self) -> None:
-        """Return when the contestant is ready."""
+    def wait_until_ready(self) -> None:
+        """Wait until the contestant is ready."""
 
-    def run(self, act: Callable[..., T], *given: Any) -> T:
-        """Let the contestant do something, given to a function of a module."""
+    def run(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of a module, with the contestant as its first argument."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the contestant and its process."""
 
 
 class _Process:
@@ -41,11 +41,11 @@ class _Process:
         )
         self._entered: Future[None] = self._pool.submit(_act, _warm_up)
 
-    def enter(self) -> None:
+    def wait_until_ready(self) -> None:
         self._entered.result(timeout=60)
 
-    def run(self, act: Callable[..., T], *given: Any) -> T:
-        return self._pool.submit(_act, act, *given).result(timeout=120)
+    def run(self, act: Callable[..., T], *arguments: Any) -> T:
+        return self._pool.submit(_act, act, *arguments).result(timeout=120)
 
     def close(self) -> None:
         self.run(Contestant.close)
@@ -53,37 +53,37 @@ class _Process:
 
 
 class _Here:
-    """For trying the benchmarks: it starts at once."""
+    """Runs a contestant in this process, for the test of the benchmarks: it starts faster."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self._contestant = Contestant(name, make(name, url))
 
-    def enter(self) -> None:
+    def wait_until_ready(self) -> None:
         pass
 
-    def run(self, act: Callable[..., T], *given: Any) -> T:
-        return act(self._contestant, *given)
+    def run(self, act: Callable[..., T], *arguments: Any) -> T:
+        return act(self._contestant, *arguments)
 
     def close(self) -> None:
         self._contestant.close()
 
 
 @contextmanager
-def lanes(url: str, *names: str, apart: bool = True) -> Iterator[dict[str, Lane]]:
+def runners(url: str, *names: str, apart: bool = True) -> Iterator[dict[str, Runner]]:
     """Start contestants.
 
     :param url: where records live.
     :param apart: each in a process; else in this one.
     """
-    made: dict[str, Lane] = {name: (_Process if apart else _Here)(name, url) for name in names}
+    made: dict[str, Runner] = {name: (_Process if apart else _Here)(name, url) for name in names}
     try:
-        for lane in made.values():
-            lane.enter()
+        for runner in made.values():
+            runner.wait_until_ready()
         yield made
     finally:
-        for lane in made.values():
-            lane.close()
+        for runner in made.values():
+            runner.close()
 
 
 # In a contestant's process.
@@ -93,24 +93,24 @@ _contestant: Contestant | None = None
 
 def _enter(name: str, url: str) -> None:
     global _contestant
-    keep_on(0)
+    pin(0)
     _contestant = Contestant(name, make(name, url))
 
 
-def _act(act: Callable[..., T], *given: Any) -> T:
-    return act(_contestant, *given)
+def _act(act: Callable[..., T], *arguments: Any) -> T:
+    return act(_contestant, *arguments)
 
 
 def _warm_up(contestant: Contestant) -> None:
     for _ in range(50):
         contestant.beside.answer(environ())
         key = fresh_key()
-        for given in (None, key, key):
-            status, headers, body = contestant.answer(environ(given))
+        for each in (None, key, key):
+            status, headers, body = contestant.answer(environ(each))
             assert status.startswith("201"), (contestant.name, status)
             assert len(body) == BODY_SIZE, contestant.name
         replayed = any(name.lower().endswith("-replayed") for name in headers)
         assert replayed == (contestant.name != BARE), (contestant.name, headers)
-    # What lives already is no part of what a request costs the garbage collector.
+    # The garbage collector is to look at the objects of the requests only.
     gc.collect()
     gc.freeze()

@@ -27,7 +27,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jinja2 import Environment, PackageLoader
-from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import (
     BadRequest,
     Conflict,
@@ -36,7 +35,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
     UnprocessableEntity,
 )
-from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Request
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -148,9 +147,9 @@ def _default_template() -> Template:
 
 
 def _prefers_html(environ: WSGIEnvironment | None) -> bool:
-    accept = parse_accept_header((environ or {}).get("HTTP_ACCEPT"), MIMEAccept)
+    accepted = Request(environ or {}, populate_request=False).accept_mimetypes
     offers = ["application/problem+json", "application/json", "text/html"]
-    return accept.best_match(offers) == "text/html"
+    return accepted.best_match(offers) == "text/html"
 
 
 class KeyMissing(Problem, BadRequest):

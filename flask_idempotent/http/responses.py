@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import Headers
-from werkzeug.http import HTTP_STATUS_CODES, parse_set_header
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
 from flask_idempotent._http_syntax import check_response, is_status
 from flask_idempotent._logging import logger
 from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.http.werkzeug_compat import parse_header_set
 
 if TYPE_CHECKING:
     from flask_idempotent.records import CompletedRecord
@@ -31,11 +32,11 @@ _PLAIN_URI = re.compile(
 #: at another URL, and that one has the same key.
 _NEVER_STORED = frozenset({206, 304, 307, 308})
 
-#: Told the body when it is known, or None when it will not be kept.
-Finish = Callable[[bytes | None], None]
-#: Told that a body was dropped unread. It may be called in the midst of anything, as destructors
-#: are, so it must not wait for a lock.
-Abandon = Callable[[], None]
+#: Called with the body once it is known, or with None when it will not be kept.
+OnComplete = Callable[[bytes | None], None]
+#: Called when a stream is dropped unread. It is called from a destructor, at any moment of any
+#: thread, so it must not wait for a lock.
+OnDropped = Callable[[], None]
 
 
 def should_store(response: Response, settings: Settings) -> bool:
@@ -58,8 +59,12 @@ def status_of(response: Response) -> int | str:
     A reason that cannot be sent is left out, because clients ignore it (RFC 9112, section 4).
     """
     code, line = response.status_code, response.status
-    usual = f"{code} {HTTP_STATUS_CODES.get(code, 'UNKNOWN').upper()}"
-    return line if line != usual and is_status(line) else code
+    return line if line != _usual_status_line(code) and is_status(line) else code
+
+
+@lru_cache
+def _usual_status_line(code: int) -> str:
+    return Response(status=code).status
 
 
 def kept_headers(response: Response, settings: Settings) -> tuple[tuple[str, str], ...]:
@@ -105,41 +110,45 @@ def capture(
 
 def varying_by_cookie(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Add ``Cookie`` to the header ``Vary``, as Flask does where a view used the session."""
-    vary = parse_set_header(", ".join(value for name, value in headers if name.lower() == "vary"))
+    vary = parse_header_set(", ".join(value for name, value in headers if name.lower() == "vary"))
     vary.add("Cookie")
     others = (header for header in headers if header[0].lower() != "vary")
     return (*others, ("Vary", vary.to_header()))
 
 
-def watch_body(response: Response, max_body: int, finish: Finish, abandon: Abandon) -> None:
-    """Tell ``finish`` the body: at once where it is there, else when its stream ends.
+def capture_body(
+    response: Response, max_body: int, on_complete: OnComplete, on_dropped: OnDropped
+) -> None:
+    """Call ``on_complete`` with the body: now where it is in memory, else when its stream ends.
 
-    The response goes out as it is; a stream stays a stream.
+    The response is sent as it is; a stream stays a stream.
+
+    :param max_body: the size in bytes of the largest body that is kept.
     """
     if response.status_code == 204:
-        # Whatever the view gave, it is neither sent nor read.
-        finish(b"")
+        # Whatever the view returned, it is neither sent nor read.
+        on_complete(b"")
     elif response.is_sequence:
-        # What is there counts: with X-Sendfile, Content-Length is that of another's file.
+        # With X-Sendfile, Content-Length is that of the file, so the body itself is measured.
         body = b"".join(response.iter_encoded())
-        finish(body if len(body) <= max_body else None)
+        on_complete(body if len(body) <= max_body else None)
     elif (response.content_length or 0) > max_body:
-        finish(None)
+        on_complete(None)
     else:
         response.response = Tee(
-            response.iter_encoded(), response.response, max_body, finish, abandon
+            response.iter_encoded(), response.response, max_body, on_complete, on_dropped
         )
 
 
 class Tee(Iterator[bytes]):
-    """Passes a stream on as it comes and tells its content when it ends.
+    """Passes a stream on chunk by chunk, and calls back with its content when it ends.
 
-    A stream that breaks off or is closed early tells None.
+    The content of a stream that breaks off or is closed early is None.
 
     :param chunks: the encoded stream.
     :param source: what to close with it.
     :param max_body: how many bytes to remember at most.
-    :param abandon: called where the stream is dropped instead.
+    :param on_dropped: called where the stream is dropped instead.
     """
 
     def __init__(
@@ -147,30 +156,30 @@ class Tee(Iterator[bytes]):
         chunks: Iterable[bytes],
         source: object,
         max_body: int,
-        finish: Finish,
-        abandon: Abandon,
+        on_complete: OnComplete,
+        on_dropped: OnDropped,
     ) -> None:
         self._chunks = iter(chunks)
         self._source = source
-        self._left = max_body
-        self._finish: Finish | None = finish
-        self._abandon = abandon
-        self._seen: list[bytes] = []
+        self._bytes_left = max_body
+        self._on_complete: OnComplete | None = on_complete
+        self._on_dropped = on_dropped
+        self._remembered: list[bytes] = []
 
     def __next__(self) -> bytes:
         try:
             chunk = next(self._chunks)
         except StopIteration:
-            self._end(b"".join(self._seen))
+            self._end(b"".join(self._remembered))
             raise
         except BaseException:
             self._end(None)
             raise
-        self._left -= len(chunk)
-        if self._left < 0:
+        self._bytes_left -= len(chunk)
+        if self._bytes_left < 0:
             self._end(None)
-        if self._finish is not None:
-            self._seen.append(chunk)
+        if self._on_complete is not None:
+            self._remembered.append(chunk)
         return chunk
 
     def close(self) -> None:
@@ -183,14 +192,14 @@ class Tee(Iterator[bytes]):
             self._end(None)
 
     def __del__(self) -> None:
-        if self._finish is not None:
-            self._abandon()
+        if self._on_complete is not None:
+            self._on_dropped()
 
     def _end(self, body: bytes | None) -> None:
-        finish, self._finish = self._finish, None
-        self._seen = self._seen if finish is None else []
-        if finish is not None:
-            finish(body)
+        on_complete, self._on_complete = self._on_complete, None
+        if on_complete is not None:
+            self._remembered = []
+            on_complete(body)
 
 
 class _PlainResponse(Response):

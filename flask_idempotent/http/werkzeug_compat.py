@@ -9,8 +9,11 @@ names, and ``get_data`` in ``_cached_data``.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import werkzeug.http
+from werkzeug.datastructures import HeaderSet
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
@@ -99,3 +102,13 @@ def use_parsed_form(request: Request, form: ParsedForm) -> None:
 def source_of(stream: object) -> object | None:
     """What a stream that Werkzeug limits to the body's length reads from."""
     return getattr(stream, "_stream", None)
+
+
+def _header_set_parser() -> Callable[[str], HeaderSet]:
+    # From Werkzeug 3.2 on the function is deprecated.
+    from_header: Callable[[str], HeaderSet] | None = getattr(HeaderSet, "from_header", None)
+    return werkzeug.http.parse_set_header if from_header is None else from_header
+
+
+#: Parse a header that lists names, such as ``Vary``.
+parse_header_set: Callable[[str], HeaderSet] = _header_set_parser()

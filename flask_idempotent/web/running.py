@@ -14,10 +14,10 @@ from flask_idempotent._logging import logger
 from flask_idempotent._redact import redacted
 from flask_idempotent.http.responses import (
     capture,
+    capture_body,
     should_store,
     status_of,
     varying_by_cookie,
-    watch_body,
 )
 from flask_idempotent.web.flask_compat import current_context, handle_user_exception
 from flask_idempotent.web.request_state import note_claim
@@ -117,7 +117,7 @@ def _settle(
         # Flask adds it to the first response later, and would not add it to a replay.
         headers = varying_by_cookie(headers)
     answer = (claim, status, headers)
-    watch_body(
+    capture_body(
         response,
         settings.max_body,
         partial(_complete, engine, *answer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
-from flask_idempotent.http.responses import Tee, watch_body
+from flask_idempotent.http.responses import Tee, capture_body
 
 
-class Finish:
+class Callbacks:
     """Records the body that it is called with."""
 
     def __init__(self) -> None:
@@ -22,8 +23,8 @@ class Finish:
     def __call__(self, body: bytes | None) -> None:
         self.bodies.append(body)
 
-    def abandon(self) -> None:
-        self.bodies.append("abandoned")
+    def dropped(self) -> None:
+        self.bodies.append("dropped")
 
 
 class Stream:
@@ -48,7 +49,7 @@ class Stream:
         self.closed += 1
 
 
-class TestWatchBody:
+class TestCaptureBody:
     @pytest.mark.parametrize(
         ("response", "body"),
         [
@@ -61,9 +62,9 @@ class TestWatchBody:
     )
     def test_at_once(self, response: Response, body: bytes) -> None:
         """A body that is not a stream is captured at once, and stays unchanged."""
-        finish, before = Finish(), response.response
-        watch_body(response, 10, finish, finish.abandon)
-        assert finish.bodies == [body]
+        callbacks, before = Callbacks(), response.response
+        capture_body(response, 10, callbacks, callbacks.dropped)
+        assert callbacks.bodies == [body]
         assert response.response == before
         assert response.get_data() == body
 
@@ -73,121 +74,124 @@ class TestWatchBody:
         """A body of exactly ``max_body`` is kept, one byte more is not; both are sent whole."""
         body = b"x" * size
         response = Response(Stream(body[:5], body[5:]) if streamed else body)
-        finish = Finish()
-        watch_body(response, 10, finish, finish.abandon)
+        callbacks = Callbacks()
+        capture_body(response, 10, callbacks, callbacks.dropped)
         assert response.get_data() == body
-        assert finish.bodies == [body if size <= 10 else None]
+        assert callbacks.bodies == [body if size <= 10 else None]
 
     def test_max_body_of_nothing(self) -> None:
         """With ``max_body=0`` only an empty body is kept."""
-        finish = Finish()
+        callbacks = Callbacks()
         for content in (b"", b"x"):
-            watch_body(Response(content), 0, finish, finish.abandon)
-        assert finish.bodies == [b"", None]
+            capture_body(Response(content), 0, callbacks, callbacks.dropped)
+        assert callbacks.bodies == [b"", None]
 
     def test_r3_stream_stays_a_stream(self) -> None:
         """R3: a stream is read while it is sent, not before, and captured when it ends."""
-        stream, finish = Stream(b"a", "ü", b"c"), Finish()
+        stream, callbacks = Stream(b"a", "ü", b"c"), Callbacks()
         response = Response(stream)
-        watch_body(response, 10, finish, finish.abandon)
+        capture_body(response, 10, callbacks, callbacks.dropped)
         assert response.is_streamed
         assert stream.read == 0
         chunks = iter(response.response)
         assert (next(chunks), stream.read) == (b"a", 1)
-        assert finish.bodies == []
+        assert callbacks.bodies == []
         assert list(chunks) == ["ü".encode(), b"c"]
-        assert finish.bodies == [b"a\xc3\xbcc"]
+        assert callbacks.bodies == [b"a\xc3\xbcc"]
 
     def test_announced_too_large(self) -> None:
         """A stream whose Content-Length is over ``max_body`` is given up at once and left alone."""
-        stream, finish = Stream(b"a" * 11), Finish()
+        stream, callbacks = Stream(b"a" * 11), Callbacks()
         response = Response(stream, headers={"Content-Length": "11"})
-        watch_body(response, 10, finish, finish.abandon)
-        assert finish.bodies == [None]
+        capture_body(response, 10, callbacks, callbacks.dropped)
+        assert callbacks.bodies == [None]
         assert response.response is stream
 
     def test_r3_direct_passthrough_stays(self) -> None:
         """R3: a response with ``direct_passthrough`` keeps it, for others that look at it."""
-        finish, stream = Finish(), Stream(b"a", b"b")
+        callbacks, stream = Callbacks(), Stream(b"a", b"b")
         response = Response(stream, direct_passthrough=True)
-        watch_body(response, 10, finish, finish.abandon)
+        capture_body(response, 10, callbacks, callbacks.dropped)
         assert response.direct_passthrough
         body, _, _ = run_wsgi_app(response, EnvironBuilder().get_environ(), buffered=True)
         assert b"".join(body) == b"ab"
-        assert (finish.bodies, stream.closed) == ([b"ab"], 1)
+        assert (callbacks.bodies, stream.closed) == ([b"ab"], 1)
 
     def test_direct_passthrough_of_a_list(self) -> None:
         """So does one whose content is a list."""
-        finish = Finish()
+        callbacks = Callbacks()
         response = Response([b"a", b"b"], direct_passthrough=True)
-        watch_body(response, 10, finish, finish.abandon)
+        capture_body(response, 10, callbacks, callbacks.dropped)
         body, _, _ = run_wsgi_app(response, EnvironBuilder().get_environ(), buffered=True)
         assert b"".join(body) == b"ab"
-        assert finish.bodies == [b"ab"]
+        assert callbacks.bodies == [b"ab"]
 
     @pytest.mark.parametrize("content", ["text", Stream(b"a")])
     def test_r5_no_content(self, content: Any) -> None:
         """R5: a 204 has no body, whatever the view returned."""
-        finish = Finish()
-        watch_body(Response(content, status=204), 10, finish, finish.abandon)
-        assert finish.bodies == [b""]
+        callbacks = Callbacks()
+        capture_body(Response(content, status=204), 10, callbacks, callbacks.dropped)
+        assert callbacks.bodies == [b""]
 
 
 class TestTee:
-    def make(self, stream: Stream, max_body: int = 10) -> tuple[Tee, Finish]:
-        finish = Finish()
-        return Tee(stream, stream, max_body, finish, finish.abandon), finish
+    def make(self, stream: Stream, max_body: int = 10) -> tuple[Tee, Callbacks]:
+        callbacks = Callbacks()
+        return Tee(stream, stream, max_body, callbacks, callbacks.dropped), callbacks
 
     def test_end(self) -> None:
         """The body is captured once, at the end, and not again when the stream is closed."""
         stream = Stream(b"a", b"b")
-        tee, finish = self.make(stream)
+        tee, callbacks = self.make(stream)
         assert list(tee) == [b"a", b"b"]
         assert list(tee) == []
         tee.close()
         del tee
-        assert finish.bodies == [b"ab"]
+        assert callbacks.bodies == [b"ab"]
         assert stream.closed == 1
 
     @pytest.mark.parametrize("chunks", [0, 1])
     def test_early_close(self, chunks: int) -> None:
         """A stream closed before its end is not kept, and its source is closed."""
         stream = Stream(b"a", b"b")
-        tee, finish = self.make(stream)
+        tee, callbacks = self.make(stream)
         for _ in range(chunks):
             next(tee)
         tee.close()
-        assert (finish.bodies, stream.closed) == ([None], 1)
+        assert (callbacks.bodies, stream.closed) == ([None], 1)
 
     @pytest.mark.parametrize(
         "error", [LookupError("broken"), SystemExit(1), GeneratorExit(), KeyboardInterrupt()]
     )
     def test_broken(self, error: BaseException) -> None:
         """A stream that breaks off is not kept, and its exception is raised."""
-        tee, finish = self.make(Stream(b"a", error=error))
+        tee, callbacks = self.make(Stream(b"a", error=error))
         assert next(tee) == b"a"
         with pytest.raises(type(error)) as raised:
             next(tee)
         assert raised.value is error
-        assert finish.bodies == [None]
+        assert callbacks.bodies == [None]
 
     def test_collected(self) -> None:
         """A stream that nobody reads or closes is reported when it is collected."""
-        tee, finish = self.make(Stream(b"a"))
+        tee, callbacks = self.make(Stream(b"a"))
         del tee
         gc.collect()
-        assert finish.bodies == ["abandoned"]
+        assert callbacks.bodies == ["dropped"]
 
     def test_too_large(self) -> None:
         """A stream that grows too large is given up then, holds no memory and is sent whole."""
-        tee, finish = self.make(Stream(b"a" * 6, b"b" * 6, b"c"))
+        first = bytes(range(6))
+        tee, callbacks = self.make(Stream(first, b"b" * 6, b"c"))
+        referrers = sys.getrefcount(first)
         next(tee)
-        assert finish.bodies == []
+        assert callbacks.bodies == []
+        assert sys.getrefcount(first) > referrers, "it is remembered"
         next(tee)
-        assert finish.bodies == [None]
-        assert tee._seen == []
+        assert callbacks.bodies == [None]
+        assert sys.getrefcount(first) == referrers, "it is forgotten"
         assert list(tee) == [b"c"]
-        assert finish.bodies == [None]
+        assert callbacks.bodies == [None]
 
     def test_failing_close(self) -> None:
         """An exception of the source's ``close`` is raised, and the body is given up."""
@@ -196,15 +200,15 @@ class TestTee:
             def close(self) -> None:
                 raise LookupError("cannot be closed")
 
-        tee, finish = self.make(Failing(b"a"))
+        tee, callbacks = self.make(Failing(b"a"))
         with pytest.raises(LookupError):
             tee.close()
-        assert finish.bodies == [None]
+        assert callbacks.bodies == [None]
 
     def test_source_without_close(self) -> None:
         """A source without ``close`` is accepted."""
-        finish = Finish()
-        tee = Tee([b"a"], object(), 10, finish, finish.abandon)
+        callbacks = Callbacks()
+        tee = Tee([b"a"], object(), 10, callbacks, callbacks.dropped)
         assert list(tee) == [b"a"]
         tee.close()
-        assert finish.bodies == [b"a"]
+        assert callbacks.bodies == [b"a"]

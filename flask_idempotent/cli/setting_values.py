@@ -64,7 +64,7 @@ def setting_values(app: Flask, protection: Protection | None) -> Iterator[Settin
         if option is not REDIS_URL:
             value = _plain(value)
             yield SettingValue(option.name, value, _text(option.name, value), source)
-        elif state.has_own_store:
+        elif state.has_given_store:
             yield SettingValue(option.name, None, "not used: store= was given", "extension")
         else:
             # Any part of an address that cannot be parsed may be the password.

@@ -52,7 +52,7 @@ def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
 def places(app: Flask) -> Iterator[Finding]:
     """Decorators that protect nothing."""
     for view in misplaced(app):
-        yield error("place", view.text, view.mend)
+        yield error("place", view.text, view.fix)
 
 
 def tracked(app: Flask) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def tracked(app: Flask) -> Iterator[Finding]:
             "methods",
             "A view has @idempotent, but takes none of the methods that are tracked, so nothing "
             f"protects it. {listed(idle)}",
-            "Take the decorator off, or name the method in methods=.",
+            "Remove the decorator, or name the method in methods=.",
         )
 
 
@@ -94,9 +94,9 @@ def cookies(routes: Routes) -> Iterator[Finding]:
     if keeping:
         yield warning(
             "cookies",
-            "keep_headers has Set-Cookie: whoever has a key gets the cookies of its first request, "
-            f"sessions too. {listed(keeping, routes)}",
-            "Take Set-Cookie off keep_headers.",
+            "keep_headers has Set-Cookie: everybody who has a key gets the cookies of its first "
+            f"request, sessions too. {listed(keeping, routes)}",
+            "Remove Set-Cookie from keep_headers.",
         )
 
 

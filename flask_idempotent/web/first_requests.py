@@ -53,7 +53,7 @@ class FirstRequests:
             self._unmatched.difference_update(_functions_of_views(app))
             state = state_of(app)
             # A decorated function that is no application's view is called by one.
-            state.calls_inside |= bool(self._unmatched)
+            state.has_decorated_helpers |= bool(self._unmatched)
             state.prepare(app)
             self._prepared.add(app)
             self._requests_left = max(self._requests_left, self.PATIENCE)

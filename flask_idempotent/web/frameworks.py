@@ -1,10 +1,10 @@
-"""Frameworks: what REST frameworks do above a decorated function, and how it works with them.
+"""Frameworks: how a decorated function works below the wrappers of REST frameworks.
 
-flask-restx and Flask-RESTful write what a resource returns above all of its decorators, in
-``Api.output``, and flask-smorest's ``etag`` reads what its other decorators noted below. What they
-get from a decorated function is a finished response, because that is what is kept and replayed. So
-the framework's own wrapper is put around the function once more, below the check of the key: the
-framework makes the response, and its wrapper above lets the response pass.
+flask-restx and Flask-RESTful serialise what a resource returns above all of its decorators, in
+``Api.output``, and flask-smorest's ``etag`` reads what its other decorators noted below it. A
+decorated function gives them a finished response, because that is what is kept and replayed. So the
+framework's wrapper is put around the function a second time, below the check of the key: there it
+makes the response, and above it lets the response pass.
 """
 
 from __future__ import annotations
@@ -21,60 +21,63 @@ from werkzeug.wrappers import Response
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.web.marks import is_protecting, layers_of, mark_of
 
-Run = Callable[[], Any]
+RunView = Callable[[], Any]
 
 _WITH_RESOURCES = frozenset({"flask_restful", "flask_restplus", "flask_restx"})
-#: The function that ``Api.output`` makes of the view of a resource.
+#: The qualified name of the function that ``Api.output`` returns.
 _OUTPUT = "Api.output.<locals>.wrapper"
-#: Decorators that write a value, and have nothing to write of a response: by their functions, or
-#: by their types where a class has them in a list.
-_WRITERS = re.compile(
+#: Qualified names of decorators that serialise a value and pass a response through: of their
+#: functions, or of their types where a class has them in a list.
+_SERIALISERS = re.compile(
     r"(?:^|\.)(marshal_(?:list_)?with(?:_field)?)\b"
     r"|^(?:ResponseMixin|APIScaffold)\.(response|output)\.<locals>\."
 )
-#: Where flask-smorest's decorators keep their notes, in ``flask.g``.
-_NOTES = "_flask_smorest"
+#: The attribute of ``flask.g`` in which flask-smorest's decorators keep their notes.
+_SMOREST_NOTES = "_flask_smorest"
 
 
 class Framework(NamedTuple):
     """What a decorated function does below a framework.
 
-    :param wrap: makes of a function one that returns what the framework would make of its value.
-    :param hand_over: returns a response in the way that the framework above expects.
+    :param wrap: wraps the function so that it returns the framework's response.
+    :param hand_over: gives a response to the framework above in the way that it expects.
     """
 
-    wrap: Callable[[Run], Run]
+    wrap: Callable[[RunView], RunView]
     hand_over: Callable[[Response], Response]
 
 
 def framework_above(
     view: Any, method: str, blueprint: Any, overrides: Mapping[str, Any]
 ) -> Framework | None:
-    """Find the framework above a decorated function, where that makes a difference.
+    """Find the framework above a decorated function, where it matters.
 
     :param view: the view that the application calls.
-    :param method: the request's.
-    :param blueprint: the view's.
+    :param method: the method of the request.
+    :param blueprint: the blueprint of the view.
     :param overrides: the keywords of the function's decorator.
     :raises SettingsError: when something above cannot work with a finished response.
     """
-    above, own = _layers_above(view, method, overrides)
+    above, decorated = _layers_above(view, method, overrides)
     view_class = getattr(view, "view_class", None)
-    if own is not None:
-        _check_writers(above, view_class or view)
+    if decorated is not None:
+        _check_serialisers(above, view_class or view)
     if view_class is not None and _is_resource(view_class):
-        return _below_api(above, view_class, on_method=own is not None and view_class in above)
-    if own is not None and not _has_etag(own) and any(map(_has_etag, above)):
+        on_method = decorated is not None and view_class in above
+        return _below_api(above, view_class, on_method=on_method)
+    if decorated is None or _has_etag(decorated):
+        return None
+    if any(map(_has_etag, above)):
         return Framework(blueprint.etag, _hand_over_to_etag)
     return None
 
 
-def _check_writers(layers: Sequence[object], view: Any) -> None:
+def _check_serialisers(layers: Sequence[object], view: Any) -> None:
     for layer in layers:
-        found = _WRITERS.search(_code_name(layer) or type(layer).__qualname__)
-        if found:
+        serialiser = _SERIALISERS.search(_code_name(layer) or type(layer).__qualname__)
+        if serialiser:
             name = getattr(view, "__qualname__", view)
-            raise SettingsError(_WRITTEN_ABOVE.format(name, found[1] or found[2]))
+            raise SettingsError(_SERIALISED_ABOVE.format(name, serialiser[1] or serialiser[2]))
 
 
 def _layers_above(
@@ -85,7 +88,7 @@ def _layers_above(
         if is_protecting(layer) and mark_of(layer) is overrides:
             return above, layer
         above.append(layer)
-    # A function that the view calls, or one that another decorator hides.
+    # The function is called by the view, or hidden by another decorator.
     return above, None
 
 
@@ -107,7 +110,7 @@ def _below_api(above: Sequence[object], view_class: Any, *, on_method: bool) -> 
 
 
 def _code_name(layer: object) -> str:
-    # functools.wraps hides who made a function, but not in its code.
+    # functools.wraps copies __qualname__, but the code object keeps its own name.
     return layer.__code__.co_qualname if isinstance(layer, FunctionType) else ""
 
 
@@ -122,23 +125,23 @@ def _has_etag(layer: object) -> bool:
 
 def _hand_over_to_etag(response: Response) -> Response:
     if response.status_code >= 400:
-        # An error gets no ETag. Flask takes this exception for the response in it.
+        # An error gets no ETag. Flask answers this exception with the response in it.
         raise HTTPException(response=response)
-    notes = g.setdefault(_NOTES, {})
+    notes = g.setdefault(_SMOREST_NOTES, {})
     notes["etag"] = {"etag": response.get_etag()[0], "etag_checked": True}
     notes.setdefault("result_dump", response.get_json(silent=True))
     return response
 
 
-_WRITTEN_ABOVE = (
-    "{0} has @{1} above @idempotent, which hands over a finished response, of which @{1} writes "
-    "nothing. Put @idempotent above @{1}"
+_SERIALISED_ABOVE = (
+    "{0} has @{1} above @idempotent, which returns a finished response that @{1} cannot "
+    "serialise. Put @idempotent above @{1}"
 )
-_INSTEAD = "Let @idempotent stand above the Api instead: Api(decorators=[idempotent])"
+_INSTEAD = "Put @idempotent above the Api instead: Api(decorators=[idempotent])"
 _REPRESENTATIONS = (
-    "the resource {0} has representations of its own, which are made above @idempotent. " + _INSTEAD
+    "the resource {0} has representations, which are made above @idempotent. " + _INSTEAD
 )
 _NO_API = (
-    "what the resource {0} returns is written above @idempotent, and it cannot be seen how. "
+    "what the resource {0} returns is serialised above @idempotent, in a way that is not known. "
     + _INSTEAD
 )

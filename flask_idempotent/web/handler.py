@@ -74,7 +74,7 @@ def handle(
         return run_view()
     if not is_tracked(request):
         # A view that nothing protects has called a decorated function, and may have read before.
-        state.calls_inside = True
+        state.has_decorated_helpers = True
     body = Body(request, body_limit(state.app, request))
     current = ProtectedRequest(state, settings, request, body, run_view, part)
     first = known.first_call

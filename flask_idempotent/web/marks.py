@@ -1,7 +1,7 @@
-"""Marks: what views, classes of views and blueprints say of themselves.
+"""Marks: what the decorators note on views, classes of views and blueprints.
 
 A mark is the keywords of the decorator, or ``EXEMPT``. What follows from the marks along a route is
-for ``protection`` to say.
+up to ``protection``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ EXEMPT: Final[Mapping[str, Any]] = MappingProxyType({"exempt": True})
 NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _MARK: Final = "_idempotent"
-#: Where a decorated function has itself; what another decorator makes of it has that too.
+#: The attribute in which a decorated function refers to itself. ``functools.wraps`` copies it, so a
+#: wrapper of it refers to the decorated function.
 _ITSELF: Final = "_idempotent_itself"
-#: Where a function that was decorated has its own identity; ``functools.wraps`` copies it to
-#: functions that have another.
+#: The attribute in which a function that was decorated has its own ``id()``, which differs from
+#: that of a wrapper that ``functools.wraps`` has copied it to.
 _WAS_DECORATED: Final = "_idempotent_was_decorated"
 
 
@@ -35,16 +36,16 @@ def mark(target: object, overrides: Mapping[str, Any]) -> None:
 def mark_of(target: object) -> Mapping[str, Any] | None:
     """The mark of a view, a class or a blueprint.
 
-    What another decorator makes of a marked view has its mark too, if it uses ``functools.wraps``.
+    A decorator that uses ``functools.wraps`` copies the mark to what it returns.
     """
-    found: Mapping[str, Any] | None = getattr(target, _MARK, None)
-    return found
+    overrides: Mapping[str, Any] | None = getattr(target, _MARK, None)
+    return overrides
 
 
 def mark_decorated(
     protected: Callable[..., Any], view: object, overrides: Mapping[str, Any]
 ) -> None:
-    """Mark what the decorator made of a view, and the view as one that was decorated."""
+    """Mark what the decorator made of a view, and note on the view that it was decorated."""
     mark(protected, overrides)
     setattr(protected, _ITSELF, protected)
     if isinstance(view, FunctionType):
@@ -52,7 +53,7 @@ def mark_decorated(
 
 
 def mark_decorator(decorator: object, overrides: Mapping[str, Any]) -> None:
-    """Mark the decorator itself, which resources of some frameworks keep in a list.
+    """Mark the decorator itself, which some frameworks keep in a list of a resource.
 
     :raises AttributeError: when it takes no attributes.
     """
@@ -61,33 +62,33 @@ def mark_decorator(decorator: object, overrides: Mapping[str, Any]) -> None:
 
 
 def is_protecting(layer: object) -> bool:
-    """Say whether the decorator made this function; another decorator around it does not count.
+    """Whether the decorator made this very function, not a wrapper around it.
 
-    The decorator itself does, where a class has it in a list.
+    True of the decorator itself, too, which a class may have in a list.
     """
     return getattr(layer, _ITSELF, None) is layer
 
 
 def belongs_to(function: object, view: object, method: str) -> bool:
-    """Say whether a decorated function is the view itself, or a layer of it.
+    """Whether a decorated function is the view itself, or a layer of it.
 
     :param view: the view that the application calls.
     :param method: the request's.
     """
     if getattr(view, _ITSELF, None) is function:
         return True
-    # Some frameworks decorate a method anew for each request.
+    # Some frameworks decorate a method again for each request.
     *_, inner = _unwrapped(function, load=False)
     return any(layer is function or layer is inner for layer in layers_of(view, method, load=True))
 
 
 def was_decorated(layer: object) -> bool:
-    """Say whether the decorator was given this function."""
+    """Whether the decorator was given this function."""
     return getattr(layer, _WAS_DECORATED, None) == id(layer)
 
 
 def mark_placed(layer: object) -> None:
-    """Note that Flask calls what the decorator made of this function, in one application at least.
+    """Note that Flask calls what the decorator made of this function, in some application.
 
     Another application may use the function without the decorator.
     """
@@ -96,35 +97,35 @@ def mark_placed(layer: object) -> None:
 
 
 def methods_of(view: object) -> Collection[str]:
-    """The methods that a class-based view has functions for; of another view just ``""``."""
+    """The methods that a class-based view has functions for; ``""`` for any other view."""
     return getattr(getattr(view, "view_class", None), "methods", None) or ("",)
 
 
 def layers_of(view: object, method: str, *, load: bool = False) -> Iterator[object]:
-    """A view and all that it wraps, from the outside in.
+    """A view and everything that it wraps, from the outside in.
 
-    Of a class-based view these are also the class, its ``dispatch_request``, the decorators that
+    For a class-based view, also the class, its ``dispatch_request``, the decorators that
     resources of flask-restx and Flask-RESTful name in ``method_decorators``, and the function of a
-    method. ``functools.wraps``, ``functools.partial``, bound methods and the ``LazyView`` of
-    Flask's documentation are looked through.
+    method. Looks through ``functools.wraps``, ``functools.partial``, bound methods and the
+    ``LazyView`` of Flask's documentation.
 
     :param method: the request's, or one of ``methods_of``.
     :param load: whether to import a lazy view that no request has reached yet.
     """
-    of_class = None
+    view_class = None
     for layer in _unwrapped(view, load):
         yield layer
-        of_class = of_class or getattr(layer, "view_class", None)
-    if of_class is not None:
-        yield of_class
-        yield from _unwrapped(getattr(of_class, "dispatch_request", None), load)
-        yield from reversed(_method_decorators(of_class, method.lower()))
-        yield from _unwrapped(getattr(of_class, method.lower(), None), load)
+        view_class = view_class or getattr(layer, "view_class", None)
+    if view_class is not None:
+        yield view_class
+        yield from _unwrapped(getattr(view_class, "dispatch_request", None), load)
+        yield from reversed(_method_decorators(view_class, method.lower()))
+        yield from _unwrapped(getattr(view_class, method.lower(), None), load)
 
 
-def _method_decorators(of_class: object, method: str) -> Sequence[object]:
-    decorators = getattr(of_class, "method_decorators", ())
-    # Flask-RESTful takes a mapping of methods, too.
+def _method_decorators(view_class: object, method: str) -> Sequence[object]:
+    decorators = getattr(view_class, "method_decorators", ())
+    # Flask-RESTful also takes a mapping of methods.
     return decorators.get(method, ()) if isinstance(decorators, Mapping) else decorators
 
 
@@ -141,15 +142,15 @@ def _inner(layer: object, load: bool) -> object:
         return layer.__func__
     if isinstance(layer, FunctionType) or not hasattr(type(layer), "view"):
         return getattr(layer, "__wrapped__", None)
-    # To ask a lazy view for it imports it; a view that was imported is among its own attributes.
+    # The attribute of a lazy view imports the view; once imported, it is in ``__dict__``.
     return getattr(layer, "view", None) if load else getattr(layer, "__dict__", {}).get("view")
 
 
 def marks_of(view: object, method: str) -> list[Mapping[str, Any]]:
     """The marks of a view, each once, the nearest to the function that answers first."""
-    found: dict[int, Mapping[str, Any]] = {}
+    marks: dict[int, Mapping[str, Any]] = {}
     for layer in layers_of(view, method, load=True):
         overrides = mark_of(layer)
         if overrides is not None:
-            found[id(overrides)] = overrides
-    return list(reversed(found.values()))
+            marks[id(overrides)] = overrides
+    return list(reversed(marks.values()))

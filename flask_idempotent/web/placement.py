@@ -1,4 +1,4 @@
-"""Placement: what the decorators may stand on, and whether they stand where they have an effect."""
+"""Placement: what the decorators may be used on, and whether they have an effect there."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ def check_blueprint(blueprint: object, overrides: Mapping[str, Any]) -> None:
     """
     if not isinstance(blueprint, Blueprint):
         raise SettingsError(_NO_BLUEPRINT.format(blueprint))
-    known = mark_of(blueprint)
-    if known is EXEMPT or known not in (None, overrides):
+    current = mark_of(blueprint)
+    if current is EXEMPT or current not in (None, overrides):
         raise SettingsError(_MARKED_BEFORE.format(blueprint.name))
 
 
 class Misplaced(NamedTuple):
-    """A view that was decorated above its route, so that nothing protects it.
+    """A view that was decorated above its route, so that it is not protected.
 
-    :param endpoint: where the application has it.
+    :param endpoint: its endpoint.
     :param view: its module and name.
     :param routes: the routes that it is registered for.
     """
@@ -96,12 +96,12 @@ class Misplaced(NamedTuple):
     def text(self) -> str:
         """What is wrong."""
         return (
-            f"@idempotent protects nothing on {self.view} ({self.routes}): it stands above the "
-            "route, and Flask calls the function that it found below."
+            f"@idempotent protects nothing on {self.view} ({self.routes}): it is above the "
+            "route, and Flask calls the undecorated function below it."
         )
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """What to do."""
         name = self.view.rpartition(".")[2]
         return (
@@ -119,10 +119,10 @@ def misplaced(app: Flask) -> Iterator[Misplaced]:
         if not below and was_decorated(layer) and mark_of(layer) is not EXEMPT
     ]
     if suspects:
-        # A function that is a view with and without the decorator is meant to be both. Another
-        # application may have it decorated, and have served no request yet. Proxies are asked for
-        # nothing: outside their context they raise whatever they like.
-        for other in [found for found in gc.get_objects() if issubclass(type(found), Flask)]:
+        # A function that is a view with and without the decorator is meant to be both. The
+        # application that has it decorated may have served no request yet. ``type()``, because
+        # ``isinstance`` asks a proxy, which raises outside its context.
+        for other in [item for item in gc.get_objects() if issubclass(type(item), Flask)]:
             _mark_placed(other)
     for endpoint in {endpoint: 0 for layer, endpoint in suspects if was_decorated(layer)}:
         routes = ", ".join(map(route_name, app.url_map.iter_rules(endpoint)))
@@ -136,7 +136,7 @@ def _mark_placed(app: Flask) -> None:
 
 
 def _layers(app: Flask) -> Iterator[tuple[str, object, bool]]:
-    # Each layer of each view, and whether a decorated function stands above it.
+    # Each layer of each view, and whether a decorated function is above it.
     for endpoint, view in app.view_functions.items():
         for method in methods_of(view):
             below = False
@@ -150,9 +150,9 @@ def check_places(app: Flask) -> None:
 
     :raises SettingsError: naming each of them.
     """
-    found = [f"{view.text} {view.mend}" for view in misplaced(app)]
-    if found:
-        raise SettingsError("\n".join(found))
+    errors = [f"{view.text} {view.fix}" for view in misplaced(app)]
+    if errors:
+        raise SettingsError("\n".join(errors))
 
 
 _ON_CLASS = (
@@ -166,20 +166,20 @@ _ON_BLUEPRINT = (
 _ON_APPLICATION = (
     "@idempotent goes on a view, not on an application: Idempotent(app) protects every view of it"
 )
-_ON_METHOD = "@{1} stands above @{0}, where it has no effect: put it below, next to the function"
+_ON_METHOD = "@{1} is above @{0}, where it has no effect: put it below, next to the function"
 _ON_SOMETHING = (
     "@idempotent goes on a view and takes keywords, as in @idempotent(expire=240), not {!r}"
 )
 _BOTH = (
-    "{} is both decorated with @idempotent and exempt. Take one of them off, as the two contradict "
-    "each other"
+    "{} is both decorated with @idempotent and exempt, which contradict each other: remove one of "
+    "the two"
 )
 _NOTHING_TO_EXEMPT = (
     "idempotent.exempt takes a view, a class derived from flask.views.View, or a blueprint, not "
     "{!r}"
 )
 _BOUND_METHOD = (
-    "idempotent.exempt cannot mark a bound method. Mark the function in its class: put "
+    "idempotent.exempt cannot mark a bound method. Mark the function in its class instead: put "
     "@idempotent.exempt on the definition of {}"
 )
 _NO_BLUEPRINT = (
@@ -187,6 +187,6 @@ _NO_BLUEPRINT = (
     "Idempotent(app) protects a whole application"
 )
 _MARKED_BEFORE = (
-    "the blueprint {!r} was exempted, or protected with other keywords, before. Call "
+    "the blueprint {!r} was exempted before, or protected with other keywords. Call "
     "idempotent.protect or idempotent.exempt once for it"
 )

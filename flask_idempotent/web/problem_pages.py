@@ -1,4 +1,4 @@
-"""Problem pages: what a person sees of a problem, in the application's own templates."""
+"""Problem pages: the HTML page of a problem, rendered with the application's templates."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def prepare_page(problem: Problem, request: Request, settings: Settings) -> None:
-    """Tell a problem who sent the request, and where its page is rendered.
+    """Note on a problem whether a person sent the request, and how its page is rendered.
 
     :param problem: the problem, before it is raised.
     :param request: the request that is answered with it.
     :param settings: the settings of the view.
     """
-    # A program that posts a form sends its key in a header.
+    # A program that sends a form has its key in a header.
     has_header = any(environ_name in request.environ for environ_name in settings.environ_names)
     problem.from_form = request.mimetype in FORM_TYPES and not has_header
     problem.back = _referring_page(request)
@@ -36,7 +36,7 @@ def _referring_page(request: Request) -> str | None:
         referrer = urlsplit(request.referrer or "")
     except ValueError:
         return None
-    # Only a page of this very site, and only by its path: the header is the client's.
+    # A link to this site only, and only its path: the client chooses the header.
     if referrer.netloc != request.host or not referrer.path.startswith("/"):
         return None
     path = "/" + referrer.path.lstrip("/")
@@ -47,6 +47,6 @@ def _render(problem: Problem) -> str:
     try:
         current_app.jinja_env.get_template(TEMPLATE)
     except TemplateNotFound:
-        # Only decorated views: the application does not know the package's templates.
+        # Without Idempotent(app), the application does not have the package's templates.
         return problem.default_page()
     return render_template(TEMPLATE, problem=problem)

@@ -88,7 +88,7 @@ def _respond(current: ProtectedRequest) -> Response:
         try:
             value = handle_user_exception(current_context(), error)
         except Exception as unhandled:
-            current.state.pass_on(unhandled)
+            current.state.mark_handled(unhandled)
             raise
     environ = current.request.environ
     if isinstance(value, HTTPException):

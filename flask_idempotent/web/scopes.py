@@ -1,4 +1,4 @@
-"""Scopes: who a key belongs to, so that nobody gets a response meant for another."""
+"""Scopes: who a key belongs to, so that nobody gets another caller's response."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from flask_idempotent.settings import Settings
 
-#: What names the caller in schemes whose header changes with every request, in lower case.
-_STEADY_PARTS = {
+#: The parameters that name the caller in schemes whose header changes with every request.
+_CALLER_PARAMETERS = {
     "digest": ("username",),
     "aws4-hmac-sha256": ("credential",),
     "aws4-ecdsa-p256-sha256": ("credential",),
@@ -27,14 +27,14 @@ _STEADY_PARTS = {
     "hawk": ("id",),
     "signature": ("keyid",),
 }
-#: Entries of a session that say nothing of its owner: those of Flask, Flask-WTF and Flask-Login.
-_SAYING_NOTHING = frozenset(
+#: Entries of a session that do not identify its user: those of Flask, Flask-WTF and Flask-Login.
+_ANONYMOUS_ENTRIES = frozenset(
     {"_flashes", "_permanent", "csrf_token", "_fresh", "_id", "_remember", "_remember_seconds"}
 )
 
 
 def scope_of(request: Request, settings: Settings) -> str | bytes | None:
-    """Say who the request's key belongs to; None is the one shared anonymous scope.
+    """The caller that the request's key belongs to; None is the one anonymous scope.
 
     :raises TypeError: when the application's own function returns something else.
     """
@@ -51,7 +51,7 @@ def scope_of(request: Request, settings: Settings) -> str | bytes | None:
 
 
 def default_scope(request: Request, settings: Settings) -> str | None:
-    """The caller by the headers of ``IDEMPOTENT_SCOPE_HEADERS`` and by the session's user."""
+    """The caller by the headers in ``IDEMPOTENT_SCOPE_HEADERS`` and the user in the session."""
     headers = []
     for name, environ_name in settings.scope_environ_names:
         value = request.environ.get(environ_name)
@@ -65,59 +65,60 @@ def scope_of_caller(
 ) -> str | None:
     """The default scope of a caller.
 
-    :param headers: the headers that name the caller, in the order of their names, which are in
-        lower case, with their values as WSGI hands them over.
-    :param login: Flask-Login's user.
-    :param user_id: what the session has as ``user_id``.
+    :param headers: the headers that name the caller, sorted: names in lower case, and values as in
+        the WSGI environment.
+    :param login: Flask-Login's user, ``_user_id`` in the session.
+    :param user_id: ``user_id`` in the session.
     """
     scope = ""
     for name, value in headers:
-        scope += _part(name, credentials(value) if name == "authorization" else value)
+        scope += _scope_part(name, credentials(value) if name == "authorization" else value)
     # No header has a space in its name.
     if login is not None:
-        scope += _part("session _user_id", str(login))
+        scope += _scope_part("session _user_id", str(login))
     if user_id is not None:
-        scope += _part("session user_id", str(user_id))
+        scope += _scope_part("session user_id", str(user_id))
     return scope or None
 
 
-def _part(name: str, value: str) -> str:
-    # With its name, so that one more header in the setting changes no scope that lacks it; behind
-    # lengths, so that no two callers look alike.
+def _scope_part(name: str, value: str) -> str:
+    # The name is included, so that another header in the setting changes no scope without that
+    # header; the lengths, so that no two callers have the same scope.
     return f"{len(name)}:{name}{len(value)}:{value}"
 
 
 def credentials(header: str) -> str:
-    """The steady part of an Authorization header: all of it, or the user where it is signed."""
+    """What names the caller in an Authorization header: all of it, or the user of a signature."""
     scheme, _, rest = header.partition(" ")
     scheme = scheme.lower()
-    found = _naming_parts(rest, _STEADY_PARTS[scheme]) if scheme in _STEADY_PARTS else []
+    names = _CALLER_PARAMETERS.get(scheme, ())
+    parameters = _caller_parameters(rest, names) if names else []
     if scheme.startswith("aws4-"):
-        # Behind the access key stand the day, the region and the service.
-        found = [part.partition("/")[0] for part in found]
-    # Without the part that names the caller, the whole header is the safe choice.
-    return f"{scheme} {', '.join(found)}" if found else header
+        # The access key is followed by the day, the region and the service.
+        parameters = [parameter.partition("/")[0] for parameter in parameters]
+    # Where no parameter names the caller, the whole header is the safe choice.
+    return f"{scheme} {', '.join(parameters)}" if parameters else header
 
 
-def _naming_parts(rest: str, names: tuple[str, ...]) -> list[str]:
-    # Empty where another reader of the header may see another caller: where a name is given twice,
-    # in whatever spelling (RFC 8187 has name*, OAuth percent-encodes), or seems to stand inside
-    # another parameter's value.
-    found = {}
-    for part in parse_list_header(rest):
-        name = unquote(part.partition("=")[0]).partition("*")[0].strip().lower()
-        if name in found:
+def _caller_parameters(rest: str, names: tuple[str, ...]) -> list[str]:
+    # Empty where another reader of the header may see another caller: where a name occurs twice, in
+    # any spelling (RFC 8187 has name*, OAuth percent-encodes), or may occur inside the value of
+    # another parameter.
+    parameters = {}
+    for parameter in parse_list_header(rest):
+        name = unquote(parameter.partition("=")[0]).partition("*")[0].strip().lower()
+        if name in parameters:
             return []
         if name in names:
-            found[name] = part
-    # Possessive, so that a header of many spaces takes linear time.
+            parameters[name] = parameter
+    # Possessive quantifiers, so that a header of many spaces takes linear time.
     anywhere = rf'(?:^|[\s,;"])(?:{"|".join(names)})\s*+(?:\*\d*+)?\s*+='
-    seen = re.findall(anywhere, unquote(rest), re.IGNORECASE)
-    return list(found.values()) if len(seen) == len(found) else []
+    occurrences = re.findall(anywhere, unquote(rest), re.IGNORECASE)
+    return list(parameters.values()) if len(occurrences) == len(parameters) else []
 
 
 def _users(request: Request) -> tuple[object, object]:
-    # Flask-Login's user, and that of Flask's tutorial.
+    # Flask-Login's user, and the one of Flask's tutorial.
     context = current_context()
     session = session_of(context)
     accessed, login, user_id, remember = session.accessed, None, None, None
@@ -133,21 +134,21 @@ def _users(request: Request) -> tuple[object, object]:
 
 
 def unread_entries() -> list[str]:
-    """Name the session's entries that may say who is asking, where the default scope cannot."""
+    """The names of the session's entries that may identify the caller, but not for the scope."""
     session = session_of(current_context())
     accessed = session.accessed
     try:
-        return sorted(str(name) for name in session if name not in _SAYING_NOTHING)
+        return sorted(str(name) for name in session if name not in _ANONYMOUS_ENTRIES)
     finally:
         session.accessed = accessed
 
 
 def _remembered(request: Request, config: Mapping[str, Any]) -> str | None:
-    # Flask-Login's cookie names the user before the view has Flask-Login write the session.
+    # The cookie names the user already before Flask-Login loads the user into the session.
     cookie = request.cookies.get(config.get("REMEMBER_COOKIE_NAME", "remember_token"))
     if cookie is None:
         return None
-    # Digits that are no ASCII are a TypeError.
+    # Non-ASCII characters in the cookie's digest are a TypeError in Flask-Login.
     with suppress(ImportError, TypeError):
         from flask_login import decode_cookie
 

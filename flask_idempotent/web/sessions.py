@@ -1,4 +1,4 @@
-"""Sessions: looking at a session without using it, and what a replay says of it."""
+"""Sessions: whether a view used the session, which a replay has to say as well."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask_idempotent.web.flask_compat import current_context, session_of
 
 
 def was_accessed() -> bool:
-    """Say whether the answer to this request varies by the session."""
+    """Whether the session of this request was used, so that the response varies by the cookie."""
     context = current_context()
     session = session_of(context)
     return session.accessed and not context.app.session_interface.is_null_session(session)

@@ -1,4 +1,4 @@
-"""State: what the library keeps for each application, in ``app.extensions``."""
+"""The state that the library keeps for each application, in ``app.extensions``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import adopt_store, open_store
 from flask_idempotent.web.flask_compat import (
     Dispatch,
-    current_context,
     current_request,
     wrap_full_dispatch_request,
     wrap_user_exception_handling,
@@ -34,14 +33,17 @@ from flask_idempotent.web.protection import Protections, clear_all
 if TYPE_CHECKING:
     from flask import Flask, Request
 
+#: The name of the state in ``app.extensions``.
 EXTENSION_KEY = "idempotent"
 
 
 @dataclass(slots=True)
 class Hooks:
-    """The functions that an application gave to the extension's decorators.
+    """The functions that were registered with the extension's decorators.
 
-    :param served: an application of the extension that has had its first request.
+    :param key_finders: the functions that find keys, in the order in which they are asked.
+    :param overrides: the functions that are values of settings.
+    :param served: the name of an application that has had its first request; empty before.
     """
 
     key_finders: list[Callable[[Request], KeyLike | None]] = field(default_factory=list)
@@ -49,15 +51,15 @@ class Hooks:
     served: str = ""
 
     def override(self, name: str, function: Callable[..., Any]) -> None:
-        """Take a function for a setting.
+        """Make a function the value of a setting.
 
-        :raises SettingsError: once requests were served with another.
+        :raises SettingsError: once requests were served with another function.
         """
         if self.served and self.overrides.get(name) is not function:
             raise SettingsError(
                 f"a {name} function is registered too late: the application {self.served!r} has "
-                "served its first request, and a retry of that would no longer find its record. "
-                "Register it while the application is set up."
+                "served its first request, and a retry of it would not find its record. "
+                "Register the function while the application is set up."
             )
         self.overrides[name] = function
         clear_all()
@@ -67,9 +69,9 @@ class AppState(ForkAware):
     """The library's state in one application.
 
     :param app: the application.
-    :param overrides: keywords of the extension.
-    :param hooks: the functions given to its decorators.
-    :param store: the store, or a redis-py client, given to the extension.
+    :param overrides: the keywords of the extension.
+    :param hooks: the functions that were registered with its decorators.
+    :param store: the store or redis-py client that was given to it.
     :param app_wide: whether the extension protects every view.
     """
 
@@ -88,31 +90,32 @@ class AppState(ForkAware):
         self.key_finders = self.hooks.key_finders
         extension = (self.hooks.overrides, overrides or {})
         self.protections = Protections(app, extension, app_wide=app_wide)
-        self._given = store
+        self._given_store = store
         self._engine: Engine | None = None
         self._prepared = False
-        self._passes_on = False
+        self._marks_errors = False
         self.notices = Notices()
-        #: Whether views that are not protected may call functions that are.
-        self.calls_inside = False
+        #: Whether decorated functions are called by views that nothing protects.
+        self.has_decorated_helpers = False
         super().__init__()
 
     def reset(self) -> None:
-        self._making = threading.Lock()
+        self._lock = threading.Lock()
 
     def prepare(self, app: Flask, **_: object) -> None:
-        """Track what is read of bodies, from the first request on.
+        """Prepare the application at its first request: from now on bodies are tracked.
 
-        :raises SettingsError: when a view was decorated above its route; at every request then.
+        :raises SettingsError: when a view was decorated above its route, at every request then.
         """
         check_places(app)
         self.hooks.served = app.name
-        # Not for this sender alone: blinker would go on looking for receivers at every request.
+        # Disconnect from all senders: blinker keeps an empty entry for each sender and would look
+        # for receivers in it on every request.
         request_started.disconnect(self.prepare)
         if self._prepared:
             return
         self._prepared = True
-        # Settings that cannot be used are told to the requests that need them.
+        # Wrong settings are raised by the requests that need them.
         with suppress(SettingsError):
             self.notices.on_views(app, self.protections)
         if has_request_context():
@@ -120,53 +123,53 @@ class AppState(ForkAware):
         wrap_full_dispatch_request(app, self._tracking)
 
     def _tracking(self, dispatch: Dispatch) -> Dispatch:
-        def dispatch_tracked(*args: Any) -> Any:
-            # ``request_started`` is sent from here; a receiver would cost every request 2 us.
-            self._track(current_context().request)
-            return dispatch(*args)
+        def tracked_dispatch(*context: Any) -> Any:
+            # ``request_started`` is sent from here, but a receiver of it costs 2 us a request.
+            self._track(current_request())
+            return dispatch(*context)
 
-        return dispatch_tracked
+        return tracked_dispatch
 
-    def _track(self, current: Request) -> None:
+    def _track(self, request: Request) -> None:
         """Track the body of a request that may carry a key."""
         try:
-            protection = self.protections.of_request(current)
+            protection = self.protections.of_request(request)
         except SettingsError:
-            # The requests that need the settings raise it.
+            # Wrong settings are raised by the requests that need them.
             return
-        if protection is None or not (protection.claims or self.calls_inside):
+        if protection is None or not (protection.claims or self.has_decorated_helpers):
             return
-        if self.may_carry_key(current, protection.settings):
-            track(current)
+        if self.may_carry_key(request, protection.settings):
+            track(request)
 
-    def may_carry_key(self, current: Request, settings: Settings) -> bool:
-        """Whether a request may carry a key, or must; quick, sometimes wrongly True."""
-        return bool(self.key_finders) or may_carry_key(current.environ, settings)
+    def may_carry_key(self, request: Request, settings: Settings) -> bool:
+        """Whether a request may carry a key, or must: a quick check that may be wrongly True."""
+        return bool(self.key_finders) or may_carry_key(request.environ, settings)
 
-    def pass_on(self, error: Exception) -> None:
-        """Keep Flask from handling an error again that its error handlers have had or raised."""
+    def mark_handled(self, error: Exception) -> None:
+        """Keep Flask from giving an error to the error handlers that have left or raised it."""
         request.environ[HANDLED_ERROR] = error
-        with self._making:
-            if self._passes_on:
+        with self._lock:
+            if self._marks_errors:
                 return
-            self._passes_on = True
+            self._marks_errors = True
             wrap_user_exception_handling(self.app, _handle_once)
 
     def settings(self) -> Settings:
-        """The settings of a view without marks."""
+        """The settings of a view that has no keywords."""
         return self.protections.settings()
 
     def discard(self) -> bool:
-        """Make way for the extension's state, unless requests were served with this one."""
+        """Stop, because the extension has another state; False once requests were served."""
         if self._prepared or self._engine is not None:
             return False
         request_started.disconnect(self.prepare)
         return True
 
     @property
-    def has_own_store(self) -> bool:
-        """Whether the extension was given a store, so that no address in the config counts."""
-        return self._given is not None
+    def has_given_store(self) -> bool:
+        """Whether the extension was given a store, so that the address in the config is unused."""
+        return self._given_store is not None
 
     @property
     def engine(self) -> Engine:
@@ -175,48 +178,47 @@ class AppState(ForkAware):
 
     def _make_engine(self) -> Engine:
         check_process()
-        with self._making:
+        with self._lock:
             if self._engine is None:
                 settings = resolve(self.app.config)
-                if self._given is not None:
-                    store = adopt_store(self._given)
-                else:
-                    store = open_store(
-                        settings.redis_url,
-                        f"{self.app.name}@{self.app.root_path}",
-                        REDIS_URL.name_in(self.app.config),
-                    )
+                store = self._open_store(settings)
                 self._engine = Engine(store, self.app, settings.max_waiters, linger=settings.linger)
             return self._engine
 
+    def _open_store(self, settings: Settings) -> Store:
+        if self._given_store is not None:
+            return adopt_store(self._given_store)
+        app_id = f"{self.app.name}@{self.app.root_path}"
+        return open_store(settings.redis_url, app_id, REDIS_URL.name_in(self.app.config))
+
     @contextmanager
     def using_store(self, store: Store) -> Iterator[None]:
-        """Work on another store for a while, as tests do; the former one comes back afterwards."""
+        """Use another store while the ``with`` block runs, as tests do."""
         check_process()
         engine = Engine(store, self.app, self.settings().max_waiters)
-        former, self._engine = self._engine, engine
+        previous, self._engine = self._engine, engine
         try:
             yield
         finally:
-            self._engine = former
+            self._engine = previous
             engine.close()
 
 
 def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:
-    # Flask's own gives up in the same way.
+    # Flask's method raises an error that no handler takes in the same way.
     if request.environ.pop(HANDLED_ERROR, None) is error:
         raise error
     return handle()
 
 
 def state_of(app: Flask) -> AppState:
-    """The state of an application, made for one that has only decorated views."""
+    """The state of an application; it is made here for one that has no extension."""
     state = app.extensions.get(EXTENSION_KEY)
     if state is None:
-        # Threads may race for the first request; a state that loses has done nothing yet.
-        made = AppState(app)
-        state = app.extensions.setdefault(EXTENSION_KEY, made)
-        if state is made:
-            request_started.connect(made.prepare, app)
+        # Several threads may serve first requests: one of their states is kept.
+        new_state = AppState(app)
+        state = app.extensions.setdefault(EXTENSION_KEY, new_state)
+        if state is new_state:
+            request_started.connect(new_state.prepare, app)
     assert isinstance(state, AppState)
     return state

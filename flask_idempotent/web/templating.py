@@ -1,4 +1,4 @@
-"""Templates: a fresh key for each form that is rendered, in a page that no cache keeps."""
+"""Templates: a fresh key for each form that is rendered, and pages that no cache keeps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AnyResponse = TypeVar("AnyResponse", bound=Response)
 def new_key() -> str:
     """Make a key of 128 random bits, as 32 hexadecimal digits.
 
-    The page that it is made for is to be kept by no cache: whoever gets the same page sends the
-    same key.
+    In a request, caches are asked not to keep the response: everybody who gets the same page sends
+    the same key.
     """
     if has_request_context() and HAS_KEY not in request.environ:
         request.environ[HAS_KEY] = True
@@ -34,7 +34,7 @@ def new_key() -> str:
 
 
 def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyResponse:
-    """Ask caches not to keep a page with a key (RFC 9111, 5.2.2); what its view asked for stays.
+    """Ask caches not to keep a page with a key (RFC 9111, 5.2.2), unless its view asked otherwise.
 
     :param environ: the request's environment.
     """
@@ -46,17 +46,17 @@ def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyRe
 def field_name() -> str:
     """The name of the form field that carries the key (``IDEMPOTENT_FIELD``).
 
-    :raises SettingsError: where the application has turned it off.
+    :raises SettingsError: when the setting is None.
     """
     field = state_of(current_application()).settings().field
     if field is None:
         raise SettingsError(
-            "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: give it a "
-            "name, such as '__idempotent_key', or leave idempotent_input() out of the form"
+            "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: set it to a "
+            "name, such as '__idempotent_key', or remove idempotent_input() from the form"
         )
     return field
 
 
 def hidden_input(key: str) -> Markup:
-    """Write the hidden field that carries a key."""
+    """Write the hidden form field that carries a key."""
     return Markup('<input type="hidden" name="{}" value="{}">').format(field_name(), key)

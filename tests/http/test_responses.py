@@ -71,7 +71,7 @@ class TestStatusOf:
             (299, 299),
             ("200 Fine", "200 Fine"),
             ("200 Ok", "200 Ok"),
-            ("404 Not Found", "404 Not Found"),
+            ("404 Not found here", "404 Not found here"),
             ("299 My Own", "299 My Own"),
             ("404 Größe", "404 Größe"),
         ],

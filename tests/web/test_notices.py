@@ -40,7 +40,7 @@ class TestCookies:
         app.config.update(REDIS_URL="memory://", IDEMPOTENT_KEEP_HEADERS=["SET-COOKIE"])
         Idempotent(app)
         (line,) = warnings()
-        assert "keep_headers has Set-Cookie: whoever has a key gets the cookies" in line
+        assert "keep_headers has Set-Cookie: everybody who has a key gets the cookies" in line
         app.post("/")(idempotent(expire=5)(plain))
         assert post(app, None).text == "ran"
         assert warnings() == []

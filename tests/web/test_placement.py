@@ -249,12 +249,12 @@ class TestWhatCannotBeDecorated:
             pytest.param(Flask("shop"), r"Idempotent\(app\) protects every view", id="application"),
             pytest.param(
                 staticmethod(lambda: "ran"),
-                "@idempotent stands above @staticmethod.*put it below",
+                "@idempotent is above @staticmethod.*put it below",
                 id="staticmethod",
             ),
             pytest.param(
                 classmethod(lambda cls: "ran"),
-                "@idempotent stands above @classmethod.*put it below",
+                "@idempotent is above @classmethod.*put it below",
                 id="classmethod",
             ),
             pytest.param(
@@ -291,7 +291,7 @@ class TestWhatCannotBeExempt:
             pytest.param(Service().order, r"the definition of Service\.order", id="bound method"),
             pytest.param(
                 staticmethod(lambda: "ran"),
-                r"@idempotent\.exempt stands above @staticmethod",
+                r"@idempotent\.exempt is above @staticmethod",
                 id="staticmethod",
             ),
             pytest.param(240, "not 240", id="value"),
@@ -304,7 +304,7 @@ class TestWhatCannotBeExempt:
             ),
             pytest.param(
                 idempotent.protect(Blueprint("shop", "shop")),
-                "'shop' was exempted, or",
+                "'shop' was exempted before, or",
                 id="blueprint",
             ),
         ],
@@ -351,9 +351,9 @@ class TestWhatCannotBeProtected:
         for _ in "12":
             assert idempotent.protect(shop, expire=5) is shop
             make_app(wide=False).register_blueprint(shop)
-        with pytest.raises(SettingsError, match="'shop' was exempted, or protected with other"):
+        with pytest.raises(SettingsError, match="'shop' was exempted before, or protected"):
             idempotent.protect(shop, expire=6)
-        with pytest.raises(SettingsError, match="'other' was exempted, or protected with other"):
+        with pytest.raises(SettingsError, match="'other' was exempted before, or protected"):
             idempotent.protect(idempotent.exempt(Blueprint("other", "other")))
 
 

@@ -1,4 +1,4 @@
-"""Bodies: read whole before the view, and as untouched for it as if nobody had looked."""
+"""Bodies: read whole before the view, which reads them as if the library had not."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ class TestRead:
                 body.read()
 
     def test_w4_nothing_is_read_of_what_is_too_large(self) -> None:
-        """W4: one that says that it is too large is refused without reading it."""
+        """W4: a body with too large a Content-Length is refused without reading it."""
         source = with_length(b"x" * 11)
         with pytest.raises(RequestEntityTooLarge):
             body_of(source, limit=10).read()
         assert source["wsgi.input"].read() == b"x" * 11
 
     def test_w4_short(self) -> None:
-        """W4: a body that is shorter than it says is refused."""
+        """W4: a body shorter than its Content-Length is refused."""
         with pytest.raises(ClientDisconnected):
             body_of(with_length(b"x", 2)).read()
 
@@ -100,7 +100,7 @@ class TestRead:
 class TestLookFor:
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_k7_values(self, framing: Framing) -> None:
-        """K7: the field's values are found, each once, and a third one is not looked for."""
+        """K7: two different values of the field are found, each once."""
         form = b"&".join(b"__idempotent_key=" + value for value in (b"a", b"a", b"b", b"c"))
         body = body_of(framing(form), URLENCODED)
         assert body.find_field(KEY) == ["a", "b"]
@@ -108,18 +108,18 @@ class TestLookFor:
         assert body.stopped_because is None
 
     def test_k7_multipart(self) -> None:
-        """K7: so they are in the other kind of form."""
+        """K7: so they are in a multipart form."""
         form = FILE.replace(b'name="a"', b'name="__idempotent_key"') % b"x"
         assert body_of(with_length(form), MULTIPART).find_field(KEY) == ["1"]
 
     def test_k7_text(self) -> None:
-        """K7: a value that is no ASCII is no ASCII afterwards."""
+        """K7: a value that is not ASCII stays so."""
         body = body_of(with_length(b"__idempotent_key=%C3%BC"), URLENCODED)
         assert not body.find_field(KEY)[0].isascii()
 
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_w7_limit_ends_the_look(self, framing: Framing) -> None:
-        """W7: the limit ends the look and refuses nothing; what was found before it counts."""
+        """W7: the limit stops the search and refuses nothing; a value before it counts."""
         form = b"__idempotent_key=k&b=2&__idempotent_key=l"
         body = body_of(framing(form), URLENCODED, limit=25)
         assert body.find_field(KEY) == ["k"]
@@ -128,7 +128,7 @@ class TestLookFor:
             body.read()
 
     def test_w7_parts(self) -> None:
-        """W7: so does the limit for the parts of a form."""
+        """W7: the limit for the parts of a form stops the search too."""
         request = request_of(with_length(FILE % b"x"), MULTIPART)
         request.max_form_parts = 1
         body = Body(request, None)
@@ -136,7 +136,7 @@ class TestLookFor:
         assert body.stopped_because == "it has more than 1 parts"
 
     def test_w7_taken(self) -> None:
-        """W7: and what is missing because somebody has read it before."""
+        """W7: missing bytes, which were read before, stop the search too."""
         source = as_file(b"__idempotent_key=k")
         source["wsgi.input"].read()
         body = body_of(source, URLENCODED)
@@ -144,7 +144,7 @@ class TestLookFor:
         assert body.stopped_because == "bytes of it were read before Flask was called"
 
     def test_w4_short(self) -> None:
-        """W4: half a form is refused: nobody knows what stands in the other half."""
+        """W4: half a form is refused, because the key may be in the other half."""
         with pytest.raises(ClientDisconnected):
             body_of(with_length(b"a=1", 10), URLENCODED).find_field(KEY)
 
@@ -152,7 +152,7 @@ class TestLookFor:
 class TestPassForm:
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_f2_fields_are_left_out(self, framing: Framing) -> None:
-        """F2: the key and what changes with each retry make no difference; their values are had."""
+        """F2: the key and what changes with each retry are left out, and the key is found."""
         content, values = digested(
             body_of(framing(b"a=1&__idempotent_key=k&csrf_token=t"), URLENCODED)
         )
@@ -160,19 +160,19 @@ class TestPassForm:
         assert (content, []) == digested(body_of(framing(b"a=1"), URLENCODED))
 
     def test_w7_no_limits_of_forms(self) -> None:
-        """W7: a form's own limits refuse nothing; a view that reads the bytes has none."""
+        """W7: the limits for forms refuse nothing: a view that reads the bytes has none."""
         request = request_of(with_length(FILE % (b"x" * 1000)), MULTIPART)
         request.max_form_parts = request.max_form_memory_size = 1
         content, _ = digested(Body(request, None))
         assert b"x" * 1000 in content
 
     def test_w4_limit(self) -> None:
-        """W4: the limit of bodies does."""
+        """W4: the limit for bodies does refuse a form."""
         with pytest.raises(RequestEntityTooLarge):
             digested(body_of(with_length(b"a=1"), URLENCODED, limit=2))
 
     def test_f8_taken(self) -> None:
-        """F8: so do bytes that are missing."""
+        """F8: missing bytes refuse a form too."""
         source = as_file(b"a=1")
         source["wsgi.input"].read(1)
         with pytest.raises(BytesMissingError):
@@ -187,7 +187,7 @@ class TestPassForm:
         ],
     )
     def test_f9_no_boundary(self, content_type: str) -> None:
-        """F9: what has no boundary is digested as it is."""
+        """F9: a form without a boundary is digested as it was sent."""
         form = FILE % b"x"
         content, values = digested(body_of(with_length(form), content_type))
         assert values == []
@@ -301,7 +301,7 @@ class TestViews:
     def test_f3_untouched(
         self, pair: tuple[Flask, Flask], way: Callable[[], Any], content: Callable[[], Any]
     ) -> None:
-        """Whatever way a view reads its request, it reads what it would read without us."""
+        """However a view reads its request, it reads what it would read without us."""
         without, with_us = pair
         expected = without.test_client().post(f"/{way.__name__}?q=1", **content())
         headers = {"Idempotency-Key": "k"}
@@ -329,7 +329,7 @@ class TestViews:
         assert first.json
 
     def test_f3_form_read_by_before_request(self, make_app: MakeApp) -> None:
-        """A form that ``before_request`` has parsed is the view's as well, and its key counts."""
+        """A view has the form that ``before_request`` has parsed, and its key counts."""
         app = make_app()
         runs = []
         app.before_request(look_for_fields)
@@ -346,7 +346,7 @@ class TestViews:
         assert len(runs) == 1
 
     def test_f4_json_behind_csrf_protection(self, make_app: MakeApp) -> None:
-        """Two JSON bodies are two, also where ``before_request`` has looked for form fields."""
+        """Two JSON bodies differ, also where ``before_request`` has asked for form fields."""
         app = make_app()
         app.before_request(look_for_fields)
 
@@ -385,7 +385,7 @@ class TestViews:
         assert "Idempotent-Replayed" not in good.headers
 
     def test_w4_incomplete_says_so(self, make_app: MakeApp) -> None:
-        """An incomplete body is told as such, with the key where it was in a header."""
+        """An incomplete body is reported as one, with the key where it was in a header."""
         app = make_app()
         app.add_url_rule("/", view_func=lambda: "", methods=["POST"])
         answer = app.test_client().post(

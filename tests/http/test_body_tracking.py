@@ -31,7 +31,7 @@ Framing = Callable[[bytes], dict[str, Any]]
 
 
 class TestTrack:
-    """Requests whose body is tracked from now on, though somebody may have been at it."""
+    """Requests that are tracked after something may have read from their body."""
 
     def test_once(self) -> None:
         """A request is tracked once."""
@@ -40,14 +40,14 @@ class TestTrack:
         assert request.environ["wsgi.input"] is tracked_input(request)
 
     def test_another_body_in_the_same_environment(self) -> None:
-        """A request that an application makes of another one has a body of its own."""
+        """A request that was made from another one's environment has a body of its own."""
         request = request_of(with_length(LINES))
         track(request)
         inner = Request(request.environ | with_length(b"inner"))
         assert whole(track(inner)) == b"inner"
 
     def test_f3_data(self, framing: Framing) -> None:
-        """F3: what ``get_data`` has cached is the body, and stays cached."""
+        """F3: bytes that ``get_data`` has cached are the body, and stay cached."""
         request = request_of(framing(LINES))
         assert request.get_data() == LINES
         if framing is chunked:
@@ -58,7 +58,7 @@ class TestTrack:
         assert request.get_data() == LINES
 
     def test_w4_half_of_the_data(self) -> None:
-        """W4: also when it is only a half."""
+        """W4: half a body that is cached is incomplete."""
         request = request_of(ending(LINES, 100))
         assert request.get_data() == LINES
         with pytest.raises(ClientDisconnected):
@@ -66,18 +66,18 @@ class TestTrack:
 
     @pytest.mark.parametrize("framing", [with_length, as_file])
     def test_f3_untouched_stream(self, framing: Framing) -> None:
-        """F3: a stream that is there, but unread, reads from the copy afterwards."""
+        """F3: a stream that exists and is unread reads from the copy afterwards."""
         request = request_of(framing(LINES))
         assert request.stream
         assert whole(track(request)) == LINES
         assert request.stream.read() == LINES
 
     def test_f3_form_of_another_type(self, framing: Framing) -> None:
-        """F3: looking for form fields in JSON, as CSRF protection does, hides no body."""
+        """F3: asking for form fields of a JSON body, as CSRF protection does, loses nothing."""
         request = request_of(framing(LINES), "application/json")
         assert not request.form
         if framing is ending:
-            # Nobody can say whether this server's stream was only touched.
+            # This server's stream does not show whether it was read.
             with pytest.raises(BytesMissingError):
                 whole(track(request))
         else:
@@ -94,14 +94,14 @@ class TestTrack:
     )
     @pytest.mark.parametrize("framing", [with_length, as_file, ending])
     def test_f8_lost(self, framing: Framing, read: Callable[[Request], object]) -> None:
-        """F8: what nobody has any more is lost."""
+        """F8: bytes that were read and not kept are missing."""
         request = request_of(framing(b"a=1&b=2"), URLENCODED)
         read(request)
         with pytest.raises(BytesMissingError):
             whole(track(request))
 
     def test_f8_unknown_stream(self) -> None:
-        """F8: so may be what is behind a stream of the application's own."""
+        """F8: bytes may be missing behind a stream of the application's own."""
         request = request_of(with_length(LINES))
         request.stream = io.BytesIO(b"own")
         with pytest.raises(BytesMissingError):
@@ -116,7 +116,7 @@ FORM = (
 
 
 class Sealed(io.BytesIO):
-    """An upload stream that is written and never read."""
+    """A write-only upload stream."""
 
     def seek(self, *_: Any) -> int:
         return 0
@@ -128,7 +128,7 @@ class TestCallWithBody:
     """Functions of the application that are called with the request."""
 
     def test_f8_everything(self, framing: Framing) -> None:
-        """F8: such a function may read all of it in any way, and nobody notices."""
+        """F8: a function may read the whole body in any way, and the view does not notice."""
         request = request_of(framing(FORM), MULTIPART)
         track(request)
         for read in (
@@ -161,7 +161,7 @@ class TestCallWithBody:
 
     @pytest.mark.parametrize("first", ["form", "files", "data", "values"])
     def test_f3_form_or_bytes(self, framing: Framing, first: str) -> None:
-        """F3: a view that asks for the form has no bytes left; one that reads these has all."""
+        """F3: a view that asks for the form has no bytes left to read, and one that does not has all."""
         request = request_of(framing(FORM), MULTIPART)
         for _ in range(2):
             file = call_with_body(request, lambda request: request.files["f"])
@@ -172,7 +172,7 @@ class TestCallWithBody:
         request.close()
 
     def test_f3_files_are_closed(self) -> None:
-        """F3: the files are closed with the request, also where its view has not looked at them."""
+        """F3: files are closed with the request, also when the view has not used them."""
         request = request_of(with_length(FORM), MULTIPART)
         file = call_with_body(request, lambda request: request.files["f"])
         assert request.stream.read() == FORM
@@ -195,7 +195,7 @@ class TestCallWithBody:
             gc.enable()
 
     def test_f8_files_that_were_there(self) -> None:
-        """F8: files that were parsed before stand where they stood."""
+        """F8: files that were parsed before keep their position."""
         request = request_of(with_length(FORM), MULTIPART)
         track(request)
         assert request.files["f"].read(2) == b"12"
@@ -204,7 +204,7 @@ class TestCallWithBody:
         request.close()
 
     def test_f8_files_that_cannot_be_read(self) -> None:
-        """F8: an upload stream for writing only is left alone."""
+        """F8: a write-only upload stream is left alone."""
         request = request_of(with_length(FORM), MULTIPART)
         request._get_file_stream = lambda *_, **__: Sealed()  # type: ignore[method-assign]
         file = call_with_body(request, lambda request: request.files["f"])
@@ -213,7 +213,7 @@ class TestCallWithBody:
         assert file.stream.getvalue() == b"12345"  # type: ignore[attr-defined]
 
     def test_f8_from_the_beginning(self, framing: Framing) -> None:
-        """F8: it sees the whole body, also where the application has read some or all of it."""
+        """F8: it reads the whole body, also where the application has read some or all of it."""
         for size in (3, len(LINES)):
             request = request_of(framing(LINES))
             track(request)
@@ -223,7 +223,7 @@ class TestCallWithBody:
             assert start + stream.read() == LINES
 
     def test_f8_errors(self) -> None:
-        """F8: what it read is put back also when it fails."""
+        """F8: what it read is undone also when it raises."""
         request = request_of(with_length(LINES))
 
         def fail(request: Request) -> None:
@@ -235,7 +235,7 @@ class TestCallWithBody:
 
     @pytest.mark.parametrize("where", ["stream", "input"])
     def test_f8_a_stream_of_the_applications(self, where: str) -> None:
-        """F8: what the application has put there itself is what such a function reads."""
+        """F8: it reads from a stream that the application has put in place."""
         request = request_of(with_length(LINES))
         tracked = track(request)
         own: IO[bytes] = io.BytesIO(b"decompressed")
@@ -247,7 +247,7 @@ class TestCallWithBody:
         assert whole(tracked) == LINES
 
     def test_f8_a_stream_of_the_functions(self) -> None:
-        """F8: a stream that such a function puts there stays there."""
+        """F8: a stream that it puts in place stays."""
         request = request_of(with_length(LINES))
 
         def replace(request: Request) -> None:
@@ -257,7 +257,7 @@ class TestCallWithBody:
         assert request.stream.read() == b"its own"
 
     def test_f8_shown_afterwards(self) -> None:
-        """F8: what was handed over can be shown, and is put back."""
+        """F8: it reads the whole body also after the view has begun to read it from memory."""
         request = request_of(with_length(LINES))
         tracked = track(request)
         assert whole(tracked) == LINES

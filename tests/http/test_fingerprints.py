@@ -38,7 +38,7 @@ class File:
 
 @dataclass(frozen=True)
 class Spec:
-    """A request, and what of it makes it this request (F1 and F2)."""
+    """A request, and which of its parts the fingerprint covers (F1 and F2)."""
 
     method: str = "POST"
     root: str = ""
@@ -54,7 +54,7 @@ class Spec:
     header: str | None = None
 
     def identity(self) -> tuple[object, ...]:
-        """What is left when that is left out which F1 and F2 leave out."""
+        """What is left without what F1 and F2 leave out."""
         content: object = self.body
         if self.is_form:
             files = self.files if self.kind.lower().startswith("multipart") else ()
@@ -148,7 +148,7 @@ SPECS = st.builds(
 
 @st.composite
 def neighbours(draw: st.DrawFn) -> tuple[Spec, Spec]:
-    """Two requests that differ in a few things at most."""
+    """Two requests that differ in few things."""
     one, donor = draw(SPECS), draw(SPECS)
     names = draw(st.sets(st.sampled_from(list(Spec.__dataclass_fields__)), max_size=3))
     return one, replace(one, **{name: getattr(donor, name) for name in names})
@@ -163,7 +163,7 @@ class TestFingerprint:
 
     @given(SPECS, SPECS)
     def test_f7_strangers(self, one: Spec, other: Spec) -> None:
-        """So it is with two requests that have nothing to do with each other."""
+        """So it is with two requests that are made independently."""
         assert (print_of(one) == print_of(other)) is (one.identity() == other.identity())
 
     @given(SPECS)
@@ -212,7 +212,7 @@ class TestFingerprint:
         ],
     )  # fmt: skip
     def test_differences(self, one: Spec, other: Spec) -> None:
-        """What makes another request makes another fingerprint."""
+        """Each difference that makes another request makes another fingerprint."""
         assert print_of(one) != print_of(other)
 
     @pytest.mark.parametrize(
@@ -248,13 +248,13 @@ class TestFingerprint:
         ],
     )
     def test_key_in_query_however_written(self, query: str) -> None:
-        """The key's argument is known however it is written."""
+        """The key's argument is left out in any percent-encoding."""
         request = Spec().request(QUERY_STRING=query)
         assert print_of_request(request) == print_of(Spec(query=(("q", "1"),)))
 
     @pytest.mark.parametrize("query", ["q=%FF", "q=\xff", "%=%zz", "&&", "=", "q=1&q=1"])
     def test_f1_query_of_any_octets(self, query: str) -> None:
-        """A query's octets count as they are, sound or not."""
+        """A query's bytes count as they are, valid or not."""
         request = Spec().request(QUERY_STRING=query)
         assert print_of_request(request) != print_of(Spec())
 
@@ -289,7 +289,7 @@ class TestFingerprint:
     @pytest.mark.parametrize("octets", [(b"a=\xff", b"b=\xfe"), (b"\xff", b"\xfe")])
     @pytest.mark.parametrize("kind", [URLENCODED, "multipart/form-data; boundary=b"])
     def test_f7_broken_forms(self, kind: str, octets: tuple[bytes, bytes]) -> None:
-        """Two bodies that cannot be parsed as forms are two, though both look empty."""
+        """Two malformed forms differ, though Werkzeug treats both as empty."""
 
         def of(body: bytes) -> bytes:
             return print_of_request(Spec(body=body).request(CONTENT_TYPE=kind))
@@ -300,7 +300,7 @@ class TestFingerprint:
         assert of(one) != of(b"")
 
     def test_f2_form_that_is_parsed_already(self) -> None:
-        """A form has one fingerprint, whether somebody parsed it before us or not."""
+        """A form has the same fingerprint whether it was parsed before or not."""
         files = (File("f", content=b"x" * 600_000),)
         spec = Spec(kind="multipart/form-data", fields=(("a", "1"),), files=files)
         request = spec.request()
@@ -311,7 +311,7 @@ class TestFingerprint:
         request.close()
 
     def test_f2_large_files_are_rewound(self) -> None:
-        """A large file counts to its last octet, and the view reads it from its beginning."""
+        """A large file counts to its last byte, and the view reads it from its beginning."""
         content = b"x" * 600_000
         spec = Spec(kind="multipart/form-data", files=(File("f", content=content),))
         other = replace(spec, files=(File("f", content=content[:-1] + b"y"),))
@@ -329,7 +329,7 @@ class TestOwnFingerprint:
 
     @pytest.mark.parametrize("value", ["text", b"text"])
     def test_function(self, value: str | bytes) -> None:
-        """A function's text or octets are all that counts beside the operation."""
+        """A function's str or bytes are all that counts besides the operation."""
         one = print_of(Spec(body=b"a"), fingerprint=lambda _: value)
         assert one == print_of(Spec(body=b"b"), fingerprint=lambda _: value)
         assert one != print_of(Spec(body=b"a"), fingerprint=lambda _: b"other")
@@ -341,7 +341,7 @@ class TestOwnFingerprint:
         "other", [{"method": "PUT"}, {"path": "/b"}, {"root": "/v2"}, {"host": "b.example"}]
     )
     def test_f9_another_operation(self, own: Any, other: dict[str, str]) -> None:
-        """F9: method, root path, path and host count beside an own fingerprint and without any."""
+        """F9: method, root path, path and host count with an own fingerprint, and with False."""
         one = Spec()
         two = replace(one, **other)
         assert print_of(one, host=True, fingerprint=own) != print_of(
@@ -349,7 +349,7 @@ class TestOwnFingerprint:
         )
 
     def test_f9_kinds_are_apart(self) -> None:
-        """F7: an own fingerprint, none and the default never look alike."""
+        """F7: an own fingerprint, False and the default never give the same bytes."""
         owns = (False, lambda _: "", lambda _: b"", None)
         assert len({print_of(Spec(), fingerprint=own) for own in owns}) == len(owns)
 
@@ -366,7 +366,7 @@ class TestOwnFingerprint:
 
     @pytest.mark.parametrize("value", [None, 5, ["a"], {"a": 1}])
     def test_wrong_type(self, value: object) -> None:
-        """A function that returns anything else is the application's fault."""
+        """A function that returns anything else is a TypeError."""
         with pytest.raises(TypeError, match="must return str or bytes"):
             print_of(Spec(), fingerprint=lambda _: value)
 

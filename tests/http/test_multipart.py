@@ -23,7 +23,7 @@ def cut_up(form: bytes, size: int) -> Iterable[bytes]:
 def read(
     form: bytes, *names: str, boundary: bytes = b"b", size: int = 7, parts: int | None = None
 ) -> tuple[list[bytes], bytes, str | None]:
-    """The values of the fields, the rest of the form as it is digested, and why it was cut."""
+    """The fields' values, the other bytes that are digested, and why the search stopped."""
     values, rest = [], b""
     fields = MultipartFields(cut_up(form, size), boundary, frozenset(names or {"k"}), parts)
     for name, content in fields:
@@ -86,14 +86,14 @@ class TestFinding:
     )
     @pytest.mark.parametrize("size", [1, 2, 5, 10_000])
     def test_w7_wherever_it_stands(self, form: bytes, size: int) -> None:
-        """W7: the field is found, however its part is written, and no file is taken for it."""
+        """W7: the field is found, however its part is written, and a file is not."""
         assert read(form, size=size)[0] == [b"v"]
 
     @pytest.mark.parametrize(
         "value", [b"", b"\r\n", b"v\r\n", b"\n\r", b"\0", b"x--b", b"\r\n--bx"]
     )
     def test_value(self, value: bytes) -> None:
-        """A value is what stands between the header and the boundary."""
+        """A value is what is between the header and the boundary."""
         assert read(field(b"k", value) + field(b"k") + END)[0] == [value, b"v"]
 
     @pytest.mark.parametrize("name", ["my key", "ü", 'a"b', "100%", "a\\b", "a;b"])
@@ -132,7 +132,7 @@ class TestFinding:
 class TestRest:
     @pytest.mark.parametrize("size", [1, 7, 10_000])
     def test_f2_boundary(self, size: int) -> None:
-        """F2: what is digested is the same for another boundary, and for other pieces."""
+        """F2: another boundary, or other chunks, give the same bytes to digest."""
 
         def form(boundary: bytes) -> bytes:
             parts = field(b"a", boundary=boundary), field(b"k", boundary=boundary)
@@ -142,7 +142,7 @@ class TestRest:
         assert read(form(b"other"), boundary=b"other", size=size)[1] == rest
 
     def test_f2_fields(self) -> None:
-        """F2: it is the form as if the fields were not there, wherever they stand."""
+        """F2: the digested bytes are those of the form without the fields, wherever these are."""
         a, k = field(b"a"), field(b"k")
         forms = [a + a, k + a + a, a + k + a, a + a + k, k + a + k + a + k]
         assert len({read(form + END)[1] for form in forms}) == 1
@@ -199,7 +199,7 @@ class TestRest:
 
 class TestLimits:
     def test_w7_parts(self) -> None:
-        """W7: the look ends at the limit of parts; the rest is digested as it is."""
+        """W7: the search stops at the limit of parts; the rest is digested as it was sent."""
         form = field(b"a") * 3 + field(b"k") + END
         assert read(form, parts=4)[0] == [b"v"]
         values, rest, cut = read(form, parts=3)
@@ -207,7 +207,7 @@ class TestLimits:
         assert rest != read(form.replace(b"v", b"w"), parts=3)[1]
 
     def test_w7_long_header(self) -> None:
-        """W7: a part's header over 64 KiB ends the look."""
+        """W7: a part's header over 64 KiB stops the search."""
         disposition = DISPOSITION % b"k"
         padding = b"x" * (multipart.MAX_HEADER_SIZE - len(b"X: \r\n" + disposition + b"\r\n\r\n"))
         longest = part(b"X: " + padding + b"\r\n" + disposition) + END
@@ -216,14 +216,14 @@ class TestLimits:
         assert (values, cut) == ([], "the header of a part is longer than 65536 bytes")
 
     def test_w7_odd_headers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """W7: so do many headers that take long to decode."""
+        """W7: many headers that take long to decode stop the search."""
         monkeypatch.setattr(multipart, "MAX_DECODED_SIZE", 300)
         form = field(b"%6b") * 10 + field(b"k") + END
         assert read(form)[::2] == ([], "its parts have more than 300 bytes of odd headers")
         assert read(field(b"a") * 10 + field(b"k") + END)[::2] == ([b"v"], None)
 
     def test_w7_false_boundaries(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """W7: so does a content with the boundary in it over and over."""
+        """W7: a content that contains the boundary very often stops the search."""
         monkeypatch.setattr(multipart, "MAX_FALSE_BOUNDARIES", 3)
         form = field(b"a", b"x--b" * 10) + field(b"k") + END
         values, rest, cut = read(form)
@@ -231,12 +231,12 @@ class TestLimits:
         assert rest != read(form.replace(b"v", b"w"))[1]
 
     def test_w7_many_of_the_fields(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """W7: of a field that stands there again and again only the first ones are taken out."""
+        """W7: only the first fields of a name are left out where there are very many."""
         monkeypatch.setattr(multipart, "MAX_FIELDS", 3)
         assert read(field(b"k") * 5 + END)[0] == [b"v"] * 3
 
     def test_w7_long_value(self) -> None:
-        """W7: of a value no more is kept than any key has."""
+        """W7: no more of a value is kept than the longest key has."""
         values, _, cut = read(field(b"k", b"v" * 300_000) + field(b"k") + END, size=1000)
         assert [len(value) for value in values] == [multipart.MAX_VALUE - 2, 1]
         assert cut is None

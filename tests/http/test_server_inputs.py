@@ -1,4 +1,4 @@
-"""Server inputs: what servers let be seen of a body that somebody has read from."""
+"""Server inputs: what servers' streams show of how much was read from them."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class TestAnnouncedLength:
         ],
     )
     def test_as_werkzeug(self, environ: dict[str, str], length: int | None) -> None:
-        """It is what Werkzeug makes of the request's headers."""
+        """It is the length that Werkzeug finds in the request's headers."""
         assert announced_length(environ) == length
 
 
 class TestBytesLeft:
     def test_f8_gunicorn(self) -> None:
-        """F8: gunicorn counts down what it has announced, also what it has read ahead."""
+        """F8: gunicorn counts down from the announced length, without what it has read ahead."""
         body = gunicorn()
         assert bytes_left(body) == 5
         body.read(2)
@@ -91,14 +91,14 @@ class TestBytesLeft:
         ids=["chunked", "no-length", "gevent", "file"],
     )
     def test_nobody_else(self, stream: IO[bytes]) -> None:
-        """Nobody else says so."""
+        """No other server shows it."""
         assert bytes_left(stream) is None
 
 
 class TestBytesGiven:
     @pytest.mark.parametrize("make", [gevent, io.BytesIO], ids=["gevent", "file"])
     def test_f8_counted(self, make: Any) -> None:
-        """F8: gevent counts what it has given, and a file knows where it stands."""
+        """F8: gevent counts what was read, and a file has a position."""
         stream = make(b"abcde")
         assert bytes_read(stream) == 0
         stream.read(2)
@@ -121,14 +121,14 @@ class TestHasBegun:
     )  # fmt: skip
     @pytest.mark.parametrize("size", [2, 100])
     def test_f8_chunked(self, make: Any, size: int) -> None:
-        """F8: it is seen whether a part, or all, of a chunked body was read."""
+        """F8: a stream shows that a part, or all, of a chunked body was read."""
         stream = make()
         assert not is_partly_read(stream)
         stream.read(size)
         assert is_partly_read(stream)
 
     def test_f8_empty(self) -> None:
-        """F8: also whether an empty one was."""
+        """F8: so it does for an empty body."""
         for make in (gunicorn_chunked, gevent_chunked, dev_chunked):
             stream = make(b"0\r\n\r\n")
             assert not is_partly_read(stream)
@@ -136,14 +136,14 @@ class TestHasBegun:
             assert is_partly_read(stream)
 
     def test_f8_file(self) -> None:
-        """F8: so it is on servers that have the whole body in a file or in memory."""
+        """F8: so does a file, on servers that receive the whole body first."""
         stream = io.BytesIO(b"body")
         assert not is_partly_read(stream)
         stream.read(2)
         assert is_partly_read(stream)
 
     def test_others(self) -> None:
-        """A stream that does not say how much was read counts as unread."""
+        """A stream that does not show how much was read counts as unread."""
         stream: Any = Plain(b"body")
         stream.read(2)
         assert not is_partly_read(stream)
@@ -167,7 +167,7 @@ class TestReadPatiently:
     def test_what_is_there(
         self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
-        """What has arrived is given, also from the stream's buffer."""
+        """Bytes that have arrived are returned, also from the stream's buffer."""
         pair[0].sendall(b"a line\nand more")
         assert stream[1].readline() == b"a line\n"
         assert read_with_timeout(*stream, 100) == b"and more"
@@ -176,7 +176,7 @@ class TestReadPatiently:
     def test_what_is_to_come(
         self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
-        """What is on its way is waited for."""
+        """Bytes that have not arrived are waited for."""
         sending = threading.Timer(0.05, pair[0].sendall, [b"late"])
         sending.start()
         assert read_with_timeout(*stream, 100) == b"late"
@@ -185,18 +185,18 @@ class TestReadPatiently:
     def test_end(
         self, pair: tuple[socket.socket, socket.socket], stream: tuple[socket.socket, IO[bytes]]
     ) -> None:
-        """A client that went away has nothing more to say."""
+        """Nothing is returned when the client has closed its connection."""
         pair[0].shutdown(socket.SHUT_WR)
         assert read_with_timeout(*stream, 100) == b""
 
     def test_f8_silence(
         self, stream: tuple[socket.socket, IO[bytes]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """F8: bytes that somebody has taken are not waited for for ever."""
+        """F8: bytes that were read before are not waited for forever."""
         monkeypatch.setattr(server_inputs, "SILENCE_TIMEOUT", 0.01)
         with pytest.raises(ClientSilentError):
             read_with_timeout(*stream, 100)
 
     def test_others(self) -> None:
-        """Another server's stream is just read."""
+        """The stream of another server is read as usual."""
         assert read_with_timeout(None, io.BytesIO(b"abc"), 2) == b"ab"

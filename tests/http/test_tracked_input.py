@@ -42,7 +42,7 @@ class TestReading:
     """What the application reads."""
 
     def test_f3_every_way(self) -> None:
-        """F3: it reads what the server's own stream would give."""
+        """F3: every method returns what the server's own stream would return."""
 
         def read(stream: Any) -> list[Any]:
             buffer = bytearray(2)
@@ -57,7 +57,7 @@ class TestReading:
         assert whole(tracked) == LINES
 
     def test_f3_lines(self, framing: Framing) -> None:
-        """F3: it can be iterated over, also in the middle of what was copied."""
+        """F3: it can be iterated over, also from the middle of the copy."""
         tracked = stream_of(framing(LINES))
         assert tracked.read(2) == b"on"
         assert whole(tracked) == LINES
@@ -65,7 +65,7 @@ class TestReading:
 
     @pytest.mark.parametrize("size", [0, 1, 5, 100])
     def test_f3_goes_on(self, framing: Framing, size: int) -> None:
-        """F3: who has read a part goes on behind it, whatever we have read in between."""
+        """F3: a reader goes on where it was, whatever the library has read meanwhile."""
         tracked = stream_of(framing(LINES))
         start = b"".join(iter(lambda: tracked.read(1), b"")) if size > 99 else tracked.read(size)
         assert whole(tracked) == LINES
@@ -74,7 +74,7 @@ class TestReading:
         assert whole(tracked) == LINES
 
     def test_f3_half_copied(self, framing: Framing) -> None:
-        """F3: it reads from the copy and goes on at the server's."""
+        """F3: it reads the copy first, and then from the server's stream."""
         tracked = stream_of(framing(LINES))
         assert next(tracked.chunks(None))
         tracked.stop_copying(request_of(framing(b"")))
@@ -83,13 +83,13 @@ class TestReading:
         assert rest == LINES[4:]
 
     def test_what_else_the_server_gives(self) -> None:
-        """What is behind the server's stream, such as its socket, is found behind this one."""
+        """Other attributes of the server's stream, such as its socket, are found on this one."""
         raw = io.FileIO(os.devnull)
         with io.BufferedReader(raw) as server:
             assert stream_of({"wsgi.input": server}).raw is raw
 
     def test_f3_seek(self) -> None:
-        """F3: where the server's stream can be set back, so can this one."""
+        """F3: it is seekable where the server's stream is."""
         tracked = stream_of(as_file(LINES))
         assert tracked.read(5) == LINES[:5]
         assert tracked.seekable()
@@ -101,14 +101,14 @@ class TestReading:
         assert whole(tracked) == LINES
 
     def test_f3_no_seek(self) -> None:
-        """F3: where it cannot, nor can this one."""
+        """F3: it is not seekable where the server's stream is not."""
         tracked = stream_of(with_length(LINES))
         assert not tracked.seekable()
         with pytest.raises(io.UnsupportedOperation):
             tracked.seek(0)
 
     def test_f3_errors(self) -> None:
-        """F3: an error of the server's stream is its reader's."""
+        """F3: an error of the server's stream is raised to the reader."""
         tracked = stream_of(chunked(b"some", ParseError("no terminator")))
         assert tracked.read(4) == b"some"
         with pytest.raises(ParseError):
@@ -129,10 +129,10 @@ class TestChunks:
         ],
     )
     def test_f8_whole(self, framing: Framing, content: bytes) -> None:
-        """F8: all bytes come, again and again, in pieces that are not too large."""
+        """F8: it yields all bytes each time, in chunks of a limited size."""
         source = framing(content)
         if isinstance(source["wsgi.input"], io.RawIOBase):
-            source["wsgi.input"]._piece = 50_000  # type: ignore[attr-defined]
+            source["wsgi.input"].chunk_size = 50_000
         tracked = stream_of(source)
         for _ in range(2):
             pieces = list(tracked.chunks(None))
@@ -140,13 +140,13 @@ class TestChunks:
             assert all(len(piece) <= CHUNK_SIZE for piece in pieces)
 
     def test_no_length_and_no_end(self) -> None:
-        """Where nobody knows the end of a stream, there is no body, as without us."""
+        """Where nothing says how long the body is, it is empty, as for Werkzeug."""
         tracked = stream_of({"wsgi.input": Plain(b"not to be read")})
         assert whole(tracked) == b""
         assert tracked.read() == b""
 
     def test_f8_longer_than_announced(self) -> None:
-        """F8: a stream that a middleware has put there counts to its end, whatever it announced."""
+        """F8: a middleware's stream is read to its end, whatever the announced length."""
         for framing in (as_file, ending):
             tracked = stream_of(framing(LINES) | {"CONTENT_LENGTH": "4"})
             assert whole(tracked) == LINES
@@ -171,13 +171,13 @@ class TestChunks:
         ],
     )
     def test_w4_broken(self, error: Exception, limit: int | None) -> None:
-        """W4: a chunked body that breaks off is incomplete, whatever the server raises."""
+        """W4: a chunked body that fails is incomplete, whatever the server raises."""
         tracked = stream_of(chunked(b"some", error))
         with pytest.raises(ClientDisconnected):
             whole(tracked, limit)
 
     def test_w4_broken_before(self) -> None:
-        """W4: it stays so where somebody has met the error and the server says no more of it."""
+        """W4: so it is when the application met the error and the server does not repeat it."""
         source = chunked(b"some", ParseError("no terminator"))
         tracked = stream_of(source)
         with pytest.raises(ParseError):
@@ -188,7 +188,7 @@ class TestChunks:
 
     @pytest.mark.parametrize(("size", "fits"), [(9, True), (10, True), (11, False), (100, False)])
     def test_w4_limit(self, framing: Framing, size: int, fits: bool) -> None:
-        """W4: a body over the limit is never cut; it is too large, and still there to be read."""
+        """W4: a body over the limit is refused and not cut, and can still be read."""
         tracked = stream_of(framing(b"x" * size))
         if fits:
             assert whole(tracked, 10) == b"x" * size
@@ -199,18 +199,18 @@ class TestChunks:
         assert b"".join(iter(lambda: tracked.read(3), b"")) == b"x" * size
 
     def test_w4_refused_by_the_stream(self) -> None:
-        """W4: what a stream of Werkzeug's refuses is refused with its words."""
+        """W4: an HTTP error that Werkzeug's stream raises is not replaced."""
         tracked = stream_of(chunked(b"some", RequestEntityTooLarge()))
         with pytest.raises(RequestEntityTooLarge):
             whole(tracked)
 
 
 class TestMissing:
-    """Bytes that were read before Flask had its turn."""
+    """Bytes that were read before Flask was called."""
 
     @pytest.mark.parametrize("size", [1, 7, 100])
     def test_f8_seen_from_the_end(self, size: int) -> None:
-        """F8: of a file, and of a stream that counts, one sees that bytes are missing."""
+        """F8: a file, and a stream that counts, show that bytes are missing."""
         source = as_file(LINES)
         source["wsgi.input"].read(size)
         tracked = stream_of(source)
@@ -219,7 +219,7 @@ class TestMissing:
                 whole(tracked)
 
     def test_f8_gunicorn(self) -> None:
-        """F8: gunicorn knows at once."""
+        """F8: gunicorn's stream shows it before it is read."""
         source = with_length(LINES) | {"wsgi.input_terminated": True}
         source["wsgi.input"] = GunicornBody(LengthReader(IterUnreader([LINES]), len(LINES)))
         source["wsgi.input"].read(3)
@@ -227,7 +227,7 @@ class TestMissing:
             whole(stream_of(source))
 
     def test_f8_dev_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """F8: the development server, which knows nothing, is not waited for for ever."""
+        """F8: the development server, which does not show it, is not waited for forever."""
         monkeypatch.setattr(server_inputs, "SILENCE_TIMEOUT", 0.01)
         client, server = socket.socketpair()
         with client, server, server.makefile("rb", -1) as file:
@@ -240,13 +240,13 @@ class TestMissing:
                     whole(tracked)
 
     def test_f8_put_back(self) -> None:
-        """F8: what a middleware has put back is the body."""
+        """F8: the bytes that a middleware has put back are the body."""
         source = with_length(LINES)
         source["wsgi.input"] = io.BytesIO(source["wsgi.input"].read())
         assert whole(stream_of(source)) == LINES
 
     def test_f8_after_the_copy(self) -> None:
-        """F8: so are bytes taken that were read when nobody copied them."""
+        """F8: bytes that were read while nothing was copied are missing too."""
         tracked = stream_of(with_length(LINES))
         tracked.stop_copying(request_of(with_length(b"")))
         assert whole(tracked) == LINES
@@ -260,7 +260,7 @@ class TestMissing:
 class TestStopCopying:
     @pytest.mark.parametrize("size", [0, 3, len(LINES)])
     def test_f3_small(self, framing: Framing, size: int) -> None:
-        """F3: a small body is read from memory, from where its reader was."""
+        """F3: a small body is read from memory, from where the reader was."""
         request = request_of(framing(LINES))
         tracked = track(request)
         start = tracked.read(size)
@@ -273,7 +273,7 @@ class TestStopCopying:
         assert whole(tracked) == LINES
 
     def test_w4_large(self) -> None:
-        """W4: a large one is read from the disk."""
+        """W4: a large body is read from the disk."""
         request = request_of(with_length(LARGE))
         tracked = track(request)
         assert whole(tracked) == LARGE
@@ -282,7 +282,7 @@ class TestStopCopying:
         assert request.get_data() == LARGE
 
     def test_f3_streams_stay(self) -> None:
-        """F3: a stream that somebody has is left in its place."""
+        """F3: a stream that the application already has is left in its place."""
         request = request_of(with_length(LINES))
         tracked = track(request)
         stream = request.stream

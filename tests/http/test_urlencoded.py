@@ -78,7 +78,7 @@ class TestFinding:
         assert values(form.lower(), name) == [b"k"]
 
     def test_name_with_a_space_as_it_is(self) -> None:
-        """A space may stand as a plus, a space or encoded."""
+        """A space may be a plus, a space or an escape."""
         assert values(b"a=1&my+key=1&my key=2&my%20key=3", "my key") == [b"1", b"2", b"3"]
 
     @given(
@@ -95,7 +95,7 @@ class TestFinding:
 
     @given(st.lists(st.sampled_from([b"a=1", b"", b"k=1", b"%6b=2", b"l", b"x=k"]), max_size=8))
     def test_f2_rest(self, pairs: list[bytes]) -> None:
-        """F2: what is digested is the form as if the fields were not there."""
+        """F2: the digested bytes are those of the form without the fields."""
         own = [pair for pair in pairs if pair[:1] in (b"k", b"l", b"%")]
         others = [pair for pair in pairs if pair not in own]
         fields, rest = read(b"&".join(pairs), "k", "l")
@@ -117,14 +117,14 @@ class TestFinding:
 
 class TestLimits:
     def test_w7_long_value(self) -> None:
-        """W7: of a value no more is kept than any key has."""
+        """W7: no more of a value is kept than the longest key has."""
         form = b"__idempotent_key=" + b"k" * 300_000 + b"&__idempotent_key=2"
         first, second = values(form, size=1000)
         assert first == b"k" * (urlencoded.MAX_VALUE - 1)
         assert second == b"2"
 
     def test_w7_many_of_the_fields(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """W7: a form that has a field too often is looked at no further, and says so."""
+        """W7: the search stops, and says so, when a form has a field too often."""
         monkeypatch.setattr(urlencoded, "MAX_FIELDS", 3)
         form = b"k=1&" * 4
         assert read(form, "k", size=100) == ([("k", b"1")] * 3, b"&k=1&&")
@@ -133,14 +133,14 @@ class TestLimits:
         assert fields.stopped_because == "it has the same field more than 3 times"
 
     def test_w7_many_escaped_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """W7: in a form of very many fields the name is found where it is written plainly."""
+        """W7: in a form with very many fields a name is found only without escapes."""
         monkeypatch.setattr(urlencoded, "MAX_ESCAPED_FIELDS", 3)
         fields = UrlencodedFields([b"%41&" * 5 + b"%6b=1&k=2&"], frozenset({"k"}))
         assert [value for name, value in fields if name] == [b"2"]
         assert fields.stopped_because == "it has more than 3 fields"
 
     def test_nothing_is_cut_short(self) -> None:
-        """Other forms are looked at to their end."""
+        """Other forms are searched to their end."""
         fields = UrlencodedFields([b"a=%41&k=1"], frozenset({"k"}))
         assert list(fields)
         assert fields.stopped_because is None

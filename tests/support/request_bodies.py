@@ -1,4 +1,4 @@
-"""Request bodies as servers hand them over, each server in its own way."""
+"""Request bodies as servers pass them on, each in its own way."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ LARGE = bytes(range(256)) * (SPOOL_SIZE // 256 + 1)
 
 
 class Source(io.RawIOBase):
-    """A server's stream: gives its bytes in small pieces, then ends or breaks."""
+    """A server's stream that returns few bytes at a time, and then ends or fails."""
 
-    def __init__(self, content: bytes, error: Exception | None = None, piece: int = 7) -> None:
+    def __init__(self, content: bytes, error: Exception | None = None, chunk_size: int = 7) -> None:
         self._rest = io.BytesIO(content)
         self._error = error
-        self._piece = piece
+        self.chunk_size = chunk_size
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = self._rest.read(min(len(buffer), self._piece))
-        if not piece and self._error is not None:
+        data = self._rest.read(min(len(buffer), self.chunk_size))
+        if not data and self._error is not None:
             raise self._error
-        buffer[: len(piece)] = piece
-        return len(piece)
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class Plain:
-    """A server's stream that has what WSGI asks for, and gives as much as it is asked for."""
+    """A server's stream with the methods of WSGI alone, which return as much as is asked for."""
 
     def __init__(self, content: bytes) -> None:
         file = io.BytesIO(content)
@@ -49,7 +49,7 @@ class Plain:
 
 
 class ParseError(Exception):
-    """Stands for gunicorn's errors on a truncated chunked body, which are no OSError."""
+    """Stands for gunicorn's errors on a truncated chunked body, which are not an OSError."""
 
 
 def with_length(content: bytes, length: int | None = None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def as_file(content: bytes, length: int | None = None) -> dict[str, Any]:
 
 
 def ending(content: bytes, length: int | None = None) -> dict[str, Any]:
-    """The same on a server that ends the stream itself, and gives it in small pieces."""
+    """The same on a server that ends the stream itself, and returns few bytes at a time."""
     return {
         **with_length(content, length),
         "wsgi.input": Source(content),

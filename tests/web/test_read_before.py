@@ -1,4 +1,4 @@
-"""F8: a body that somebody read before the key is checked is compared whole, and put back."""
+"""F8: a body that was read before the key is checked is compared whole, and put back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMINGS: list[Framing] = [with_length, ending, chunked]
 
 
 def whole_input(request: Request) -> None:
-    # Only a server that ends the stream itself can be read without knowing where it ends.
+    # Without its length, only a stream that ends itself can be read to the end.
     ends = "wsgi.input_terminated" in request.environ
     request.environ["wsgi.input"].read(-1 if ends else request.content_length)
 
@@ -101,7 +101,7 @@ def find_key(reader: Reader) -> Callable[[Request], str | None]:
     return find
 
 
-#: Else another body would be a correction, where a view's answer is 400.
+#: Otherwise another body would count as a correction where the view answers 400.
 CONFIG = {"IDEMPOTENT_CORRECTABLE": False}
 
 
@@ -139,7 +139,7 @@ def scope_function(make_app: MakeApp, reader: Reader) -> Iterator[tuple[Flask, F
     yield add_views(make_app(scope=scope), plain), add_views(make_app(wide=False), plain)
 
 
-#: Who reads, and how an application without us compares: nobody calls a function of ours there.
+#: Which function reads. Without us, a key, finder or scope function is not called.
 WHO = [before_request, decorator_above, key_function, key_finder, scope_function]
 
 

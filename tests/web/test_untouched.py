@@ -1,4 +1,4 @@
-"""Applications that handle bodies in their own way, and what they notice of the library."""
+"""Applications that handle bodies in their own way do not notice the library."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class WriteOnly(io.RawIOBase):
-    """An upload stream that passes on what it is given, as to a bucket, and cannot be read."""
+    """A write-only upload stream, as one that sends a file on to a bucket."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -92,7 +92,7 @@ class TestUploadStreams:
 class TestOwnStreams:
     @pytest.mark.parametrize("when", ["before_request", "above"])
     def test_f8_decompressed(self, make_app: MakeApp, when: str) -> None:
-        """F8: a view reads the stream that its application has put there; what came is compared."""
+        """F8: a view reads from its application's own stream; the bytes sent are compared."""
         app = make_app(wide=False)
 
         def decompress() -> None:
@@ -115,7 +115,7 @@ class TestOwnStreams:
         assert problem(send(app, other, "text/plain", "k")) == (422, "key-reused")
 
     def test_f8_by_a_middleware(self, make_app: MakeApp) -> None:
-        """F8: what a middleware has put there is what came, however long it says it is."""
+        """F8: a stream that a middleware has put in place is the body, whatever its length."""
         app = make_app()
         app.post("/")(lambda: request.get_data())
         inner = app.wsgi_app
@@ -156,7 +156,7 @@ class TestTaken:
     def test_f8_by_a_middleware(
         self, way: WayIn, size: int | None, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """F8: where bytes were taken and not put back nothing is claimed, and the log says why."""
+        """F8: where bytes were read and not put back nothing is claimed, and the log says why."""
         app, runs = way.app(), []
 
         @app.post("/")
@@ -175,7 +175,7 @@ class TestTaken:
         assert "environ['wsgi.input'] = io.BytesIO(data)" in error
 
     def test_f8_put_back(self, way: WayIn) -> None:
-        """F8: where they were put back the request is served as ever."""
+        """F8: where they were put back the request is served as usual."""
         app = way.app()
         app.post("/")(way(lambda: request.get_data()))
         take(4, put_back=True)(app)
@@ -183,7 +183,7 @@ class TestTaken:
         assert problem(send(app, b"pay=1001", "text/plain", "k")) == (422, "key-reused")
 
     def test_f8_without_a_key(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """F8, W7: a request without a key is served; its key may have been in what was taken."""
+        """F8, W7: a request without a key is served; a warning says that one may be missing."""
         app = way.app()
         app.post("/")(way(lambda: "done"))
         take(None, put_back=False)(app)
@@ -238,7 +238,7 @@ class TestLimits:
         framing: Callable[[bytes], dict[str, Any]],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """W7: where the view refuses such a form, as it does without us, nothing is told."""
+        """W7: nothing is logged where the view refuses such a form, as it does without us."""
         app = way.app(config={"MAX_CONTENT_LENGTH": 20})
         app.post("/")(way(lambda: b"".join(iter(lambda: request.stream.read(7), b""))))
         answer = post(
@@ -248,7 +248,7 @@ class TestLimits:
         assert warnings(caplog) == []
 
     def test_w7_raised_before(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """W7: raised in ``before_request``, the limit is the look's too, and the key counts."""
+        """W7: a limit that is raised in ``before_request`` is the search's too, and the key counts."""
         app = way.app(config={"MAX_CONTENT_LENGTH": 20})
 
         @app.before_request
@@ -279,7 +279,7 @@ class TestLimits:
         assert send(app, body, MULTIPART, key).data == body
 
     def test_w7_parts(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """W7: a key behind the last part that is looked at is not found, which is told."""
+        """W7: a key after the last part that is searched is not found, and a warning says so."""
         app = way.app(config={"MAX_FORM_PARTS": 2})
         app.post("/")(way(lambda: "done"))
         for _ in range(2):
@@ -303,7 +303,7 @@ class TestLimits:
             assert post(app, "k", environ_overrides=environ).status_code == status
 
     def test_w4_key_function_meets_the_end(self, way: WayIn) -> None:
-        """W4: half a body is the same problem when a function of the application meets its end."""
+        """W4: half a body is the same problem where the application's function reads it."""
 
         def find(request: Request) -> str | None:
             request.get_data()
@@ -316,7 +316,7 @@ class TestLimits:
         assert answer.json["idempotency_key"] == "k"
 
     def test_f3_values_and_data(self, make_app: MakeApp) -> None:
-        """F3: a form that was parsed and then read again, without effect, is no half of one."""
+        """F3: a form that was parsed and then read again, without effect, is complete."""
         app = make_app()
 
         @app.before_request
@@ -334,7 +334,7 @@ class TestNoFolder:
     def test_w7_large_bodies_stay_in_memory(
         self, way: WayIn, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """W7: where no temporary folder can be written, large bodies are served all the same."""
+        """W7: large bodies are served where no temporary folder can be written."""
 
         def refuse(**_: Any) -> None:
             raise FileNotFoundError("No usable temporary directory found")
@@ -352,7 +352,7 @@ class TestNested:
     """Decorated functions that are called by views that are not."""
 
     def test_f8_form_was_read(self, make_app: MakeApp) -> None:
-        """F8: what the view has read before it calls the function is compared too."""
+        """F8: bytes that the view has read before it calls the function are compared too."""
         app = make_app(wide=False)
 
         @idempotent
@@ -397,7 +397,7 @@ class TestFieldOff:
         assert problem(send(app, self.FORM, URLENCODED, "h", **query)) == (422, "key-reused")
 
     def test_w7_for_a_view(self, make_app: MakeApp) -> None:
-        """W7: a view may have a field of its own, or none."""
+        """W7: a view may have its own field, or none."""
         app = make_app(wide=False)
         for name, field in (("none", None), ("own", "token"), ("default", KEY)):
             view = idempotent(field=field)(lambda: "done")
@@ -410,7 +410,7 @@ class TestFieldOff:
         assert replayed == {"none": False, "own": True, "default": True}
 
     def test_w7_incomplete_form(self, way: WayIn) -> None:
-        """W7: then half a form is the view's own affair."""
+        """W7: then half a form is left to the view."""
         app = way.app(config={"IDEMPOTENT_FIELD": None})
 
         @app.post("/")
@@ -423,7 +423,7 @@ class TestFieldOff:
         assert send(app, b"a=1", URLENCODED, CONTENT_LENGTH="8").text == "noticed"
 
     def test_w7_forms_say_so(self, make_app: MakeApp) -> None:
-        """W7: a form that would carry a key in vain is a clear error."""
+        """W7: a hidden field whose key would not count is a clear error."""
         app = make_app(config={"IDEMPOTENT_FIELD": None})
         for source in ("{{ idempotent_input() }}", "{{ idempotent_hidden_input() }}"):
             with app.test_request_context(), pytest.raises(SettingsError, match="IDEMPOTENT_FIELD"):

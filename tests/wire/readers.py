@@ -1,4 +1,4 @@
-"""Applications in which somebody reads a body before the library does; the request says how.
+"""Applications that read a body before the library does; a header of the request says how.
 
 Each has two views, and below ``/bare`` a twin of each that the library leaves alone.
 """

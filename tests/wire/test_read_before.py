@@ -1,4 +1,4 @@
-"""F8 on the wire: what somebody has read of a body before is compared too, on every server."""
+"""F8 on the wire: what was read of a body before is compared too, on every server."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestTaken:
         """F8: nothing is claimed, the log says why, and without a key the rest is served."""
         for framing in FRAMINGS:
             if wire.kind == "dev" and framing == "length":
-                # It waits for what was taken: five seconds with a key, for ever without.
+                # It waits for what was read before: five seconds with a key, forever without.
                 continue
             headers = [("X-Take", size)]
             for content_type, body in BODIES.items():

@@ -1,4 +1,4 @@
-"""Spools: bytes that are kept while they pass, in memory or, when they are many, on disk."""
+"""Spools: copies of bytes as they are received, in memory or, when they are many, on disk."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import suppress
 from typing import IO, cast
 from weakref import finalize
 
-#: Bytes; what is longer goes to a temporary file.
+#: The most bytes that are kept in memory. A longer body goes to a temporary file.
 SPOOL_SIZE = 512 * 1024
-#: Bytes that are read at once from a file where fewer are asked for.
+#: How many bytes are read from the file where fewer are asked for.
 _BLOCK_SIZE = 8 * 1024
 
 
 class Spool:
-    """Bytes that are added at the end and read at any place.
+    """Bytes that can be appended, and read from any offset.
 
-    The temporary file has no name and ends with the spool. Where none can be made or written, the
-    bytes stay in memory.
+    The temporary file has no name and is closed with the spool. Where none can be made or written,
+    the bytes stay in memory.
 
-    :param first: what it begins with.
+    :param first: its first bytes.
     """
 
     _on_disk = _tried_disk = False
-    #: What was read last from a file, and where it stands there.
+    #: The bytes that were last read from the file, and their offset.
     _block, _block_offset = b"", 0
 
     def __init__(self, first: bytes = b"") -> None:
@@ -32,19 +32,18 @@ class Spool:
         self.size = len(first)
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
+        """Append bytes."""
         if not self.size and len(data) <= SPOOL_SIZE:
-            # A body that comes in one piece, as most do, is not copied.
+            # Most bodies are received at once, and need not be copied.
             self._file, self.size = io.BytesIO(data), len(data)
             return
         if self.size + len(data) > SPOOL_SIZE and not self._tried_disk:
             self._tried_disk = True
-            # A read-only container has no folder for temporary files.
+            # In a read-only container there is no folder for temporary files.
             with suppress(OSError):
-                # Without a buffer: what a full disk does not take would stay in there and be tried
-                # again at each access.
-                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it ends with the spool
-                # Not in __del__: in a cycle, the file's own would come first, and warn.
+                # Unbuffered: a buffer would try to write to a full disk again at each access.
+                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the spool
+                # Not in __del__: in a cycle the file's own may run before it, and warns.
                 finalize(self, file.close)
                 self._move(file)
                 self._on_disk = True
@@ -58,7 +57,7 @@ class Spool:
         self.size += len(data)
 
     def read(self, offset: int, size: int = -1) -> bytes:
-        """The bytes from an offset on: as many as asked for, or as there are."""
+        """The bytes from an offset on, at most ``size``; all of them if it is negative."""
         left = self.size - offset
         size = left if size < 0 else min(size, left)
         if size <= 0:
@@ -69,24 +68,24 @@ class Spool:
         return self._file.read(size)
 
     def readline(self, offset: int, size: int = -1) -> bytes:
-        """The bytes from an offset on, up to the end of the line."""
+        """The bytes from an offset to the end of the line, at most ``size`` if not negative."""
         end = self.size if size < 0 else min(offset + size, self.size)
         line = b""
         while offset < end:
-            piece = self.read(offset, min(1024, end - offset))
-            length = piece.find(b"\n") + 1
+            chunk = self.read(offset, min(1024, end - offset))
+            length = chunk.find(b"\n") + 1
             if length:
-                return line + piece[:length]
-            line += piece
-            offset += len(piece)
+                return line + chunk[:length]
+            line += chunk
+            offset += len(chunk)
         return line
 
     def in_memory(self) -> bytes | None:
-        """All bytes, where they are in memory."""
+        """All bytes if they are in memory, or None."""
         return None if self._on_disk else cast("io.BytesIO", self._file).getvalue()
 
     def _read_block(self, offset: int, size: int) -> bytes:
-        # Whoever reads lines, or a few bytes at a time, would ask the system for each.
+        # Saves a system call for each line, or for each few bytes, that are read.
         start = offset - self._block_offset
         if not 0 <= start <= len(self._block) - size:
             self._file.seek(offset)
@@ -95,19 +94,19 @@ class Spool:
 
     def _move(self, target: IO[bytes]) -> None:
         offset = 0
-        while piece := self.read(offset, SPOOL_SIZE):
+        while chunk := self.read(offset, SPOOL_SIZE):
             try:
-                _write(target, offset, piece)
+                _write(target, offset, chunk)
             except OSError:
                 target.close()
                 raise
-            offset += len(piece)
+            offset += len(chunk)
         self._file.close()
         self._file = target
 
 
 def _write(file: IO[bytes], offset: int, data: bytes) -> None:
     file.seek(offset)
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+    unwritten = memoryview(data)
+    while unwritten:
+        unwritten = unwritten[file.write(unwritten) :]

@@ -228,7 +228,7 @@ def as_stream() -> Any:
     return request.stream.read().hex()
 
 
-def as_stream_in_pieces() -> Any:
+def as_stream_in_chunks() -> Any:
     return b"".join(iter(lambda: request.stream.read(3), b"")).hex()
 
 
@@ -255,7 +255,7 @@ def as_lengths() -> Any:
 
 WAYS = [
     as_data, as_data_property, as_form, as_files, as_values, as_json, as_stream,
-    as_stream_in_pieces, as_wsgi_input, as_form_then_data, as_data_then_form, as_data_then_stream,
+    as_stream_in_chunks, as_wsgi_input, as_form_then_data, as_data_then_form, as_data_then_stream,
     as_lengths,
 ]  # fmt: skip
 

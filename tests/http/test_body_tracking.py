@@ -161,7 +161,7 @@ class TestCallWithBody:
 
     @pytest.mark.parametrize("first", ["form", "files", "data", "values"])
     def test_f3_form_or_bytes(self, framing: Framing, first: str) -> None:
-        """F3: a view that asks for the form has no bytes left to read, and one that does not has all."""
+        """F3: a view that asks for the form has no bytes left; one that does not has all."""
         request = request_of(framing(FORM), MULTIPART)
         for _ in range(2):
             file = call_with_body(request, lambda request: request.files["f"])

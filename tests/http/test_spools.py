@@ -1,4 +1,4 @@
-"""Spools: bytes that are added at the end and read at any place."""
+"""Spools: bytes that are appended, and read from any offset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ assert len(CONTENT) > SPOOL_SIZE
 
 
 class FullDisk(io.FileIO):
-    """A temporary file that takes so many bytes and no more."""
+    """A temporary file on a disk that takes a limited number of bytes."""
 
     left = SPOOL_SIZE + 1000
 
@@ -47,7 +47,7 @@ def filled(content: bytes, size: int = 60_000) -> Spool:
 
 @pytest.fixture(params=["memory", "disk", "no-folder", "full-disk", "full-at-once"])
 def spool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Spool:
-    """The same bytes wherever they can be kept."""
+    """A spool in memory, on disk, and on a disk that fills up."""
 
     def refuse(**_: Any) -> None:
         raise FileNotFoundError("No usable temporary directory found")
@@ -66,7 +66,7 @@ def spool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sp
 
 class TestSpool:
     def test_whole(self, spool: Spool) -> None:
-        """All bytes are there, in memory or on disk, also where the disk takes only some."""
+        """It has all bytes, also where the disk takes only some of them."""
         assert spool.size == len(CONTENT)
         assert spool.read(0) == CONTENT
         assert spool.in_memory() in (None, CONTENT)
@@ -74,7 +74,7 @@ class TestSpool:
     @pytest.mark.parametrize("size", [0, 1, 1000, 9000, SPOOL_SIZE, 10 * SPOOL_SIZE, -1])
     @pytest.mark.parametrize("offset", [0, 1, 12_345, len(CONTENT) - 1, len(CONTENT), 10**9])
     def test_read(self, spool: Spool, offset: int, size: int) -> None:
-        """Any stretch of them can be read, as often as one likes."""
+        """Any range of bytes can be read, any number of times."""
         expected = CONTENT[offset:] if size < 0 else CONTENT[offset : offset + size]
         assert spool.read(offset, size) == expected
         assert spool.read(offset, size) == expected
@@ -82,13 +82,13 @@ class TestSpool:
     @pytest.mark.parametrize("size", [0, 1, 6, 7, 8, 80_000, -1])
     @pytest.mark.parametrize("offset", [0, 3, 6, 7, 139_993, 140_000, 140_001, len(CONTENT)])
     def test_readline(self, spool: Spool, offset: int, size: int) -> None:
-        """So can lines, short and long."""
+        """Lines can be read, short and long ones."""
         file = io.BytesIO(CONTENT)
         file.seek(offset)
         assert spool.readline(offset, size) == file.readline(size)
 
     def test_read_while_it_grows(self, spool: Spool) -> None:
-        """What was read does not hide what is added behind it."""
+        """Bytes that are appended after a read are read next."""
         end = spool.size
         assert spool.read(end - 1, 10) == CONTENT[-1:]
         spool.append(b"more")
@@ -96,17 +96,17 @@ class TestSpool:
         assert spool.read(end, 10) == b"more"
 
     @given(st.lists(st.binary(max_size=5)), st.integers(0, 20), st.integers(-1, 20))
-    def test_small(self, pieces: list[bytes], offset: int, size: int) -> None:
-        """It begins with what it is given and ends with what was added last."""
+    def test_small(self, chunks: list[bytes], offset: int, size: int) -> None:
+        """It begins with its first bytes and ends with those appended last."""
         spool = Spool(b"first")
-        for piece in pieces:
-            spool.append(piece)
-        content = b"".join([b"first", *pieces])
+        for chunk in chunks:
+            spool.append(chunk)
+        content = b"".join([b"first", *chunks])
         assert spool.in_memory() == content
         assert spool.read(offset, size) == content[offset : None if size < 0 else offset + size]
 
     def test_file_ends_with_it(self) -> None:
-        """Its temporary file is closed when nobody has it any more, without a warning."""
+        """Its temporary file is closed with it, without a warning."""
         spool = filled(CONTENT)
         file = spool._file
         assert not file.closed
@@ -114,7 +114,7 @@ class TestSpool:
         assert file.closed
 
     def test_file_ends_with_it_in_a_cycle(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So it is in a cycle, as an exception and its traceback make one, in whichever order."""
+        """So it is in a cycle of references, such as an exception and its traceback make."""
         files = [_temporary_file(buffering=0)]
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: files.pop())
         cycle: list[object] = [filled(CONTENT)]

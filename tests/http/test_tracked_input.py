@@ -123,8 +123,8 @@ class TestChunks:
         [
             pytest.param(b"", id="empty"),
             pytest.param(b"\x00\xff" * 50, id="small"),
-            pytest.param(b"x" * CHUNK_SIZE, id="a-piece"),
-            pytest.param(b"x" * (CHUNK_SIZE + 1), id="two-pieces"),
+            pytest.param(b"x" * CHUNK_SIZE, id="one-chunk"),
+            pytest.param(b"x" * (CHUNK_SIZE + 1), id="two-chunks"),
             pytest.param(LARGE, id="on-disk"),
         ],
     )
@@ -135,9 +135,9 @@ class TestChunks:
             source["wsgi.input"].chunk_size = 50_000
         tracked = stream_of(source)
         for _ in range(2):
-            pieces = list(tracked.chunks(None))
-            assert b"".join(pieces) == content
-            assert all(len(piece) <= CHUNK_SIZE for piece in pieces)
+            chunks = list(tracked.chunks(None))
+            assert b"".join(chunks) == content
+            assert all(len(chunk) <= CHUNK_SIZE for chunk in chunks)
 
     def test_no_length_and_no_end(self) -> None:
         """Where nothing says how long the body is, it is empty, as for Werkzeug."""

@@ -248,7 +248,7 @@ class TestLimits:
         assert warnings(caplog) == []
 
     def test_w7_raised_before(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """W7: a limit that is raised in ``before_request`` is the search's too, and the key counts."""
+        """W7: a limit raised in ``before_request`` is the search's limit too, so the key counts."""
         app = way.app(config={"MAX_CONTENT_LENGTH": 20})
 
         @app.before_request

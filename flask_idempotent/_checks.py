@@ -131,26 +131,26 @@ def header_name(name: str, value: Any) -> str:
 
 def header_names(name: str, value: Any) -> tuple[str, ...]:
     """Check for at least one header name."""
-    if not value or not _are_header_names(value):
-        expected = "a tuple, list or set of at least one header name"
+    expected = "a tuple, list or set of at least one header name"
+    if not value:
         raise _wrong(name, value, expected, "('Idempotency-Key',)")
-    return tuple(value)
+    return _header_names(name, value, expected, "('Idempotency-Key',)")
 
 
 def header_set(name: str, value: Any) -> frozenset[str]:
     """Check for header names, whose final form is lower case."""
-    if not _are_header_names(value):
-        raise _wrong(name, value, "a tuple, list or set of header names", "('X-Request-Id',)")
-    return frozenset(item.lower() for item in value)
+    expected = "a tuple, list or set of header names"
+    names = _header_names(name, value, expected, "('X-Request-Id',)")
+    return frozenset(item.lower() for item in names)
 
 
 def dropped_headers(name: str, value: Any) -> frozenset[str]:
     """Check for headers that a replay can do without."""
     headers = header_set(name, value)
-    for header in sorted(headers & FILE_HEADERS):
+    if needed := headers & FILE_HEADERS:
         raise SettingsError(
-            f"{name} must not name {header}, which tells a front server the file to send: without "
-            "it a replay has no body."
+            f"{name} must not name {_listed(needed)}, which tells a front server the file to send: "
+            "without it a replay has no body."
         )
     return headers
 
@@ -158,16 +158,23 @@ def dropped_headers(name: str, value: Any) -> frozenset[str]:
 def kept_headers(name: str, value: Any) -> frozenset[str]:
     """Check for headers that a replay may repeat."""
     headers = header_set(name, value)
-    for header in sorted(headers & NEVER_KEPT):
+    if never_kept := headers & NEVER_KEPT:
         raise SettingsError(
-            f"{name} must not name {header}, which belongs to one connection or message and is "
-            "written again for each response."
+            f"{name} must not name {_listed(never_kept)}, which belongs to one connection or "
+            "message and is written again for each response."
         )
     return headers
 
 
-def _are_header_names(value: Any) -> bool:
-    return _is_collection(value) and all(map(_is_token, value))
+def _header_names(name: str, value: Any, expected: str, example: str) -> tuple[str, ...]:
+    if not _are_strings(value):
+        raise _wrong(name, value, expected, example)
+    for item in value:
+        if not _is_token(item):
+            raise SettingsError(
+                f"{name} must name headers, and {item!r} is not a header name (RFC 9110, 5.1)."
+            )
+    return tuple(value)
 
 
 def _is_token(value: Any) -> bool:
@@ -195,8 +202,8 @@ def methods(name: str, value: Any) -> frozenset[str] | None:
     names = frozenset(item.upper() for item in value)
     if untracked := names & UNTRACKED_METHODS:
         raise SettingsError(
-            f"{name} must not name {', '.join(sorted(untracked))}: no request of HEAD, OPTIONS or "
-            "TRACE is tracked, because a replay of its answer would be of no use."
+            f"{name} must not name {_listed(untracked)}: no request of HEAD, OPTIONS or TRACE is "
+            "tracked, because a replay of its answer would be of no use."
         )
     for method in sorted(names - TRACKABLE_METHODS):
         hint = suggestion(closest(method, TRACKABLE_METHODS), TRACKABLE_METHODS)
@@ -224,7 +231,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 def suggestion(close: str | None, known: Iterable[str]) -> str:
     """Write the end of an error: the name that was probably meant, or else all known names."""
-    return f" Did you mean {close}?" if close else f" Known names: {', '.join(sorted(known))}."
+    return f" Did you mean {close}?" if close else f" Known names: {_listed(known)}."
 
 
 def _is_collection(value: Any) -> bool:
@@ -233,6 +240,10 @@ def _is_collection(value: Any) -> bool:
 
 def _are_strings(value: Any) -> bool:
     return _is_collection(value) and all(isinstance(item, str) and item for item in value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _one_of(items: Iterable[str]) -> str:

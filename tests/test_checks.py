@@ -121,6 +121,10 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
         "For example: ('X-Request-Id',)",
     ),
     (
+        {"keep_headers": ["X-Request-Id", "X Y"]},
+        "keep_headers= must name headers, and 'X Y' is not a header name (RFC 9110, 5.1).",
+    ),
+    (
         {"keep_headers": ["Date"]},
         "keep_headers= must not name date, which belongs to one connection or message and is "
         "written again for each response.",

@@ -59,10 +59,10 @@ class Overrides(TypedDict, total=False):
     #: scope that all anonymous callers share. Default: None, which means the scope headers and the
     #: user in the session.
     scope: Callable[[Request], ScopeLike | None] | None
-    #: A function that is given the request and returns what must be the same in a retry, beside
+    #: A function that is given the request and returns what must be the same in a retry, besides
     #: method and path; False for these two alone. Default: None, which means the whole request.
     fingerprint: Callable[[Request], str | bytes] | Literal[False] | None
-    #: Form fields that may differ in a retry, beside ``csrf_token`` and the key's own.
+    #: Form fields that may differ in a retry, besides ``csrf_token`` and the key's own.
     #: Default: none.
     ignore_fields: Collection[str]
     #: A function that is given the response and returns whether to keep it.
@@ -81,7 +81,7 @@ class Overrides(TypedDict, total=False):
     #: The size in bytes from which a response body is kept compressed. Default: None, which means
     #: never.
     compress: int | None
-    #: Response headers that are not kept, beside those that never suit a replay. Default: none.
+    #: Response headers that are not kept, besides those that never suit a replay. Default: none.
     drop_headers: Collection[str]
     #: Response headers that are kept although they are on that list. Default: none.
     keep_headers: Collection[str]

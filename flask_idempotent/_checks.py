@@ -13,8 +13,8 @@ from typing import Any
 
 from flask_idempotent._http_semantics import (
     FILE_HEADERS,
-    INVALID_REQUEST,
-    NEVER_KEPT,
+    INVALID_REQUEST_STATUSES,
+    NEVER_KEPT_HEADERS,
     TRACKABLE_METHODS,
     UNTRACKED_METHODS,
 )
@@ -110,7 +110,7 @@ def status_codes(name: str, value: Any) -> frozenset[int]:
 def correctable(name: str, value: Any) -> frozenset[int]:
     """Check for the statuses after which a corrected request may use the key."""
     if isinstance(value, bool):
-        return INVALID_REQUEST if value else frozenset()
+        return INVALID_REQUEST_STATUSES if value else frozenset()
     if not _are_status_codes(value) or not all(400 <= status <= 499 for status in value):
         expected = "True, False, or a tuple, list or set of status codes from 400 to 499"
         raise _wrong(name, value, expected, "(400, 422)")
@@ -158,7 +158,7 @@ def dropped_headers(name: str, value: Any) -> frozenset[str]:
 def kept_headers(name: str, value: Any) -> frozenset[str]:
     """Check for headers that a replay may repeat."""
     headers = header_set(name, value)
-    if never_kept := headers & NEVER_KEPT:
+    if never_kept := headers & NEVER_KEPT_HEADERS:
         raise SettingsError(
             f"{name} must not name {_listed(never_kept)}, which belongs to one connection or "
             "message and is written again for each response."

@@ -23,7 +23,7 @@ TRACKABLE_METHODS = frozenset(
 
 #: Headers of one connection or one message (RFC 9110, 7.6.1), in lower case. They are written
 #: again for each answer, so ``keep_headers`` may not name them.
-NEVER_KEPT = frozenset(
+NEVER_KEPT_HEADERS = frozenset(
     {
         "connection", "content-length", "date", "keep-alive", "proxy-authenticate",
         "proxy-authentication-info", "proxy-authorization", "proxy-connection", "te", "trailer",
@@ -31,7 +31,7 @@ NEVER_KEPT = frozenset(
     }
 )  # fmt: skip
 #: Headers of one answer, one caller or one connection, not of the operation's result.
-DROPPED = NEVER_KEPT | {
+DROPPED_HEADERS = NEVER_KEPT_HEADERS | {
     "age", "alt-svc", "server", "server-timing", "set-cookie", "traceparent", "www-authenticate",
     "x-request-id",
 }  # fmt: skip
@@ -39,9 +39,9 @@ DROPPED = NEVER_KEPT | {
 FILE_HEADERS = frozenset({"x-accel-redirect", "x-lighttpd-send-file", "x-sendfile"})
 
 #: Statuses that ask for another try: with other credentials, or later.
-ASKING_AGAIN = frozenset({401, 403, 407, 408, 425, 429})
+TRY_AGAIN_STATUSES = frozenset({401, 403, 407, 408, 425, 429})
 #: Statuses that say that the request was not valid.
-INVALID_REQUEST = frozenset({400, 413, 415, 422})
+INVALID_REQUEST_STATUSES = frozenset({400, 413, 415, 422})
 
 
 def environ_name(header: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from uuid import UUID
 
 from flask_idempotent import _checks as checks
-from flask_idempotent._http_semantics import ASKING_AGAIN
+from flask_idempotent._http_semantics import TRY_AGAIN_STATUSES
 from flask_idempotent.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def default_store_if(response: Response) -> bool:
     :returns: False for a status of 500 and above, for 408, 425 and 429, and for 401, 403 and 407,
         so that a stranger's refused request does not become the answer to the genuine one.
     """
-    return response.status_code < 500 and response.status_code not in ASKING_AGAIN
+    return response.status_code < 500 and response.status_code not in TRY_AGAIN_STATUSES
 
 
 @dataclass(frozen=True, slots=True)

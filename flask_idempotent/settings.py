@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flask_idempotent._http_semantics import (
-    DROPPED,
+    DROPPED_HEADERS,
     REQUIRING_METHODS,
     SAFE_METHODS,
     environ_name,
@@ -124,7 +124,9 @@ class Settings:
         _derive(self, "environ_names", tuple(map(environ_name, self.headers)))
         scope_names = tuple((name, environ_name(name)) for name in sorted(self.scope_headers))
         _derive(self, "scope_environ_names", scope_names)
-        dropped = (DROPPED | self.drop_headers) - self.keep_headers | {self.replay_header.lower()}
+        dropped = (DROPPED_HEADERS | self.drop_headers) - self.keep_headers | {
+            self.replay_header.lower()
+        }
         _derive(self, "dropped_headers", dropped)
         _derive(self, "always_inspect", self.required or self.key is not None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent._http_semantics import NEVER_KEPT
+from flask_idempotent._http_semantics import NEVER_KEPT_HEADERS
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.options import KEYWORDS, OPTIONS, check_overrides
 from flask_idempotent.settings import resolve
@@ -53,7 +53,7 @@ WRONG: dict[str, list[object]] = {
     "max_body": [None, -1, True, 1.5, "1 MiB"],
     "compress": [-1, True, 1.5, "4 KiB"],
     "drop_headers": [*HEADER_NAMES, ["X-Sendfile"], ["X-A", "x-accel-redirect"]],
-    "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT)), ["DATE"]],
+    "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT_HEADERS)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
     "on_store_error": ["ignore", None, False],
     "max_waiters": [-1, True, 1.5, "5"],

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -38,11 +38,8 @@ class UnusableKey(ValueError):
     """A key that cannot be used; the message tells the client why."""
 
 
-class _SentKey(NamedTuple):
-    """A key and the part of the request that carries it, such as "the form"."""
-
-    label: str
-    key: str
+#: A key, behind the name of the place that it was in, such as "the form".
+_SentKey = tuple[str, str]
 
 
 def may_carry_key(environ: WSGIEnvironment, settings: Settings) -> bool:
@@ -86,9 +83,10 @@ def find_key(
         sent_keys = _sent_keys(
             request, settings, field_values, ignore_standard_header=browser_key is not None
         )
-        if sent_keys:
+        if len(sent_keys) > 1:
             _check_agreement(sent_keys)
-            return sent_keys[0].key
+        if sent_keys:
+            return sent_keys[0][1]
         for finder in finders:
             # An empty string counts as no key, as in version 0.1.
             if (custom_key := finder(request)) or is_identifier(custom_key):
@@ -126,38 +124,38 @@ def _sent_keys(
     sent_keys = []
     for header, environ_name in zip(settings.headers, settings.environ_names, strict=True):
         value = request.environ.get(environ_name)
+        if value is None:
+            continue
         is_standard = environ_name == _STANDARD_HEADER
-        if value is not None and not (is_standard and ignore_standard_header):
-            strict = is_standard and settings.strict_keys
-            key = parse_header(value, settings.key_max_length, strict=strict)
-            sent_keys.append(_SentKey(f"the header {header}", key))
+        if is_standard and ignore_standard_header:
+            continue
+        strict = is_standard and settings.strict_keys
+        key = parse_header(value, settings.key_max_length, strict=strict)
+        sent_keys.append((f"the header {header}", key))
     if request.method == "GET":
         # Anybody who makes a person open a link chooses its query, and would know the key.
         return sent_keys
-    for source, values in (
-        ("the query", _arguments(request, settings)),
-        ("the form", field_values),
-    ):
-        for index, value in enumerate(values):
-            label = f"{source} (again)" if index else source
-            sent_keys.append(_SentKey(label, parse_bare(value, settings.key_max_length)))
+    if settings.field is not None and request.query_string:
+        # Not request.args, which fails on bytes that are not UTF-8.
+        pairs = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
+        arguments = [value for name, value in pairs if name == settings.field]
+        sent_keys += _bare_keys("the query", arguments, settings)
+    sent_keys += _bare_keys("the form", field_values, settings)
     return sent_keys
 
 
-def _arguments(request: Request, settings: Settings) -> list[str]:
-    """Return the values of the key's field in the query."""
-    if settings.field is None or not request.query_string:
-        return []
-    # Not request.args, which fails on bytes that are not UTF-8.
-    pairs = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
-    return [value for name, value in pairs if name == settings.field]
+def _bare_keys(place: str, values: Iterable[str], settings: Settings) -> list[_SentKey]:
+    return [
+        (f"{place} (again)" if index else place, parse_bare(value, settings.key_max_length))
+        for index, value in enumerate(values)
+    ]
 
 
 def _check_agreement(sent_keys: list[_SentKey]) -> None:
     if len({key for _, key in sent_keys}) > 1:
-        labels = " and ".join(label for label, _ in sent_keys)
+        places = " and ".join(place for place, _ in sent_keys)
         raise UnusableKey(
-            f"The request carries different keys in {labels}. "
+            f"The request carries different keys in {places}. "
             "Send one key, or the same key everywhere."
         )
 

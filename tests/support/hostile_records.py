@@ -1,4 +1,4 @@
-"""Records as hypothesis makes them: those of this package, and what somebody else may write."""
+"""Records that Hypothesis makes: this package's, and those that somebody else may have written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flask_idempotent.records import (
 OWNER, FINGERPRINT = b"o" * OWNER_SIZE, b"f" * FINGERPRINT_SIZE
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-# What can be sent, RFC 9110, 5.1 and 5.5.
+# Header fields that can be sent (RFC 9110, 5.1 and 5.5).
 NAMES = st.text(st.sampled_from("!#$%&'*+-.^_`|~059AZaz"), min_size=1, max_size=20)
 VALUES = st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]) | st.just("\t"))
 TIMES = st.floats(0, 253_402_300_799)
@@ -46,7 +46,7 @@ def _with_first(
 
 RUNNING_RECORDS = st.builds(
     _with_first,
-    # A double counts milliseconds exactly below that limit, which is far beyond any clock.
+    # Lua counts milliseconds exactly up to this limit.
     st.builds(RunningRecord, OWNERS, FINGERPRINTS, ATTEMPTS, st.integers(0, 2**53 - 1), **ORIGINS),
     st.integers(0, 2**32),
 )
@@ -80,7 +80,7 @@ def header(
     offer: int = 0,
     first: int | None = None,
 ) -> bytes:
-    """The header of a record, with numbers of any size."""
+    """The header of a record, with any numbers."""
     packed = struct.pack(">BcQII", version, state, grace, attempt, offer)
     return packed + OWNER + FINGERPRINT + struct.pack(">I", attempt if first is None else first)
 
@@ -92,7 +92,7 @@ def completed(
     time: object = 1.0,
     **numbers: int,
 ) -> bytes:
-    """A completed record that says whatever it is told to."""
+    """A completed record with any parts, right or wrong."""
     payload = [status, b"", "POST", "orders", headers, body, time]
     return header(**numbers) + msgpack.packb(payload, unicode_errors="surrogatepass")
 
@@ -104,7 +104,7 @@ def in_progress(
     state: bytes = b"p",
     **numbers: int,
 ) -> bytes:
-    """A record in progress, or a released one, that says whatever it is told to."""
+    """A running or a released record with any parts, right or wrong."""
     return header(state=state, **numbers) + msgpack.packb(["POST", "orders", host, pid, started])
 
 
@@ -115,7 +115,7 @@ ANYTHING = st.recursive(
     max_leaves=5,
 )  # fmt: skip
 BODIES = st.binary(max_size=50)
-#: Records that somebody else may have written: the right shape, and each part right or anything.
+#: Records that somebody else may have written: of the right shape, each part right or anything.
 HOSTILE = st.builds(
     completed,
     STATUSES | ANYTHING | st.builds("{} {}".format, st.integers(), st.text(max_size=5)),

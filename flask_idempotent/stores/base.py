@@ -1,7 +1,7 @@
-"""The contract of a store: who owns a key, and what was answered.
+"""The contract of a store, which keeps who owns a key and what was answered.
 
-Each method is atomic, and each may be carried out twice with the effect of once, because a client
-that lost a reply sends its command again. Times are milliseconds.
+Each method is atomic. Each may be called twice with the effect of once, because a client that lost
+a reply sends its command again. Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from flask_idempotent.stores.waiters import Waiter
 class Claimed(NamedTuple):
     """The key is ours.
 
-    :param attempt: 1 on a first run, higher after an earlier one.
-    :param first_attempt: see the record in progress.
-    :param dead: after a take-over the record of the owner that died, where the store tells.
+    :param attempt: 1 on a first run, one more on each later one.
+    :param first_attempt: the attempt from which on the key belongs to our fingerprint; what earlier
+        runs answer is refused.
+    :param dead: after a take-over the record of the owner that died; None where the store does not
+        return it.
     """
 
     attempt: int
@@ -56,13 +58,13 @@ ContendResult = Claimed | Busy | CompletedRecord
 
 
 class Completion(enum.Enum):
-    """What became of a response."""
+    """What ``Store.complete`` did with a response."""
 
     #: It is the key's response, now or since an earlier call.
     STORED = 1
-    #: Another run is in progress; if it gives up, this response is stored.
+    #: Another run is in progress. If that one gives up or dies, this response is stored.
     OFFERED = 2
-    #: Another's response stands, or the key belongs to another request by now, or did meanwhile.
+    #: The key has another response, or belongs to another request now, or did in the meantime.
     REFUSED = 3
 
 
@@ -111,7 +113,10 @@ class RecordInfo:
 
 
 class Store(ABC):
-    """Where records live: what a request needs of it.
+    """Where records live, as far as requests need it.
+
+    A store of your own derives from this class, or from ``InspectableStore``, and is given to
+    ``Idempotent(app, store=...)``. Requests use it from many threads at once.
 
     Every method raises ``StoreError`` when the store does not do what it is asked.
     """
@@ -168,21 +173,36 @@ class Store(ABC):
 
     @abstractmethod
     def now(self) -> int:
-        """The store's clock, in milliseconds."""
+        """Return the time of the store's clock, in milliseconds since any moment."""
 
     @abstractmethod
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
-        """Begin leases anew, and put back claims that are gone.
+        """Start leases again, and restore claims whose records are gone.
 
-        :param until: until when, on the store's clock, a claim that is gone may be put back.
-        :returns: for each whether the claim is still ours, None when that is unknown.
+        A record that belongs to another owner, or is completed or released, stays as it is.
+
+        :param renewals: the claims.
+        :param until: the time of the store's clock, in milliseconds, up to which a record that is
+            gone may be restored. A renewal that is carried out later must not bring back a claim
+            that was released in the meantime.
+        :returns: for each claim whether it is still ours; None when that is unknown.
         """
 
     @abstractmethod
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        """Store a response and wake the waiters, unless another owns the key.
+        """Store a response and wake the waiters, unless somebody else owns the key.
 
-        A released key takes the response of a run that was late, if it belongs to the same request.
+        This
+
+        * stores the response, where the key has no record, or one with the response's owner token;
+        * stores it in the place of a released record with the same fingerprint, unless its attempt
+          is lower than the record's ``first_attempt``;
+        * keeps it in another's running record with the same fingerprint, under the same condition,
+          unless a response is there already: that run is the key's owner now, and only when it
+          gives up or dies is the response needed;
+        * refuses it otherwise.
+
+        :param ttl_ms: milliseconds that the response is kept.
         """
 
     @abstractmethod
@@ -195,15 +215,17 @@ class Store(ABC):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
-        """Give a claim up and wake the waiters; a late owner's response takes its place.
+        """Give up a claim and wake the waiters.
 
-        Where there was an attempt before, its owner may still run: the record becomes a released
-        one.
+        If a late owner has offered a response, that becomes the key's. Otherwise the record is
+        deleted, or, where this is not the first attempt, becomes a released one: the owner of an
+        earlier attempt may still run, and the attempt number must not start again.
 
+        :param owner: owner token of the claim.
         :param response_ttl_ms: milliseconds that a late owner's response is kept.
-        :param tombstone_ttl_ms: milliseconds that the released record is kept.
-        :param owner_may_run: whether this owner itself may still run, because somebody else gives
-            its claim up: the record becomes a released one whatever the attempt.
+        :param tombstone_ttl_ms: milliseconds that a released record is kept.
+        :param owner_may_run: whether this owner itself may still run, because somebody else
+            releases its claim. Then the record becomes a released one on a first attempt too.
         :returns: whether there was a claim of this owner.
         """
 
@@ -211,32 +233,37 @@ class Store(ABC):
     def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Waiter]:
         """Return a waiter that is notified when the key is completed, released or deleted.
 
-        It receives every notification from the moment that the context is entered. Where the store
-        does not confirm that within ``seconds``, it may miss some.
+        It receives every notification from the moment that the context is entered.
+
+        :param seconds: how long to wait until the store confirms that. After this time the waiter
+            may miss notifications, and says so in ``may_have_missed``.
         """
 
     @abstractmethod
     def read(self, storage_key: str) -> Record | None:
-        """Read a record.
+        """Return a record; None when there is none.
 
         :raises RecordUnreadable: when it has damaged bytes.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give connections and threads back; a later call opens them again."""
+        """Close connections and end threads; a later call starts them again."""
 
 
 class InspectableStore(Store):
-    """A store that operators can look into: what ``flask idempotent`` and its doctor need."""
+    """A store that operators can look into, with ``flask idempotent`` and its doctor."""
 
     @abstractmethod
     def scan(self, prefix: str) -> Iterator[str]:
-        """Name the records whose key begins with a prefix, in no order, perhaps twice."""
+        """Yield the storage keys that begin with a prefix, in any order, some perhaps twice."""
 
     @abstractmethod
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
-        """Return what records look like, in batches; those that are gone are left out."""
+        """Yield what operators see of records, in batches; those that are gone are left out.
+
+        :raises StoreError: also when the store fails after some of them.
+        """
 
     @abstractmethod
     def discard(self, infos: Iterable[RecordInfo]) -> int:
@@ -251,17 +278,17 @@ class InspectableStore(Store):
     def delete(self, storage_keys: Iterable[str]) -> int:
         """Delete records, in batches, and wake their waiters.
 
-        :returns: how many there were.
+        :returns: how many were deleted.
         """
 
     @abstractmethod
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Check that the store answers."""
 
     @abstractmethod
     def facts(self) -> Mapping[str, str]:
-        """What the server tells of itself and its settings, by Redis's own names.
+        """Return what the server reports about itself and its settings, under Redis's names.
 
-        Beside them ``transport``: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``. What
-        the server does not tell is missing; where there is no server, all of it.
+        ``transport`` is added to them: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``.
+        What the server does not report is left out; without a server the mapping is empty.
         """

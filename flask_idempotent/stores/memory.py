@@ -1,6 +1,6 @@
 """The store in this process's memory: for unit tests, and where no server can run.
 
-Other processes do not see it, so it protects nothing behind a server with several workers.
+Other processes do not see it, so it protects nothing where an application has several workers.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
 @dataclass(slots=True)
 class _Entry:
     record: Record
-    dies: int
+    expires_at_ms: int
     offer: CompletedRecord | None = None
 
 
 class MemoryStore(ForkAware, InspectableStore):
     """Keeps records in this process.
 
-    :param clock: tells the seconds that leases and expiry are measured in.
+    :param clock: returns seconds, for leases and times to live.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,9 +62,9 @@ class MemoryStore(ForkAware, InspectableStore):
     def now(self) -> int:
         return int(self._clock() * 1000)
 
-    def _live(self, storage_key: str) -> _Entry | None:
+    def _live_entry(self, storage_key: str) -> _Entry | None:
         entry = self._entries.get(storage_key)
-        if entry is not None and entry.dies <= self.now():
+        if entry is not None and entry.expires_at_ms <= self.now():
             del self._entries[storage_key]
             return None
         return entry
@@ -77,7 +77,9 @@ class MemoryStore(ForkAware, InspectableStore):
     def _sweep(self) -> None:
         now = self.now()
         self._entries = {
-            storage_key: entry for storage_key, entry in self._entries.items() if entry.dies > now
+            storage_key: entry
+            for storage_key, entry in self._entries.items()
+            if entry.expires_at_ms > now
         }
         self._sweep_at = max(1024, 2 * len(self._entries))
 
@@ -88,10 +90,10 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             if entry is not None:
                 return entry.record
-            return self._take(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+            return self._grant(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
 
     def contend(
         self,
@@ -103,33 +105,33 @@ class MemoryStore(ForkAware, InspectableStore):
         replaces: bytes | None = None,
     ) -> ContendResult:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             if entry is None:
-                return self._take(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
-            standing = entry.record
-            if isinstance(standing, CompletedRecord):
-                if standing.owner == replaces:
-                    return self._follow(storage_key, record, standing, ttl_ms)
-                return standing
-            if isinstance(standing, ReleasedRecord):
-                return self._follow(storage_key, record, standing, ttl_ms)
-            if standing.owner == record.owner:
-                return self._take(storage_key, standing, ttl_ms, entry.offer)
-            lease_left_ms = entry.dies - self.now() - standing.grace_ms
-            is_same_request = standing.fingerprint == record.fingerprint
+                return self._grant(storage_key, record._replace(attempt=1, first_attempt=1), ttl_ms)
+            current = entry.record
+            if isinstance(current, CompletedRecord):
+                if current.owner == replaces:
+                    return self._follow(storage_key, record, current, ttl_ms)
+                return current
+            if isinstance(current, ReleasedRecord):
+                return self._follow(storage_key, record, current, ttl_ms)
+            if current.owner == record.owner:
+                return self._grant(storage_key, current, ttl_ms, entry.offer)
+            lease_left_ms = entry.expires_at_ms - self.now() - current.grace_ms
+            is_same_request = current.fingerprint == record.fingerprint
             if lease_left_ms > 0 or not takeover or not is_same_request:
-                return Busy(standing.fingerprint, lease_left_ms, standing.started)
+                return Busy(current.fingerprint, lease_left_ms, current.started)
             if entry.offer is not None:
-                self._answer(storage_key, entry.offer, ttl_ms)
+                self._store_response(storage_key, entry.offer, ttl_ms)
                 return entry.offer
-            return self._follow(storage_key, record, standing, ttl_ms)._replace(dead=standing)
+            return self._follow(storage_key, record, current, ttl_ms)._replace(dead=current)
 
     def _follow(
         self, storage_key: str, record: RunningRecord, earlier: Record, ttl_ms: int
     ) -> Claimed:
-        return self._take(storage_key, record.follow(earlier), ttl_ms)
+        return self._grant(storage_key, record.follow(earlier), ttl_ms)
 
-    def _take(
+    def _grant(
         self,
         storage_key: str,
         record: RunningRecord,
@@ -140,7 +142,7 @@ class MemoryStore(ForkAware, InspectableStore):
         self._entries[storage_key].offer = offer
         return Claimed(record.attempt, record.first_attempt)
 
-    def _answer(self, storage_key: str, record: CompletedRecord, ttl_ms: int) -> None:
+    def _store_response(self, storage_key: str, record: CompletedRecord, ttl_ms: int) -> None:
         self._put(storage_key, record, ttl_ms)
         self._notify(storage_key, record)
 
@@ -149,21 +151,21 @@ class MemoryStore(ForkAware, InspectableStore):
             return [self._renew(renewal, until) for renewal in renewals]
 
     def _renew(self, renewal: Renewal, until: int) -> bool | None:
-        entry = self._live(renewal.storage_key)
+        entry = self._live_entry(renewal.storage_key)
         if entry is None:
             if self.now() > until:
                 return None
-            self._take(renewal.storage_key, renewal.record, renewal.ttl_ms)
+            self._grant(renewal.storage_key, renewal.record, renewal.ttl_ms)
             return True
         old = entry.record
         if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner:
             return False
-        self._take(renewal.storage_key, old, renewal.ttl_ms, entry.offer)
+        self._grant(renewal.storage_key, old, renewal.ttl_ms, entry.offer)
         return True
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             if entry is not None:
                 old = entry.record
                 ours = old.owner == record.owner
@@ -175,7 +177,7 @@ class MemoryStore(ForkAware, InspectableStore):
                     if entry.offer is None:
                         entry.offer = record
                     return Completion.OFFERED
-            self._answer(storage_key, record, ttl_ms)
+            self._store_response(storage_key, record, ttl_ms)
             return Completion.STORED
 
     def release(
@@ -188,7 +190,7 @@ class MemoryStore(ForkAware, InspectableStore):
         owner_may_run: bool = False,
     ) -> bool:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             if entry is None or not isinstance(entry.record, RunningRecord):
                 return False
             if entry.record.owner != owner:
@@ -216,12 +218,12 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def read(self, storage_key: str) -> Record | None:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             return None if entry is None else entry.record
 
     def scan(self, prefix: str) -> Iterator[str]:
         with self._lock:
-            live = [key for key in list(self._entries) if self._live(key) is not None]
+            live = [key for key in list(self._entries) if self._live_entry(key) is not None]
         yield from (storage_key for storage_key in live if storage_key.startswith(prefix))
 
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
@@ -232,11 +234,11 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def _info(self, storage_key: str) -> RecordInfo | None:
         with self._lock:
-            entry = self._live(storage_key)
+            entry = self._live_entry(storage_key)
             return None if entry is None else self._describe(storage_key, entry)
 
     def _describe(self, storage_key: str, entry: _Entry) -> RecordInfo:
-        ttl_ms, record = entry.dies - self.now(), entry.record
+        ttl_ms, record = entry.expires_at_ms - self.now(), entry.record
         size = len(encode(record)) + (0 if entry.offer is None else len(encode(entry.offer)))
         lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
         waiters = int(storage_key in self._waiters)  # All of them are in this one process.
@@ -247,7 +249,7 @@ class MemoryStore(ForkAware, InspectableStore):
     def discard(self, infos: Iterable[RecordInfo]) -> int:
         owners = {info.storage_key: info.owner for info in infos}
         with self._lock:
-            live = [(key, self._live(key)) for key in owners]
+            live = [(key, self._live_entry(key)) for key in owners]
             return self._delete(
                 [key for key, entry in live if entry and entry.record.owner == owners[key]]
             )
@@ -261,19 +263,19 @@ class MemoryStore(ForkAware, InspectableStore):
     def _delete(self, storage_keys: Iterable[str]) -> int:
         count = 0
         for storage_key in storage_keys:
-            count += self._live(storage_key) is not None
+            count += self._live_entry(storage_key) is not None
             self._entries.pop(storage_key, None)
             self._notify(storage_key)
         return count
 
     def ping(self) -> None:
-        """A process that can ask is alive."""
+        """Do nothing: a process that can ask is alive."""
 
     def facts(self) -> Mapping[str, str]:
         return {}
 
     def close(self) -> None:
-        """There is nothing to give back; the records stay for whoever else has this store."""
+        """Do nothing: the records stay for others that use this store."""
 
 
 def _is_of_this_request(old: RunningRecord | ReleasedRecord, late: CompletedRecord) -> bool:

@@ -12,7 +12,7 @@ from flask import Flask
 from flask_idempotent.testing.clock import Clock
 from flask_idempotent.testing.failures import NotIdempotent
 from flask_idempotent.testing.scenarios import Trial
-from flask_idempotent.testing.store import MortalStore
+from flask_idempotent.testing.store import CrashableStore
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Idempotency:
     def __init__(self) -> None:
         #: The clock of leases and expiry: ``clock.move(seconds)``.
         self.clock = Clock()
-        self._stores: dict[Flask, MortalStore] = {}
+        self._stores: dict[Flask, CrashableStore] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ class Idempotency:
         if not isinstance(app, Flask):
             raise TypeError(f"idempotency works on a Flask application, not on {app!r}")
         if app not in self._stores:
-            self._stores[app] = MortalStore(self.clock)
+            self._stores[app] = CrashableStore(self.clock)
             self._stack.enter_context(state_of(app).using_store(self._stores[app]))
 
     @contextmanager

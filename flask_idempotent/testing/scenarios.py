@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from flask_idempotent.testing.clock import Clock
-    from flask_idempotent.testing.store import MortalStore
+    from flask_idempotent.testing.store import CrashableStore
 
 WithKey = Callable[[str], Mapping[str, Any]]
 
@@ -131,7 +131,7 @@ class Trial:
             answers = list(pool.map(run, range(racers)))
         self._add(*checks.of_race(answers, self._view))
 
-    def crash(self, store: MortalStore, clock: Clock) -> None:
+    def crash(self, store: CrashableStore, clock: Clock) -> None:
         """Send a request whose owner dies after the view, and again when its lease is over."""
         call = self._call(_new_key())
         with store.crash():

@@ -1,4 +1,4 @@
-"""The store of a test: in memory, with owners that die when told."""
+"""The store of a test: in memory, with owners that can be made to crash."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from flask_idempotent.stores.base import Completion
 from flask_idempotent.stores.memory import MemoryStore
 
 
-class MortalStore(MemoryStore):
-    """Keeps records in this process, and hears nothing of owners that are to be dead."""
+class CrashableStore(MemoryStore):
+    """Keeps records in this process, and ignores owners that have crashed."""
 
-    _dying = False
+    _crashing = False
 
     @contextmanager
     def crash(self) -> Iterator[None]:
-        """Let no owner finish: its claim stays until its lease ends."""
-        self._dying = True
+        """Let owners crash: a claim stays until its lease ends."""
+        self._crashing = True
         try:
             yield
         finally:
-            self._dying = False
+            self._crashing = False
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        if self._dying:
+        if self._crashing:
             return Completion.STORED
         return super().complete(storage_key, record, ttl_ms=ttl_ms)
 
@@ -38,7 +38,7 @@ class MortalStore(MemoryStore):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
-        return self._dying or super().release(
+        return self._crashing or super().release(
             storage_key,
             owner,
             response_ttl_ms=response_ttl_ms,

@@ -28,9 +28,9 @@ class Impatient(MemoryStore):
     """Takes over a claim whose lease has not passed."""
 
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
-        entry = self._live(storage_key)
+        entry = self._live_entry(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
-            entry.dies = self.now() + entry.record.grace_ms
+            entry.expires_at_ms = self.now() + entry.record.grace_ms
         return super().contend(storage_key, record, **options)
 
 
@@ -38,7 +38,7 @@ class Undiscerning(MemoryStore):
     """Takes over another payload's claim."""
 
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
-        entry = self._live(storage_key)
+        entry = self._live_entry(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
             entry.record = entry.record._replace(fingerprint=record.fingerprint)
         return super().contend(storage_key, record, **options)
@@ -48,7 +48,7 @@ class Overwriting(MemoryStore):
     """Stores whatever response comes."""
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        self._answer(storage_key, record, ttl_ms)
+        self._store_response(storage_key, record, ttl_ms)
         return Completion.STORED
 
 
@@ -87,7 +87,7 @@ class Careless(MemoryStore):
     """Lets anybody release a claim."""
 
     def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
-        entry = self._live(storage_key)
+        entry = self._live_entry(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
             owner = entry.record.owner
         return super().release(storage_key, owner, **ttls)
@@ -107,7 +107,7 @@ class Overcorrecting(MemoryStore):
     """Lets a corrected request take the place of whatever response stands."""
 
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
-        entry = self._live(storage_key)
+        entry = self._live_entry(storage_key)
         if options["replaces"] is not None and entry is not None:
             options["replaces"] = entry.record.owner
         return super().contend(storage_key, record, **options)
@@ -116,8 +116,8 @@ class Overcorrecting(MemoryStore):
 class Mixing(MemoryStore):
     """Takes a response for a key that had another payload meanwhile."""
 
-    def _take(self, storage_key: str, record: RunningRecord, *arguments: Any) -> Claimed:
-        return super()._take(storage_key, record._replace(first_attempt=1), *arguments)
+    def _grant(self, storage_key: str, record: RunningRecord, *arguments: Any) -> Claimed:
+        return super()._grant(storage_key, record._replace(first_attempt=1), *arguments)
 
 
 class Eternal(MemoryStore):

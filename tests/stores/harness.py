@@ -42,7 +42,7 @@ def renewal(key: str, record: RunningRecord) -> Renewal:
 def lapse(store: Store, key: str) -> None:
     """End the lease of a key now."""
     if isinstance(store, MemoryStore):
-        store._entries[key].dies = store.now() + _grace(store, key)
+        store._entries[key].expires_at_ms = store.now() + _grace(store, key)
         return
     assert isinstance(store, RedisStore)
     store._client.execute("PEXPIRE", key, _grace(store, key))
@@ -58,7 +58,7 @@ def _grace(store: Store, key: str) -> int:
 def expire(store: Store, key: str) -> None:
     """End the life of a record now."""
     if isinstance(store, MemoryStore):
-        store._entries[key].dies = 0
+        store._entries[key].expires_at_ms = 0
         return
     assert isinstance(store, RedisStore)
     store._client.execute("PEXPIRE", key, 0)
@@ -67,6 +67,6 @@ def expire(store: Store, key: str) -> None:
 def time_left(store: Store, key: str) -> int:
     """Milliseconds that a record will still be kept."""
     if isinstance(store, MemoryStore):
-        return store._entries[key].dies - store.now()
+        return store._entries[key].expires_at_ms - store.now()
     assert isinstance(store, RedisStore)
     return int(store._client.execute("PTTL", key))

@@ -17,18 +17,18 @@ import pytest
 
 from flask_idempotent.errors import SettingsError, StoreUnavailable
 from flask_idempotent.stores import embedded as module
-from flask_idempotent.stores.embedded import Meeting, open_embedded
+from flask_idempotent.stores.embedded import SharedServer, open_embedded
 from flask_idempotent.stores.redis.client import Client
 from tests.conftest import MakeApp
 from tests.support.polling import until
 
-#: A process that joins a meeting, says so, and leaves when told, or is killed.
+#: A process that joins a server, says so, and leaves when its input ends, or is killed.
 VISITOR = """
 import sys
 from pathlib import Path
-from flask_idempotent.stores.embedded import Meeting
-meeting = Meeting(Path(sys.argv[1]))
-meeting.join()
+from flask_idempotent.stores.embedded import SharedServer
+server = SharedServer(Path(sys.argv[1]))
+server.join()
 print("joined", flush=True)
 sys.stdin.read()
 """
@@ -38,8 +38,8 @@ sys.stdin.read()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.mktemp("e")
     base.chmod(0o700)
-    yield base / "meeting"
-    until(lambda: not (base / "meeting").exists())
+    yield base / "shared"
+    until(lambda: not (base / "shared").exists())
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def joined(visitor: subprocess.Popen[str]) -> None:
     assert visitor.stdout.readline() == "joined\n"
 
 
-def guardian_of(folder: Path) -> int:
-    """The process that looks after the server; it says so once the server has started."""
-    until((folder / "guardian").read_text)
-    return int((folder / "guardian").read_text())
+def supervisor_of(folder: Path) -> int:
+    """The process that supervises the server; it writes its number once the server runs."""
+    until((folder / "supervisor").read_text)
+    return int((folder / "supervisor").read_text())
 
 
 def server_id(folder: Path) -> str:
@@ -82,7 +82,7 @@ def server_id(folder: Path) -> str:
     return str(next(line for line in info.splitlines() if line.startswith("run_id:")))
 
 
-class TestMeeting:
+class TestSharedServer:
     def test_one_server_for_all(
         self, folder: Path, visit: Callable[[], subprocess.Popen[str]]
     ) -> None:
@@ -114,7 +114,7 @@ class TestMeeting:
     def test_next_run_starts_another(
         self, folder: Path, visit: Callable[[], subprocess.Popen[str]]
     ) -> None:
-        """A process that comes while the last one's server ends gets a server all the same."""
+        """A process that comes while the last one's server ends still gets a server."""
         visitor = visit()
         joined(visitor)
         before = server_id(folder)
@@ -145,14 +145,14 @@ class TestMeeting:
         visitor = visit()
         joined(visitor)
         client = Client.from_url(f"unix://{folder / 'socket'}")
-        guardian_of(folder)
-        found = re.search(rb"process_id:(\d+)", client.execute("INFO", "server"))
-        assert found is not None
-        os.kill(int(found[1]), signal.SIGKILL)
+        supervisor_of(folder)
+        process = re.search(rb"process_id:(\d+)", client.execute("INFO", "server"))
+        assert process is not None
+        os.kill(int(process[1]), signal.SIGKILL)
 
         def is_back() -> bool:
             with suppress(StoreUnavailable):
-                return found[0] not in client.execute("INFO", "server")
+                return process[0] not in client.execute("INFO", "server")
             return False
 
         until(is_back)
@@ -166,20 +166,20 @@ class TestMeeting:
             monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 100 * letter)
             folders.add(module._folder("app"))
         assert len(folders) == 2
-        assert all(len(str(Meeting(folder).socket)) <= 103 for folder in folders)
+        assert all(len(str(SharedServer(folder).socket)) <= 103 for folder in folders)
 
-    def test_killed_guardian(
+    def test_killed_supervisor(
         self, folder: Path, visit: Callable[[], subprocess.Popen[str]]
     ) -> None:
-        """A server whose guardian was killed goes on, and the next process sees to its end."""
+        """A server whose supervisor was killed goes on, and the next process ends it."""
         first = visit()
         joined(first)
-        server, guardian = server_id(folder), guardian_of(folder)
-        os.kill(guardian, signal.SIGKILL)
+        server, supervisor = server_id(folder), supervisor_of(folder)
+        os.kill(supervisor, signal.SIGKILL)
         second = visit()
         joined(second)
         assert server_id(folder) == server
-        until(lambda: guardian_of(folder) != guardian)
+        until(lambda: supervisor_of(folder) != supervisor)
         client = Client.from_url(f"unix://{folder / 'socket'}")
         client.execute("PING")
         for visitor in (first, second):
@@ -193,15 +193,15 @@ class TestMeeting:
     def test_server_that_does_not_start(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A server that does not start is an error with what it said, and the next try is free."""
+        """A server that does not start is an error with its log, and can be tried again."""
         tmp_path.chmod(0o700)
         monkeypatch.setattr(module.sys, "executable", "/bin/false")
-        meeting = Meeting(tmp_path / "meeting")
+        server = SharedServer(tmp_path / "shared")
         with pytest.raises(StoreUnavailable, match="did not start") as caught:
-            meeting.join()
+            server.join()
         assert not caught.value.sent
-        with (tmp_path / "meeting" / "users").open("ab") as users:
-            assert module._nobody_holds(users)
+        with (tmp_path / "shared" / "users").open("ab") as users:
+            assert module._lock_if_unused(users)
 
 
 def squat_with_file(folder: Path) -> None:
@@ -255,20 +255,20 @@ class TestSquatters:
             squatted = users / "inner"
         squat(squatted)
         with pytest.raises(StoreUnavailable, match=f"{squatted}: it {why}") as caught:
-            Meeting(users / "inner").join()
+            SharedServer(users / "inner").join()
         assert not caught.value.sent
 
     def test_folder_that_anybody_can_replace(self, tmp_path: Path) -> None:
         """A temporary folder for all, without the sticky bit, is refused."""
         tmp_path.chmod(0o777)
         with pytest.raises(StoreUnavailable, match=f"{tmp_path} has no sticky bit"):
-            Meeting(tmp_path / "users" / "inner").join()
+            SharedServer(tmp_path / "users" / "inner").join()
         assert not (tmp_path / "users").exists()
 
     def test_no_temporary_folder(self, tmp_path: Path) -> None:
-        """A temporary folder that is not there is told by its name too."""
+        """A temporary folder that is not there is an error that names it too."""
         with pytest.raises(StoreUnavailable, match=f"cannot use {tmp_path}/none/users/inner: "):
-            Meeting(tmp_path / "none" / "users" / "inner").join()
+            SharedServer(tmp_path / "none" / "users" / "inner").join()
 
     def test_requests(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_app: MakeApp,

@@ -131,7 +131,6 @@ class Pool(ForkAware):
         """Whether a connection is open and may be used unchecked; ``open`` it otherwise."""
         now = self._clock()
         return (
-            # Not is_connected, which takes redis-py longer.
             pooled.connection._sock is not None
             and pooled.generation == self.generation
             and now - pooled.released < self._trusted_idle

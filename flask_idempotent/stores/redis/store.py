@@ -17,15 +17,12 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.record_format import (
     HEAD_SIZE,
-    OWNER,
     TAIL_SIZE,
     decode,
-    decode_summary,
     encode,
 )
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import (
-    Busy,
     Claimed,
     ClaimResult,
     Completion,
@@ -34,25 +31,24 @@ from flask_idempotent.stores.base import (
     RecordInfo,
     Renewal,
 )
+from flask_idempotent.stores.redis import replies
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Notification, Waiter
 
+#: How many records one round trip scans, inspects or deletes.
 _BATCH = 500
-#: What is told of a server's configuration beside INFO.
-_CONFIGURED = ("save", "min-replicas-to-write")
+#: Settings of the server that ``facts`` reports besides INFO.
+_REPORTED_SETTINGS = ("save", "min-replicas-to-write")
 
 Item = TypeVar("Item")
-
-#: What the script ``contend`` begins its reply with.
-_CLAIMED, _COMPLETED = 1, 2
 
 
 class RedisStore(InspectableStore):
     """Keeps records on a Redis or Valkey server.
 
-    :param client: the connection to it.
+    :param client: sends commands to it.
     """
 
     def __init__(self, client: Client) -> None:
@@ -65,11 +61,11 @@ class RedisStore(InspectableStore):
         self._renew = Script("renew")
         self._inspect = Script("inspect")
         self._discard_script = Script("discard")
-        # Pub/sub knows no databases, so the channel's name does.
-        self._suffix = f"@{client.server.database}"
+        # Pub/sub ignores databases, so a channel's name ends with the number of its database.
+        self._channel_suffix = f"@{client.server.database}"
         self._subscriber = Subscriber(client.subscription)
         client.on_move(self._subscriber.reconnect)
-        self._takes_nx_with_get = True
+        self._supports_nx_with_get = True
 
     def __str__(self) -> str:
         return str(self._client)
@@ -79,7 +75,7 @@ class RedisStore(InspectableStore):
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         try:
-            standing = self._set_or_get(storage_key, encode(record), ttl_ms)
+            current = self._set_or_get(storage_key, encode(record), ttl_ms)
         except WriteRefused:
             # A server that takes no writes still has the responses.
             with suppress(StoreError):
@@ -87,11 +83,11 @@ class RedisStore(InspectableStore):
                 if isinstance(completed, CompletedRecord):
                     return completed
             raise
-        return Claimed(1) if standing is None else decode(standing)
+        return Claimed(1) if current is None else decode(current)
 
     def _set_or_get(self, storage_key: str, record: bytes, ttl_ms: int) -> bytes | None:
         """Write a record where there is none, else return the one that is there."""
-        if self._takes_nx_with_get:
+        if self._supports_nx_with_get:
             try:
                 reply: bytes | None = self._client.call(
                     self._set, storage_key, record, "NX", "GET", "PX", ttl_ms
@@ -101,7 +97,7 @@ class RedisStore(InspectableStore):
                 # Redis before 7.0 refuses NX together with GET; a script does the same there.
                 if "syntax error" not in str(error):
                     raise
-                self._takes_nx_with_get = False
+                self._supports_nx_with_get = False
         reply = self._client.run(self._claim, storage_key, record, ttl_ms)
         return reply
 
@@ -114,17 +110,9 @@ class RedisStore(InspectableStore):
         takeover: bool,
         replaces: bytes | None = None,
     ) -> ContendResult:
-        code, *rest = self._client.run(
-            self._contend, storage_key,
-            encode(record), ttl_ms, int(takeover), self._suffix, replaces or b"",
-        )  # fmt: skip
-        if code == _CLAIMED:
-            return _claimed(*rest)
-        if code == _COMPLETED:
-            return _completed(rest[0])
-        lease_left_ms, data = rest
-        other = _in_progress(data)
-        return Busy(other.fingerprint, lease_left_ms, other.started)
+        arguments = (ttl_ms, int(takeover), self._channel_suffix, replaces or b"")
+        reply = self._client.run(self._contend, storage_key, encode(record), *arguments)
+        return replies.of_contend(*reply)
 
     def now(self) -> int:
         seconds, microseconds = map(int, self._client.execute("TIME"))
@@ -132,19 +120,18 @@ class RedisStore(InspectableStore):
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
-        replies = self._client.run_many(self._renew, calls)
-        return [_is_renewed(reply) for reply in replies]
+        return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         data = encode(record)
         try:
-            code = self._client.run(self._complete, storage_key, data, ttl_ms, self._suffix)
+            code = self._client.run(self._complete, storage_key, data, ttl_ms, self._channel_suffix)
         except RecordUnreadable:
             return Completion.REFUSED
         completion = Completion(code)
         if completion is Completion.STORED:
-            # Those who wait in this very process need neither the message nor the store.
-            self._subscriber.notify_stored(storage_key + self._suffix, Notification.of(record))
+            # Waiters of this process need neither the message nor another read.
+            self._subscriber.notify_stored(self._channel(storage_key), Notification.of(record))
         return completion
 
     def release(
@@ -156,22 +143,26 @@ class RedisStore(InspectableStore):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
     ) -> bool:
-        arguments = (owner, response_ttl_ms, tombstone_ttl_ms, self._suffix, int(owner_may_run))
+        times = (response_ttl_ms, tombstone_ttl_ms)
+        rest = (self._channel_suffix, int(owner_may_run))
         try:
-            return bool(self._client.run(self._release, storage_key, *arguments))
+            return bool(self._client.run(self._release, storage_key, owner, *times, *rest))
         except RecordUnreadable:
             return False
 
     def listen(self, storage_key: str, seconds: float) -> AbstractContextManager[Waiter]:
-        channel = storage_key + self._suffix
+        channel = self._channel(storage_key)
         return self._subscriber.listen(channel, seconds, lambda: self.read(storage_key))
+
+    def _channel(self, storage_key: str) -> str:
+        return storage_key + self._channel_suffix
 
     def read(self, storage_key: str) -> Record | None:
         data = self._client.execute("GET", storage_key)
         return None if data is None else decode(data)
 
     def scan(self, prefix: str) -> Iterator[str]:
-        pattern = _escaped(prefix) + "*"
+        pattern = _escape_pattern(prefix) + "*"
         cursor: Any = b"0"
         while True:
             cursor, names = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
@@ -182,27 +173,27 @@ class RedisStore(InspectableStore):
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
         for names in _batches(storage_keys):
             calls = [(name, b"%d" % HEAD_SIZE, TAIL_SIZE) for name in names]
-            replies = self._client.run_many(self._inspect, calls)
-            infos = [_info(*pair) for pair in zip(names, replies, strict=True)]
+            pairs = zip(names, self._client.run_many(self._inspect, calls), strict=True)
+            infos = [replies.of_inspect(name, reply) for name, reply in pairs]
             yield from self._with_waiters([info for info in infos if info is not None])
 
     def _with_waiters(self, infos: Sequence[RecordInfo]) -> Iterator[RecordInfo]:
         running = [info for info in infos if isinstance(info.record, RunningRecord)]
-        channels = [info.storage_key + self._suffix for info in running]
+        channels = [self._channel(info.storage_key) for info in running]
         counts: dict[str, int] | None = None
-        # Not every user may ask.
+        # Not every user is permitted to ask.
         with suppress(StoreError):
             answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
             counts = dict(zip(map(decode_name, answer[::2]), answer[1::2], strict=True))
         for info in infos:
-            waiters = None if counts is None else counts.get(info.storage_key + self._suffix, 0)
+            waiters = None if counts is None else counts.get(self._channel(info.storage_key), 0)
             yield replace(info, waiters=waiters)
 
     def discard(self, infos: Iterable[RecordInfo]) -> int:
         return sum(map(self._discard, _batches(infos)))
 
     def _discard(self, infos: Sequence[RecordInfo]) -> int:
-        calls = [(info.storage_key, info.owner, self._suffix) for info in infos]
+        calls = [(info.storage_key, info.owner, self._channel_suffix) for info in infos]
         count = 0
         for reply in self._client.run_many(self._discard_script, calls):
             if isinstance(reply, IdempotentError):
@@ -214,8 +205,8 @@ class RedisStore(InspectableStore):
         return sum(map(self._delete, _batches(storage_keys)))
 
     def _delete(self, names: Sequence[str]) -> int:
-        waking = [("PUBLISH", name + self._suffix, b"") for name in names]
-        count, *_ = self._client.execute_many([("UNLINK", *names), *waking])
+        messages = [("PUBLISH", self._channel(name), b"") for name in names]
+        count, *_ = self._client.execute_many([("UNLINK", *names), *messages])
         if isinstance(count, StoreError):
             raise count
         return int(count)
@@ -225,8 +216,8 @@ class RedisStore(InspectableStore):
 
     def facts(self) -> Mapping[str, str]:
         facts = self._info() | {"transport": self._client.server.transport}
-        # Hosted servers often keep their configuration to themselves.
-        for name in _CONFIGURED:  # Redis before 7.0 tells of one at a time.
+        # Hosted servers often forbid CONFIG.
+        for name in _REPORTED_SETTINGS:  # Redis before 7.0 returns one at a time.
             with suppress(StoreError):
                 facts[name] = self._client.execute("CONFIG", "GET", name)[1].decode()
         return facts
@@ -240,13 +231,7 @@ class RedisStore(InspectableStore):
         self._client.close()
 
 
-def _is_renewed(reply: Any) -> bool | None:
-    if isinstance(reply, RecordUnreadable):
-        return False
-    return None if isinstance(reply, StoreError) or reply < 0 else reply == 1
-
-
-def _escaped(prefix: str) -> str:
+def _escape_pattern(prefix: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
 
 
@@ -254,42 +239,3 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     left = iter(items)
     while batch := list(islice(left, _BATCH)):
         yield batch
-
-
-def _info(storage_key: str, reply: Any) -> RecordInfo | None:
-    if isinstance(reply, IdempotentError):
-        raise reply
-    if not reply:
-        return None
-    size, ttl_ms, head, tail = reply
-    owner = head[OWNER]
-    try:
-        record = decode_summary(head, tail)
-    except RecordUnreadable:
-        return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
-    lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
-    return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner)
-
-
-def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:
-    return Claimed(attempt, first_attempt, None if dead is None else _dead_owner(dead))
-
-
-def _dead_owner(data: bytes) -> RunningRecord | None:
-    # The key is ours whatever somebody wrote behind the header of its last owner's record.
-    with suppress(RecordUnreadable):
-        return _in_progress(data)
-    return None
-
-
-def _completed(data: bytes) -> CompletedRecord:
-    record = decode(data)
-    if not isinstance(record, CompletedRecord):
-        raise RecordUnreadable("a record in progress has numbers that no owner writes")
-    return record
-
-
-def _in_progress(data: bytes) -> RunningRecord:
-    record = decode(data)
-    assert isinstance(record, RunningRecord), "the script answers with records in progress"
-    return record

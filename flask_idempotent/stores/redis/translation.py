@@ -56,7 +56,7 @@ class ScriptUnknown(StoreUnavailable):
 def read_reply(connection: Connection) -> Any:
     """Read one reply; an error that the server answers with is returned, not raised."""
     try:
-        return connection._parser.read_response()
+        return connection.read_response()
     except ResponseError as error:
         return error
 

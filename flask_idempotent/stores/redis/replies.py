@@ -1,0 +1,78 @@
+"""What the scripts reply, as the values of the contract."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from flask_idempotent.errors import IdempotentError, RecordUnreadable, StoreError
+from flask_idempotent.record_format import OWNER, decode, decode_summary
+from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInfo
+
+#: What the reply of ``contend.lua`` begins with.
+_CLAIMED, _COMPLETED = 1, 2
+
+
+def of_contend(code: int, *rest: Any) -> ContendResult:
+    """Read the reply of ``contend.lua``.
+
+    :raises RecordUnreadable: when the key's record has damaged bytes.
+    """
+    if code == _CLAIMED:
+        return _claimed(*rest)
+    if code == _COMPLETED:
+        return _completed(*rest)
+    lease_left_ms, data = rest
+    other = _running(data)
+    return Busy(other.fingerprint, lease_left_ms, other.started)
+
+
+def of_renew(reply: Any) -> bool | None:
+    """Read a reply of ``renew.lua``, or the error in its place."""
+    if isinstance(reply, RecordUnreadable):
+        return False
+    return None if isinstance(reply, StoreError) or reply < 0 else reply == 1
+
+
+def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
+    """Read a reply of ``inspect.lua``; None when there is no record.
+
+    :raises StoreError: when it is an error.
+    """
+    if isinstance(reply, IdempotentError):
+        raise reply
+    if not reply:
+        return None
+    size, ttl_ms, head, tail = reply
+    owner = head[OWNER]
+    try:
+        record = decode_summary(head, tail)
+    except RecordUnreadable:
+        return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
+    lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
+    return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner)
+
+
+def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:
+    return Claimed(attempt, first_attempt, None if dead is None else _dead_owner(dead))
+
+
+def _dead_owner(data: bytes) -> RunningRecord | None:
+    # The key is ours even if the dead owner's record is damaged behind its header.
+    with suppress(RecordUnreadable):
+        return _running(data)
+    return None
+
+
+def _completed(data: bytes) -> CompletedRecord:
+    record = decode(data)
+    if not isinstance(record, CompletedRecord):
+        raise RecordUnreadable("a running record has numbers that this package never writes")
+    return record
+
+
+def _running(data: bytes) -> RunningRecord:
+    record = decode(data)
+    assert isinstance(record, RunningRecord), "contend.lua returns only running records here"
+    return record

@@ -81,4 +81,4 @@ class TestTaken:
                 assert keyless[0].status == keyless[1].status == 200, what
                 assert keyless[0].body == keyless[1].body, what
         assert wire.records == 0
-        assert "must put there what it read" in wire.server.log()
+        assert "environ['wsgi.input'] = io.BytesIO(data)" in wire.server.log()

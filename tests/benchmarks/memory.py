@@ -78,7 +78,7 @@ def _document(size: int) -> bytes:
 
 def compression(bench: Bench) -> Findings:
     """Measure the size of bodies of JSON, and the time to keep and to replay them."""
-    findings = Findings("Bodies that are kept compressed", [])
+    findings = Findings("Stored bodies, compressed and not", [])
     for kib in bench.size.bodies:
         body = _document(kib * _KIB)
         for name, compress in (("as it is", False), ("compressed", True)):

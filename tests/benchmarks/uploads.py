@@ -20,13 +20,15 @@ from tests.support.web_servers import connected
 _MIB = 1024 * 1024
 _BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
 
-#: How many times bare Flask's time an upload may take: with a key every byte is digested, too.
+#: How many times the time of bare Flask an upload may take. With a key every byte is digested,
+#: which takes about as long as to receive it.
 _TIME_LIMITS = {"ours, no key": 2.0, "ours, key": 4.0}
+#: How many times the memory of bare Flask it may need.
 _MEMORY_LIMIT = 1.2
 
 
 @dataclass(frozen=True)
-class Form:
+class _Form:
     """A form that is uploaded.
 
     :param title: what the tables call it.
@@ -37,8 +39,8 @@ class Form:
     body: bytes
 
 
-def _forms(size: Size) -> list[Form]:
-    fields = Form(
+def _forms(size: Size) -> list[_Form]:
+    fields = _Form(
         f"{size.fields / _MIB:.3g} MiB of short fields",
         "application/x-www-form-urlencoded",
         b"a&" * (size.fields // 2),
@@ -47,7 +49,7 @@ def _forms(size: Size) -> list[Form]:
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="film.mp4"\r\n'
         "Content-Type: video/mp4\r\n\r\n"
     ).encode()
-    file = Form(
+    file = _Form(
         f"a file of {size.file / 1e6:.3g} MB",
         f"multipart/form-data; boundary={_BOUNDARY}",
         head + random.Random(1).randbytes(size.file) + f"\r\n--{_BOUNDARY}--\r\n".encode(),
@@ -62,7 +64,7 @@ class _Server:
     :param keyed: whether each upload has a key, a fresh one.
     """
 
-    def __init__(self, port: int, form: Form, *, keyed: bool) -> None:
+    def __init__(self, port: int, form: _Form, *, keyed: bool) -> None:
         self._port = port
         self._form = form
         self._keyed = keyed
@@ -111,7 +113,7 @@ def measure(bench: Bench) -> Findings:
     return findings
 
 
-def _uploads(bench: Bench, form: Form) -> tuple[dict[str, Series], dict[str, Series]]:
+def _uploads(bench: Bench, form: _Form) -> tuple[dict[str, Series], dict[str, Series]]:
     """The time of the uploads of a form, and the memory that they needed, by kind.
 
     A server has one heap for all its threads: else its memory depends on which of them serves.
@@ -138,7 +140,7 @@ def _uploads(bench: Bench, form: Form) -> tuple[dict[str, Series], dict[str, Ser
 
 
 def _targets(
-    kind: str, form: Form, times: Mapping[str, Series], memory: Mapping[str, Series]
+    kind: str, form: _Form, times: Mapping[str, Series], memory: Mapping[str, Series]
 ) -> list[Target]:
     name = f"{kind}, {form.title}"
     time_over, memory_over = (of[kind].over(of["bare"]) for of in (times, memory))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 from tests.support.request_bodies import MULTIPART, URLENCODED
+
+MIB = 1024 * 1024
 
 _LONGEST_BOUNDARY = b"b" * 70
 _DISPOSITION = b'--b\r\nContent-Disposition: form-data; name="%b"'
@@ -28,6 +32,10 @@ _MULTIPART = {
     "nearly the boundary": (b"--" + _LONGEST_BOUNDARY[1:] + b"\n", _LONGEST_BOUNDARY),
     "the boundary in lines": (b"\nx--b", b"b"),
     "one long header": (b"x", b"b"),
+    "a short boundary": (
+        _DISPOSITION[5:] % b"a" + b"\r\n\r\n" + random.Random(1).randbytes(MIB),
+        b"b",
+    ),
 }
 
 #: The names of these forms.

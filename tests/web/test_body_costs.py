@@ -19,9 +19,7 @@ from flask_idempotent.http.tracked_input import CHUNK_SIZE
 from flask_idempotent.settings import resolve
 from tests.support.clients import WayIn, post
 from tests.support.request_bodies import MULTIPART, URLENCODED, as_file, request_of
-from tests.support.worst_bodies import WORST, worst_body
-
-MIB = 1024 * 1024
+from tests.support.worst_bodies import MIB, WORST, worst_body
 
 FILE = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n12345\r\n--b--\r\n'
 SMALL = {"application/json": b"{}", URLENCODED: b"a=1", MULTIPART: FILE}

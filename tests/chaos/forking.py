@@ -182,16 +182,21 @@ def fork_in_view(end: str) -> None:
         waiter = pool.submit(lambda: (until_it_runs("forked"), send())[1])
         response = send()
         if os.getpid() != parent:
-            assert (response.status_code, response.text) == (
-                (500, response.text) if end == "fail" else (200, "the child's")
-            )
-            # The child serves on, with connections of its own.
-            use("of-the-child")
-            os._exit(0)
+            _check_child(response, fails=end == "fail")
         assert (response.status_code, response.text) == (200, "the parent's")
         assert waiter.result().text == "the parent's"
     assert send().text == "the parent's"
     assert runs("forked") == 1
+
+
+def _check_child(response: Any, *, fails: bool) -> None:
+    """Check a child's own answer, and that the child can serve, with connections of its own."""
+    if fails:
+        assert response.status_code == 500
+    else:
+        assert (response.status_code, response.text) == (200, "the child's")
+    use("of-the-child")
+    os._exit(0)
 
 
 def pool_of_processes(method: str) -> None:

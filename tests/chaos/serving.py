@@ -152,6 +152,17 @@ class ServedApp:
         return strike
 
 
+def _gunicorn(
+    port: int, workers: int, kind: str, threads: int, options: tuple[str, ...]
+) -> list[str]:
+    command = [
+        sys.executable, "-m", "gunicorn", "--config", "python:tests.chaos.gunicorn_config",
+        "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
+        "--keep-alive", "60", "--backlog", "1024", *options, "tests.chaos.app:app",
+    ]  # fmt: skip
+    return [*command, "--threads", str(threads)] if kind == "gthread" else command
+
+
 @contextmanager
 def serve(
     folder: Path,
@@ -171,13 +182,7 @@ def serve(
     :param settings: the application's configuration.
     """
     port = free_port()
-    command = [
-        sys.executable, "-m", "gunicorn", "--config", "python:tests.chaos.gunicorn_config",
-        "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
-        "--keep-alive", "60", "--backlog", "1024", *options, "tests.chaos.app:app",
-    ]  # fmt: skip
-    if kind == "gthread":
-        command += ["--threads", str(threads)]
+    command = _gunicorn(port, workers, kind, threads, options)
     # A killed process leaves half a coverage file, and measuring slows down each start.
     environment = {name: value for name, value in os.environ.items() if "COV" not in name}
     environment |= {

@@ -26,6 +26,7 @@ ROW = "leaks: nothing is left"
 REQUESTS = sized(10_000, 1_000)
 WAITS = sized(1_000, 100)
 THREADS = 8
+RUNNING_THREADS = {"flask-idempotent-worker": 1, "flask-idempotent-subscriber": 1}
 
 
 def objects() -> Counter[str]:
@@ -94,18 +95,19 @@ def test_leaks(server: Server) -> None:
             wait(service, gates, pool, f"wait-{turn}", THREADS - 1)
         assert set(statuses) == {200, 500}
         assert objects() - settled == {}
-        assert threads() - before == {
-            "flask-idempotent-worker": 1,
-            "flask-idempotent-subscriber": 1,
-        }
-        connections = clients(server)
-        assert connections["P"] <= 1
-        assert connections["N"] + connections["P"] <= THREADS + 2
-        assert server.client.pubsub_channels() == []
-        assert not service.engine.worker.renewals
-        assert not service.engine.worker.pending
+        assert threads() - before == RUNNING_THREADS
+        check_idle(server, service)
     assert threads() - before == {}
     until(lambda: clients(server) == {}, 5)
+
+
+def check_idle(server: Server, service: AppService) -> None:
+    connections = clients(server)
+    assert connections["P"] <= 1
+    assert connections["N"] + connections["P"] <= THREADS + 2
+    assert server.client.pubsub_channels() == []
+    assert not service.engine.worker.renewals
+    assert not service.engine.worker.pending
 
 
 def wait(

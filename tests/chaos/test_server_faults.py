@@ -94,17 +94,22 @@ class TestTraffic:
                 assert answer.within(3)
                 bodies.setdefault(key, set()).add(answer.body)
 
-        with ThreadPoolExecutor(12) as pool:
-            clients = [pool.submit(client, number) for number in range(12)]
-            while time.monotonic() < until_then:
-                disturb()
-                threading.Event().wait(0.1)
-            for each in clients:
-                each.result()
+        self._disturb_meanwhile(client, disturb, until_then)
         assert len(runs) > 20
         assert set(runs.values()) == {1}
         assert {len(equal) for equal in bodies.values()} == {1}
         return len(refused)
+
+    def _disturb_meanwhile(
+        self, client: Callable[[int], None], disturb: Callable[[], object], end: float
+    ) -> None:
+        with ThreadPoolExecutor(12) as pool:
+            clients = [pool.submit(client, number) for number in range(12)]
+            while time.monotonic() < end:
+                disturb()
+                threading.Event().wait(0.1)
+            for each in clients:
+                each.result()
 
 
 class TestRefusedWrites:

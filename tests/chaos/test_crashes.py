@@ -44,7 +44,7 @@ from tests.support.redis_servers import Server
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 LEASE = 1.0
-#: Where every owner lives long enough to answer, a starved machine must not make one look dead.
+#: Where every owner lives long enough to answer, a slow machine must not make one look dead.
 LONG_LEASE = 10.0
 WORKERS = sized(4, 2)
 CLIENTS = {"gthread": sized(24, 12), "sync": sized(12, 6)}
@@ -176,7 +176,7 @@ def test_terminated(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS if FULL else ["gthread"])
 def test_replaced(clean_valkey: Server, tmp_path: Path, kind: str) -> None:
-    """A worker that gunicorn replaces after so many requests leaves each key run once."""
+    """A worker that gunicorn replaces after some requests leaves each key run once."""
     url, count = clean_valkey.url, sized(40, 3)
     options = ["--max-requests", "30", "--max-requests-jitter", "10", *KINDS[kind]]
     with serve(
@@ -290,7 +290,7 @@ def held(row: Row, history: History, answers: list[Answer], later: list[Answer])
         if answer.status != 201:
             right = (answer.status, answer.problem) == (409, "outcome-unknown")
             row.require(right, f"{answer.key}: {answer.status} {answer.body[:200]!r}")
-        # An owner that stood still looked dead, and its answer stands when it comes after all.
+        # An owner that paused looked dead, and its late answer is stored after all.
         row.require(
             (answer.status == 409) == (answer.key in unknown) or answer.key in history.late,
             f"{answer.key}: {answer.status}, while its outcome is {answer.key in unknown=}",

@@ -56,14 +56,14 @@ def running(command: list[str], folder: Path, url: str, **environment: str) -> I
         process.wait()
 
 
-Play = Callable[[Path, str], None]
+Program = Callable[[Path, str], None]
 
 
-def _program(*arguments: str, patched: bool = False) -> Play:
-    """A program that asserts for itself."""
+def _program(*arguments: str, patched: bool = False) -> Program:
+    """A program that checks itself."""
     module = ["-m", "gevent.monkey", "--module"] if patched else ["-m"]
 
-    def play(folder: Path, url: str) -> None:
+    def run(folder: Path, url: str) -> None:
         command = [sys.executable, *module, "tests.chaos.forking", *arguments]
         with running(command, folder, url) as pid:
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -74,7 +74,7 @@ def _program(*arguments: str, patched: bool = False) -> Play:
                 raise MachinePaused((folder / "output").read_text())
             assert result.si_status == 0
 
-    return play
+    return run
 
 
 def _post(port: int, key: str, milliseconds: int) -> tuple[int, str]:
@@ -106,10 +106,10 @@ def _duplicates(port: int, url: str, *, keys: int, each: int, milliseconds: int)
         assert {int(notes.get(f"runs-{key}") or 0) for key in names} == {1}
 
 
-def _gunicorn(*options: str, used: bool, each: int = 3) -> Play:
+def _gunicorn(*options: str, used: bool, each: int = 3) -> Program:
     """gunicorn with an application that was used before its workers were forked, or not."""
 
-    def play(folder: Path, url: str) -> None:
+    def run(folder: Path, url: str) -> None:
         port = free_port()
         command = [
             sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}",
@@ -118,13 +118,13 @@ def _gunicorn(*options: str, used: bool, each: int = 3) -> Play:
         with running(command, folder, url, USED="yes" if used else ""):
             _serve(port, url, each)
 
-    return play
+    return run
 
 
-def _uwsgi(*options: str, used: bool) -> Play:
+def _uwsgi(*options: str, used: bool) -> Program:
     """uWSGI, which forks without telling Python."""
 
-    def play(folder: Path, url: str) -> None:
+    def run(folder: Path, url: str) -> None:
         if UWSGI is None:
             pytest.skip("uwsgi is not installed on this machine")
         port = free_port()
@@ -136,7 +136,7 @@ def _uwsgi(*options: str, used: bool) -> Play:
         with running(command, folder, url, USED="yes" if used else ""):
             _serve(port, url, each=3)
 
-    return play
+    return run
 
 
 def _serve(port: int, url: str, each: int) -> None:
@@ -164,9 +164,9 @@ def _crowd(folder: Path, url: str) -> None:
 PRELOAD = ("--preload", "--workers", "2", "--worker-class")
 UWSGI = shutil.which("uwsgi", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
-PLAYS: dict[str, Play] = {
+PROGRAMS: dict[str, Program] = {
     "fork after use, both ways": _program("fork_after_use"),
-    "fork that Python is not told of": _program("untold_fork"),
+    "fork unknown to Python": _program("untold_fork"),
     "fork in a view, child exits": _program("fork_in_view", "exit"),
     "fork in a view, child ends at once": _program("fork_in_view", "_exit"),
     "fork in a view, child fails": _program("fork_in_view", "fail"),
@@ -187,22 +187,23 @@ PLAYS: dict[str, Play] = {
 
 
 @pytest.fixture(scope="module")
-def played(
+def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
     """The programs of this session, side by side, each in a database of its own."""
     items = [item for item in request.session.items if item.path == request.path]
     names = {item.callspec.params["name"] for item in items}  # type: ignore[attr-defined]
-    folders = {name: tmp_path_factory.mktemp("play") for name in PLAYS}
+    folders = {name: tmp_path_factory.mktemp("program") for name in PROGRAMS}
     server = Server(valkey_binary(), tmp_path_factory.mktemp("valkey"), "--databases", "99")
     address = f"redis://127.0.0.1:{server.port}"
     with closing(server.start().client), ThreadPoolExecutor(sized(2, 7)) as pool:
         try:
             yield {
                 name: pool.submit(
-                    repeat_if_paused, partial(counted, play, folders[name], f"{address}/{number}")
+                    repeat_if_paused,
+                    partial(counted, program, folders[name], f"{address}/{number}"),
                 )
-                for number, (name, play) in enumerate(PLAYS.items())
+                for number, (name, program) in enumerate(PROGRAMS.items())
                 if name in names
             }
         finally:
@@ -210,19 +211,19 @@ def played(
             server.stop()
 
 
-def counted(play: Play, folder: Path, url: str) -> None:
+def counted(program: Program, folder: Path, url: str) -> None:
     """Run a program, and count what happened."""
     with redis.Redis.from_url(url) as notes:
         notes.flushdb()
     with fail_unless_paused(LEASE, spare=LEASE / 2):
-        play(folder, url)
+        program(folder, url)
     with redis.Redis.from_url(url) as notes:
         tally.add("requests", int(notes.get("requests") or 0))
         tally.add("runs", sum(int(notes.get(name) or 0) for name in notes.scan_iter("runs-*")))
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", PLAYS)
-def test_play(name: str, played: dict[str, Future[None]]) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name: str, results: dict[str, Future[None]]) -> None:
     """However a process forks, parent and child keep their own claims and never hang."""
-    played[name].result()
+    results[name].result()

@@ -33,7 +33,7 @@ from tests.support.redis_servers import Server
 
 pytestmark = pytest.mark.chaos
 
-#: How long a claim outlives its owner here, and how long a reply is waited for.
+#: The lease, and the timeout of a reply.
 LEASE = 0.6
 PATIENCE = 0.8
 #: A command that nobody answers must fit into a lease more than once, as it does by default.
@@ -75,7 +75,7 @@ PLAIN = {
 
 
 @dataclass
-class Stage:
+class Setup:
     """Two processes on one server, the first behind a proxy."""
 
     near: Service
@@ -94,46 +94,46 @@ class Stage:
         self.proxy.faults.append(Fault(needle, way.action, way.seconds, way.times))
 
 
-def lost_claim(stage: Stage) -> None:
+def lost_claim(setup: Setup) -> None:
     """A client repeats what is answered 503."""
-    first = timed(stage.near)
+    first = timed(setup.near)
     assert first.status in (200, 503)
     assert first.within(2)
     if first.status == 503:
-        # Where the machine is slow, each of two losses costs an answer.
-        retry = timed_until_served(stage.near)
-        assert (retry.status, retry.within(stage.lease + 1)) == (200, True)
-    assert stage.far.send() == (200, b"run 1")
+        # On a slow machine each of two losses costs an answer.
+        retry = timed_until_served(setup.near)
+        assert (retry.status, retry.within(setup.lease + 1)) == (200, True)
+    assert setup.far.send() == (200, b"run 1")
 
 
-def lost_completion(stage: Stage) -> None:
+def lost_completion(setup: Setup) -> None:
     """The view ran: its client is answered, and so is everybody else."""
-    first = timed(stage.near)
+    first = timed(setup.near)
     assert (first.status, first.body, first.within(2)) == (200, b"run 1", True)
-    assert stage.far.send() == (200, b"run 1")
-    assert stage.near.send() == (200, b"run 1")
+    assert setup.far.send() == (200, b"run 1")
+    assert setup.near.send() == (200, b"run 1")
 
 
-def lost_release(stage: Stage) -> None:
+def lost_release(setup: Setup) -> None:
     """The view failed: the next request runs."""
-    assert timed(stage.near).status == 500
-    assert stage.runs.count == 1
-    retry = timed(stage.far)
-    assert (retry.status, retry.body, retry.within(stage.lease + 1)) == (200, b"run 2", True)
-    assert stage.near.send() == (200, b"run 2")
-    stage.runs.count -= 1
+    assert timed(setup.near).status == 500
+    assert setup.runs.count == 1
+    retry = timed(setup.far)
+    assert (retry.status, retry.body, retry.within(setup.lease + 1)) == (200, b"run 2", True)
+    assert setup.near.send() == (200, b"run 2")
+    setup.runs.count -= 1
 
 
-def lost_renewal(stage: Stage) -> None:
+def lost_renewal(setup: Setup) -> None:
     """A slow view keeps its claim: it is renewed in the worker's next round."""
-    first = stage.background(timed_until_served, stage.near)
-    stage.runs.gate.reached()
-    duplicate = stage.background(timed_until_served, stage.far)
-    (claim,) = stage.near.engine.worker.renewals
-    until(lambda: not stage.proxy.faults)
+    first = setup.background(timed_until_served, setup.near)
+    setup.runs.gate.reached()
+    duplicate = setup.background(timed_until_served, setup.far)
+    (claim,) = setup.near.engine.worker.renewals
+    until(lambda: not setup.proxy.faults)
     lost = time.monotonic()
     until(lambda: claim.renewed > lost)
-    stage.runs.gate.open()
+    setup.runs.gate.open()
     assert duplicate.result().body == first.result().body == b"run 1"
 
 
@@ -145,34 +145,36 @@ def timed_until_served(service: Service) -> Timed:
     return Timed(answer.status, answer.body, since, answer.to)
 
 
-def lost_subscription(stage: Stage) -> None:
-    """A waiter looks for itself while it cannot listen."""
-    lost_news(stage, lambda: bool(stage.proxy.happened))
+def lost_subscription(setup: Setup) -> None:
+    """A waiter polls while it cannot subscribe."""
+    lost_notification(setup, lambda: bool(setup.proxy.happened))
 
 
-def lost_message(stage: Stage) -> None:
-    """A waiter looks for itself where no message comes."""
-    store = stage.near.engine.store
+def lost_message(setup: Setup) -> None:
+    """A waiter polls where no message comes."""
+    store = setup.near.engine.store
     assert isinstance(store, RedisStore)
     channels = store._subscriber._channels
-    lost_news(stage, lambda: any(channel.confirmed.is_set() for channel in list(channels.values())))
+    lost_notification(
+        setup, lambda: any(channel.confirmed.is_set() for channel in list(channels.values()))
+    )
 
 
-def lost_news(stage: Stage, ready: Callable[[], bool]) -> None:
-    owner = stage.background(stage.far.send)
-    stage.runs.gate.reached()
-    waiter = stage.background(timed, stage.near)
+def lost_notification(setup: Setup, ready: Callable[[], bool]) -> None:
+    owner = setup.background(setup.far.send)
+    setup.runs.gate.reached()
+    waiter = setup.background(timed, setup.near)
     until(ready)
-    stage.runs.gate.open()
+    setup.runs.gate.open()
     assert owner.result() == (200, b"run 1")
     completed = time.monotonic()
     answer = waiter.result()
     assert (answer.status, answer.body) == (200, b"run 1")
     assert in_time(completed, answer.to, POLL + 0.2)
-    until(lambda: stage.proxy.happened)
+    until(lambda: setup.proxy.happened)
 
 
-SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
+CHECKS: dict[str, tuple[Callable[[Setup], None], Callable[[], Any]]] = {
     "claim": (lost_claim, CountingView),
     "complete": (lost_completion, CountingView),
     "release": (lost_release, partial(CountingView, failures=1)),
@@ -183,15 +185,15 @@ SCENES: dict[str, tuple[Callable[[Stage], None], Callable[[], Any]]] = {
 }
 Case = tuple[str, str, str]
 CASES: list[Case] = [(service, step, way) for service in SERVICES for step in STEPS for way in WAYS]
-#: Tells the keys of a case that is played again apart.
-_plays = count(1)
+#: Numbers for the keys of a case that is run again.
+_numbers = count(1)
 ROW = f"lost replies: {len(CASES)} cases"
 
 
-def play(server: Server, case: Case) -> None:
-    """Set one case up and play it."""
+def run_case(server: Server, case: Case) -> None:
+    """Set one case up, and check what happens."""
     name, step, way = case
-    scene, make_runs = SCENES[step]
+    check, make_runs = CHECKS[step]
     # While a completion is under way nothing renews: it must fit into the lease.
     silent = step == "complete" and WAYS[way].action in ("swallow", "hold")
     brief = step in ("claim", "complete", "release") and not silent
@@ -203,16 +205,16 @@ def play(server: Server, case: Case) -> None:
         settings = {"lease": lease, "timeout": 8.0}
         near = SERVICES[name](f"{proxy.url}?socket_timeout={patience}", runs, **settings)
         far = SERVICES[name](server.url, runs, **settings)
-        key = "-".join((*case, str(next(_plays)))).replace(" ", ".").replace(",", ".")
+        key = "-".join((*case, str(next(_numbers)))).replace(" ", ".").replace(",", ".")
         for service in (near, far):
             service.key = key
             stack.callback(service.engine.close)
         owners = stack.enter_context(lost_leases(near, far))
         pool = stack.enter_context(ThreadPoolExecutor(4))
-        stage = Stage(near, far, proxy, runs, pool.submit, lease)
-        stage.place(step, WAYS[way])
+        setup = Setup(near, far, proxy, runs, pool.submit, lease)
+        setup.place(step, WAYS[way])
         with fail_unless_paused(lease, spare=lease / 4):
-            scene(stage)
+            check(setup)
             assert proxy.happened, "nothing went wrong"
             tally.add("kills", len(proxy.happened))
             assert runs.count == 1
@@ -221,17 +223,19 @@ def play(server: Server, case: Case) -> None:
 
 
 @pytest.fixture(scope="module")
-def plays(valkey: Server) -> dict[Case, Future[None]]:
-    """All cases, played side by side: most of their time is waiting."""
+def results(valkey: Server) -> dict[Case, Future[None]]:
+    """All cases, run side by side, as they mostly wait."""
     # A server that knows the scripts is sent their digests, by which the proxy knows the steps.
     for step in ("claim", "complete", "release", "renew"):
         valkey.client.script_load(Script(step).source)
     with ThreadPoolExecutor(sized(6, 32)) as pool:
-        return {case: pool.submit(repeat_if_paused, partial(play, valkey, case)) for case in CASES}
+        return {
+            case: pool.submit(repeat_if_paused, partial(run_case, valkey, case)) for case in CASES
+        }
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_case(plays: dict[Case, Future[None]], case: Case) -> None:
+def test_case(results: dict[Case, Future[None]], case: Case) -> None:
     """Whatever is lost, there is one run, and everybody gets its response in time."""
-    plays[case].result()
+    results[case].result()

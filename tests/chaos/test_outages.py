@@ -151,13 +151,13 @@ class TestStoppedServer:
     def test_stop(
         self, servers: Callable[..., Server], make_service: MakeService, background: Background
     ) -> None:
-        """A server that stands still for 3 s: 503, timeouts kept, one run for each key after it."""
-        # Both at once: most of the time nothing happens.
-        plays = [
+        """A server that is stopped for 3 s: 503, timeouts kept, one run for each key after it."""
+        # Both at once, as they mostly wait.
+        runs_of_both = [
             background(self._stop, servers(kind), make_service, background) for kind in BINARIES
         ]
-        for play in plays:
-            play.result()
+        for run in runs_of_both:
+            run.result()
 
     def _stop(self, server: Server, make_service: MakeService, background: Background) -> None:
         runs = GatedView()

@@ -142,7 +142,7 @@ class TestRefusedWrites:
 
     def test_promoted_replica(self, make_server: MakeServer, make_service: MakeService) -> None:
         """A read-only replica replays what it has and takes nothing new; promoted, it does."""
-        # Without a disk in between, Redis 7.0 calls a replica online only after its first word.
+        # Without a disk Redis 7.0 calls a replica online only after it has asked for data.
         primary, replica = make_server("--repl-diskless-sync", "no"), make_server()
         replica.client.execute_command("REPLICAOF", "127.0.0.1", str(primary.port))
         runs = CountingView()
@@ -168,7 +168,7 @@ class TestRefusedWrites:
             service = make_service(switch.url, runs, lease=1.5)
             running = background(timed, service)
             runs.gate.reached()
-            # The replica has heard of nothing: the failover lost the claim.
+            # Nothing reached the replica: the failover lost the claim.
             switch.target = replica.port
             primary.kill()
             switch.cut_all()
@@ -190,7 +190,7 @@ class TestLoading:
 
     @pytest.fixture
     def loading(self) -> Iterator[str]:
-        """A server that has yet to read its data."""
+        """A server that is still loading its data."""
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -234,7 +234,7 @@ class TestOneBadResponse:
     def test_response_that_the_server_never_takes(
         self, make_server: MakeServer, make_service: MakeService
     ) -> None:
-        """A response that breaks each connection it is sent on stands in no other request's way."""
+        """A response that breaks each connection it is sent on delays no other request."""
         server = make_server("--proto-max-bulk-len", "1mb")
         bodies = {"large": b"x" * (1 << 20), "small": b"small"}
         service = make_service(server.url, lambda: bodies[key_of_claim()])

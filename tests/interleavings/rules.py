@@ -80,7 +80,7 @@ class Checker:
         self._grants: dict[bytes, _Grant] = {}
         self._claims: list[Claim] = []
         self._before: Record | None = None
-        self._known: set[bytes] = set()
+        self._answered_by: set[bytes] = set()
         self._stored: set[bytes] = set()
         self._replays: dict[int, set[bytes]] = {}
         self._era = 0
@@ -105,7 +105,7 @@ class Checker:
         self._excuses += 1
         self.any_lost = True
         self._before = None
-        self._known.clear()
+        self._answered_by.clear()
         self._stored.clear()
         self._replays.clear()
         for grant in self._grants.values():
@@ -138,7 +138,7 @@ class Checker:
             self._begin_era()
         if isinstance(before, ReleasedRecord) and before.fingerprint != record.fingerprint:
             self._begin_era()
-        assert not self._known, "a run after a response was stored or offered"
+        assert not self._answered_by, "a run after a response was stored or offered"
         if isinstance(before, RunningRecord):
             assert self._simulation.lapsed, "a run beside one whose lease has not passed"
             assert before.fingerprint == record.fingerprint, "a take-over by another payload"
@@ -163,7 +163,7 @@ class Checker:
 
     def _begin_era(self) -> None:
         self._era += 1
-        self._known.clear()
+        self._answered_by.clear()
         self._stored.clear()
 
     def renewed(self, owner: bytes) -> None:
@@ -183,7 +183,7 @@ class Checker:
         grant = self._grants[owner]
         if completion is not Completion.REFUSED:
             assert grant.era == self._era or grant.ever_lost, "an answer of another era"
-            self._known.add(owner)
+            self._answered_by.add(owner)
         if completion is Completion.STORED:
             grant.stored = True
             self._stored.add(owner)

@@ -98,13 +98,13 @@ class SteppedStore:
         with self._store.listen(storage_key, max(seconds, 5.0)) as waiter:
             # All processes share one store here, but each process has a leader of its own.
             waiter.is_leader = False
-            own = self._waiters.join()
+            process_waiter = self._waiters.join()
             self._simulation.waiters.append(waiter)
             try:
-                yield SteppedBell(self._simulation, waiter, own)
+                yield SteppedWaiter(self._simulation, waiter, process_waiter)
             finally:
                 self._simulation.waiters.remove(waiter)
-                self._waiters.leave(own)
+                self._waiters.leave(process_waiter)
 
     def __getattr__(self, name: str) -> Any:
         # What operators ask of a store is not a step.
@@ -114,38 +114,38 @@ class SteppedStore:
         """The store is shared by all processes."""
 
 
-class SteppedBell(Waiter):
+class SteppedWaiter(Waiter):
     """A waiter that gives control back while it waits.
 
     :param waiter: the one that the store notifies.
-    :param own: the one of its process, which may become the leader.
+    :param process_waiter: the one of its process, which may become the leader.
     """
 
-    def __init__(self, simulation: Simulation, waiter: Waiter, own: Waiter) -> None:
+    def __init__(self, simulation: Simulation, waiter: Waiter, process_waiter: Waiter) -> None:
         self._simulation = simulation
         self._waiter = waiter
-        self._own = own
+        self._process_waiter = process_waiter
         self.may_have_missed = False
 
     @property
     def polls_until(self) -> float:  # type: ignore[override]
-        return self._own.polls_until
+        return self._process_waiter.polls_until
 
     @polls_until.setter
     def polls_until(self, until: float) -> None:
-        self._own.polls_until = until
+        self._process_waiter.polls_until = until
 
     @property
     def is_leader(self) -> bool:  # type: ignore[override]
-        return self._own.is_leader
+        return self._process_waiter.is_leader
 
     @property
     def notified(self) -> bool:
-        return self._waiter.notified or self._own.notified
+        return self._waiter.notified or self._process_waiter.notified
 
     def wait(self, seconds: float) -> CompletedRecord | None:
         until = self._simulation.time.now + seconds
         if self._simulation.pause(Listening(self, until)) != "notified":
             return None
-        self._own.wait_until_notified(0)
+        self._process_waiter.wait_until_notified(0)
         return self._waiter.wait(0)

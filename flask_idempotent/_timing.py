@@ -1,24 +1,21 @@
 """Every time of the protocol, in seconds unless the name says otherwise.
 
-A request learns within ``STORE_FAILS_WITHIN`` seconds that the store is dead or silent:
+A request learns within ``STORE_FAILS_WITHIN``, two seconds, that the store is dead or silent:
 
-=====================================================  =========================================
-it waits for a connection of the pool, then for one     POOL_TIMEOUT + CONNECT_TIMEOUT     = 1.6
-to be opened, by a store that is dead
-it waits for a connection of the pool, then for a       POOL_TIMEOUT + REPLY_TIMEOUT       = 1.8
-reply, from a store that is silent
-its connection breaks, and it opens another one and     RESEND_WITHIN + CONNECT_TIMEOUT
-waits for the reply there                               + REPLY_TIMEOUT                    = 1.7
-the wrong server answers, and it opens a connection     MOVE_WITHIN + CONNECT_TIMEOUT
-to another one and waits for the reply there            + REPLY_TIMEOUT                    = 2.0
-=====================================================  =========================================
+* It waits for a free connection, and then to connect to a dead store:
+  ``POOL_TIMEOUT + CONNECT_TIMEOUT`` = 1.6.
+* It waits for a free connection, and then for the reply of a silent store:
+  ``POOL_TIMEOUT + REPLY_TIMEOUT`` = 1.8.
+* Its connection breaks, and it sends the command once more on a new one:
+  ``RESEND_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 1.7.
+* The wrong server answers, and it sends the command once more on a new connection:
+  ``MOVE_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 2.0.
 
-A waiter whose store answered until now starts its last poll ``REPLY_TIMEOUT`` before its own
-timeout, and one whose store failed ``STORE_FAILS_WITHIN`` before it, so that no request overshoots
-its timeout because the store is silent.
+A waiter starts its last poll ``REPLY_TIMEOUT`` before its own timeout, or ``STORE_FAILS_WITHIN``
+where the store failed before. So a silent store does not make a request overshoot its timeout.
 
-A lease is renewed when a third of it is over. The worker looks six times in a lease, so that a
-renewal starts at half of the lease at the latest, and one that fails is tried twice more.
+A lease is renewed when a third of it is over. The worker has six rounds in a lease, so a renewal
+starts when half of the lease is over at the latest, and one that fails is tried twice more.
 
 Code reads these names from the module (``_timing.POLL_EVERY``), so that a test can replace them.
 """

@@ -63,7 +63,7 @@ class Renewals:
         return True
 
     def renew_now(self, claim: Claim) -> bool:
-        """Renew at once a claim whose view has not begun, so that nothing is lost with it.
+        """Renew at once a claim whose view has not started; its loss is returned, not reported.
 
         :returns: whether the store says that the claim is still ours.
         :raises StoreError: when the store does not answer.

@@ -18,7 +18,7 @@ from flask_idempotent.engine.reports import Reports
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.base import Store
 
-#: Tells a lock to wait without an end.
+#: What makes a lock wait without a timeout.
 _NO_TIMEOUT = -1.0
 _PROCESS_ENDS = "the process ends"
 
@@ -42,9 +42,10 @@ class Worker(ForkAware):
         self.pending = PendingWrites()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        # Locked while there is nothing to wake up for. Unlike an event, a destructor may release it
-        # while it interrupts any other code. A queue would not do: in CPython 3.13 a child that
-        # uWSGI forks without Python's knowledge crashes on what the parent's waiting thread left.
+        # Locked while the thread need not wake up. A destructor, which interrupts any other code,
+        # may release it, but may not set an event. A queue does not work either: CPython 3.13 links
+        # the threads that wait for it through their stacks, which are gone in a forked child. Where
+        # Python is told of the fork it repairs this; uWSGI does not tell it.
         self._wake_up = threading.Lock()
         self._wake_up.acquire()
         self._shortest_lease = float("inf")
@@ -127,7 +128,7 @@ class Worker(ForkAware):
         self.write_later(request.storage_key, release, request.settings.expire, lambda _: None)
 
     def wake(self) -> None:
-        """Have the thread look now, and start it where there is none."""
+        """Have a round now; start the thread where there is none."""
         self._asleep = False
         if self._thread is None:
             self._start()
@@ -168,7 +169,7 @@ class Worker(ForkAware):
         if self.pending:
             return min(_timing.RETRY_EVERY, round_time)
         if self.renewals or self._in_use:
-            # A round for nothing is cheaper than a wake-up for every claim: sleep without an end
+            # A round for nothing is cheaper than a wake-up for every claim: sleep without a timeout
             # only where no claim came for a whole round.
             return round_time
         self._asleep = True
@@ -178,7 +179,7 @@ class Worker(ForkAware):
     def close(self, until: float = 0.0) -> None:
         """End the thread, try the pending writes once more, and report those that are lost.
 
-        :param until: monotonic time until which to go on trying.
+        :param until: monotonic time until which the writes are retried.
         """
         with self._starting:
             thread, self._closing = self._thread, True
@@ -197,8 +198,8 @@ class Worker(ForkAware):
         if not self.pending or until <= time.monotonic():
             return
         logger.warning(
-            "the process ends, and for up to %.1f s it goes on trying to write what the store has "
-            "not taken: records %s",
+            "the process ends, and for up to %.1f s it retries what the store has not taken: "
+            "records %s",
             until - time.monotonic(), ", ".join(self.pending.storage_keys),
         )  # fmt: skip
         while self.pending and (left := until - time.monotonic()) > 0:

@@ -209,12 +209,11 @@ class TestAbandon:
         """A renewal that is under way does not restore a claim that is given up."""
         claim = claimed(threadless)
         threadless.abandon(claim)
-        (task,) = threadless.worker.pending._writes
         with ThreadPoolExecutor() as pool:
             with claim.lock:
-                giving = pool.submit(task.run)
+                releasing = pool.submit(threadless.worker.pending.run)
                 with pytest.raises(TimeoutError):
-                    giving.result(0.05)
+                    releasing.result(0.05)
                 assert faulty.read(KEY) is not None
-            giving.result(5)
+            releasing.result(5)
         assert faulty.read(KEY) is None

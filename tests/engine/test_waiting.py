@@ -219,7 +219,8 @@ class TestWaiting:
     def test_failing_store_is_polled_slowly(self, engine: Engine, faulty: FaultyStore) -> None:
         """A waiter whose store fails polls once a second, however soon the lease ends."""
         engine.claim(request(lease=0.02))
-        engine.worker.renewals._claims.clear()
+        for claim in engine.worker.renewals:
+            engine.worker.renewals.remove(claim)
         faulty.before["claim"] = [lambda: None] + [fail(StoreUnavailable("down"))] * 1000
         with pytest.raises(StoreUnavailable):
             engine.claim(request(timeout=0.3))

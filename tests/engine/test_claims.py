@@ -15,5 +15,5 @@ class TestClaim:
     def test_lock_is_of_the_present_kind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A claim's lock is gevent's, even where gevent patched threading after our import."""
         monkeypatch.setattr(threading, "Lock", threading.RLock)
-        claim = Claim(request(), RunningRecord(b"o" * 16, b"f" * 16), 0.0, 0.0)
+        claim = Claim(request(), RunningRecord(b"o" * 16, b"f" * 16), 0.0)
         assert isinstance(claim.lock, type(threading.RLock()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import flask_idempotent
+from flask_idempotent.options import Overrides
 
 #: Seconds of processor time that the package may add to Flask's and redis-py's.
 BUDGET = 0.060
@@ -70,6 +72,17 @@ class TestPublicNames:
         errors = [v for v in values if isinstance(v, type) and issubclass(v, BaseException)]
         assert errors
         assert all(issubclass(error, flask_idempotent.IdempotentError) for error in errors)
+
+
+class TestDocstrings:
+    @pytest.mark.parametrize(
+        "documented", [flask_idempotent.Idempotent, flask_idempotent.idempotent]
+    )
+    def test_every_keyword(self, documented: object) -> None:
+        """What an editor shows of the decorator and of the extension explains every keyword."""
+        explained = re.findall(r":param (\w+):", documented.__doc__ or "")
+        keywords = [name for name in explained if name not in ("app", "store")]
+        assert keywords == list(Overrides.__annotations__)
 
 
 class TestImport:

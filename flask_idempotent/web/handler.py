@@ -69,15 +69,15 @@ def handle(
         for the view itself.
     :raises Problem: when the request cannot be served.
     """
-    known = request_state(request)
-    if known.is_running or _opens_socket(request):
+    notes = request_state(request)
+    if notes.is_running or _opens_socket(request):
         return run_view()
     if not is_tracked(request):
         # A view that nothing protects has called a decorated function, and may have read before.
         state.has_decorated_helpers = True
     body = Body(request, body_limit(state.app, request))
     current = ProtectedRequest(state, settings, request, body, run_view, part)
-    first = known.first_call
+    first = notes.first_call
     if first is not None and first.has_same_identity(settings):
         # A decorator above calls again, or the view calls another decorated function.
         return _serve(current, identify_again(current, first))
@@ -85,7 +85,7 @@ def handle(
     if current.key is None:
         return _serve_without_key(current)
     claim_request = identify(current)
-    known.first_call = FirstCall(settings, claim_request, current.scope)
+    notes.first_call = FirstCall(settings, claim_request, current.scope)
     return _serve(current, claim_request)
 
 

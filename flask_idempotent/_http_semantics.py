@@ -35,9 +35,14 @@ DROPPED_HEADERS = NEVER_KEPT_HEADERS | {
     "age", "alt-svc", "server", "server-timing", "set-cookie", "traceparent", "www-authenticate",
     "x-request-id",
 }  # fmt: skip
+#: What the names of more of them begin with.
+DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
 #: Headers that tell a front server which file to send instead of the body, which is empty.
 FILE_HEADERS = frozenset({"x-accel-redirect", "x-lighttpd-send-file", "x-sendfile"})
 
+#: Statuses of responses that no replay may repeat. A 206 and a 304 depend on headers of their own
+#: request; a 307 and a 308 ask for the same request at another URL, with the same key.
+NEVER_STORED_STATUSES = frozenset({206, 304, 307, 308})
 #: Statuses that ask for another try: with other credentials, or later.
 TRY_AGAIN_STATUSES = frozenset({401, 403, 407, 408, 425, 429})
 #: Statuses that say that the request was not valid.

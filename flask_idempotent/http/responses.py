@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response
 
+from flask_idempotent._http_semantics import DROPPED_PREFIXES, NEVER_STORED_STATUSES
 from flask_idempotent._http_syntax import check_response, is_status
 from flask_idempotent._logging import logger
 from flask_idempotent.errors import RecordUnreadable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from flask_idempotent.records import CompletedRecord
     from flask_idempotent.settings import Settings
 
-_DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
 #: Headers that Werkzeug sends as a URI, whatever the view wrote.
 _URI_HEADERS = ("location", "content-location")
 #: URIs that Werkzeug sends unchanged: a path, or a URL with a plain host and port.
@@ -28,9 +28,6 @@ _PLAIN_URI = re.compile(
     r"(?:https?://(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}(?::[0-9]{1,4})?(?:[/?#]|\Z)|/(?!/))[!-~]*",
     re.IGNORECASE,
 )
-#: A 206 and a 304 depend on headers of their own request; a 307 and a 308 ask for the same request
-#: at another URL, and that one has the same key.
-_NEVER_STORED = frozenset({206, 304, 307, 308})
 
 #: Called with the body once it is known, or with None when it will not be kept.
 OnComplete = Callable[[bytes | None], None]
@@ -44,7 +41,7 @@ def should_store(response: Response, settings: Settings) -> bool:
 
     Where ``store_if`` raises, the response is kept, so that the view does not run again.
     """
-    if response.status_code in _NEVER_STORED or response.status_code in settings.dont_keep:
+    if response.status_code in NEVER_STORED_STATUSES or response.status_code in settings.dont_keep:
         return False
     try:
         return bool(settings.store_if(response))
@@ -87,7 +84,7 @@ def _repeatable(
         lower = name.lower()
         if lower in settings.dropped_headers:
             continue
-        if lower.startswith(_DROPPED_PREFIXES) and lower not in settings.keep_headers:
+        if lower.startswith(DROPPED_PREFIXES) and lower not in settings.keep_headers:
             continue
         if lower in _URI_HEADERS and _PLAIN_URI.fullmatch(value) is None:
             yield name, iri_to_uri(value)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
+import pytest
+from flask import Flask
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from flask_idempotent.http.spools import SPOOL_SIZE
 from flask_idempotent.http.tracked_input import TrackedInput
+from tests.support.clients import post
 
+KEY = "__idempotent_key"
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 LINES = b"one\ntwo\n\nthree"
@@ -96,3 +101,24 @@ def request_of(framing: dict[str, Any], content_type: str = "", **environ: Any) 
 def whole(stream: TrackedInput, limit: int | None = None) -> bytes:
     """The whole body, as the library reads it."""
     return b"".join(stream.chunks(limit))
+
+
+def form_of(*names: str, content: bytes = b"content") -> bytes:
+    """A multipart form with a file of each name, followed by the key."""
+    part = b'--b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
+    files = (part % (name.encode(), b'; filename="f"', content) for name in names)
+    return b"".join(files) + part % (KEY.encode(), b"", b"k") + b"--b--\r\n"
+
+
+def send(app: Flask, body: bytes, kind: str, key: str | None = None, **environ: Any) -> Any:
+    """POST a body with its length and media type, and a key or none."""
+    environ = {"CONTENT_TYPE": kind, **with_length(body), **environ}
+    return post(app, key, environ_overrides=environ)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged at WARNING or above, without the one on the store in memory."""
+    return [
+        record.getMessage() for record in caplog.records
+        if record.levelno >= logging.WARNING and "memory://" not in record.getMessage()
+    ]  # fmt: skip

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
 import tempfile
-from collections.abc import Callable
 from typing import IO, Any
 
 import pytest
-from flask import Flask, Request, request
+from flask import Request, request
 from werkzeug.exceptions import ClientDisconnected
 
 from flask_idempotent import SettingsError, idempotent
 from tests.conftest import MakeApp
 from tests.support.clients import WayIn, post, problem
-from tests.support.request_bodies import MULTIPART, URLENCODED, chunked, ending, with_length
+from tests.support.request_bodies import KEY, MULTIPART, URLENCODED, form_of, send
 
-KEY = "__idempotent_key"
 LARGE = b"0123456789" * 100_000
-
-
-def form_of(*names: str, content: bytes = b"content") -> bytes:
-    """A multipart form with a file of each name, and the key behind them."""
-    part = b'--b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n%b\r\n'
-    files = (part % (name.encode(), b'; filename="f"', content) for name in names)
-    return b"".join(files) + part % (KEY.encode(), b"", b"k") + b"--b--\r\n"
-
-
-def send(app: Flask, body: bytes, kind: str, key: str | None = None, **environ: Any) -> Any:
-    environ = {"CONTENT_TYPE": kind, **with_length(body), **environ}
-    return post(app, key, environ_overrides=environ)
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [
-        record.getMessage() for record in caplog.records
-        if record.levelno >= logging.WARNING and "memory://" not in record.getMessage()
-    ]  # fmt: skip
 
 
 class WriteOnly(io.RawIOBase):
@@ -130,211 +108,6 @@ class TestOwnStreams:
         one, other = b"x" * 1000, b"x" * 999 + b"y"
         assert send(app, gzip.compress(one), "text/plain", "k").data == one
         assert problem(send(app, gzip.compress(other), "text/plain", "k")) == (422, "key-reused")
-
-
-def take(size: int | None, put_back: bool) -> Callable[[Flask], None]:
-    """Make a middleware that reads from the body."""
-
-    def install(app: Flask) -> None:
-        inner = app.wsgi_app
-
-        def middleware(environ: Any, start_response: Any) -> Any:
-            stream = environ["wsgi.input"]
-            taken = stream.read(int(environ["CONTENT_LENGTH"]) if size is None else size)
-            if put_back:
-                environ["wsgi.input"] = io.BytesIO(taken + stream.read())
-            return inner(environ, start_response)
-
-        app.wsgi_app = middleware  # type: ignore[method-assign]
-
-    return install
-
-
-class TestTaken:
-    @pytest.mark.parametrize("size", [None, 4])
-    @pytest.mark.parametrize("kind", ["application/json", URLENCODED])
-    def test_f8_by_a_middleware(
-        self, way: WayIn, size: int | None, kind: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """F8: where bytes were read and not put back nothing is claimed, and the log says why."""
-        app, runs = way.app(), []
-
-        @app.post("/")
-        @way
-        def view() -> str:
-            runs.append(1)
-            return "done"
-
-        take(size, put_back=False)(app)
-        environ = {"wsgi.input": io.BytesIO(b"pay=1000")}
-        refused = send(app, b"pay=1000", kind, "k", **environ)
-        assert problem(refused) == (500, "body-unavailable")
-        assert refused.json["idempotency_key"] == "k"
-        assert runs == []
-        [error] = warnings(caplog)
-        assert "environ['wsgi.input'] = io.BytesIO(data)" in error
-
-    def test_f8_put_back(self, way: WayIn) -> None:
-        """F8: where they were put back the request is served as usual."""
-        app = way.app()
-        app.post("/")(way(lambda: request.get_data()))
-        take(4, put_back=True)(app)
-        assert send(app, b"pay=1000", "text/plain", "k").data == b"pay=1000"
-        assert problem(send(app, b"pay=1001", "text/plain", "k")) == (422, "key-reused")
-
-    def test_f8_without_a_key(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """F8, W7: a request without a key is served; a warning says that one may be missing."""
-        app = way.app()
-        app.post("/")(way(lambda: "done"))
-        take(None, put_back=False)(app)
-        for kind, told in (("application/json", 0), (URLENCODED, 1)):
-            environ = {"wsgi.input": io.BytesIO(b"pay=1000")}
-            assert send(app, b"pay=1000", kind, **environ).text == "done"
-            assert len(warnings(caplog)) == told
-
-    def test_f8_handler_of_the_applications(self, way: WayIn) -> None:
-        """E3: an application's handler for 500 answers in its own way."""
-        app = way.app()
-        app.post("/")(way(lambda: "done"))
-        app.register_error_handler(500, lambda error: (f"own: {error.code}", 500))
-        take(None, put_back=False)(app)
-        environ = {"wsgi.input": io.BytesIO(b"pay=1000")}
-        assert send(app, b"pay=1000", "text/plain", "k", **environ).text == "own: 500"
-
-
-LIMITS_OF_REQUESTS = pytest.mark.skipif(
-    Request.max_content_length.fset is None, reason="Flask 3.0 has no limits for a single request"
-)
-
-
-class TestLimits:
-    """Limits of the application, and views that raise them."""
-
-    FORM = b"a=" + b"x" * 50 + b"&b=1"
-
-    @LIMITS_OF_REQUESTS
-    @pytest.mark.parametrize("framing", [with_length, ending, chunked])
-    def test_w7_raised_by_the_view(
-        self,
-        way: WayIn,
-        framing: Callable[[bytes], dict[str, Any]],
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        """W7: a view that raises its limit for itself reads all; that the key was not looked for
-        to the end is told."""
-        app = way.app(config={"MAX_CONTENT_LENGTH": 20})
-
-        @app.post("/")
-        @way
-        def view() -> Any:
-            request.max_content_length = 1000
-            return request.form
-
-        answer = post(
-            app, None, environ_overrides={"CONTENT_TYPE": URLENCODED, **framing(self.FORM)}
-        )
-        assert answer.json == {"a": "x" * 50, "b": "1"}
-        [warning] = warnings(caplog)
-        assert "longer than 20 bytes" in warning
-
-    @pytest.mark.parametrize("framing", [with_length, ending, chunked])
-    def test_w7_refused_by_the_view(
-        self,
-        way: WayIn,
-        framing: Callable[[bytes], dict[str, Any]],
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        """W7: nothing is logged where the view refuses such a form, as it does without us."""
-        app = way.app(config={"MAX_CONTENT_LENGTH": 20})
-        app.post("/")(way(lambda: b"".join(iter(lambda: request.stream.read(7), b""))))
-        answer = post(
-            app, None, environ_overrides={"CONTENT_TYPE": URLENCODED, **framing(self.FORM)}
-        )
-        assert answer.status_code == 413
-        assert warnings(caplog) == []
-
-    @LIMITS_OF_REQUESTS
-    def test_w7_raised_before(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """W7: a limit raised in ``before_request`` is the search's limit too, so the key counts."""
-        app = way.app(config={"MAX_CONTENT_LENGTH": 20})
-
-        @app.before_request
-        def raise_limit() -> None:
-            request.max_content_length = 1000
-
-        app.post("/")(way(lambda: request.form))
-        form = self.FORM + b"&__idempotent_key=k"
-        assert send(app, form, URLENCODED).json["b"] == "1"
-        assert send(app, form, URLENCODED).headers["Idempotent-Replayed"] == "true"
-        assert warnings(caplog) == []
-
-    def test_w4_key_before_the_limit(self, way: WayIn) -> None:
-        """W4: a form with a key that is too large is refused, and nothing is claimed."""
-        app = way.app(config={"MAX_CONTENT_LENGTH": 20})
-        app.post("/")(way(lambda: "done"))
-        assert send(app, b"__idempotent_key=k&" + self.FORM, URLENCODED).status_code == 413
-
-    @pytest.mark.parametrize("limit", ["MAX_FORM_PARTS", "MAX_FORM_MEMORY_SIZE"])
-    @pytest.mark.parametrize("key", ["k", None])
-    def test_w7_bytes_have_no_limits_of_forms(
-        self, way: WayIn, limit: str, key: str | None
-    ) -> None:
-        """W7: a view that reads a form's bytes itself meets no limit for forms."""
-        app = way.app(config={limit: 1})
-        app.post("/")(way(lambda: request.get_data()))
-        body = form_of("one", "two", "three").replace(KEY.encode(), b"other")
-        assert send(app, body, MULTIPART, key).data == body
-
-    @LIMITS_OF_REQUESTS
-    def test_w7_parts(self, way: WayIn, caplog: pytest.LogCaptureFixture) -> None:
-        """W7: a key after the last part that is searched is not found, and a warning says so."""
-        app = way.app(config={"MAX_FORM_PARTS": 2})
-        app.post("/")(way(lambda: "done"))
-        for _ in range(2):
-            assert "Idempotent-Replayed" not in send(app, form_of("1", "2"), MULTIPART).headers
-        assert ["more than 2 parts" in warning for warning in warnings(caplog)] == [True, True]
-        assert send(app, form_of("1"), MULTIPART).text == "done"
-        assert send(app, form_of("1"), MULTIPART).headers["Idempotent-Replayed"] == "true"
-
-    def test_f8_key_function_reads_half(self, way: WayIn) -> None:
-        """F8: Werkzeug cuts a chunked body at the limit without a word; it is refused all the
-        same, so that no two payloads share a fingerprint."""
-
-        def find(request: Request) -> str | None:
-            request.get_data()
-            return request.headers.get("Idempotency-Key")
-
-        app = way.app(config={"MAX_CONTENT_LENGTH": 10}, key=find)
-        app.post("/")(way(lambda: request.get_data()))
-        for body, status in ((b"x" * 11, 413), (b"x" * 10, 200)):
-            environ = {"CONTENT_TYPE": "text/plain", **chunked(body)}
-            assert post(app, "k", environ_overrides=environ).status_code == status
-
-    def test_w4_key_function_meets_the_end(self, way: WayIn) -> None:
-        """W4: half a body is the same problem where the application's function reads it."""
-
-        def find(request: Request) -> str | None:
-            request.get_data()
-            return request.headers.get("Idempotency-Key")
-
-        app = way.app(key=find)
-        app.post("/")(way(lambda: "done"))
-        answer = send(app, b"half", "text/plain", "k", CONTENT_LENGTH="8")
-        assert problem(answer) == (400, "body-incomplete")
-        assert answer.json["idempotency_key"] == "k"
-
-    def test_f3_values_and_data(self, make_app: MakeApp) -> None:
-        """F3: a form that was parsed and then read again, without effect, is complete."""
-        app = make_app()
-
-        @app.before_request
-        def read() -> None:
-            assert request.values
-            assert request.get_data(cache=False) == b""
-
-        app.post("/")(lambda: request.form)
-        assert send(app, b"a=1", URLENCODED, "k").json == {"a": "1"}
-        assert problem(send(app, b"a=2", URLENCODED, "k")) == (422, "key-reused")
 
 
 class TestNoFolder:

@@ -1,4 +1,4 @@
-"""Choosing a store by the scheme of its address."""
+"""Making a store from an address or an object."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.redis.topology import SingleServer
 
-_ALONE = ("embedded", "memory")
-SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_ALONE)
+#: Schemes that take nothing after them.
+_BARE_SCHEMES = ("embedded", "memory")
+SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_BARE_SCHEMES)
 
 
 def check_url(url: str, setting: str | None = None) -> str:
@@ -24,15 +25,15 @@ def check_url(url: str, setting: str | None = None) -> str:
     """
     scheme, separator, rest = url.partition("://")
     setting = setting or "REDIS_URL"
-    # Neither error quotes the address: any part of a wrong one may be the password.
+    # No error quotes the address: any part of a wrong one may be the password.
     if not separator or scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise SettingsError(f"{setting} must begin with one of {known}.{_nearest(url)}")
-    if scheme not in _ALONE:
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise SettingsError(f"{setting} must begin with one of {schemes}.{_nearest(url)}")
+    if scheme not in _BARE_SCHEMES:
         SingleServer.from_url(url)
     elif rest:
         raise SettingsError(
-            f"{setting} {scheme}:// takes nothing behind the scheme: leave the rest out"
+            f"{setting} {scheme}:// takes nothing after the scheme: leave out the rest"
         )
     return scheme
 
@@ -44,21 +45,21 @@ def _nearest(url: str) -> str:
 
 
 def open_store(url: str, app: str, setting: str | None = None) -> InspectableStore:
-    """Make the store of an address; nothing connects before its first use.
+    """Make the store of an address, which does not connect before its first use.
 
-    :param app: names the application among others, for the stores that are private to one.
+    :param app: names the application among others, for a store that is private to it.
     :param setting: the name of the setting that has the address, for errors.
     :raises SettingsError: when the address cannot be used.
     """
     scheme = check_url(url, setting)
     if scheme == "memory":
         logger.warning(
-            "memory:// keeps idempotency records in this process alone: right for tests, "
-            "no protection behind several workers"
+            "memory:// keeps idempotency records in this process only: suitable for tests, but it "
+            "does not protect an application with several workers"
         )
         return MemoryStore()
     if scheme == "embedded":
-        # Only where it is chosen: it needs file locks that Windows lacks.
+        # Imported only when it is chosen: it needs file locks that Windows lacks.
         from flask_idempotent.stores.embedded import open_embedded
 
         return open_embedded(app)
@@ -66,7 +67,7 @@ def open_store(url: str, app: str, setting: str | None = None) -> InspectableSto
 
 
 def adopt_store(store: object) -> Store:
-    """Take what was given as ``store=``: a store, or a redis-py client.
+    """Return the store that was given as ``store=``, or make one from a redis-py client.
 
     :raises SettingsError: when it is neither.
     """

@@ -1,4 +1,4 @@
-"""What the store tests share: records to put in, and time that moves when told."""
+"""What the tests of stores share: records to store, and ways to end leases and records."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.store import RedisStore
 
 HOUR = 3_600_000
-#: How long what a release leaves behind is kept.
+#: The times to live that a release takes.
 ENDS = {"response_ttl_ms": HOUR, "tombstone_ttl_ms": HOUR}
-#: A time on any store's clock that never comes.
+#: A time that no store's clock reaches.
 NEVER = 1 << 52
 
 
@@ -56,7 +56,7 @@ def _grace(store: Store, key: str) -> int:
 
 
 def expire(store: Store, key: str) -> None:
-    """End the life of a record now."""
+    """End the time to live of a record now."""
     if isinstance(store, MemoryStore):
         store._entries[key].expires_at_ms = 0
         return
@@ -65,7 +65,7 @@ def expire(store: Store, key: str) -> None:
 
 
 def time_left(store: Store, key: str) -> int:
-    """Milliseconds that a record will still be kept."""
+    """Return the milliseconds that a record has left to live."""
     if isinstance(store, MemoryStore):
         return store._entries[key].expires_at_ms - store.now()
     assert isinstance(store, RedisStore)

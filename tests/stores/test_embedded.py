@@ -1,4 +1,4 @@
-"""The embedded server: shared by one application's processes, gone with the last of them."""
+"""The embedded server: shared by an application's processes, and ended with the last one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from flask_idempotent.errors import SettingsError, StoreUnavailable
 from flask_idempotent.stores import embedded as module
 from flask_idempotent.stores.embedded import SharedServer, open_embedded
 from flask_idempotent.stores.redis.client import Client
-from tests.conftest import MakeApp
 from tests.support.polling import until
 
 #: A process that joins a server, says so, and leaves when its input ends, or is killed.
@@ -141,7 +140,7 @@ class TestSharedServer:
         client.close()
 
     def test_killed_server(self, folder: Path, visit: Callable[[], subprocess.Popen[str]]) -> None:
-        """A server that was killed is started again for those who use it."""
+        """A server that was killed is started again for the processes that use it."""
         visitor = visit()
         joined(visitor)
         client = Client.from_url(f"unix://{folder / 'socket'}")
@@ -159,8 +158,8 @@ class TestSharedServer:
         client.close()
 
     def test_long_temporary_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where the temporary folder's path is too long for a socket, a short one takes its place,
-        another for each temporary folder."""
+        """If the temporary folder's path is too long for a socket, a short one is used instead, a
+        different one for each temporary folder."""
         folders = set()
         for letter in "ab":
             monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 100 * letter)
@@ -171,7 +170,7 @@ class TestSharedServer:
     def test_killed_supervisor(
         self, folder: Path, visit: Callable[[], subprocess.Popen[str]]
     ) -> None:
-        """A server whose supervisor was killed goes on, and the next process ends it."""
+        """A server whose supervisor was killed keeps running until the next process's ends it."""
         first = visit()
         joined(first)
         server, supervisor = server_id(folder), supervisor_of(folder)
@@ -204,90 +203,6 @@ class TestSharedServer:
             assert module._lock_if_unused(users)
 
 
-def squat_with_file(folder: Path) -> None:
-    folder.write_text("")
-
-
-def squat_with_link(folder: Path) -> None:
-    folder.with_name("elsewhere").mkdir(0o700)
-    folder.symlink_to(folder.with_name("elsewhere"))
-
-
-def squat_with_dangling_link(folder: Path) -> None:
-    folder.symlink_to(folder.with_name("nowhere"))
-
-
-def squat_as_another(folder: Path) -> None:
-    folder.mkdir(0o700)
-    if os.getuid():
-        pytest.skip("only root can give a folder away")
-    os.chown(folder, 12345, 12345)
-
-
-def squat_open(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o755)
-
-
-class TestSquatters:
-    """A folder that somebody else made in advance is refused, by its name."""
-
-    @pytest.mark.parametrize(
-        ("squat", "why"),
-        [
-            (squat_with_file, "is not a folder"),
-            (squat_with_link, "is not a folder"),
-            (squat_with_dangling_link, "is not a folder"),
-            (squat_as_another, "belongs to another user"),
-            (squat_open, "is open to others"),
-        ],
-    )
-    @pytest.mark.parametrize("place", [".", "inner"])
-    def test_place(
-        self, tmp_path: Path, squat: Callable[[Path], None], why: str, place: str
-    ) -> None:
-        """Neither the user's folder nor the one in it is taken from somebody else."""
-        tmp_path.chmod(0o700)
-        users = tmp_path / "users"
-        squatted = users
-        if place == "inner":
-            users.mkdir(0o700)
-            squatted = users / "inner"
-        squat(squatted)
-        with pytest.raises(StoreUnavailable, match=f"{squatted}: it {why}") as caught:
-            SharedServer(users / "inner").join()
-        assert not caught.value.sent
-
-    def test_folder_that_anybody_can_replace(self, tmp_path: Path) -> None:
-        """A temporary folder for all, without the sticky bit, is refused."""
-        tmp_path.chmod(0o777)
-        with pytest.raises(StoreUnavailable, match=f"{tmp_path} has no sticky bit"):
-            SharedServer(tmp_path / "users" / "inner").join()
-        assert not (tmp_path / "users").exists()
-
-    def test_no_temporary_folder(self, tmp_path: Path) -> None:
-        """A temporary folder that is not there is an error that names it too."""
-        with pytest.raises(StoreUnavailable, match=f"cannot use {tmp_path}/none/users/inner: "):
-            SharedServer(tmp_path / "none" / "users" / "inner").join()
-
-    def test_requests(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_app: MakeApp,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:  # fmt: skip
-        """Requests get the promised 503, and the log names the folder."""
-        monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
-        squatted = tmp_path / f"flask-idempotent-{os.getuid()}"
-        monkeypatch.setattr(module, "_folder", lambda _: squatted / "inner")
-        squat_with_link(squatted)
-        app = make_app(config={"REDIS_URL": "embedded://"})
-        app.add_url_rule("/", view_func=lambda: "ran", methods=["POST"])
-        answer = app.test_client().post("/", headers={"Idempotency-Key": "k"})
-        assert answer.status_code == 503
-        assert (
-            f"failed to claim: embedded:// cannot use {squatted}: it is not a folder" in caplog.text
-        )
-
-
 class TestOpen:
     def test_nothing_starts_before_its_first_use(self) -> None:
         """Opening the store starts nothing."""
@@ -297,12 +212,12 @@ class TestOpen:
         store.close()
 
     def test_two_apps_of_one_process_have_their_own(self) -> None:
-        """Two stores under one name in one process are two."""
+        """Two stores of the same name in one process have a server each."""
         one, two = open_embedded("twice"), open_embedded("twice")
         assert repr(one) != repr(two)
 
     def test_works(self) -> None:
-        """The store answers at its first use, and gives its server back when it is dropped."""
+        """The store starts its server at its first use, which ends when the store is dropped."""
         store = open_embedded(f"works-{os.getpid()}")
         folder = module._folder(f"works-{os.getpid()}#1")
         store.ping()

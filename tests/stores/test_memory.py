@@ -43,7 +43,7 @@ class TestClock:
 
 class TestMemory:
     def test_expired_records_are_swept(self) -> None:
-        """Records that nobody asks for again do not pile up."""
+        """Records that expired are deleted even if no request asks for them again."""
         clock = Clock()
         store = MemoryStore(clock)
         for number in range(10_000):
@@ -59,7 +59,7 @@ class TestMemory:
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_child_is_not_locked_out(self) -> None:
-        """A lock that was held at a fork does not stop the child."""
+        """A lock that was held during a fork does not block the child."""
         store = MemoryStore()
         with store._lock:
             pid = os.fork()
@@ -75,7 +75,7 @@ class TestMemory:
         assert os.waitpid(pid, 0)[1] == 0
 
     def test_closing_loses_nothing(self) -> None:
-        """The records outlive a closing, for whoever else has this store."""
+        """The records stay after the store is closed, for others that use it."""
         store = MemoryStore()
         store.claim("k", running(), ttl_ms=1000)
         store.close()

@@ -1,4 +1,4 @@
-"""The store contract against a plain model: whatever the order of steps, both agree."""
+"""The stores against a simple model: they agree in whatever order steps are taken."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.stores.harness import (
 
 
 @dataclass
-class Known:
-    """What the model knows of a key."""
+class Entry:
+    """What the model expects of a key."""
 
     record: RunningRecord | CompletedRecord | ReleasedRecord
     lapsed: bool = False
@@ -54,18 +54,18 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store.delete(set(self.store.scan("IDEMPOTENT_")))
-        self.model: dict[str, Known] = {}
+        self.model: dict[str, Entry] = {}
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS)
     def claim(self, key: str, name: str, payload: str) -> None:
         record = running(name, payload)
         result = self.store.claim(key, record, ttl_ms=2 * HOUR)
-        known = self.model.get(key)
-        if known is None:
+        entry = self.model.get(key)
+        if entry is None:
             assert result == Claimed(1)
-            self.model[key] = Known(record)
+            self.model[key] = Entry(record)
         else:
-            assert result == known.record
+            assert result == entry.record
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, takeover=st.booleans())
     def contend(self, key: str, name: str, payload: str, takeover: bool) -> None:
@@ -77,34 +77,34 @@ class Machine(RuleBasedStateMachine):
     def correct(self, key: str, name: str, payload: str, replaces: str) -> None:
         record, replaced = running(name, payload), owner(replaces)
         result = self.store.contend(key, record, ttl_ms=2 * HOUR, takeover=True, replaces=replaced)
-        known = self.model.get(key)
-        old = None if known is None else known.record
+        entry = self.model.get(key)
+        old = None if entry is None else entry.record
         if isinstance(old, CompletedRecord) and old.owner == replaced:
             self.follows(key, record, result)
         else:
             self.judge(key, record, result, takeover=True)
 
     def judge(self, key: str, record: RunningRecord, result: ContendResult, takeover: bool) -> None:
-        known = self.model.get(key)
-        if known is None:
+        entry = self.model.get(key)
+        if entry is None:
             assert result == Claimed(1)
-            self.model[key] = Known(record)
-        elif isinstance(known.record, CompletedRecord):
-            assert result == known.record
-        elif isinstance(known.record, ReleasedRecord):
+            self.model[key] = Entry(record)
+        elif isinstance(entry.record, CompletedRecord):
+            assert result == entry.record
+        elif isinstance(entry.record, ReleasedRecord):
             self.follows(key, record, result)
-        elif known.record.owner == record.owner:
-            assert result == Claimed(known.record.attempt, known.record.first_attempt)
-            known.lapsed = False
-        elif not known.lapsed or not takeover or known.record.fingerprint != record.fingerprint:
+        elif entry.record.owner == record.owner:
+            assert result == Claimed(entry.record.attempt, entry.record.first_attempt)
+            entry.lapsed = False
+        elif not entry.lapsed or not takeover or entry.record.fingerprint != record.fingerprint:
             assert isinstance(result, Busy)
-            assert result.fingerprint == known.record.fingerprint
-            assert (result.lease_left_ms <= 0) == known.lapsed
-        elif known.offer is not None:
-            assert result == known.offer
-            self.model[key] = Known(known.offer)
+            assert result.fingerprint == entry.record.fingerprint
+            assert (result.lease_left_ms <= 0) == entry.lapsed
+        elif entry.offer is not None:
+            assert result == entry.offer
+            self.model[key] = Entry(entry.offer)
         else:
-            self.follows(key, record, result, dead=known.record)
+            self.follows(key, record, result, dead=entry.record)
 
     def follows(
         self,
@@ -113,75 +113,75 @@ class Machine(RuleBasedStateMachine):
         result: ContendResult,
         dead: RunningRecord | None = None,
     ) -> None:
-        """The key is somebody's after somebody else."""
+        """The key belongs to the next attempt."""
         old = self.model[key].record
         attempt = first = old.attempt + 1
         if not isinstance(old, CompletedRecord) and old.fingerprint == record.fingerprint:
             first = old.first_attempt
         assert result == Claimed(attempt, first, dead)
-        self.model[key] = Known(record._replace(attempt=attempt, first_attempt=first))
+        self.model[key] = Entry(record._replace(attempt=attempt, first_attempt=first))
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES, attempt=st.integers(1, 3))
     def complete(self, key: str, name: str, payload: str, body: bytes | None, attempt: int) -> None:
         response = answer(name, payload, body)._replace(attempt=attempt)
         completion = self.store.complete(key, response, ttl_ms=HOUR)
-        known = self.model.get(key)
-        if known is None:
+        entry = self.model.get(key)
+        if entry is None:
             assert completion is Completion.STORED
-            self.model[key] = Known(response)
-        elif isinstance(known.record, CompletedRecord):
-            ours = known.record.owner == response.owner
+            self.model[key] = Entry(response)
+        elif isinstance(entry.record, CompletedRecord):
+            ours = entry.record.owner == response.owner
             assert completion is (Completion.STORED if ours else Completion.REFUSED)
-        elif known.record.owner == response.owner:
+        elif entry.record.owner == response.owner:
             assert completion is Completion.STORED
-            self.model[key] = Known(response)
+            self.model[key] = Entry(response)
         elif (
-            known.record.fingerprint != response.fingerprint or attempt < known.record.first_attempt
+            entry.record.fingerprint != response.fingerprint or attempt < entry.record.first_attempt
         ):
             assert completion is Completion.REFUSED
-        elif isinstance(known.record, ReleasedRecord):
+        elif isinstance(entry.record, ReleasedRecord):
             assert completion is Completion.STORED
-            self.model[key] = Known(response)
+            self.model[key] = Entry(response)
         else:
             assert completion is Completion.OFFERED
-            known.offer = known.offer or response
+            entry.offer = entry.offer or response
 
     @rule(key=KEYS, name=OWNERS)
     def release(self, key: str, name: str) -> None:
         gone = self.store.release(key, running(name).owner, **ENDS)
-        known = self.model.get(key)
-        ours = known is not None and known.record.owner == running(name).owner
-        if known is None or not ours or not isinstance(known.record, RunningRecord):
+        entry = self.model.get(key)
+        ours = entry is not None and entry.record.owner == running(name).owner
+        if entry is None or not ours or not isinstance(entry.record, RunningRecord):
             assert not gone
             return
         assert gone
         del self.model[key]
-        if known.offer is not None:
-            self.model[key] = Known(known.offer)
-        elif known.record.attempt > 1:
-            self.model[key] = Known(known.record.tombstone())
+        if entry.offer is not None:
+            self.model[key] = Entry(entry.offer)
+        elif entry.record.attempt > 1:
+            self.model[key] = Entry(entry.record.tombstone())
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, until=st.sampled_from([0, NEVER]))
     def renew(self, key: str, name: str, payload: str, until: int) -> None:
         record = running(name, payload)
         (ours,) = self.store.renew([renewal(key, record)], until=until)
-        known = self.model.get(key)
-        if known is None:
+        entry = self.model.get(key)
+        if entry is None:
             assert ours is (True if until else None)
             if until:
-                self.model[key] = Known(record)
-        elif isinstance(known.record, RunningRecord) and known.record.owner == record.owner:
+                self.model[key] = Entry(record)
+        elif isinstance(entry.record, RunningRecord) and entry.record.owner == record.owner:
             assert ours is True
-            known.lapsed = False
+            entry.lapsed = False
         else:
             assert ours is False
 
     @rule(key=KEYS)
     def let_the_lease_pass(self, key: str) -> None:
-        known = self.model.get(key)
-        if known is not None and isinstance(known.record, RunningRecord):
+        entry = self.model.get(key)
+        if entry is not None and isinstance(entry.record, RunningRecord):
             lapse(self.store, key)
-            known.lapsed = True
+            entry.lapsed = True
 
     @rule(key=KEYS)
     def let_the_record_expire(self, key: str) -> None:
@@ -195,10 +195,10 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def both_agree(self) -> None:
         for key in ("IDEMPOTENT_{k1}", "IDEMPOTENT_{k2}"):
-            known = copy.copy(self.model.get(key))
+            entry = copy.copy(self.model.get(key))
             record = self.store.read(key)
-            assert record == (None if known is None else known.record)
-            if known is not None:
+            assert record == (None if entry is None else entry.record)
+            if entry is not None:
                 assert 0 < time_left(self.store, key) <= 2 * HOUR, "no record without an end"
 
 
@@ -212,7 +212,7 @@ def machine(store: InspectableStore) -> Callable[[], Machine]:
 
 
 def test_store_agrees_with_the_model(machine: Callable[[], Machine]) -> None:
-    """Claims, owners, time, renewals, releases, completions: every store does as the model."""
+    """Every store does what the model does, whatever is asked of it in whatever order."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(

@@ -33,7 +33,7 @@ class TestNews:
         assert len(reads) == 1
 
     def test_failing_store_means_claim_again(self) -> None:
-        """Where the record cannot be read, the waiter claims again, which tells the truth."""
+        """If the record cannot be read, the waiter has to contend, which gives the true answer."""
 
         def read() -> CompletedRecord:
             raise StoreUnavailable("down")
@@ -57,7 +57,7 @@ class TestNews:
 
 class TestBell:
     def test_record_in_progress_means_claim_again(self) -> None:
-        """A record that is in progress again by the time it is read is no answer."""
+        """A record that is in progress again by the time it is read is not a response."""
         waiter = Waiter()
         waiter.notify(Notification(lambda: running()))
         assert waiter.wait(0) is None
@@ -108,7 +108,7 @@ class TestLeading:
         assert [waiter.is_leader for waiter in joined(waiters, 2)] == [True, False]
 
     def test_doubt(self) -> None:
-        """Who may have missed a message looks, unless a silent store would make it too late."""
+        """Waiters that may have missed a message poll, if they have the time for a silent store."""
         waiters = WaiterQueue()
         short, *others = joined(waiters, 3)
         short.polls_until = time.monotonic() - 1
@@ -136,7 +136,7 @@ class TestNotify:
         assert awake(all_of_them[module._WOKEN_AT_ONCE :]) >= module._WOKEN_AT_ONCE
 
     def test_who_left_is_no_dead_end(self) -> None:
-        """A waiter that left while it was not woken yet breaks no chain."""
+        """Waiters that leave before they are woken do not keep the others asleep."""
         waiters = WaiterQueue()
         all_of_them = joined(waiters, 3 * module._WOKEN_AT_ONCE)
         waiters.notify()
@@ -167,7 +167,7 @@ class TestNotify:
         assert [waiter.wait(0) for waiter in all_of_them] == [answer()] * 10
 
     def test_older_look_does_not_stand(self) -> None:
-        """Who wakes late is not told what another saw before the key was completed."""
+        """A waiter that wakes late does not get what another read before the completion."""
         waiters = WaiterQueue()
         early, late = joined(waiters, 2)
         waiters.notify(Notification(running))

@@ -83,9 +83,9 @@ RULES = {
 #: What went wrong elsewhere, and the tests that it does not here.
 TRAPS = {
     "a lost reply, sent again, finds its own claim": [
-        "stores/redis/test_store.py::test_claim",
-        "stores/redis/test_store.py::test_complete",
-        "stores/redis/test_store.py::test_release",
+        "stores/redis/test_lost_replies.py::test_claim",
+        "stores/redis/test_lost_replies.py::test_complete",
+        "stores/redis/test_lost_replies.py::test_release",
     ],
     "a waiter gets another payload's response after a take-over": [
         "engine/test_waiting.py::test_other_payload_after_take_over"

@@ -1,8 +1,8 @@
 """Checking a server's address before redis-py reads it.
 
-redis-py makes the best of a wrong address: in ``redis://host&password=x`` it finds a host of that
-name, which every later error then shows. No error here quotes any part of an address, because any
-part of a wrong address may be the password.
+redis-py accepts many wrong addresses: in ``redis://host&password=x`` it takes everything after the
+slashes for the host, which every later error then shows. No error here quotes any part of an
+address, because any part of a wrong address may be the password.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flask_idempotent.errors import SettingsError
 #: A name, an IPv4 address, or an IPv6 address with its zone.
 _HOST = re.compile(r"[\w.-]+|[\da-f:.]+(%\w+)?", re.IGNORECASE)
 _DATABASE = re.compile(r"/?\d*/?", re.ASCII)
-#: Without the characters that separate options and users; a path writes those as %XX.
+#: Without the characters that separate options and users, which a path contains as %XX.
 _SOCKET = re.compile(r"(?!.*@/)/[^:&=]+")
 
 
@@ -32,7 +32,7 @@ def check_address(url: str, options: Collection[str]) -> None:
         parts = urlsplit(url)
         faults = [*_faults(parts, parse_qsl(parts.query, keep_blank_values=True), options)]
     except ValueError:
-        # Its message quotes what is taken for a port.
+        # The message of this error quotes what is taken for the port.
         faults = ["its host or port is not valid"]
     if faults:
         raise unusable_address(faults[0])
@@ -65,18 +65,18 @@ def _faults(
 
 def _faulty_socket(parts: SplitResult, pairs: list[tuple[str, str]]) -> Iterator[str]:
     if parts.hostname is not None:
-        yield "it names a host, but unix:// takes only a path, which begins with a third slash"
+        yield "it has a host, but unix:// takes only a path, which begins with a third slash"
     if not (_SOCKET.fullmatch(parts.path) or (not parts.path and "path" in dict(pairs))):
-        yield "its path cannot be that of a socket"
+        yield "its path cannot be the path of a socket"
 
 
 def _faulty_place(parts: SplitResult) -> Iterator[str]:
-    if parts.port == 0:  # Asking for it raises ValueError where it is no number.
+    if parts.port == 0:  # This raises ValueError if it is not a number.
         yield "its port is 0"
     if parts.hostname is not None and not _HOST.fullmatch(parts.hostname):
         yield _BAD_HOST
     if not _DATABASE.fullmatch(parts.path):
-        yield "what follows its host is not a database number"
+        yield "what follows the host is not a database number"
 
 
 def _nearest(name: str, options: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""How connections are made: what an address or a client asks for, within this library's bounds."""
+"""The options of a connection: those of an address or a client, within this library's bounds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 from flask_idempotent import _timing
 
 #: Options of redis-py that this library decides itself.
-_OWN = ("retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config", "event_dispatcher",
-        "maint_notifications_config", "maint_notifications_pool_handler", "legacy_responses",
-        "himport_registry", "oss_cluster_maint_notifications_handler")  # fmt: skip
+_DECIDED_HERE = frozenset({
+    "retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config",
+    "event_dispatcher", "maint_notifications_config", "maint_notifications_pool_handler",
+    "legacy_responses", "himport_registry", "oss_cluster_maint_notifications_handler",
+})  # fmt: skip
 
-#: A dead peer is noticed within a minute also where nothing is sent; the system's own default is
-#: two hours. Not every system has all of them.
+#: A dead peer is noticed within a minute even if nothing is sent; the system's default is two
+#: hours. Not every system has all of these options.
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in [
         ("TCP_KEEPIDLE", 30),
-        ("TCP_KEEPALIVE", 30),  # macOS's name for it.
+        ("TCP_KEEPALIVE", 30),  # The name on macOS.
         ("TCP_KEEPINTVL", 10),
         ("TCP_KEEPCNT", 3),
     ]
@@ -29,19 +31,19 @@ _KEEPALIVE = {
 
 
 def connection_options(given: Mapping[str, Any], *, encrypted: bool) -> dict[str, Any]:
-    """Turn a redis-py pool's options into those of a connection of ours.
+    """Turn the options of a redis-py pool into those of a connection.
 
     :param given: the options, from an address or a redis-py client.
     :param encrypted: whether the connection is over TLS.
     """
-    options = {name: value for name, value in given.items() if name not in _OWN}
+    options = {name: value for name, value in given.items() if name not in _DECIDED_HERE}
     options.update(
         socket_timeout=_at_most(_timing.REPLY_TIMEOUT, given.get("socket_timeout")),
         socket_connect_timeout=_at_most(
             _timing.CONNECT_TIMEOUT, given.get("socket_connect_timeout")
         ),
         decode_responses=False,
-        # Instead of being checked, a connection that was idle for so long is opened again.
+        # The pool opens a connection that was idle for this long again instead of checking it.
         health_check_interval=0,
         protocol=2,
     )
@@ -59,15 +61,15 @@ def connection_options(given: Mapping[str, Any], *, encrypted: bool) -> dict[str
 
 
 def trusted_idle(given: Mapping[str, Any]) -> float:
-    """Seconds for which a connection may be idle and still be used as it is."""
+    """Return the seconds for which a connection may be idle and still be used unchecked."""
     return _at_most(_timing.CONNECTION_MAX_IDLE, given.get("health_check_interval"))
 
 
 def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """How the server's certificate is checked.
+    """Return the options that say how the server's certificate is checked.
 
-    redis-py knows ``none`` and not ``CERT_NONE``, and in some releases does not connect where the
-    host's name is to be checked in a certificate that is not.
+    redis-py accepts ``none`` but not ``CERT_NONE``, and some releases do not connect when the host
+    name is to be checked and the certificate is not.
     """
     level = given.get("ssl_cert_reqs", "required")
     if isinstance(level, str):
@@ -77,5 +79,5 @@ def _certificate_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"ssl_cert_reqs": level}
 
 
-def _at_most(bound: float, wish: object) -> float:
-    return min(bound, float(wish)) if isinstance(wish, int | float) and wish > 0 else bound
+def _at_most(limit: float, given: object) -> float:
+    return min(limit, float(given)) if isinstance(given, int | float) and given > 0 else limit

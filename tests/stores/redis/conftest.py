@@ -1,4 +1,4 @@
-"""What these tests share: a store on each real server, and a wall clock that stands still."""
+"""What these tests share: a store on each real server, and a frozen wall clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.redis_servers import Server
 
 @pytest.fixture(autouse=True)
 def _wall_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No deadline looks at the wall clock, which people and their machines put right."""
+    """No deadline uses the wall clock, which may be adjusted at any time."""
     monkeypatch.setattr(time, "time", lambda: 1e9)
 
 

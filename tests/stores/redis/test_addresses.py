@@ -1,4 +1,4 @@
-"""The addresses of a server: a TLS port and a socket file, beside the plain port."""
+"""Servers behind TLS and behind a socket file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestTls:
             store.close()
 
     def test_unknown_certificate_is_refused(self, port: int) -> None:
-        """A server whose certificate nobody vouches for is no store."""
+        """A server whose certificate no authority signed is refused."""
         store = open_store(f"rediss://:pw@127.0.0.1:{port}/0", "tests")
         with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
             store.ping()
@@ -60,14 +60,14 @@ class TestTls:
 
     @pytest.mark.parametrize("level", ["none", "CERT_NONE"])
     def test_unchecked_certificate(self, port: int, level: str) -> None:
-        """Where nobody is to vouch for it, neither the certificate nor its host is checked."""
+        """With ssl_cert_reqs=none neither the certificate nor its host name is checked."""
         store = open_store(f"valkeys://:pw@localhost:{port}/0?ssl_cert_reqs={level}", "tests")
         store.ping()
         store.close()
 
     @pytest.mark.parametrize("level", ["none", ssl.CERT_NONE])
     def test_unchecked_certificate_of_a_client(self, port: int, level: Any) -> None:
-        """So it is with a redis-py client."""
+        """The same applies to a redis-py client."""
         given = redis.Redis("localhost", port, password="pw", ssl=True, ssl_cert_reqs=level)
         store = adopt_store(given)
         store.ping()
@@ -76,7 +76,7 @@ class TestTls:
 
 class TestSocketFile:
     def test_claims_and_wakes(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        """Over a socket file, in a database of its own, a key is claimed and its waiter woken."""
+        """Over a socket file, in another database, a key is claimed and its waiter woken."""
         folder = tmp_path_factory.mktemp("u")
         server = Server(valkey_binary(), folder, "--unixsocket", str(folder / "s")).start()
         store = open_store(f"unix://{folder / 's'}?db=3", "tests")

@@ -41,7 +41,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """A port that takes no more connections, and does not say so."""
+    """A port that accepts no more connections, and does not refuse them either."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
         with suppress(TimeoutError):
             while True:
@@ -50,7 +50,7 @@ def deaf_port() -> Iterator[int]:
 
 
 class TestBounds:
-    def test_dead_server_is_told_at_once(self) -> None:
+    def test_dead_server_is_noticed(self) -> None:
         """A port where nobody listens is an error within 2 seconds, and nothing was sent."""
         client = Client.from_url(f"redis://127.0.0.1:{free_port()}/0")
         started = time.monotonic()
@@ -59,7 +59,7 @@ class TestBounds:
         assert time.monotonic() - started < 2
         assert caught.value.sent is False
 
-    def test_silent_server_is_told(self, silent_port: int) -> None:
+    def test_silent_server_is_noticed(self, silent_port: int) -> None:
         """A server that accepts and never answers is an error within 2 seconds."""
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0")
         started = time.monotonic()
@@ -67,7 +67,7 @@ class TestBounds:
             client.execute("PING")
         assert time.monotonic() - started < 2
 
-    def test_deaf_server_is_told(self, deaf_port: int) -> None:
+    def test_deaf_server_is_noticed(self, deaf_port: int) -> None:
         """A server that takes no connection is an error within 2 seconds, and nothing was sent."""
         client = Client.from_url(f"redis://127.0.0.1:{deaf_port}/0")
         started = time.monotonic()
@@ -77,7 +77,7 @@ class TestBounds:
         assert caught.value.sent is False
 
     def test_users_patience_does_not_count(self, silent_port: int) -> None:
-        """A redis-py client with long timeouts and many retries is told within 2 seconds too."""
+        """Long timeouts and many retries of a redis-py client do not make this longer."""
         patient = redis.Redis(port=silent_port, socket_timeout=30, socket_connect_timeout=30)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
@@ -85,7 +85,7 @@ class TestBounds:
         assert time.monotonic() - started < 2
 
     def test_users_shorter_patience_counts(self, silent_port: int) -> None:
-        """A shorter timeout of the user's is kept."""
+        """A shorter timeout in the address is used."""
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0?socket_timeout=0.05")
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
@@ -93,7 +93,7 @@ class TestBounds:
         assert time.monotonic() - started < _timing.REPLY_TIMEOUT
 
     def test_crowd_before_a_silent_server(self, silent_port: int) -> None:
-        """However many wait for the few connections to a silent server, each is told in time."""
+        """However many wait for a few connections to a silent server, each fails in time."""
         options = "socket_timeout=0.3&max_connections=1"
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0?{options}")
 
@@ -107,7 +107,7 @@ class TestBounds:
             assert max(pool.map(ask, range(10))) < 2
 
     def test_full_pool_blocks(self, client: Client) -> None:
-        """More threads than connections wait their turn; none fails."""
+        """If there are more threads than connections they take turns, and none fails."""
         threads = module._MAX_CONNECTIONS + 30
         barrier, failures = threading.Barrier(threads), []
 
@@ -129,13 +129,13 @@ class TestBounds:
 class TestResend:
     @pytest.fixture
     def noticed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A broken connection is noticed at once, however slow this machine is."""
+        """Count a broken connection as noticed at once, however slow this machine is."""
         monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
 
     @pytest.mark.usefixtures("noticed_at_once")
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_broken_connection_is_mended(self, proxy: Proxy, client: Client, action: str) -> None:
-        """A command whose connection breaks is sent once more, without a word."""
+        """A command whose connection breaks is sent once more, and nobody notices."""
         client.execute("SET", "counter", 0)
         proxy.faults.append(Fault(b"INCR", action))  # type: ignore[arg-type]
         count = client.execute("INCR", "counter")
@@ -152,7 +152,7 @@ class TestResend:
         assert client.execute("GET", "counter") == b"2"
 
     def test_not_after_a_silence(self, proxy: Proxy, client: Client) -> None:
-        """A command that waited in vain is not sent again: its time is over."""
+        """A command whose reply did not come in time is not sent again."""
         proxy.faults.append(Fault(b"INCR", "swallow"))
         with pytest.raises(StoreUnavailable):
             client.execute("INCR", "counter")
@@ -200,7 +200,7 @@ class TestInterruption:
     def test_reply_is_nobody_elses(
         self, client: Client, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The reply to a command that a signal interrupted is not taken for the next one's."""
+        """The reply to a command that a signal interrupted is not read as the next one's."""
         client.execute("PING")
 
         def interrupted(*_: object) -> object:
@@ -216,7 +216,7 @@ class TestInterruption:
     def test_greeting_is_nobody_elses(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Neither is the reply to a greeting that a signal interrupted."""
+        """The same applies to the reply to a greeting."""
 
         def interrupted(connection: object, **options: object) -> object:
             monkeypatch.undo()

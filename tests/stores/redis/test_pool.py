@@ -1,4 +1,4 @@
-"""The pool: connections are lent to one user at a time, the last used first."""
+"""The pool: each connection has one user at a time, and the last used is given out first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Clock:
 
 class TestPool:
     def test_last_used_first(self) -> None:
-        """A connection that is free is lent again, the last used first, before one is made."""
+        """A free connection is given out, the last used first, before another one is made."""
         pool = Pool(Connection, 3, 1.0)
         one, other = pool.acquire(), pool.acquire()
         pool.release(one)
@@ -53,7 +53,7 @@ class TestPool:
         assert pool.acquire() not in (one, other)
 
     def test_waits_for_one(self, background: Callable[..., Future[object]]) -> None:
-        """Who finds none free waits until one is given back."""
+        """If none is free, the caller waits until one is released."""
         pool = Pool(Connection, 1, 10.0)
         only = pool.acquire()
         waiting = background(pool.acquire)
@@ -61,7 +61,7 @@ class TestPool:
         assert waiting.result(5) is only
 
     def test_in_turn(self, background: Callable[..., Future[object]]) -> None:
-        """Who waits longest is served first, before anybody who comes now."""
+        """The caller that has waited longest is served first, before any that comes now."""
         pool = Pool(Connection, 1, 10.0)
         only = pool.acquire()
         waiting = []
@@ -74,19 +74,19 @@ class TestPool:
         assert not pool._turns
 
     def test_exhausted(self) -> None:
-        """Who waits in vain is told so, in time, and takes nobody's place."""
+        """If none is released in time, that is an error, and the place in the queue is freed."""
         pool = Pool(Connection, 2, 0.05)
-        lent = [pool.acquire(), pool.acquire()]
+        in_use = [pool.acquire(), pool.acquire()]
         started = time.monotonic()
         with pytest.raises(PoolExhausted, match="all 2 connections are in use"):
             pool.acquire()
         assert time.monotonic() - started >= 0.05
-        pool.release(lent[0])
-        assert pool.acquire() is lent[0]
+        pool.release(in_use[0])
+        assert pool.acquire() is in_use[0]
 
     @pytest.mark.parametrize("served", [False, True])
     def test_interrupted(self, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Who is interrupted while it waits takes no connection along, not even one just given."""
+        """An interrupted caller keeps no connection, not even one that it was given just now."""
         pool = Pool(Connection, 1, 0.05)
         only = pool.acquire()
 
@@ -104,7 +104,7 @@ class TestPool:
         assert pool.acquire() is only
 
     def test_failed_making_takes_no_place(self) -> None:
-        """A connection that cannot be made leaves its place to the next."""
+        """A connection that cannot be made does not count."""
         outcomes = iter([OSError("no"), OSError("no"), None])
 
         def make() -> Connection:
@@ -120,16 +120,16 @@ class TestPool:
         assert isinstance(pool.acquire().connection, Connection)
 
     def test_close(self) -> None:
-        """Closing ends what is free; what is lent goes on, and the pool may be used again."""
+        """Closing ends free connections; those in use go on, and the pool can be used again."""
         pool = Pool(Connection, 2, 1.0)
-        lent, free = pool.acquire(), pool.acquire()
+        in_use, free = pool.acquire(), pool.acquire()
         pool.release(free)
         pool.close()
-        assert (lent.connection.closed, free.connection.closed) == (False, True)
+        assert (in_use.connection.closed, free.connection.closed) == (False, True)
         assert pool.acquire() is not free
 
     def test_after_a_fork(self) -> None:
-        """A process that begins afresh shares no connection with its parent."""
+        """A forked process shares no connection with its parent."""
         pool = Pool(Connection, 1, 0.05)
         parents = pool.acquire()
         pool.release(parents)
@@ -160,7 +160,7 @@ class TestPool:
 
 
 class TestTrust:
-    """A connection that may be of no more use is closed before it is lent again."""
+    """A connection that may no longer work is opened again before it is used."""
 
     @pytest.fixture
     def clock(self) -> Clock:
@@ -170,8 +170,8 @@ class TestTrust:
     def pool(self, clock: Clock) -> Pool:
         return Pool(Connection, 4, 1.0, trusted_idle=60.0, clock=clock)
 
-    def lend(self, pool: Pool) -> bool:
-        """Lend one as to a client, and say whether it was used as it was."""
+    def use(self, pool: Pool) -> bool:
+        """Use a connection as a client does, and return whether it was trusted."""
         pooled = pool.acquire()
         trusted = pool.trusts(pooled)
         if not trusted:
@@ -181,22 +181,22 @@ class TestTrust:
 
     def test_idle(self, pool: Pool, clock: Clock) -> None:
         """One that was idle for a minute is opened again; one that was used since is not."""
-        self.lend(pool)
+        self.use(pool)
         for _ in range(3):
             clock.now += 59.9
-            assert self.lend(pool)
+            assert self.use(pool)
         clock.now += 60.0
-        assert not self.lend(pool)
+        assert not self.use(pool)
 
     def test_age(self, pool: Pool, clock: Clock) -> None:
-        """However busy, one is opened again after ten minutes."""
-        self.lend(pool)
+        """Even a busy one is opened again after ten minutes."""
+        self.use(pool)
         while clock.now < _timing.CONNECTION_MAX_AGE - 50:
             clock.now += 50
-            assert self.lend(pool)
+            assert self.use(pool)
         clock.now += 50
-        assert not self.lend(pool)
-        assert self.lend(pool)
+        assert not self.use(pool)
+        assert self.use(pool)
 
     def test_broken(self, pool: Pool) -> None:
         """One that broke is opened again."""
@@ -206,26 +206,26 @@ class TestTrust:
         assert not pool.trusts(pooled)
 
     def test_dropped(self, pool: Pool) -> None:
-        """When one leads astray, those that are free are closed, and those lent not used again."""
-        astray, lent, free = pool.acquire(), pool.acquire(), pool.acquire()
-        for pooled in (astray, lent, free):
+        """If one leads to a wrong server, free ones are closed, and those in use not trusted."""
+        misled, in_use, free = pool.acquire(), pool.acquire(), pool.acquire()
+        for pooled in (misled, in_use, free):
             pool.open(pooled)
         pool.release(free)
-        assert pool.drop(astray) is True
+        assert pool.drop(misled) is True
         assert free.connection.closed
-        assert not lent.connection.closed
-        assert not pool.trusts(lent)
+        assert not in_use.connection.closed
+        assert not pool.trusts(in_use)
 
     def test_dropped_once(self, pool: Pool) -> None:
-        """Of many that find out at the same moment one drops, and all may connect anew."""
-        astray = [pool.acquire() for _ in range(3)]
-        for pooled in astray:
+        """Of many that notice at the same moment one drops all, and every one may connect again."""
+        misled = [pool.acquire() for _ in range(3)]
+        for pooled in misled:
             pool.open(pooled)
-        assert [pool.drop(pooled) for pooled in astray] == [True] * 3
+        assert [pool.drop(pooled) for pooled in misled] == [True] * 3
         assert pool.generation == 1
 
     def test_address_that_leads_there(self, pool: Pool, clock: Clock) -> None:
-        """What was opened since leads where the address leads: nothing more is dropped for long."""
+        """Connections opened since lead where the address leads, and are not dropped at once."""
         pooled = pool.acquire()
         pool.open(pooled)
         pool.drop(pooled)

@@ -1,4 +1,4 @@
-"""One listener for all waiters: started late, never twice, and back after every interruption."""
+"""The subscriber: started at the first wait, once, and back after every interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = "IDEMPOTENT_{sub}@0"
 
 
 def read() -> CompletedRecord:
-    """What the store has, whatever a message says."""
+    """Return what the store has, whatever a message says."""
     return answer()
 
 
@@ -50,7 +50,7 @@ def subscriber(client: Client) -> Iterator[Subscriber]:
 
 class TestThread:
     def test_starts_at_the_first_wait(self, subscriber: Subscriber, proxy: Proxy) -> None:
-        """There is no thread and no connection before somebody waits."""
+        """There is no thread and no connection before the first wait."""
         assert threads() == 0
         assert proxy.connections == 0
         with subscriber.listen(NAME, 5, read):
@@ -75,7 +75,7 @@ class TestThread:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Where no thread can be had a waiter goes ahead, and the next one's thread is for both."""
+        """If no thread can be started a waiter polls, and the next one's thread serves both."""
 
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -93,7 +93,7 @@ class TestThread:
                 assert waiter.wait(5) == answer()
 
     def test_close_ends_it(self, subscriber: Subscriber, proxy: Proxy) -> None:
-        """Closing ends thread and connection, twice is once, and a later wait starts them again."""
+        """Closing, even twice, ends thread and connection, and a later wait starts them again."""
         with subscriber.listen(NAME, 5, read):
             pass
         subscriber.close()
@@ -107,7 +107,7 @@ class TestThread:
     def test_child_has_its_own(
         self, subscriber: Subscriber, client: Client, clean_valkey: Server
     ) -> None:
-        """A forked child waits with a listener of its own, not for its parent's thread."""
+        """A forked child starts its own thread, and does not wait for its parent's."""
         with subscriber.listen(NAME, 5, read):
             pid = os.fork()
             if pid == 0:
@@ -125,7 +125,7 @@ class TestInterruptions:
     def test_killed_connection(
         self, subscriber: Subscriber, clean_valkey: Server, proxy: Proxy
     ) -> None:
-        """A killed connection wakes the waiter to look, now and once it is made again."""
+        """A killed connection wakes the waiter to poll, at once and when it is open again."""
         notified: list[object] = []
         with subscriber.listen(NAME, 5, read) as waiter:
             # All are woken when the connection is lost, and this one once it is made again.
@@ -140,7 +140,7 @@ class TestInterruptions:
             assert waiter.wait(5) == answer()
 
     def test_waiter_that_did_not_wait_is_told(self, subscriber: Subscriber, proxy: Proxy) -> None:
-        """A waiter that went ahead without its subscription looks again when it stands."""
+        """A waiter that went ahead without its subscription is woken once it is confirmed."""
         proxy.faults.append(Fault(b"SUBSCRIBE", "delay", 0.2))
         with subscriber.listen(NAME, 0.01, read) as waiter:
             started = time.monotonic()
@@ -149,14 +149,14 @@ class TestInterruptions:
             assert time.monotonic() - started < 2
 
     def test_message_for_those_before(self, subscriber: Subscriber, proxy: Proxy) -> None:
-        """A message that comes before the subscription stands is for those who have left."""
+        """A message before the confirmation is for waiters that have left."""
         proxy.faults.append(Fault(b"SUBSCRIBE", "swallow"))
         with subscriber.listen(NAME, 0.01, read) as waiter:
             subscriber.deliver(NAME)
             assert not waiter.notified
 
     def test_left_and_joined_again(self, subscriber: Subscriber) -> None:
-        """Who joins a channel that was just left waits for its own subscription to stand."""
+        """A waiter that joins a channel that was just left waits for its own confirmation."""
 
         class Deaf:
             def send(self, *command: str) -> None:
@@ -164,18 +164,18 @@ class TestInterruptions:
 
         subscriber._wish = lambda *_: None  # type: ignore[method-assign]
         channel, _ = subscriber._join(NAME, read)
-        listener = SubscriberThread(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
+        thread = SubscriberThread(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
         for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):
-            listener._send(Deaf(), command, NAME)  # type: ignore[arg-type]
-        listener._handle([b"subscribe", NAME.encode(), 1])
+            thread._send(Deaf(), command, NAME)  # type: ignore[arg-type]
+        thread._handle([b"subscribe", NAME.encode(), 1])
         assert not channel.confirmed.is_set()
-        listener._handle([b"subscribe", NAME.encode(), 1])
+        thread._handle([b"subscribe", NAME.encode(), 1])
         assert channel.confirmed.is_set()
 
     def test_server_away(
         self, subscriber: Subscriber, clean_valkey: Server, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """While no connection can be made a waiter goes ahead, and the listener keeps trying."""
+        """While no connection can be opened waiters poll, and the thread keeps trying."""
         tries: list[float] = []
         connect = subscriber._connect
 
@@ -199,7 +199,7 @@ class TestInterruptions:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """An error that nobody foresaw is logged, and the next message is heard."""
+        """An unexpected error is logged, and the next message is delivered."""
 
         def fail(connection: PubSubConnection) -> object:
             monkeypatch.undo()
@@ -220,11 +220,11 @@ class TestInterruptions:
         clean_valkey: Server,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A connection that delivers nothing, not even a PONG, is given up and made again."""
+        """A connection that delivers nothing, not even a PONG, is replaced."""
         monkeypatch.setattr(_timing, "SUBSCRIBER_PING_AFTER", 0.1)
         with subscriber.listen(NAME, 5, read) as waiter:
             proxy.go_silent()
-            until(lambda: waiter.notified)  # Nobody hears for it.
+            until(lambda: waiter.notified)  # Nothing listens for it.
             waiter.wait(0)
             proxy.speak_again()
             assert subscriber._channels[NAME].confirmed.wait(5)
@@ -253,7 +253,7 @@ class TestInterruptions:
         assert after["cmd"] == "ping"
 
     def test_coming_and_going(self, subscriber: Subscriber, clean_valkey: Server) -> None:
-        """Whoever joins while others leave hears every message from its confirmation on."""
+        """A waiter that joins while others leave gets every message after its confirmation."""
         missed: list[int] = []
 
         def visit(number: int) -> None:
@@ -261,7 +261,7 @@ class TestInterruptions:
                 with subscriber.listen(NAME, 5, read) as waiter:
                     clean_valkey.client.publish(NAME, b"")
                     until_then = time.monotonic() + 5
-                    # Who is to lead next is woken to look, which is no message.
+                    # The next leader is woken to poll, which is not a message.
                     while waiter.wait(until_then - time.monotonic()) != answer():
                         if time.monotonic() > until_then:
                             missed.append(number)
@@ -274,7 +274,7 @@ class TestInterruptions:
 
 class TestClosing:
     def test_many_at_once(self, client: Client) -> None:
-        """However many close at once, and whatever the listener does just then, nobody fails."""
+        """However many close at once, and whatever the thread does just then, none fails."""
         subscriber = Subscriber(client.subscription)
         with ThreadPoolExecutor(4) as pool:
             for _ in range(100):

@@ -92,5 +92,5 @@ class TestDescription:
         ],
     )
     def test_transport(self, url: str, transport: str) -> None:
-        """The client knows how its commands travel."""
+        """A server says how commands travel to it."""
         assert SingleServer.from_url(url).transport == transport

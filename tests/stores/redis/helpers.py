@@ -1,0 +1,17 @@
+"""What the tests of the Redis store share."""
+
+from __future__ import annotations
+
+from flask_idempotent.stores.base import ClaimResult, ContendResult
+from flask_idempotent.stores.redis.store import RedisStore
+from tests.stores.harness import HOUR, running
+
+KEY = "IDEMPOTENT_{redis}"
+
+
+def claim(store: RedisStore, name: str = "ada", key: str = KEY) -> ClaimResult:
+    return store.claim(key, running(name), ttl_ms=2 * HOUR)
+
+
+def contend(store: RedisStore, name: str = "ada", key: str = KEY) -> ContendResult:
+    return store.contend(key, running(name), ttl_ms=2 * HOUR, takeover=True)

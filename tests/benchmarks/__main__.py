@@ -75,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         binary = _BINARIES[arguments.server]()
         server = Server(binary, Path(folder)).start()
-        pin(-1, server.client.info("server")["process_id"])
+        pin(server.client.info("server")["process_id"])
         try:
             result = run(Bench(server, binary, FULL, PEER), arguments.only or MEASURES)
         finally:

@@ -1,17 +1,16 @@
-"""Pinning processes to processors."""
+"""Pinning processes to one processor."""
 
 from __future__ import annotations
 
 import os
 
 
-def pin(processor: int, pid: int = 0) -> None:
-    """Pin a process, or this one, to a processor, where the system can and there are several.
+def pin(pid: int = 0) -> None:
+    """Pin a process, or this one, to the first processor, where the system allows it.
 
-    Python runs one thread of a process at a time. To wake the next one on another processor takes
-    as long as what is measured here, and the time differs from run to run.
+    A contestant and the server take turns anyway, as do the threads of a contestant. To wake the
+    next one on another processor takes up to a quarter of the time of a request in a virtual
+    machine, and differs from machine to machine and from run to run.
     """
     if hasattr(os, "sched_setaffinity"):
-        processors = sorted(os.sched_getaffinity(0))
-        if len(processors) > 1:
-            os.sched_setaffinity(pid, {processors[processor]})
+        os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})

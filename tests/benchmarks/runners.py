@@ -93,7 +93,7 @@ _contestant: Contestant | None = None
 
 def _enter(name: str, url: str) -> None:
     global _contestant
-    pin(0)
+    pin()
     _contestant = Contestant(name, make(name, url))
 
 

@@ -92,7 +92,7 @@ class TestRead:
             body_of(with_length(b"x", 2)).read()
 
 
-class TestLookFor:
+class TestFindField:
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_k7_values(self, framing: Framing) -> None:
         """K7: two different values of the field are found, each once."""
@@ -144,7 +144,7 @@ class TestLookFor:
             body_of(with_length(b"a=1", 10), URLENCODED).find_field(KEY)
 
 
-class TestPassForm:
+class TestUpdateDigest:
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_f2_fields_are_left_out(self, framing: Framing) -> None:
         """F2: the key and what changes with each retry are left out, and the key is found."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,29 +10,16 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from flask_idempotent.http.bodies import Body
 from flask_idempotent.http.tracked_input import BytesMissingError
 from tests.support.request_bodies import (
+    FILE,
+    FRAMINGS,
+    KEY,
     MULTIPART,
     URLENCODED,
+    Framing,
     as_file,
-    chunked,
-    ending,
     request_of,
     with_length,
 )
-
-FRAMINGS = [with_length, as_file, ending, chunked]
-Framing = Callable[..., dict[str, Any]]
-KEY = "__idempotent_key"
-FILE = b"""--b\r
-Content-Disposition: form-data; name="f"; filename="f.txt"\r
-Content-Type: text/plain\r
-\r
-%s\r
---b\r
-Content-Disposition: form-data; name="a"\r
-\r
-1\r
---b--\r
-"""
 
 
 def body_of(framing: dict[str, Any], content_type: str = "", limit: int | None = None) -> Body:

@@ -19,6 +19,7 @@ from tests.support.request_bodies import (
     LINES,
     MULTIPART,
     URLENCODED,
+    Framing,
     as_file,
     chunked,
     ending,
@@ -26,8 +27,6 @@ from tests.support.request_bodies import (
     whole,
     with_length,
 )
-
-Framing = Callable[[bytes], dict[str, Any]]
 
 
 class TestTrack:

@@ -20,6 +20,7 @@ from flask_idempotent.http.tracked_input import CHUNK_SIZE, BytesMissingError, T
 from tests.support.request_bodies import (
     LARGE,
     LINES,
+    Framing,
     ParseError,
     Plain,
     as_file,
@@ -29,8 +30,6 @@ from tests.support.request_bodies import (
     whole,
     with_length,
 )
-
-Framing = Callable[[bytes], dict[str, Any]]
 
 
 def stream_of(framing: dict[str, Any]) -> TrackedInput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,10 +16,24 @@ from flask_idempotent.http.spools import SPOOL_SIZE
 from flask_idempotent.http.tracked_input import TrackedInput
 from tests.support.clients import post
 
+Framing = Callable[[bytes], dict[str, Any]]
+
 KEY = "__idempotent_key"
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 LINES = b"one\ntwo\n\nthree"
+#: A form with a file of any content, and a field.
+FILE = b"""--b\r
+Content-Disposition: form-data; name="f"; filename="f.txt"\r
+Content-Type: text/plain\r
+\r
+%s\r
+--b\r
+Content-Disposition: form-data; name="a"\r
+\r
+1\r
+--b--\r
+"""
 #: More than is kept in memory.
 LARGE = bytes(range(256)) * (SPOOL_SIZE // 256 + 1)
 
@@ -89,6 +104,9 @@ def chunked(content: bytes, error: Exception | None = None) -> dict[str, Any]:
         "HTTP_TRANSFER_ENCODING": "chunked",
         "CONTENT_LENGTH": "",
     }
+
+
+FRAMINGS = [with_length, as_file, ending, chunked]
 
 
 def request_of(framing: dict[str, Any], content_type: str = "", **environ: Any) -> Request:

@@ -12,29 +12,12 @@ from flask import Flask, jsonify, request
 
 from tests.conftest import MakeApp
 from tests.support.request_bodies import (
+    FILE,
     MULTIPART,
     URLENCODED,
     Source,
-    as_file,
     chunked,
-    ending,
-    with_length,
 )
-
-FRAMINGS = [with_length, as_file, ending, chunked]
-Framing = Callable[..., dict[str, Any]]
-KEY = "__idempotent_key"
-FILE = b"""--b\r
-Content-Disposition: form-data; name="f"; filename="f.txt"\r
-Content-Type: text/plain\r
-\r
-%s\r
---b\r
-Content-Disposition: form-data; name="a"\r
-\r
-1\r
---b--\r
-"""
 
 
 def as_data() -> Any:

@@ -161,7 +161,7 @@ class AppState(ForkAware):
 
     def discard(self) -> bool:
         """Stop, because the extension has another state; False once requests were served."""
-        if self._prepared or self._engine is not None:
+        if self._prepared or self.has_engine:
             return False
         request_started.disconnect(self.prepare)
         return True
@@ -170,6 +170,11 @@ class AppState(ForkAware):
     def has_given_store(self) -> bool:
         """Whether the extension was given a store, so that the address in the config is unused."""
         return self._given_store is not None
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether the engine has been made, which the first request with a key does."""
+        return self._engine is not None
 
     @property
     def engine(self) -> Engine:

@@ -7,6 +7,7 @@ from flask import Flask
 
 from flask_idempotent import idempotent
 from flask_idempotent.stores.factory import open_store
+from tests.cli.harness import SERVER
 from tests.conftest import MakeApp
 from tests.support.redis_servers import Server
 
@@ -15,6 +16,7 @@ from tests.support.redis_servers import Server
 def app(clean_valkey: Server, make_app: MakeApp) -> Flask:
     """Protected app-wide; ``/tenants`` has a scope function, ``/free`` is exempt."""
     app = make_app(store=open_store(clean_valkey.url, "tests"))
+    app.extensions[SERVER] = clean_valkey.client
 
     @app.post("/orders")
     def orders() -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 from flask import Flask
+from redis import Redis
 
 from flask_idempotent.cli import commands
 from flask_idempotent.http.keys import storage_key
@@ -15,6 +16,8 @@ from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.web.state import state_of
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 
+#: Where the fixture ``app`` keeps a client of its server.
+SERVER = "tests.server"
 #: click 8.2 keeps stdout and stderr apart by itself.
 _APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
@@ -35,6 +38,12 @@ def store_of(app: Flask) -> InspectableStore:
     store = state_of(app).engine.store
     assert isinstance(store, InspectableStore)
     return store
+
+
+def server_of(app: Flask) -> Redis:
+    """A client of the store's server, which writes what the store never does."""
+    client: Redis = app.extensions[SERVER]
+    return client
 
 
 def name(key: str = "k", scope: str | bytes | None = None) -> str:
@@ -63,5 +72,5 @@ def complete(app: Flask, key: str = "k", scope: str | None = None) -> str:
 
 def damage(app: Flask, key: str = "k") -> str:
     """Put a record into the store that cannot be read; its name."""
-    store_of(app)._client.execute("SET", name(key), b"damaged", "PX", HOUR)  # type: ignore[attr-defined]
+    server_of(app).set(name(key), b"damaged", px=HOUR)
     return name(key)

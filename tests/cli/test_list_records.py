@@ -8,14 +8,24 @@ import pytest
 from flask import Flask
 
 from flask_idempotent.stores.base import RecordInfo
-from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
+from tests.cli.harness import (
+    claim,
+    complete,
+    damage,
+    document,
+    give_up,
+    name,
+    run,
+    server_of,
+    store_of,
+)
 from tests.support.clients import post
 
 
 class TestList:
     def test_oldest_first(self, app: Flask) -> None:
         """Every record has a row, the oldest first, and other keys of the server have none."""
-        store_of(app)._client.execute("SET", "sessions:1", "x")  # type: ignore[attr-defined]
+        server_of(app).set("sessions:1", "x")
         post = [claim(app, "a"), complete(app, "b")]
         head, *rows = run(app, "list").stdout.splitlines()
         assert head.split()[:5] == ["RECORD", "STATE", "REQUEST", "AGE", "SINCE"]

@@ -8,7 +8,7 @@ from flask import Flask
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.redis.store import RedisStore
-from tests.cli.harness import claim, complete, damage, document, name, run, store_of
+from tests.cli.harness import claim, complete, damage, document, name, run, server_of, store_of
 from tests.stores.harness import lapse
 from tests.support.clients import post
 
@@ -16,8 +16,7 @@ from tests.support.clients import post
 class TestPurge:
     def test_all(self, app: Flask) -> None:
         """All records are deleted, except claims whose lease is running; other keys stay."""
-        client = store_of(app)._client  # type: ignore[attr-defined]
-        client.execute("SET", "sessions:1", "x")
+        server_of(app).set("sessions:1", "x")
         lapse(store_of(app), claim(app, "a"))
         complete(app, "b")
         damage(app, "c")

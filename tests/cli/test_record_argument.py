@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 
 from flask_idempotent.http.keys import storage_key
-from flask_idempotent.web.state import EXTENSION_KEY, state_of
-from tests.cli.harness import complete, document, name, run
+from flask_idempotent.web.state import state_of
+from tests.cli.harness import complete, document, name, run, server_of
 from tests.support.clients import post
 
 
@@ -130,7 +130,7 @@ class TestStorageKey:
     @pytest.mark.parametrize("text", ["k", "sessions:1", "OTHER_{" + "a" * 27 + "}"])
     def test_other_names(self, app: Flask, text: str) -> None:
         """Other keys are refused, so that nothing else on the server is touched."""
-        app.extensions[EXTENSION_KEY].engine.store._client.execute("SET", text, "precious")
+        server_of(app).set(text, "precious")
         result = run(app, "release", "--storage-key", text, "--yes", "--even", "unreadable")
         assert result.exit_code == 2
         assert "is not a storage key" in result.stderr

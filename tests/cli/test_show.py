@@ -8,7 +8,17 @@ import pytest
 from flask import Flask
 
 from flask_idempotent.records import CompletedRecord, CompressedBody
-from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
+from tests.cli.harness import (
+    claim,
+    complete,
+    damage,
+    document,
+    give_up,
+    name,
+    run,
+    server_of,
+    store_of,
+)
 from tests.stores.harness import HOUR, answer, lapse
 
 
@@ -79,7 +89,7 @@ class TestShow:
         storage_key = damage(app)
         assert "State    unreadable: requests" in run(app, "show", "k").stdout
         complete(app, "other")
-        store_of(app)._client.execute("SETRANGE", name("other"), 55, b"\xc1")  # type: ignore[attr-defined]
+        server_of(app).setrange(name("other"), 55, b"\xc1")
         assert document(app, "show", "other")["state"] == "unreadable"
         assert document(app, "show", "--storage-key", storage_key)["age"] is None
 

@@ -76,10 +76,9 @@ class TestCorrected:
         engine: Engine,
         faulty: FaultyStore,
         background: Callable[..., Future[object]],
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A waiter whose answer was replaced gets 422, and does not correct anything itself."""
-        monkeypatch.setattr(faulty, "_notify", lambda *_: None)
+        faulty.is_silent = True
         claim = engine.claim(request("one"))
         waiter = background(engine.claim, request("one"))
         assert faulty.listening.acquire(timeout=5)

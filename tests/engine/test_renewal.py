@@ -184,7 +184,7 @@ class TestRenewals:
         claim = claimed(engine)
         claim.renewed -= 20
         faulty.delete([KEY])
-        clock = faulty._clock
+        clock = faulty.clock
         assert isinstance(clock, Clock)
         faulty.before["renew"] = [lambda: setattr(clock, "now", clock.now + 2)]
         engine.worker.renewals.renew_due()

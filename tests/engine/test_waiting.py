@@ -115,10 +115,9 @@ class TestWaiting:
         engine: Engine,
         faulty: FaultyStore,
         background: Callable[..., Future[object]],
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A waiter that is never woken finds the response at its next poll."""
-        monkeypatch.setattr(faulty, "_notify", lambda *_: None)
+        faulty.is_silent = True
         claim = engine.claim(request())
         waiter = background(engine.claim, request())
         assert faulty.listening.acquire(timeout=5)
@@ -162,7 +161,7 @@ class TestWaiting:
     ) -> None:
         """When the waiter that polls leaves, the next one polls, and nobody misses the response."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.05)
-        monkeypatch.setattr(faulty, "_notify", lambda *_: None)
+        faulty.is_silent = True
         claim = engine.claim(request())
         first = background(engine.claim, request(timeout=0.3 if left == "its time is over" else 60))
         assert faulty.listening.acquire(timeout=5)

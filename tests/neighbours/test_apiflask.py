@@ -54,7 +54,7 @@ def make_app() -> Iterator[Callable[..., Flask]]:
 
     yield make
     for app in made:
-        if EXTENSION_KEY in app.extensions and app.extensions[EXTENSION_KEY]._engine is not None:
+        if EXTENSION_KEY in app.extensions and app.extensions[EXTENSION_KEY].has_engine:
             app.extensions[EXTENSION_KEY].engine.close()
 
 

@@ -34,7 +34,10 @@ class FaultyStore(MemoryStore):
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        super().__init__(clock or Clock())
+        self.clock = clock or Clock()
+        super().__init__(self.clock)
+        #: Whether completions and releases wake no waiter.
+        self.is_silent = False
         self.before: dict[str, list[Action]] = {}
         self.after: dict[str, list[Action]] = {}
         self.calls: list[str] = []
@@ -84,6 +87,14 @@ class FaultyStore(MemoryStore):
             "release", lambda: super(FaultyStore, self).release(storage_key, owner, **ttls)
         )
         return result
+
+    def _notify(self, storage_key: str, record: CompletedRecord | None = None) -> None:
+        if not self.is_silent:
+            super()._notify(storage_key, record)
+
+    def wake(self, storage_key: str) -> None:
+        """Wake the waiters of a key for no reason."""
+        self._notify(storage_key)
 
     @contextmanager
     def listen(self, storage_key: str, seconds: float) -> Iterator[Waiter]:

@@ -35,7 +35,7 @@ SUITE = """
         idempotency.assert_idempotent(app.test_client(), "POST", "/bad")
 
     def test_given_back(app):
-        assert app.extensions["idempotent"]._engine is None
+        assert not app.extensions["idempotent"].has_engine
 """
 
 
@@ -149,7 +149,7 @@ class TestFunction:
         app = app_with()
         answer = assert_idempotent(app.test_client(), "post", "/orders", json={"a": 1})
         assert (answer.status_code, answer.json) == (201, {"run": 1})
-        assert app.extensions[EXTENSION_KEY]._engine is None
+        assert not app.extensions[EXTENSION_KEY].has_engine
 
     def test_another_client(self) -> None:
         """A client of another kind is an error that says which is meant."""

@@ -582,7 +582,7 @@ class TestFaults:
         """The store comes back after a failure too."""
         app = bare()
         Idempotent(app)
-        engine = app.extensions["idempotent"]._engine
+        engine = app.extensions["idempotent"].engine
         with pytest.raises(NotIdempotent):
             check(app)
-        assert app.extensions["idempotent"]._engine is engine
+        assert app.extensions["idempotent"].engine is engine

@@ -98,7 +98,7 @@ class TestInitApp:
         app = make_app(config={"REDIS_URL": "redis://127.0.0.1:1/0"})
         add_view(app)
         assert post(app, None).text == "run 1"
-        assert app.extensions[EXTENSION_KEY]._engine is None
+        assert not app.extensions[EXTENSION_KEY].has_engine
 
 
 class TestNamespace:

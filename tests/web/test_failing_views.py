@@ -19,7 +19,6 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent import _timing, current_claim
 from flask_idempotent.records import CompletedRecord
-from flask_idempotent.stores.memory import MemoryStore
 from tests.support.clients import WayIn, post, problem
 from tests.support.faulty_store import Clock, FaultyStore, fail
 from tests.support.polling import until
@@ -268,12 +267,12 @@ class TestOnCrash:
     """An owner dies here when the store never hears of its release."""
 
     @pytest.fixture
-    def store(self) -> MemoryStore:
-        class Deaf(MemoryStore):
+    def store(self) -> FaultyStore:
+        class Deaf(FaultyStore):
             def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
                 return True
 
-        return Deaf(Clock())
+        return Deaf()
 
     def crash(self, app: Flask, way: WayIn) -> None:
         """Let the first run of a view die."""
@@ -289,12 +288,12 @@ class TestOnCrash:
         with pytest.raises(SystemExit):
             post(app)
 
-    def pass_time(self, store: MemoryStore, seconds: float) -> None:
-        clock = store._clock
+    def pass_time(self, store: FaultyStore, seconds: float) -> None:
+        clock = store.clock
         assert isinstance(clock, Clock)
         clock.now += seconds
 
-    def test_rerun(self, way: WayIn, store: MemoryStore) -> None:
+    def test_rerun(self, way: WayIn, store: FaultyStore) -> None:
         """When the lease of a dead owner is over, the next request runs, as attempt 2."""
         app = way.app(store=store, lease=30, timeout=0)
         self.crash(app, way)
@@ -303,14 +302,14 @@ class TestOnCrash:
         self.pass_time(store, 2)
         assert [post(app).text for _ in range(2)] == ["attempt 2"] * 2
 
-    def test_rerun_compares_the_fingerprint(self, way: WayIn, store: MemoryStore) -> None:
+    def test_rerun_compares_the_fingerprint(self, way: WayIn, store: FaultyStore) -> None:
         """F4: a dead owner's key is still bound to its payload."""
         app = way.app(store=store, lease=30)
         self.crash(app, way)
         self.pass_time(store, 31)
         assert problem(post(app, data=b"other")) == (422, "key-reused")
 
-    def test_hold(self, way: WayIn, store: MemoryStore) -> None:
+    def test_hold(self, way: WayIn, store: FaultyStore) -> None:
         """With ``hold`` a dead owner's key answers 409, not to be retried, until it expires."""
         app = way.app(store=store, lease=30, expire=240, on_crash="hold")
         self.crash(app, way)
@@ -326,7 +325,7 @@ class TestOnCrash:
     def test_hold_tells_waiters(
         self,
         way: WayIn,
-        store: MemoryStore,
+        store: FaultyStore,
         background: Background,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:

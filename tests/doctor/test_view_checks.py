@@ -6,39 +6,15 @@ import functools
 from collections.abc import Callable
 from functools import partial, wraps
 from types import FunctionType
-from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, request, session
-from flask.views import MethodView
-from flask_login import LoginManager, login_required
+from flask import Blueprint, request, session
+from flask_login import LoginManager
 
 from flask_idempotent import idempotent
 from flask_idempotent.doctor import diagnose, view_checks
-from flask_idempotent.doctor.findings import Finding
-from flask_idempotent.policy import protected_routes
 from tests.conftest import MakeApp
-
-View = Callable[..., Any]
-
-
-def roles_required(role: str) -> Callable[[View], View]:
-    def decorate(view: View) -> View:
-        @wraps(view)
-        def checked(*args: Any) -> Any:
-            return view(*args)
-
-        return checked
-
-    return decorate
-
-
-def timed(view: View) -> View:
-    @wraps(view)
-    def measured(*args: Any) -> Any:
-        return view(*args)
-
-    return measured
+from tests.doctor.harness import View, add_view, examined, plain, timed
 
 
 def cached(view: View) -> View:
@@ -46,19 +22,6 @@ def cached(view: View) -> View:
     wrapper = timed(view)
     wrapper.uncached = view  # type: ignore[attr-defined]
     return wrapper
-
-
-def plain() -> str:
-    return ""
-
-
-def examined(app: Flask) -> dict[str, Finding]:
-    findings = view_checks.examine(app, list(protected_routes(app)))
-    return {finding.check: finding for finding in findings}
-
-
-def add(app: Flask, path: str, view: View) -> None:
-    app.add_url_rule(path, view_func=view, endpoint=path, methods=["POST"])
 
 
 class TestPlaces:
@@ -70,7 +33,7 @@ class TestPlaces:
         def create_order() -> str:
             return ""
 
-        add(app, "/orders", create_order)
+        add_view(app, "/orders", create_order)
         idempotent(create_order)
         found = examined(app)["place"]
         assert found.level == "error"
@@ -82,12 +45,12 @@ class TestUnprotected:
     def test_are_named(self, make_app: MakeApp) -> None:
         """Routes that have an effect are named, but not those that say that this is meant."""
         app = make_app(wide=False)
-        add(app, "/safe", idempotent(plain))
-        add(app, "/exempt", idempotent.exempt(lambda: ""))
+        add_view(app, "/safe", idempotent(plain))
+        add_view(app, "/exempt", idempotent.exempt(lambda: ""))
         app.add_url_rule("/read", view_func=plain, endpoint="read")
         assert "unprotected" not in examined(app)
-        add(app, "/forgotten", timed(lambda: ""))
-        add(app, "/other", idempotent(methods=["PUT"])(plain))
+        add_view(app, "/forgotten", timed(lambda: ""))
+        add_view(app, "/other", idempotent(methods=["PUT"])(plain))
         found = examined(app)["unprotected"]
         assert found.level == "note"
         assert "It is so for POST /forgotten, POST /other." in found.text
@@ -95,7 +58,7 @@ class TestUnprotected:
     def test_below_the_extension(self, make_app: MakeApp) -> None:
         """Below the extension these are the routes whose methods are not tracked."""
         app = make_app(methods=["POST"])
-        add(app, "/", plain)
+        add_view(app, "/", plain)
         assert "unprotected" not in examined(app)
         app.add_url_rule("/put", view_func=plain, endpoint="put", methods=["PUT"])
         assert "PUT /put" in examined(app)["unprotected"].text
@@ -106,9 +69,9 @@ class TestCaches:
     def test_above_the_check(self, make_app: MakeApp, cache: Callable[[View], View]) -> None:
         """What a cache holds is everybody's answer, so it must not stand above the check."""
         app = make_app()
-        add(app, "/above", timed(cache(idempotent(plain))))
-        add(app, "/below", idempotent(cache(plain)))
-        add(app, "/wide", cache(lambda: ""))
+        add_view(app, "/above", timed(cache(idempotent(plain))))
+        add_view(app, "/below", idempotent(cache(plain)))
+        add_view(app, "/wide", cache(lambda: ""))
         found = examined(app)["cache"]
         assert found.level == "error"
         assert "It is so for POST /above." in found.text
@@ -122,10 +85,10 @@ class TestRoutes:
     def test_required(self, make_app: MakeApp) -> None:
         """Routes that change something and run without a key are named, the first five."""
         app = make_app(wide=False)
-        add(app, "/0", idempotent(required=True)(plain))
+        add_view(app, "/0", idempotent(required=True)(plain))
         assert examined(app)["required"].level == "ok"
         for number in range(1, 8):
-            add(app, f"/{number}", idempotent(plain))
+            add_view(app, f"/{number}", idempotent(plain))
         app.add_url_rule("/read", view_func=idempotent(plain), endpoint="read")
         found = examined(app)["required"]
         assert found.level == "note"
@@ -147,9 +110,9 @@ class TestCookies:
     def test_kept(self, make_app: MakeApp) -> None:
         """Set-Cookie in replays is a warning that names the routes."""
         app = make_app(wide=False)
-        add(app, "/", idempotent(plain))
+        add_view(app, "/", idempotent(plain))
         assert "cookies" not in examined(app)
-        add(app, "/kept", idempotent(keep_headers=["set-cookie"])(plain))
+        add_view(app, "/kept", idempotent(keep_headers=["set-cookie"])(plain))
         assert "It is so for POST /kept." in examined(app)["cookies"].text
 
 
@@ -157,7 +120,7 @@ class TestScope:
     def test_nobody_is_known(self, make_app: MakeApp) -> None:
         """F11: where nothing tells who calls, the default scope is a warning."""
         app = make_app(wide=False)
-        add(app, "/", idempotent(plain))
+        add_view(app, "/", idempotent(plain))
         found = examined(app)["scope"]
         assert found.level == "warning"
         assert "known by Authorization, X-Api-Key, Flask-Login's user and the" in found.text
@@ -166,7 +129,7 @@ class TestScope:
     def test_flask_login(self, make_app: MakeApp) -> None:
         """F11: a login manager knows those who log in; whoever else may be meant is not known."""
         app = make_app(wide=False)
-        add(app, "/", idempotent(plain))
+        add_view(app, "/", idempotent(plain))
         login = LoginManager(app)
         assert examined(app)["scope"].level == "note"
         login.request_loader(lambda request: None)
@@ -177,13 +140,13 @@ class TestScope:
     def test_headers_that_are_named(self, make_app: MakeApp) -> None:
         """Who sets the headers, were it to the default's, has said who the callers are."""
         app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
-        add(app, "/", idempotent(plain))
+        add_view(app, "/", idempotent(plain))
         assert examined(app)["scope"].level == "ok"
 
     def test_scope_function(self, make_app: MakeApp) -> None:
         """A scope function on every route leaves no question."""
         app = make_app(wide=False)
-        add(app, "/", idempotent(scope=lambda request: "one")(plain))
+        add_view(app, "/", idempotent(scope=lambda request: "one")(plain))
         assert examined(app)["scope"].level == "ok"
 
     @pytest.mark.parametrize(
@@ -209,7 +172,7 @@ class TestScope:
             app.register_blueprint(blueprint)
         elif place == "decorator":
             view = wraps(plain)(FunctionType(reading.__code__, globals()))
-        add(app, "/", idempotent(view))
+        add_view(app, "/", idempotent(view))
         found = examined(app)["scope"]
         assert found.level == "warning"
         assert clue in found.text
@@ -229,13 +192,13 @@ class TestScope:
     def test_no_clues(self, make_app: MakeApp, reading: View) -> None:
         """What says nothing of a caller, or is in the scope already, is no clue."""
         app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
-        add(app, "/", idempotent(reading))
+        add_view(app, "/", idempotent(reading))
         assert examined(app)["scope"].level == "ok"
 
     def test_tokens_in_cookies(self, make_app: MakeApp) -> None:
         """Flask-JWT-Extended says by its setting where it takes tokens from."""
         app = make_app(wide=False, config={"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
-        add(app, "/", idempotent(plain))
+        add_view(app, "/", idempotent(plain))
         assert "takes tokens from cookies" in examined(app)["scope"].text
 
     def test_tenants_by_host_name(self, make_app: MakeApp) -> None:
@@ -250,87 +213,8 @@ class TestScope:
         """Of many clues the first few are shown."""
         app = make_app(wide=False)
         for number in range(5):
-            add(app, f"/{number}", idempotent(lambda: request.cookies["token"]))
+            add_view(app, f"/{number}", idempotent(lambda: request.cookies["token"]))
         assert "and 2 more" in examined(app)["scope"].text
-
-
-class TestOrder:
-    @pytest.mark.parametrize(
-        "view",
-        [
-            idempotent(login_required(plain)),
-            idempotent(timed(roles_required("admin")(plain))),
-            timed(idempotent(login_required(plain))),
-            login_required(lambda: ""),
-        ],
-        ids=["login", "between", "around", "app-wide"],
-    )
-    def test_guard_behind(self, make_app: MakeApp, view: View) -> None:
-        """A decorator that lets callers in stands behind the check: it is named."""
-        app = make_app()
-        add(app, "/orders", view)
-        found = examined(app)["order"]
-        assert found.level == "warning"
-        assert "Put @idempotent below that decorator." in found.mend
-
-    def test_unknown_decorator(self, make_app: MakeApp) -> None:
-        """What a decorator below the application's check does is not known: it is noted."""
-        app = make_app()
-        add(app, "/signed", timed(plain))
-        add(app, "/own", timed(idempotent(plain)))
-        add(app, "/behind", idempotent(timed(plain)))
-        app.add_url_rule("/class", view_func=MethodView.as_view("class"), methods=["POST"])
-        found = examined(app)
-        assert found["order"].level == "ok"
-        assert found["decorators"].level == "note"
-        assert "It is so for POST /signed (@timed)." in found["decorators"].text
-
-    def test_names(self, make_app: MakeApp) -> None:
-        """The route and the decorator are named."""
-        app = make_app(wide=False)
-        add(app, "/orders", idempotent(roles_required("admin")(plain)))
-        assert "It is so for POST /orders (@roles_required)." in examined(app)["order"].text
-
-    @pytest.mark.parametrize(
-        "view",
-        [
-            login_required(idempotent(plain)),
-            login_required(idempotent(timed(plain))),
-            roles_required("admin")(timed(idempotent(plain))),
-            idempotent.exempt(login_required(lambda: "")),
-        ],
-        ids=["login", "with-others", "around-others", "exempt"],
-    )
-    def test_guard_before(self, make_app: MakeApp, view: View) -> None:
-        """A decorator that lets callers in stands before the check: nothing is wrong."""
-        app = make_app()
-        add(app, "/orders", view)
-        add(app, "/", plain)
-        assert examined(app)["order"].level == "ok"
-
-    def test_class_based_views(self, make_app: MakeApp) -> None:
-        """Of a class, its decorators and those of its methods are looked at."""
-
-        class Wrong(MethodView):
-            decorators = [idempotent]  # noqa: RUF012
-
-            @login_required
-            def post(self) -> str:
-                return ""
-
-        class Right(MethodView):
-            decorators = [login_required]  # noqa: RUF012
-
-            @idempotent
-            def post(self) -> str:
-                return ""
-
-        app = make_app(wide=False)
-        app.add_url_rule("/wrong", view_func=Wrong.as_view("wrong"))
-        app.add_url_rule("/right", view_func=Right.as_view("right"))
-        found = examined(app)["order"]
-        assert "POST /wrong (@login_required)" in found.text
-        assert "/right" not in found.text
 
 
 @pytest.mark.parametrize(
@@ -350,7 +234,7 @@ def test_guards_are_known_by_name(name: str, guards: bool) -> None:
 def test_diagnose(make_app: MakeApp) -> None:
     """Every check has its say."""
     app = make_app()
-    add(app, "/", lambda: "")
+    add_view(app, "/", lambda: "")
     found = diagnose(app)
     assert [(f.check, f.level.value) for f in found] == [
         ("store", "warning"), ("bodies", "warning"), ("gunicorn", "note"), ("required", "note"),

@@ -1,10 +1,10 @@
-"""Views that count their runs, or wait at a gate."""
+"""Views that count their runs, wait at a gate, or are wrapped by others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import count
 from typing import Any
 
@@ -55,3 +55,17 @@ class LazyView:
 
     def __call__(self, *args: Any) -> Any:
         return self.view(*args)
+
+
+def add_view(app: Flask) -> None:
+    """Add a view that answers with the number of its run."""
+    runs = count(1)
+    app.add_url_rule("/", "view", lambda: f"run {next(runs)}", methods=["POST"])
+
+
+def logged(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    return wrapper

@@ -8,26 +8,17 @@ from itertools import count
 from typing import Any, ClassVar
 
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Flask
 from flask.views import MethodView
 
 from flask_idempotent import Idempotent, OutsideRequest, SettingsError, idempotent
-from flask_idempotent.web.protection import Kind, Layer, Protection
+from flask_idempotent.web.protection import Kind, Layer
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.support.clients import post, problem
 from tests.support.faulty_store import FaultyStore
+from tests.support.protections import add_view, protection_of
 from tests.support.views import LazyView
-
-
-def found(app: Flask, endpoint: str, method: str = "POST") -> Protection:
-    return state_of(app).protections.of(endpoint, method)
-
-
-def add(app: Flask | Blueprint, name: str, view: Any = None) -> None:
-    """Add a view that answers with the number of its run, or the given one."""
-    runs = count(1)
-    app.add_url_rule(f"/{name}", name, view or (lambda: f"run {next(runs)}"), methods=["POST"])
 
 
 class TestSettings:
@@ -63,7 +54,7 @@ class TestSettings:
     def test_wrong_config_is_named(self, make_app: MakeApp) -> None:
         """A decorated view alone tells of a wrong config at its first request."""
         app = make_app(wide=False, config={"IDEMPOTENT_LEASE": "long"})
-        add(app, "view", idempotent(lambda: "ran"))
+        add_view(app, "view", idempotent(lambda: "ran"))
         app.config["PROPAGATE_EXCEPTIONS"] = True
         with pytest.raises(SettingsError, match="IDEMPOTENT_LEASE"):
             post(app, path="/view")
@@ -76,21 +67,24 @@ class TestOf:
         """A view without marks is protected by the extension, or not at all."""
         alone, below = make_app(wide=False), make_app(wide=True)
         for app in (alone, below):
-            add(app, "view")
-        assert (found(alone, "view").kind, found(alone, "view").source) == (Kind.UNPROTECTED, "")
-        assert (found(below, "view").kind, found(below, "view").source) == (
+            add_view(app, "view")
+        assert (protection_of(alone, "view").kind, protection_of(alone, "view").source) == (
+            Kind.UNPROTECTED,
+            "",
+        )
+        assert (protection_of(below, "view").kind, protection_of(below, "view").source) == (
             "protected",
             "extension",
         )
-        assert not found(alone, "view").claims
-        assert found(below, "view").dispatched
+        assert not protection_of(alone, "view").claims
+        assert protection_of(below, "view").dispatched
 
     def test_decorated(self, make_app: MakeApp) -> None:
         """A decorated view is protected by itself, and nothing claims before it is called."""
         for wide in (False, True):
             app = make_app(wide=wide, config={"IDEMPOTENT_TIMEOUT": 7})
-            add(app, "view", idempotent(expire=5)(lambda: "ran"))
-            view = found(app, "view")
+            add_view(app, "view", idempotent(expire=5)(lambda: "ran"))
+            view = protection_of(app, "view")
             assert (view.kind, view.source) == (Kind.PROTECTED, "view")
             assert (view.claims, view.decorated, view.dispatched) == (True, True, False)
             assert (view.settings.expire, view.settings.timeout) == (5, 7)
@@ -98,24 +92,27 @@ class TestOf:
     def test_method_that_is_not_tracked(self, make_app: MakeApp) -> None:
         """A protected view claims nothing for a method that is not tracked."""
         app = make_app(methods=["PUT"])
-        add(app, "view")
-        assert (found(app, "view").kind, found(app, "view").claims) == (Kind.PROTECTED, False)
+        add_view(app, "view")
+        assert (protection_of(app, "view").kind, protection_of(app, "view").claims) == (
+            Kind.PROTECTED,
+            False,
+        )
 
     def test_settings_are_shared(self, make_app: MakeApp) -> None:
         """Views with the same keywords share their settings."""
         app = make_app()
         for name in ("one", "two"):
-            add(app, name)
-            add(app, f"bare {name}", idempotent(lambda: "ran"))
+            add_view(app, name)
+            add_view(app, f"bare {name}", idempotent(lambda: "ran"))
         settings = {
-            id(found(app, name).settings) for name in app.view_functions if name != "static"
+            id(protection_of(app, name).settings) for name in app.view_functions if name != "static"
         }
         assert len(settings) <= 2
 
     def test_view_that_is_replaced(self, make_app: MakeApp) -> None:
         """A view that takes another's place is looked at anew."""
         app = make_app()
-        add(app, "view", idempotent.exempt(lambda: "exempt"))
+        add_view(app, "view", idempotent.exempt(lambda: "exempt"))
         assert post(app, path="/view").text == "exempt"
         views = [lambda: "by the extension", idempotent(lambda: "decorated")]
         for number, view in enumerate(views):
@@ -148,7 +145,7 @@ class TestMarks:
         app.add_url_rule("/", view_func=Orders.as_view("orders"))
         assert [post(app).text for _ in "12"] == ["run 1"] * 2
         assert [post(app, method="PUT").text for _ in "12"] == ["run 2", "run 3"]
-        assert found(app, "orders", "PUT").kind is Kind.EXEMPT
+        assert protection_of(app, "orders", "PUT").kind is Kind.EXEMPT
 
     def test_decorated_method_of_a_decorated_class(self, app: Flask) -> None:
         """A method's keywords win over those of its class, and the rest of these count."""
@@ -159,7 +156,7 @@ class TestMarks:
 
             @idempotent(expire=6)
             def post(self) -> str:
-                return f"{found(app, 'orders').settings.expire}"
+                return f"{protection_of(app, 'orders').settings.expire}"
 
         app.add_url_rule("/", view_func=Orders.as_view("orders"))
         with state_of(app).using_store(store):
@@ -209,7 +206,7 @@ class TestMarks:
         def view() -> str:
             return f"run {next(runs)}"
 
-        add(app, "view", view)
+        add_view(app, "view", view)
         assert [post(app, path="/view").text for _ in "12"] == ["run 1"] * 2
         idempotent.exempt(view)
         assert [post(app, path="/view").text for _ in "12"] == ["run 2", "run 3"]
@@ -223,10 +220,10 @@ class TestMarks:
         def view() -> str:
             return f"run {next(runs)}"
 
-        add(
+        add_view(
             app, "decorated", wrap(idempotent(scope=lambda request: request.headers["X-Own"])(view))
         )
-        add(app, "exempt", wrap(idempotent.exempt(lambda: view())))
+        add_view(app, "exempt", wrap(idempotent.exempt(lambda: view())))
         answers = [post(app, path="/decorated", headers={"X-Own": own}).text for own in "aab"]
         assert answers == ["run 1", "run 1", "run 2"]
         assert [post(app, path="/exempt").text for _ in "12"] == ["run 3", "run 4"]
@@ -242,177 +239,12 @@ class TestMarks:
                 raise ImportError("not there yet")
             return idempotent(lambda: "ran")
 
-        add(app, "lazy", LazyView(find))
-        add(app, "other")
+        add_view(app, "lazy", LazyView(find))
+        add_view(app, "other")
         post(app, "other", "/other")
         assert imported == []
         assert post(app, path="/lazy").status_code == 500
         assert [post(app, path="/lazy").text for _ in "12"] == ["ran", "ran"]
-
-
-class TestBlueprints:
-    """``idempotent.protect`` and ``idempotent.exempt`` take blueprints."""
-
-    @pytest.mark.parametrize("wide", [False, True])
-    def test_protected(self, make_app: MakeApp, wide: bool) -> None:
-        """Its views are protected with its keywords; others are left to the extension."""
-        app, shop = make_app(wide=wide), Blueprint("shop", "shop")
-        assert idempotent.protect(shop, required=True) is shop
-        add(shop, "orders")
-        add(app, "other")
-        app.register_blueprint(shop)
-        assert [post(app, path="/orders").text for _ in "12"] == ["run 1"] * 2
-        assert problem(post(app, None, "/orders")) == (400, "key-missing")
-        assert [post(app, "b", "/other").text for _ in "12"] == [
-            "run 1",
-            "run 1" if wide else "run 2",
-        ]
-        assert found(app, "shop.orders").source == "blueprint shop"
-        assert post(app, None, "/other").status_code == 200
-
-    def test_behind_its_own_functions(self, make_app: MakeApp) -> None:
-        """A protected blueprint's ``before_request`` comes before the key, replays included."""
-        app, shop = make_app(wide=False), Blueprint("shop", "shop")
-        idempotent.protect(shop)
-        add(shop, "orders")
-        shop.before_request(lambda: None if "X-Who" in request.headers else ("who?", 401))
-        app.register_blueprint(shop)
-        known = {"X-Who": "me"}
-        answers = [post(app, path="/orders", headers=h).text for h in ({}, known, {}, known)]
-        assert answers == ["who?", "run 1", "who?", "run 1"]
-
-    @pytest.mark.parametrize("order", ["extension first", "extension last"])
-    def test_keywords(self, make_app: MakeApp, order: str) -> None:
-        """A view's keywords win over its blueprint's, these over the extension's."""
-        app, shop = make_app(wide=False), Blueprint("shop", "shop")
-        extension = Idempotent(expire=1, lease=1, timeout=1)
-        if order == "extension first":
-            extension.init_app(app)
-        idempotent.protect(shop, expire=2, lease=2)
-        add(shop, "decorated", idempotent(expire=3)(lambda: "ran"))
-        add(shop, "plain")
-        app.register_blueprint(shop)
-        if order == "extension last":
-            extension.init_app(app)
-        for name, expected in {"decorated": (3, 2, 1), "plain": (2, 2, 1)}.items():
-            settings = found(app, f"shop.{name}").settings
-            assert (settings.expire, settings.lease, settings.timeout) == expected
-            assert [post(app, name, f"/{name}").status_code for _ in "12"] == [200, 200]
-
-    def test_nested(self, make_app: MakeApp) -> None:
-        """A blueprint's keywords count in those nested in it, whose own win; so with exemptions."""
-        app = make_app(wide=True)
-        names = ("api", "inner", "free", "again")
-        api, inner, free, again = (Blueprint(name, name, url_prefix=f"/{name}") for name in names)
-        idempotent.protect(api, expire=1, lease=1)
-        idempotent.protect(inner, expire=2)
-        idempotent.exempt(free)
-        idempotent.protect(again, expire=3)
-        free.register_blueprint(again)
-        for nested in (inner, free):
-            api.register_blueprint(nested)
-        for blueprint in (api, inner, free, again):
-            add(blueprint, "view")
-        app.register_blueprint(api)
-        results = {
-            endpoint: (found(app, endpoint).kind, found(app, endpoint).source)
-            for endpoint in ("api.view", "api.inner.view", "api.free.view", "api.free.again.view")
-        }
-        assert results == {
-            "api.view": ("protected", "blueprint api"),
-            "api.inner.view": ("protected", "blueprint api.inner"),
-            "api.free.view": ("exempt", "blueprint api.free"),
-            "api.free.again.view": ("protected", "blueprint api.free.again"),
-        }
-        inner_settings = found(app, "api.inner.view").settings
-        assert (inner_settings.expire, inner_settings.lease) == (2, 1)
-        # An exemption lies between: what is around it does not count any more.
-        assert found(app, "api.free.again.view").settings.lease == 30
-        assert [post(app, path="/api/free/view").text for _ in "12"] == ["run 1", "run 2"]
-        assert [post(app, path="/api/free/again/view").text for _ in "12"] == ["run 1"] * 2
-
-    def test_several_names_and_applications(self, make_app: MakeApp) -> None:
-        """A blueprint that is registered under several names is protected under each."""
-        shop = idempotent.protect(Blueprint("shop", "shop"))
-        add(shop, "orders")
-        for app in (make_app(wide=False), make_app(wide=False, name="other")):
-            app.register_blueprint(shop, url_prefix="/one")
-            app.register_blueprint(shop, url_prefix="/two", name="two")
-            for path in ("/one/orders", "/two/orders"):
-                first, second = [post(app, path, path) for _ in "12"]
-                assert (first.text, second.headers["Idempotent-Replayed"]) == (second.text, "true")
-
-    def test_exempt(self, make_app: MakeApp) -> None:
-        """An exempt blueprint is left alone, but for what is decorated in it, and may be late."""
-        app, shop, runs = make_app(wide=True), Blueprint("shop", "shop"), count(1)
-        add(shop, "plain")
-        add(shop, "decorated", idempotent(lambda: f"run {next(runs)}"))
-        app.register_blueprint(shop)
-        assert idempotent.exempt(shop) is shop
-        assert [post(app, path="/plain").text for _ in "12"] == ["run 1", "run 2"]
-        assert [post(app, path="/decorated").text for _ in "12"] == ["run 1"] * 2
-        assert found(app, "shop.plain").source == "blueprint shop"
-
-    def test_exempt_view(self, make_app: MakeApp) -> None:
-        """A view of a protected blueprint may be exempt."""
-        app, shop, runs = make_app(wide=False), Blueprint("shop", "shop"), count(1)
-        idempotent.protect(shop)
-        add(shop, "log", idempotent.exempt(lambda: f"run {next(runs)}"))
-        app.register_blueprint(shop)
-        assert [post(app, path="/log").text for _ in "12"] == ["run 1", "run 2"]
-
-    def test_decorated_helper(self, make_app: MakeApp) -> None:
-        """A decorated function that a protected blueprint's view calls makes no second claim."""
-        store = FaultyStore()
-        app, shop = make_app(wide=False), idempotent.protect(Blueprint("shop", "shop"))
-        helper = idempotent(lambda: {"placed": True})
-        add(shop, "orders", lambda: f"{helper()['placed']}")
-        app.register_blueprint(shop)
-        with state_of(app).using_store(store):
-            assert [post(app, path="/orders").text for _ in "12"] == ["True", "True"]
-        assert store.calls == ["claim", "complete", "claim"]
-
-
-class TestHiddenViews:
-    """A decorator without ``functools.wraps`` hides the ``@idempotent`` below it."""
-
-    @staticmethod
-    def hidden(view: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda: view()
-
-    @pytest.mark.parametrize(
-        "keywords",
-        [
-            {"scope": lambda request: request.headers["X-Own"]},
-            {"key": lambda request: request.headers["X-Own"]},
-            {"fingerprint": False},
-            {"ignore_fields": ("at",)},
-        ],
-        ids=lambda keywords: next(iter(keywords)),
-    )
-    def test_whose_response_it_is(self, make_app: MakeApp, keywords: dict[str, Any]) -> None:
-        """Nobody gets another's response because a keyword was not seen: it is an error."""
-        app = make_app(config={"PROPAGATE_EXCEPTIONS": True})
-        add(app, "view", self.hidden(idempotent(**keywords)(lambda: "ran")))
-        for _ in "12":
-            with pytest.raises(SettingsError, match=r"before .* is called.*functools\.wraps"):
-                post(app, path="/view", headers={"X-Own": "me"})
-
-    def test_other_keywords(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-        """That other keywords do not apply is logged once."""
-        app = make_app()
-        add(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
-        assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]
-        told = [record.message for record in caplog.records if "do not apply" in record.message]
-        assert len(told) == 1
-        assert "POST 'view'" in told[0]
-
-    def test_same_settings(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-        """Where nothing is lost, nothing is told."""
-        app = make_app(expire=5)
-        add(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
-        assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]
-        assert "do not apply" not in caplog.text
 
 
 class TestOutsideRequests:
@@ -463,6 +295,6 @@ class TestOutsideRequests:
     def test_routed_request(self, make_app: MakeApp) -> None:
         """A test of a view's function has the request that it makes."""
         app = make_app(wide=False)
-        add(app, "view", self.bare)
+        add_view(app, "view", self.bare)
         with app.test_request_context("/view", method="POST"):
             assert self.bare() == "ran"

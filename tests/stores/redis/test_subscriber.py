@@ -162,7 +162,7 @@ class TestInterruptions:
             def send(self, *command: str) -> None:
                 pass
 
-        subscriber._enqueue = lambda *_: None  # type: ignore[method-assign]
+        subscriber._wish = lambda *_: None  # type: ignore[method-assign]
         channel, _ = subscriber._join(NAME, read)
         thread = SubscriberThread(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
         for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):

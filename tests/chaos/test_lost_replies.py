@@ -64,7 +64,7 @@ WAYS = {
     "command later than anybody waits": Way("hold", PATIENCE * 1.3),
 }
 STEPS = (
-    "claim", "complete", "release", "clock", "renew", "subscribe", "message",
+    "claim", "contend", "complete", "release", "clock", "renew", "subscribe", "message",
 )  # fmt: skip
 #: The bytes by which the proxy knows a step's command, where that is not a script.
 PLAIN = {
@@ -145,6 +145,11 @@ def timed_until_served(service: Service) -> Timed:
     return Timed(answer.status, answer.body, since, answer.to)
 
 
+def lost_contention(setup: Setup) -> None:
+    """A waiter that cannot contend for the key polls again."""
+    lost_notification(setup, lambda: bool(setup.proxy.happened))
+
+
 def lost_subscription(setup: Setup) -> None:
     """A waiter polls while it cannot subscribe."""
     lost_notification(setup, lambda: bool(setup.proxy.happened))
@@ -176,6 +181,7 @@ def lost_notification(setup: Setup, ready: Callable[[], bool]) -> None:
 
 CHECKS: dict[str, tuple[Callable[[Setup], None], Callable[[], Any]]] = {
     "claim": (lost_claim, CountingView),
+    "contend": (lost_contention, GatedView),
     "complete": (lost_completion, CountingView),
     "release": (lost_release, partial(CountingView, failures=1)),
     "clock": (lost_renewal, GatedView),
@@ -226,7 +232,7 @@ def run_case(server: Server, case: Case) -> None:
 def results(valkey: Server) -> dict[Case, Future[None]]:
     """All cases, run side by side, as they mostly wait."""
     # A server that knows the scripts is sent their digests, by which the proxy knows the steps.
-    for step in ("claim", "complete", "release", "renew"):
+    for step in ("contend", "complete", "release", "renew"):
         valkey.client.script_load(Script(step).source)
     with ThreadPoolExecutor(sized(6, 32)) as pool:
         return {

@@ -52,7 +52,7 @@ def _large() -> Flask:
         return Response(chunks(), mimetype="application/octet-stream")
 
     add("/form", form)
-    add("/octets", lambda: {"digest": digest(request.stream)})
+    add("/content", lambda: {"digest": digest(request.stream)})
     add("/bytes", lambda: {"size": len(request.get_data())})
     add("/stream", stream)
     app.add_url_rule("/peak", "peak", peak)

@@ -180,7 +180,7 @@ class TestMaxRun:
         assert post(app).text == "run 1, attempt 1"
 
     def test_c9_streams_are_renewed(self, way: WayIn) -> None:
-        """C9: it counts until the view returns: a response that streams is renewed as ever."""
+        """C9: it counts until the view returns: a response that streams is still renewed."""
         clock = Clock()
         store = FaultyStore(clock)
         app = way.app(store=store, lease=0.1, max_run=0.01, timeout=0)

@@ -63,7 +63,7 @@ def app(make_app: MakeApp, store: FaultyStore) -> Flask:
 
 class TestCalledAgain:
     def test_runs_again_with_a_claim(self, app: Flask, store: FaultyStore) -> None:
-        """A view that failed is claimed anew, and a retry gets the answer of the second call."""
+        """A view that failed is claimed again, and a retry gets the answer of the second call."""
         runs = count(1)
 
         @app.post("/")

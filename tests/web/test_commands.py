@@ -50,7 +50,7 @@ class Wire:
         return names
 
     def wait_for(self, name: str, number: int) -> Counter[str]:
-        """Read on until so many commands of a name have been sent."""
+        """Read on until this many commands of a name have been sent."""
         names: Counter[str] = Counter()
         while names[name] < number:
             seen = self._next()

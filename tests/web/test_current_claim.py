@@ -44,7 +44,7 @@ class TestCurrentClaim:
         assert not current_claim
 
     def test_attributes(self, way: WayIn) -> None:
-        """Inside, a claim tells its key, its owner, its attempt and that it is held."""
+        """In the view, a claim has its key, its owner, its attempt and says that it is held."""
         app = way.app()
 
         @app.post("/")
@@ -101,7 +101,7 @@ class TestCurrentClaim:
     def test_lease_lost(
         self, way: WayIn, background: Background, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An owner that overran its lease is told, its caller is served, the other's result stands.
+        """An owner that overran its lease can see it; both callers are served, one result is kept.
 
         The log has a WARNING, and ``lease_lost`` is sent.
         """

@@ -33,7 +33,7 @@ ACCEPTED = {
 
 
 class Exchange:
-    """One request and its answer, as octets.
+    """One request and its answer, as bytes.
 
     :param port: where the server listens.
     """
@@ -99,14 +99,14 @@ def flat(notes: Any) -> Iterator[Note]:
 
 def dechunked(body: bytes) -> bytes:
     """Join chunks (RFC 9112, 7.1)."""
-    octets = b""
+    content = b""
     while body:
         size, _, body = body.partition(b"\r\n")
         length = int(size, 16)
-        octets += body[:length]
+        content += body[:length]
         assert body[length : length + 2] == b"\r\n"
         body = body[length + 2 :]
-    return octets
+    return content
 
 
 class Answers:

@@ -33,7 +33,7 @@ PIECE = random.Random(1).randbytes(100_000)
 
 @dataclass(frozen=True)
 class Content:
-    """Octets that are made while they are sent."""
+    """Bytes that are made while they are sent."""
 
     size: int
     seed: bytes = b"first"
@@ -115,7 +115,7 @@ class Large:
             return Answer(response.status, replayed, json.loads(response.read()))
 
     def peak(self) -> int:
-        """The most memory that the server has held, in octets."""
+        """The most memory that the server has held, in bytes."""
         with connected(self.port) as connection:
             connection.request("GET", "/peak")
             return int(connection.getresponse().read()) * 1024
@@ -139,9 +139,9 @@ def large(running: Large, clean_valkey: Server) -> Large:
 
 
 def growth(large: Large, path: str, body: Form | Content) -> int:
-    """How many octets the library adds to the memory that an upload costs its server."""
+    """How many bytes the library adds to the memory that an upload costs its server."""
     if not sys.platform.startswith("linux"):
-        pytest.skip("only Linux tells how much memory a process has held")
+        pytest.skip("only Linux says how much memory a process has held")
     small = Form(Content(100)) if isinstance(body, Form) else Content(100)
     for warm_up in (f"/exempt{path}", path):
         large.send(warm_up, small, key="small")
@@ -158,12 +158,12 @@ class TestUpload:
         """F2: the library never holds a large form in memory."""
         assert growth(large, "/form", Form(Content(FORM_SIZE))) < ALLOWED_GROWTH
 
-    def test_w4_octets_in_pieces(self, large: Large) -> None:
+    def test_w4_bytes_in_pieces(self, large: Large) -> None:
         """W4: the library never holds a large body that is no form in memory."""
-        assert growth(large, "/octets", Content(FORM_SIZE)) < ALLOWED_GROWTH
+        assert growth(large, "/content", Content(FORM_SIZE)) < ALLOWED_GROWTH
 
     def test_f2_form_is_whole_and_retried(self, large: Large) -> None:
-        """F2: the view reads a large form whole; its boundary is no difference, its octets are."""
+        """F2: the view reads a large form whole; another boundary is the same form."""
         content = Content(COMPARED_SIZE)
         first = large.send("/form", Form(content))
         assert first == Answer(200, False, {
@@ -176,13 +176,13 @@ class TestUpload:
 
     @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
     @pytest.mark.parametrize("size", [SPOOL_SIZE + 1, COMPARED_SIZE])
-    def test_w4_octets_are_whole_and_retried(self, large: Large, size: int, chunked: bool) -> None:
+    def test_w4_bytes_are_whole_and_retried(self, large: Large, size: int, chunked: bool) -> None:
         """W4: the view reads a body over 512 KiB whole, however it was sent, and so is a retry."""
         content = Content(size)
-        first = large.send("/octets", content, chunked=chunked)
+        first = large.send("/content", content, chunked=chunked)
         assert first == Answer(200, False, {"digest": content.digest})
-        assert large.send("/octets", Content(size, b"other"), chunked=chunked).status == 422
-        assert large.send("/octets", content, chunked=not chunked).replayed
+        assert large.send("/content", Content(size, b"other"), chunked=chunked).status == 422
+        assert large.send("/content", content, chunked=not chunked).replayed
 
 
 class TestStream:

@@ -42,7 +42,7 @@ class TestMarksOf:
         assert marks_of(decorated, "POST") == marks_of(decorated, "GET") == [{"expire": 7}]
 
     def test_exempt(self) -> None:
-        """An exempt view is told from one that says nothing."""
+        """An exempt view differs from one without a mark."""
 
         def log() -> str:
             return "ran"

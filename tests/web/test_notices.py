@@ -16,17 +16,17 @@ from tests.support.clients import post
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged at WARNING since the last question, but for the kind of store."""
+    """What was logged at WARNING since the last call, without the warning about memory://."""
 
-    def told() -> list[str]:
+    def new_warnings() -> list[str]:
         lines = [r.message for r in caplog.records if r.levelno == logging.WARNING]
         caplog.clear()
         return [line for line in lines if "memory://" not in line]
 
-    return told
+    return new_warnings
 
 
-Told = Callable[[], list[str]]
+Warnings = Callable[[], list[str]]
 
 
 def plain() -> str:
@@ -34,8 +34,8 @@ def plain() -> str:
 
 
 class TestCookies:
-    def test_in_the_config(self, warnings: Told) -> None:
-        """``keep_headers`` with Set-Cookie is told at the start, once."""
+    def test_in_the_config(self, warnings: Warnings) -> None:
+        """``keep_headers`` with Set-Cookie is warned of at the start, once."""
         app = Flask("tests")
         app.config.update(REDIS_URL="memory://", IDEMPOTENT_KEEP_HEADERS=["SET-COOKIE"])
         Idempotent(app)
@@ -45,8 +45,8 @@ class TestCookies:
         assert post(app, None).text == "ran"
         assert warnings() == []
 
-    def test_of_a_view(self, make_app: MakeApp, warnings: Told) -> None:
-        """A view's own is told at its first request, once for the application."""
+    def test_of_a_view(self, make_app: MakeApp, warnings: Warnings) -> None:
+        """That of a view is warned of at its first request, once for the application."""
         app = make_app(wide=False)
         for path in ("/a", "/b"):
             view = idempotent(keep_headers=["set-cookie"])(plain)
@@ -56,7 +56,7 @@ class TestCookies:
             post(app, None, path)
         assert len(warnings()) == 1
 
-    def test_other_headers(self, make_app: MakeApp, warnings: Told) -> None:
+    def test_other_headers(self, make_app: MakeApp, warnings: Warnings) -> None:
         """Nothing is said of other headers."""
         post(make_app(keep_headers=["X-Request-Id"]))
         assert warnings() == []
@@ -67,8 +67,8 @@ class TestViews:
     def app(self, make_app: MakeApp, request: pytest.FixtureRequest) -> Flask:
         return make_app(wide=request.param)
 
-    def test_w1_get_alone(self, app: Flask, warnings: Told) -> None:
-        """W1: a decorated view that takes GET alone is told of at the first request, once."""
+    def test_w1_get_alone(self, app: Flask, warnings: Warnings) -> None:
+        """W1: a decorated view that takes GET alone is warned of at the first request, once."""
         app.get("/read")(idempotent(plain))
         app.post("/other", endpoint="other")(idempotent(plain))
         for _ in range(2):
@@ -77,7 +77,7 @@ class TestViews:
         assert "@idempotent protects nothing at /read: GET is not tracked." in line
         assert "@idempotent(methods=['GET'])" in line
 
-    def test_methods_of_a_class(self, app: Flask, warnings: Told) -> None:
+    def test_methods_of_a_class(self, app: Flask, warnings: Warnings) -> None:
         """A decorated method of a class counts alone, a decorated class as a whole."""
 
         class One(MethodView):
@@ -102,14 +102,14 @@ class TestViews:
         post(app, None, "/one")
         assert ["at /one: GET" in line for line in warnings()] == [True]
 
-    def test_left_out_by_the_config(self, app: Flask, warnings: Told) -> None:
+    def test_left_out_by_the_config(self, app: Flask, warnings: Warnings) -> None:
         """So is a view whose method the application's ``methods`` leave out."""
         app.config["IDEMPOTENT_METHODS"] = ["POST"]
         app.put("/put")(idempotent(plain))
         post(app, None, "/put", method="PUT")
         assert ["at /put: PUT" in line for line in warnings()] == [True]
 
-    def test_nothing_to_tell(self, app: Flask, warnings: Told) -> None:
+    def test_nothing_to_warn_of(self, app: Flask, warnings: Warnings) -> None:
         """A view with another method, by one route or two, one that names GET and an exempt one
         are as they should be."""
         both = idempotent(plain)
@@ -121,7 +121,7 @@ class TestViews:
         post(app, None, "/a")
         assert warnings() == []
 
-    def test_wrong_settings(self, make_app: MakeApp, warnings: Told) -> None:
+    def test_wrong_settings(self, make_app: MakeApp, warnings: Warnings) -> None:
         """Settings that cannot be used are an error of the view that needs them alone."""
         app = make_app(wide=False, config={"IDEMPOTENT_EXPIRE": "long"})
         app.get("/read")(idempotent(plain))
@@ -154,8 +154,8 @@ class TestSessions:
             answer = client.post(path, headers={"Idempotency-Key": path[1:]})
             assert answer.status_code == 200
 
-    def test_f11_once_for_each_route(self, app: Flask, warnings: Told) -> None:
-        """F11: a session that may name its owner is told in the anonymous scope, once a route."""
+    def test_f11_once_for_each_route(self, app: Flask, warnings: Warnings) -> None:
+        """F11: a session that may identify its user is warned of where no caller is seen, once."""
         self.send(app, "account/email", "/a", "/b", "/a")
         self.send(app, "cart", "/b")
         one, other = warnings()
@@ -163,18 +163,18 @@ class TestSessions:
         assert "at /b" in other
 
     @pytest.mark.parametrize("entry", ["user_id", "_user_id"])
-    def test_known_callers(self, app: Flask, warnings: Told, entry: str) -> None:
-        """Nothing is told where the default scope knows who is asking."""
+    def test_known_callers(self, app: Flask, warnings: Warnings, entry: str) -> None:
+        """Nothing is logged where the default scope knows the caller."""
         self.send(app, f"{entry}/account", "/a")
         assert warnings() == []
 
-    def test_entries_that_name_nobody(self, app: Flask, warnings: Told) -> None:
-        """Nothing is told of messages and CSRF tokens, and of an empty session."""
+    def test_entries_that_name_nobody(self, app: Flask, warnings: Warnings) -> None:
+        """Nothing is logged of messages and CSRF tokens, and of an empty session."""
         self.send(app, "csrf_token/_flashes/_permanent", "/a")
         post(app, path="/a")
         assert warnings() == []
 
-    def test_scope_function(self, app: Flask, warnings: Told) -> None:
+    def test_scope_function(self, app: Flask, warnings: Warnings) -> None:
         """A scope function has its own say, be it that nobody is known."""
         self.send(app, "account", "/own")
         assert warnings() == []

@@ -34,8 +34,8 @@ class TestSignals:
         name = claim["storage_key"]
         owner = claim.pop("owner")
         assert isinstance(owner, str)
-        told = {"key": "key-one", "storage_key": name, "attempt": 1, "took_over": False}
-        assert claim == told
+        expected = {"key": "key-one", "storage_key": name, "attempt": 1, "took_over": False}
+        assert claim == expected
         assert completion.pop("seconds") >= 0
         assert completion == {"key": "key-one", "storage_key": name, "status": 200, "kept": True}
         age = replay.pop("age")
@@ -55,7 +55,7 @@ class TestSignals:
 
     @pytest.mark.parametrize("reason", ["failed", "not-stored"])
     def test_released(self, way: WayIn, reason: str) -> None:
-        """A release tells its reason."""
+        """A release has its reason."""
         app = way.app()
 
         @app.post("/")
@@ -72,7 +72,7 @@ class TestSignals:
         assert data == {"key": "key-one", "storage_key": claim["storage_key"], "reason": reason}
 
     def test_waited(self, way: WayIn, background: Background) -> None:
-        """A duplicate that waited tells how long, then that it got a replay."""
+        """A duplicate that waited reports how long, then that it got a replay."""
         store = FaultyStore()
         app = way.app(store=store)
         gate = gated(app, way)
@@ -100,7 +100,7 @@ class TestSignals:
     def test_rejected(
         self, way: WayIn, sent: dict[str, Any], slug: str, status: int, key: str | None
     ) -> None:
-        """A problem is told with its type and status, and the key where it was readable."""
+        """A problem is reported with its type and status, and the key where it was readable."""
         app = way.app(required=True)
         counting(app, way)
         post(app)

@@ -214,7 +214,7 @@ class TestWhatChanged:
         assert [post(app, None, **sent).text for _ in range(2)] == ["run 1", "run 2"]
 
     def test_get_again(self, app: Flask) -> None:
-        """A GET that ``methods`` names has its key in a header, as nobody's link sets one."""
+        """A GET that ``methods`` names has its key in a header, because no link sets one."""
         app.config["IDEMPOTENT_METHODS"] = ["GET", "POST"]
         Idempotent(app)
         in_header = {"headers": {"X-Idempotent-Key": "key"}, "method": "GET"}

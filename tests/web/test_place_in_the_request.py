@@ -203,7 +203,7 @@ class TestPlaceInTheRequest:
         assert len(ended) == (1 if outcome == "first" else 2)
 
     def test_r4_captured_before_after_request(self, way: WayIn) -> None:
-        """R4: what ``after_request`` does to a response is done anew to its replay, not twice."""
+        """R4: what ``after_request`` does to a response is done again to its replay, not twice."""
         app = way.app()
 
         @app.after_request

@@ -88,7 +88,7 @@ class TestAboveTheRoute:
             post(app, path="/orders")
 
     def test_above_and_below(self, app: Flask) -> None:
-        """Of two decorators on one view the one above the route is told of."""
+        """Of two decorators on one view the one above the route is reported."""
 
         @idempotent(expire=86400)
         @app.post("/")
@@ -122,14 +122,14 @@ class TestAboveTheRoute:
     def test_error_handler_of_the_application(self, make_app: MakeApp) -> None:
         """An error handler may word it: the view does not run."""
         app, runs = make_app(wide=False), count(1)
-        app.register_error_handler(SettingsError, lambda error: ("told", 500))
+        app.register_error_handler(SettingsError, lambda error: ("handled", 500))
 
         @idempotent
         @app.post("/")
         def view() -> str:
             return f"run {next(runs)}"
 
-        assert [post(app).text for _ in "12"] == ["told", "told"]
+        assert [post(app).text for _ in "12"] == ["handled", "handled"]
 
     def test_meant_to_be_unprotected(self, make_app: MakeApp) -> None:
         """``exempt`` says that a route of a function that is decorated elsewhere is meant so."""

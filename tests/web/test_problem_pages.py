@@ -198,11 +198,17 @@ class TestTold:
         post(app, "a-long-key", data="a")
         with recorded(app) as events, caplog.at_level(logging.INFO, "flask_idempotent"):
             answer = post(app, "a-long-key", data="b")
-        ((_, told),) = events
+        ((_, rejected),) = events
         instance = answer.get_json(force=True)["instance"]
-        assert told["instance"] == instance
+        assert rejected["instance"] == instance
         (line,) = [r.getMessage() for r in caplog.records if "problem" in r.getMessage()]
-        for part in ("key-reused", "key a-lon…", told["storage_key"], "endpoint order", instance):
+        for part in (
+            "key-reused",
+            "key a-lon…",
+            rejected["storage_key"],
+            "endpoint order",
+            instance,
+        ):
             assert part in line
         assert "a-long-key" not in line
 

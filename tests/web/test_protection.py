@@ -52,7 +52,7 @@ class TestSettings:
             assert protections.settings(Layer("view", {"timeout": timeout})).timeout == timeout
 
     def test_wrong_config_is_named(self, make_app: MakeApp) -> None:
-        """A decorated view alone tells of a wrong config at its first request."""
+        """A decorated view alone reports a wrong config at its first request."""
         app = make_app(wide=False, config={"IDEMPOTENT_LEASE": "long"})
         add_view(app, "view", idempotent(lambda: "ran"))
         app.config["PROPAGATE_EXCEPTIONS"] = True
@@ -110,7 +110,7 @@ class TestOf:
         assert len(settings) <= 2
 
     def test_view_that_is_replaced(self, make_app: MakeApp) -> None:
-        """A view that takes another's place is looked at anew."""
+        """A view that takes another's place is looked at again."""
         app = make_app()
         add_view(app, "view", idempotent.exempt(lambda: "exempt"))
         assert post(app, path="/view").text == "exempt"
@@ -261,7 +261,7 @@ class TestOutsideRequests:
         return "ran"
 
     def test_no_request(self, make_app: MakeApp) -> None:
-        """A script or a task is refused, and told what to call."""
+        """A script or a task is refused with an error that says what to call."""
         with pytest.raises(OutsideRequest, match=r"bare was called outside .* its __wrapped__"):
             self.bare()
         with make_app(wide=False).app_context(), pytest.raises(RuntimeError):
@@ -271,7 +271,7 @@ class TestOutsideRequests:
     def test_event_of_a_websocket(
         self, make_app: MakeApp, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Events share the handshake's request: its key is none of theirs, which is told once."""
+        """Events share the handshake's request: its key is not theirs, which is logged once."""
         store = FaultyStore()
         for app in (make_app(wide=False), make_app(wide=True)):
             caplog.clear()

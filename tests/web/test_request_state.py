@@ -18,7 +18,7 @@ def sub_request(app: Flask, **changes: str) -> str:
 
 
 def nested(way: WayIn, store: FaultyStore, **changes: str) -> Flask:
-    """An application with a view that makes such a request, and tells its answer."""
+    """An application with a view that makes such a request, and returns its answer."""
     app, runs = way.app(store=store), count(1)
     app.post("/inner")(way(lambda: f"inner {next(runs)}"))
 

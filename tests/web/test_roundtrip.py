@@ -21,7 +21,7 @@ from tests.support.clients import WayIn, problem
 
 #: Examples for each of the three ways to protect a view.
 EACH_WAY = 50
-#: What R1 says is not kept, or is made anew.
+#: What R1 says is not kept, or is made again.
 NOT_KEPT = frozenset(
     ["age", "alt-svc", "connection", "content-length", "date", "keep-alive", "proxy-authenticate",
      "server", "server-timing", "set-cookie", "te", "traceparent", "trailer", "transfer-encoding",
@@ -95,7 +95,7 @@ def keys() -> Iterator[str]:
 
 class TestResponses:
     def test_c2_r1_r5_replay_is_equal(self, way: WayIn) -> None:
-        """C2, R1, R5: whatever a view answers, its replay has its status, headers and octets."""
+        """C2, R1, R5: whatever a view answers, its replay has its status, headers and bytes."""
         app, new, answers = way.app(), keys(), []
         app.add_url_rule("/", "view", way(lambda: answers.pop().response()), methods=["POST"])
         client = app.test_client(use_cookies=False)
@@ -138,7 +138,7 @@ ODD_HEADERS = st.lists(
 
 
 class TestOddResponses:
-    def test_r12_read_back_or_told_not_kept(self, way: WayIn) -> None:
+    def test_r12_read_back_or_not_kept(self, way: WayIn) -> None:
         """R12: whatever Werkzeug takes from a view, what is kept of it can be read again.
 
         A retry gets the answer of the first request, or 409 where no server may send that answer;

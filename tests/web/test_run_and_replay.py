@@ -26,7 +26,7 @@ Background = Callable[..., Future[TestResponse]]
 
 class TestRunAndReplay:
     def test_c2_r2_retry_gets_the_first_response(self, way: WayIn) -> None:
-        """C2, R2: a retry gets status, headers and octets of the first, marked as a replay."""
+        """C2, R2: a retry gets status, headers and bytes of the first, marked as a replay."""
         app = way.app()
 
         @app.post("/")
@@ -50,7 +50,7 @@ class TestRunAndReplay:
         assert [post(app, key).text for key in ("a", "b", "a")] == ["run 1", "run 2", "run 1"]
 
     def test_no_key_pays_nothing(self, way: WayIn) -> None:
-        """A request without a key runs as ever, and the store never hears of it."""
+        """A request without a key runs as usual, and the store is sent nothing."""
         store = FaultyStore()
         app = way.app(store=store)
         counting(app, way)

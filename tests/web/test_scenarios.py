@@ -1,6 +1,6 @@
 """The scenarios by which idempot.dev judges implementations of the Idempotency-Key draft.
 
-Told in this project's words, and all but one policy: there a second key with an equal body is a
+In this project's words, and all but one policy: there a second key with an equal body is a
 conflict, here it is a second operation, which may well be meant.
 """
 

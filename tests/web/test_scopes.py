@@ -76,7 +76,7 @@ class TestDefaultScope:
         assert scope_with(app, user_id=5) == scope_with(app, user_id="5")
 
     def test_f11_each_input_is_its_own(self, app: Flask) -> None:
-        """F11: headers and the two users are told apart, though their values are the same."""
+        """F11: headers and the two users are distinguished, though their values are the same."""
         names = ("header", "user", "api_key", "user_id")
         assert len({scope_with(app, **{name: "1"}) for name in names}) == len(names)
 
@@ -208,7 +208,7 @@ class TestOnFlask:
 
     @pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
     def test_f11_headers(self, make_app: MakeApp, name: str) -> None:
-        """F11: so are two callers whom a header tells apart."""
+        """F11: so are two callers who differ in a header."""
         app = make_app()
         runs = self.counting(app)
         for caller in ("ada", "bob", "ada"):

@@ -16,7 +16,7 @@ from tests.support.clients import WayIn
 
 
 class Untracked(SecureCookieSession):
-    """A session that cannot tell whether it is used, as ``SessionMixin`` has it."""
+    """A session that does not know whether it is used, as ``SessionMixin`` has it."""
 
     accessed = True
 

@@ -55,7 +55,7 @@ class TestStoreErrors:
     def test_r7_run(
         self, way: WayIn, down: dict[str, str], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With ``on_store_error="run"`` the view runs, unprotected, and that is told."""
+        """With ``on_store_error="run"`` the view runs, unprotected, and that is reported."""
         app = way.app(config=down, on_store_error="run")
         counting(app, way)
         began = time.monotonic()

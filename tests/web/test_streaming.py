@@ -164,7 +164,7 @@ class TestStreaming:
 
     @pytest.mark.parametrize("compress", [None, 1000, 1001])
     def test_compressed(self, way: WayIn, compress: int | None) -> None:
-        """From ``compress`` octets on a body is kept compressed; its replay is the same."""
+        """From ``compress`` bytes on a body is kept compressed; its replay is the same."""
         app = way.app(compress=compress)
 
         @app.post("/")
@@ -182,7 +182,7 @@ class TestStreaming:
 
     @pytest.mark.parametrize("streamed", [False, True])
     def test_exactly_max_body_is_kept(self, way: WayIn, streamed: bool) -> None:
-        """``max_body`` octets are kept."""
+        """``max_body`` bytes are kept."""
         app = way.app(max_body=10)
 
         @app.post("/")

@@ -71,7 +71,7 @@ class TestGet:
         assert [post(app, method="GET").text for _ in range(2)] == ["run 1"] * 2
 
     def test_w1_key_of_a_link(self, way: WayIn) -> None:
-        """W1: whoever makes somebody open a link with a key does not get her page."""
+        """W1: a person who makes another open a link with a key does not get the other's page."""
         app = self.counting(way)
         query = {"query_string": {"__idempotent_key": "planted"}}
         answers = [post(app, None, method="GET", **query).text for _ in range(2)]
@@ -128,7 +128,7 @@ class TestGet:
         assert "/socket" not in {route.path for route in policy_of(app).routes}
 
     def test_w5_other_upgrades(self, way: WayIn) -> None:
-        """Some clients offer HTTP/2 with each request: their keys count as ever."""
+        """Some clients offer HTTP/2 with each request: their keys count as usual."""
         app = self.counting(way)
         headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
         assert [post(app, headers=headers).text for _ in range(2)] == ["run 1"] * 2

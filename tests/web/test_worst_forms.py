@@ -31,7 +31,7 @@ ROUNDS = 5
 
 pytestmark = [
     pytest.mark.skipif(not SIZE, reason="LARGE_BODY_MB is not set"),
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a process"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux says the memory of a process"),
 ]
 
 

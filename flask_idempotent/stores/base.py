@@ -131,7 +131,7 @@ class Store(ABC):
 
         :param storage_key: the record's name in the store.
         :param record: the record of this request, as attempt 1.
-        :param ttl_ms: milliseconds that the record is kept. Its lease is shorter by ``grace``.
+        :param ttl_ms: milliseconds that the record is kept. Its lease is shorter by ``grace_ms``.
         :returns: ``Claimed(1)``, or the record that has the key.
         :raises RecordUnreadable: when that record has damaged bytes.
         :raises WriteRefused: when the store takes no writes and the key is not completed.

@@ -1,4 +1,4 @@
-"""A real server behind a bad road: it loses answers, is busy or lacks its store, as told."""
+"""A real server on an unreliable network: it loses answers, is busy, or has no store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENTS = Path(__file__).parents[2] / "docs" / "examples" / "clients"
 
 
 class WeakStore(MemoryStore):
-    """A store that is away while it is told to be."""
+    """A store that fails while a test says so."""
 
     away = False
 

@@ -76,7 +76,7 @@ class Shop:
 
 @contextmanager
 def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
-    """Run the shop under the development server or gunicorn, on an embedded server of its own."""
+    """Run the shop under the development server or gunicorn, on its own embedded server."""
     port = free_port()
     commands = {
         "dev": [sys.executable, str(SHOP / "app.py"), "--port", str(port)],

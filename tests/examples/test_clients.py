@@ -101,7 +101,7 @@ class TestPython:
         assert len({key for key, _, _ in road.seen}) == 3
 
     def test_final_answer(self, send: Send, pauses: list[float], shop: tuple[Shop, str]) -> None:
-        """What no retry can mend is returned at once."""
+        """An answer that no retry can change is returned at once."""
         _, base = shop
         send(f"{base}/orders", json=ORDER, key="mine")
         status, problem, _ = send(f"{base}/orders", json={"product": "lamp"}, key="mine")

@@ -1,4 +1,4 @@
-"""APIFlask: an application class of its own, with schemas for input and output."""
+"""APIFlask: a subclass of Flask with schemas for input and output."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def shop(way: WayIn, **options: Any) -> Flask:
 
 @pytest.mark.parametrize(("product", "status"), [("mug", 201), ("gone", 410)])
 def test_c2_replay_is_equal(way: WayIn, product: str, status: int) -> None:
-    """C2: the replay is what the schema or the error handler made, octet for octet."""
+    """C2: the replay is what the schema or the error handler made, byte for byte."""
     client = shop(way).test_client()
     first, retry = (send(client, json={"product": product}) for _ in range(2))
     assert first.status_code == status
@@ -170,7 +170,7 @@ def test_f6_auth_above(way: WayIn) -> None:
 
 
 def test_openapi(way: WayIn) -> None:
-    """The OpenAPI document tells of a protected operation what its schemas say."""
+    """The OpenAPI document describes a protected operation by its schemas."""
     document = shop(way).test_client().get("/openapi.json").json
     operation = document["paths"]["/"]["post"]
     assert list(document["paths"]) == ["/"]

@@ -94,7 +94,7 @@ def test_copied_context_that_outlives_the_answer(way: WayIn, background: Backgro
 
 
 def test_after_this_request(way: WayIn) -> None:
-    """R4: what a view defers with ``after_this_request`` is no part of what is stored."""
+    """R4: what a view defers with ``after_this_request`` is not part of what is stored."""
     app = way.app()
 
     @app.post("/")

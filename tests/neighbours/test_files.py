@@ -94,7 +94,7 @@ PATHS = pytest.mark.parametrize("path", ["/file", "/folder"])
 @PATHS
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_r3_whole_file(client: FlaskClient, path: str, method: str) -> None:
-    """R3, R5: a file is sent as it is, and its replay has the same octets, name and tag."""
+    """R3, R5: a file is sent as it is, and its replay has the same bytes, name and tag."""
     first, retry = (send(client, path, method=method) for _ in range(2))
     assert first.data == retry.data == CONTENT
     assert (replayed(first), replayed(retry)) == (False, True)
@@ -148,7 +148,7 @@ def test_range_that_cannot_be_sent(client: FlaskClient) -> None:
 
 
 def test_file_over_max_body(way: WayIn, tmp_path: Path) -> None:
-    """A file larger than ``max_body`` arrives whole, and its retry is told so."""
+    """A file larger than ``max_body`` arrives whole, and its retry gets "response-not-kept"."""
     app = way.app(max_body=1000)
     (tmp_path / "report.bin").write_bytes(CONTENT)
     app.post("/")(way(lambda: send_from_directory(tmp_path, "report.bin")))

@@ -54,7 +54,7 @@ def check_cors(answer: TestResponse, origin: str) -> None:
 
 
 def varies(answer: TestResponse) -> set[str]:
-    """What an answer varies by; Flask-CORS adds a line of its own."""
+    """What an answer varies by; Flask-CORS adds a second header line."""
     return set(answer.headers.getlist("Vary"))
 
 

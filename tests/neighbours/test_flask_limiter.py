@@ -107,7 +107,7 @@ def test_c3_decorator_above(make_app: Callable[..., Flask], name: str) -> None:
 
 
 def test_r1_headers_of_the_limit_are_fresh(way: WayIn) -> None:
-    """R1: a replay tells what the limit has left now, once, and not what it had then."""
+    """R1: a replay says once what is left of the limit now, not what was left at the first run."""
     app = way.app()
     limiter_of(app, default_limits=["5/minute"], headers_enabled=True)
     app.post("/")(way(lambda: "run"))

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:Depreca
 
 
 class User(UserMixin):
-    """A user who is no more than an id."""
+    """A user who has an id and nothing else."""
 
     def __init__(self, name: str) -> None:
         self.id = name
@@ -61,7 +61,7 @@ def with_login(app: Flask) -> Flask:
 
 
 def shop(way: WayIn, **options: Any) -> Flask:
-    """An application whose view tells whom it served, and in which run."""
+    """An application whose view says which user it served, and in which run."""
     app, runs = with_login(way.app(**options)), count(1)
 
     @app.post("/")
@@ -115,7 +115,7 @@ def test_f6_after_logout(way: WayIn) -> None:
 
 
 def test_f6_next_user_of_the_browser(way: WayIn) -> None:
-    """F6: whoever logs in next on the same browser does not get the former user's response."""
+    """F6: the next user who logs in on a browser does not get the former user's response."""
     app = shop(way)
     browser = logged_in(app, "alice")
     send(browser)
@@ -161,7 +161,7 @@ def test_f6_no_vary_added(way: WayIn) -> None:
 
 
 def test_f6_remembered_users(way: WayIn) -> None:
-    """F6: two users with the same key are told apart by their remember cookies alone."""
+    """F6: two users with the same key differ by their remember cookies alone."""
     app = shop(way)
     alice, bob = (logged_in(app, name, "remember") for name in ("alice", "bob"))
     for client in (alice, bob):
@@ -233,7 +233,7 @@ def test_strong_session_protection(make_app: Callable[..., Flask]) -> None:
 
 
 def test_f6_scope_of_a_request_loader(way: WayIn) -> None:
-    """F6: users whom a header of their own names are told apart by a scope that asks for them."""
+    """F6: users whom a header names have scopes of their own where the application sets one."""
     app = way.app(scope=lambda request: current_user.get_id())
     runs = count(1)
     manager = LoginManager(app)

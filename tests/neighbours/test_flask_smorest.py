@@ -55,7 +55,7 @@ SHAPES = pytest.mark.parametrize("shape", [functional, class_based])
 
 @SHAPES
 def test_c2_replay_is_equal(way: WayIn, shape: Callable[..., tuple[Flask, Api]]) -> None:
-    """C2: the replay is what the schema made of the view's value, octet for octet."""
+    """C2: the replay is what the schema made of the view's value, byte for byte."""
     client = shape(way)[0].test_client()
     first, retry = (send(client, json={"product": "mug"}) for _ in range(2))
     assert first.json == {"run": 1, "product": "mug"}
@@ -159,7 +159,7 @@ def test_e3_e7_own_handler_for_problems(way: WayIn) -> None:
 
 @SHAPES
 def test_openapi(way: WayIn, shape: Callable[..., tuple[Flask, Api]]) -> None:
-    """The OpenAPI document tells of a protected operation what its schemas say."""
+    """The OpenAPI document describes a protected operation by its schemas."""
     app, api = shape(way)
     with app.app_context():
         document = api.spec.to_dict()

@@ -128,7 +128,7 @@ class TestEtag:
             assert answer.status_code == 428
 
     def test_not_modified(self, app: Flask) -> None:
-        """A GET that names the ETag is answered 304, as ever."""
+        """A GET that names the ETag is answered 304, as without the library."""
         etag = app.test_client().get("/").headers["ETag"]
         answer = app.test_client().get("/", headers={"If-None-Match": etag})
         assert answer.status_code == 304

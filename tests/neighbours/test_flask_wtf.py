@@ -1,4 +1,4 @@
-"""Flask-WTF: CSRF protection comes first, and its token is no part of the operation."""
+"""Flask-WTF: CSRF protection comes first, and its token is not part of the fingerprint."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class OrderForm(IdempotentForm, FlaskForm):
 
 
 class TestIdempotentForm:
-    """A form of Flask-WTF with a key of its own."""
+    """A form of Flask-WTF with a field for the key."""
 
     @staticmethod
     def shop(way: WayIn) -> FlaskClient:

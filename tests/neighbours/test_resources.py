@@ -33,7 +33,7 @@ def rest(request: pytest.FixtureRequest) -> Any:
 
 
 def shop(app: Flask, resource: type, rest: Any, **options: Any) -> Any:
-    """Serve a resource by an Api that has a representation of its own."""
+    """Serve a resource from an Api with its own representation."""
     api = rest.Api(app, **options)
 
     @api.representation(OWN)
@@ -117,7 +117,7 @@ class TestReplay:
         assert (found.source, found.decorated, found.dispatched) == ("view", True, False)
         assert found.settings.expire == (240 if place.startswith("bare") else 99)
         assert len(list(state_of(app).engine.store.scan(""))) == 3
-        # Resources are decorated anew for each request; nothing of that is kept.
+        # Resources are decorated again for each request; nothing of that may be kept.
         assert len(state_of(app).protections.calls) == 1
 
 
@@ -295,7 +295,7 @@ class TestProblems:
         Api(app).add_resource(orders(rest, method_decorators=[DECORATOR]), "/")
         assert problem(self.reuse(app)) == (422, "key-reused")
         assert self.reuse(app, Accept="text/html").mimetype == "text/html"
-        # And the application's own handler wins, as ever.
+        # The application's own handler wins, as without the library.
         app = make_app(wide=wide)
         app.register_error_handler(KeyReused, lambda error: ("words of its own", 400))
         Api(app).add_resource(orders(rest, method_decorators=[DECORATOR]), "/")
@@ -336,7 +336,7 @@ def test_validation_above_never_claims(make_app: MakeApp) -> None:
 
 
 def test_openapi_of_restx(make_app: MakeApp) -> None:
-    """The document of flask-restx tells of a decorated method what it told before."""
+    """The document of flask-restx describes a decorated method like one that is not decorated."""
     app = make_app()
     api = flask_restx.Api(app)
 

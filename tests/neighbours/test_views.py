@@ -45,7 +45,7 @@ def test_view_class(way: WayIn, every_request: bool) -> None:
 
 @EVERY_REQUEST
 def test_f5_methods_of_a_class(way: WayIn, every_request: bool) -> None:
-    """F5: each method of a ``MethodView`` is an operation of its own; GET without a key runs."""
+    """F5: each method of a ``MethodView`` is another operation; GET runs without a key."""
     app, runs = way.app(), count(1)
 
     class Orders(MethodView):

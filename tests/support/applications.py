@@ -21,7 +21,7 @@ REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1")
 
 
 def _large() -> Flask:
-    """Uploads, each with an exempt twin, and a large stream that a test holds up."""
+    """Uploads, each with an exempt twin, and a large stream that waits for the test."""
     app = Flask("large")
     app.config["REDIS_URL"] = REDIS_URL
     Idempotent(app)
@@ -45,7 +45,7 @@ def _large() -> Flask:
 
         def chunks() -> Iterator[bytes]:
             yield CHUNK
-            assert client.blpop(["go on"], 20) is not None, "nobody said so"
+            assert client.blpop(["go on"], 20) is not None, "the test did not say so"
             for _ in range(CHUNKS - 1):
                 yield CHUNK
 
@@ -76,7 +76,7 @@ answers.config["REDIS_URL"] = REDIS_URL
 notes: redis.Redis = redis.Redis.from_url(REDIS_URL)
 
 adrift = Flask("adrift")
-# Nothing ever listens there.
+# Nothing listens on this port.
 adrift.config["REDIS_URL"] = "redis://127.0.0.1:1"
 adrift.add_url_rule("/", "view", idempotent(lambda: ""), methods=["POST"])
 mounted = DispatcherMiddleware(answers.wsgi_app, {"/adrift": adrift})
@@ -136,7 +136,7 @@ def not_kept() -> str:
 @idempotent(timeout=0)
 def waiting() -> str:
     notes.rpush("reached", 1)
-    assert notes.blpop(["go on"], 20) is not None, "nobody said so"
+    assert notes.blpop(["go on"], 20) is not None, "the test did not say so"
     return ""
 
 

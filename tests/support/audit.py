@@ -1,7 +1,7 @@
 """The second half of ``make audit``: known vulnerabilities of what is installed beside the package.
 
 pip-audit succeeds even where its service knows none of the packages, as behind a mirror of PyPI.
-That must not look as if all of them were sound.
+That must not look as if none of them had a vulnerability.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ COMMAND = [
 
 
 def report(printed: str, complaints: str) -> tuple[list[str], int]:
-    """What to tell, and the code to end with, of what pip-audit printed."""
+    """Return the lines to print and the exit code, from what pip-audit printed."""
     try:
         packages = json.loads(printed)["dependencies"]
     except ValueError:
         reason = (complaints.strip() or "it printed nothing").splitlines()[-1]
-        return [f"{NO_DATA}: the advisory service cannot be asked. pip-audit: {reason}"], 0
+        return [f"{NO_DATA}: the advisory service cannot be reached. pip-audit: {reason}"], 0
     known = [package for package in packages if "vulns" in package]
     if not known:
         return [f"{NO_DATA}: the advisory service knows none of the {len(packages)} packages."], 0
     vulnerable = [
-        f"{package['name']} {package['version']}: {found['id']}, fixed in "
-        f"{', '.join(found['fix_versions']) or 'no version'}"
+        f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in "
+        f"{', '.join(vulnerability['fix_versions']) or 'no version'}"
         for package in known
-        for found in package["vulns"]
+        for vulnerability in package["vulns"]
     ]
     unknown = [package["name"] for package in packages if package not in known]
     lines = [f"{len(known)} of {len(packages)} packages have been looked up."]
@@ -42,6 +42,6 @@ def report(printed: str, complaints: str) -> tuple[list[str], int]:
 
 if __name__ == "__main__":
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
-    told, code = report(done.stdout, done.stderr)
-    print("\n".join(told))
+    lines, code = report(done.stdout, done.stderr)
+    print("\n".join(lines))
     sys.exit(code)

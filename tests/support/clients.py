@@ -1,4 +1,4 @@
-"""What the tests of the web floor share: the ways in, a gate inside a view, and what was told."""
+"""Clients of an application in this process, and ways to protect and to hold up its views."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WayIn:
     def app(
         self, *, store: object = None, config: dict[str, Any] | None = None, **overrides: Any
     ) -> Flask:
-        """Make an application whose views get these overrides, whichever the way."""
+        """Make an application whose views have these overrides."""
         self._overrides = overrides
         on_app = {} if self._decorates else overrides
         app = self._make_app(wide=self._wide, store=store, config=config, **on_app)
@@ -53,7 +53,7 @@ class WayIn:
 
 
 class Gate:
-    """A door inside a view: a test knows when somebody stands before it, and opens it."""
+    """Holds up a view: a test waits until a request has reached it, and lets it go on."""
 
     def __init__(self) -> None:
         self._reached = threading.Semaphore(0)
@@ -64,15 +64,15 @@ class Gate:
         assert self._open.wait(10), "nobody opened the gate"
 
     def reached(self) -> None:
-        """Wait until somebody stands before the gate."""
-        assert self._reached.acquire(timeout=10), "nobody came to the gate"
+        """Wait until a request has reached the gate."""
+        assert self._reached.acquire(timeout=10), "no request reached the gate"
 
     def open(self) -> None:
         self._open.set()
 
 
 def post(app: Flask, key: str | None = "key-one", path: str = "/", **options: Any) -> TestResponse:
-    """Send a POST with a key, as a client of its own, and read the whole answer."""
+    """Send a POST with a key from a new client, and read the whole answer."""
     headers = dict(options.pop("headers", {}))
     options.setdefault("buffered", True)
     if key is not None:
@@ -91,7 +91,7 @@ def problem(response: TestResponse) -> tuple[int, str]:
 
 @contextmanager
 def recorded(app: Flask) -> Iterator[list[Event]]:
-    """Note the signals whose sender is this application: their names and their data."""
+    """Record the signals that this application sends: their names and their data."""
     events: list[Event] = []
 
     def note(name: str) -> Callable[..., None]:

@@ -26,14 +26,14 @@ from sybil import Example
 from tests.support.polling import until
 from tests.support.redis_servers import free_port, missing
 
-#: Commands that no test runs, by how they begin, and why.
+#: Commands that no test runs, by their first words, and why.
 NOT_RUN = {
     "pip install": "the tests run on what is installed",
     "python3 -m venv": "the tests have their environment",
     ". .venv/bin/activate": "the tests have their environment",
     "make test": "it is what runs this",
-    "make bench": "it measures for minutes, and wants a machine that does nothing else",
-    ".venv-bench/bin/python": "likewise",
+    "make bench": "it measures for minutes, and needs a machine that does nothing else",
+    ".venv-bench/bin/python": "it measures, like make bench",
     ".venv/bin/python -m pytest": "it is what runs this",
     ".venv/bin/python -m tests.examples.pictures": "it needs the built pages and writes a file",
 }
@@ -112,8 +112,8 @@ class Console:
             try:
                 self._server.wait(5)
             except subprocess.TimeoutExpired:
-                # Between its fork and its signal handlers a worker of gunicorn does not hear that
-                # it is to end; gunicorn would give it 30 seconds.
+                # A worker of gunicorn misses the signal to end between its fork and its
+                # handlers; gunicorn would give it 30 seconds.
                 os.killpg(self._server.pid, signal.SIGKILL)
                 self._server.wait()
 

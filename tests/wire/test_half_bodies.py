@@ -66,7 +66,7 @@ class TestReadBefore:
     def test_f1_fingerprint(
         self, wire: Wire, app: str, content_type: tuple[str, str], body: bytes
     ) -> None:
-        """A body that was read before is still told from another."""
+        """A body that was read before is still distinguished from another."""
         octets = [wire.key, content_type]
         other = body.replace(b"1", b"9").replace(b"\x10\x11", b"\x11\x10")
         assert wire.ask(f"{app}/echo", octets, body).json["run"] == 1

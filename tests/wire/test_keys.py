@@ -151,7 +151,7 @@ def test_k5_header_sent_twice(wire: Wire, lines: list[tuple[str, str]]) -> None:
     ],
 )
 def test_invalid(wire: Wire, value: str | bytes) -> None:
-    """A value that is no key gets 400, and nothing runs and nothing is claimed."""
+    """A value that is not a key gets 400: no view runs and nothing is claimed."""
     assert wire.ask("echo", [(NAME, value)]).problem == (400, "key-invalid")
     assert wire.nothing_happened()
 

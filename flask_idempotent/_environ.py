@@ -12,5 +12,3 @@ CLAIMS: Final = "flask_idempotent.claims"
 INSIDE: Final = "flask_idempotent.inside"
 #: The error that the application's error handlers have had, or have raised.
 HANDLED_ERROR: Final = "flask_idempotent.handled_error"
-#: Set where the page has a fresh key, so that no cache may keep it.
-HAS_KEY: Final = "flask_idempotent.has_key"

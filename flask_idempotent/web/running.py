@@ -90,12 +90,11 @@ def _respond(current: ProtectedRequest) -> Response:
         except Exception as unhandled:
             current.state.mark_handled(unhandled)
             raise
-    environ = current.request.environ
     if isinstance(value, HTTPException):
         # Flask would run it as a WSGI application, whose answer looks like a stream.
-        value = value.get_response(environ)
+        value = value.get_response(current.request.environ)
     # Before the response is stored, so that replays of a page with a key stay out of caches too.
-    return keep_out_of_caches(environ, current.app.make_response(value))
+    return keep_out_of_caches(current.request, current.app.make_response(value))
 
 
 def _settle(

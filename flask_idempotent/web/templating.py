@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import secrets
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from flask import after_this_request, has_request_context, request
+from flask import Request, after_this_request, has_request_context
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
-from flask_idempotent._environ import HAS_KEY
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.web.flask_compat import current_application
+from flask_idempotent.web.flask_compat import current_application, current_request
+from flask_idempotent.web.request_state import request_state
 from flask_idempotent.web.state import state_of
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 AnyResponse = TypeVar("AnyResponse", bound=Response)
 
@@ -27,18 +24,21 @@ def new_key() -> str:
     In a request, caches are asked not to keep the response: everybody who gets the same page sends
     the same key.
     """
-    if has_request_context() and HAS_KEY not in request.environ:
-        request.environ[HAS_KEY] = True
-        after_this_request(partial(keep_out_of_caches, request.environ))
+    if has_request_context():
+        request = current_request()
+        state = request_state(request)
+        if not state.renders_key:
+            state.renders_key = True
+            after_this_request(partial(keep_out_of_caches, request))
     return secrets.token_hex(16)
 
 
-def keep_out_of_caches(environ: WSGIEnvironment, response: AnyResponse) -> AnyResponse:
+def keep_out_of_caches(request: Request, response: AnyResponse) -> AnyResponse:
     """Ask caches not to keep a page with a key (RFC 9111, 5.2.2), unless its view asked otherwise.
 
-    :param environ: the request's environment.
+    :param request: the request that the page answers.
     """
-    if HAS_KEY in environ:
+    if request_state(request).renders_key:
         response.headers.setdefault("Cache-Control", "private, no-store")
     return response
 

@@ -7,6 +7,7 @@ from itertools import count
 from flask import Flask, request
 from werkzeug.test import run_wsgi_app
 
+from flask_idempotent.web.templating import new_key
 from tests.support.clients import WayIn, post
 from tests.support.faulty_store import FaultyStore
 
@@ -46,3 +47,17 @@ def test_key_of_the_outer_request(way: WayIn) -> None:
     app = nested(way, store)
     assert [post(app).text for _ in "12"] == ["200 inner 1", "200 inner 1"]
     assert store.calls == ["claim", "complete", "claim"]
+
+
+def test_keys_in_both_pages(way: WayIn) -> None:
+    """Its page with a fresh key stays out of caches, although the outer page has a key as well."""
+    app = way.app()
+    app.get("/form")(lambda: new_key())
+
+    @app.get("/")
+    def outer() -> str:
+        new_key()
+        _, _, headers = run_wsgi_app(app, {**request.environ, "PATH_INFO": "/form"})
+        return headers.get("Cache-Control", "none")
+
+    assert app.test_client().get("/").text == "private, no-store"

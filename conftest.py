@@ -9,7 +9,7 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParse
 
 from tests.support.console import close, run_block
 
-# What a shell starts in the background ignores Ctrl-C, as would the servers that tests start.
+# A process that a shell starts in the background ignores Ctrl-C, and so would its servers.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_collect_file = Sybil(

@@ -223,15 +223,15 @@ def function(example: str, *alternatives: bool | None) -> Check:
     return check
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that looks most like this one, or None where none looks like it."""
-    matches = difflib.get_close_matches(name, sorted(known), n=1)
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate that is spelled most like a name, or None where none is similar."""
+    matches = difflib.get_close_matches(name, sorted(candidates), n=1)
     return matches[0] if matches else None
 
 
-def suggestion(close: str | None, known: Iterable[str]) -> str:
-    """Write the end of an error: the name that was probably meant, or else all known names."""
-    return f" Did you mean {close}?" if close else f" Known names: {_listed(known)}."
+def suggestion(close: str | None, candidates: Iterable[str]) -> str:
+    """Write the end of an error: the name that was probably meant, or else all valid names."""
+    return f" Did you mean {close}?" if close else f" Known names: {_listed(candidates)}."
 
 
 def _is_collection(value: Any) -> bool:

@@ -33,9 +33,9 @@ _checking = threading.Lock()
 
 
 def check_process() -> None:
-    """Reset every instance where Python was not told of a fork, or threads became greenlets.
+    """Reset every instance after a fork that Python's hooks missed, or after monkey-patching.
 
-    uWSGI forks without telling Python; gunicorn's gevent workers patch after their fork.
+    uWSGI forks without running the hooks; gunicorn's gevent workers patch after their fork.
     """
     if _state_is_for != _process():
         with _checking:

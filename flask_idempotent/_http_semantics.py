@@ -35,7 +35,7 @@ DROPPED_HEADERS = NEVER_KEPT_HEADERS | {
     "age", "alt-svc", "server", "server-timing", "set-cookie", "traceparent", "www-authenticate",
     "x-request-id",
 }  # fmt: skip
-#: What the names of more of them begin with.
+#: Prefixes of further names of such headers.
 DROPPED_PREFIXES = ("access-control-", "proxy-", "ratelimit", "x-ratelimit")
 #: Headers that tell a front server which file to send instead of the body, which is empty.
 FILE_HEADERS = frozenset({"x-accel-redirect", "x-lighttpd-send-file", "x-sendfile"})

@@ -13,7 +13,7 @@ _FINAL_CODES = range(200, 1000)
 #: In characters. A status line of this length is within the part of a record that lists read.
 _LONGEST_REASON = 200
 _STATUS_LINE = re.compile(rf"[2-9][0-9]{{2}} [\t -~\x80-\xff]{{0,{_LONGEST_REASON}}}")
-#: Names and values by turns, each on a line (RFC 9110, 5.1 and 5.5).
+#: Alternating names and values, each on a line (RFC 9110, 5.1 and 5.5).
 _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+\n[\t -~\x80-\xff]*\n)*")
 
 
@@ -25,7 +25,7 @@ def is_status(status: object) -> bool:
 
 
 def are_fields(names_and_values: Sequence[str]) -> bool:
-    """Return whether these are names and values of header fields by turns."""
+    """Return whether these are names and values of header fields, alternating."""
     # One match over all of them takes half as long as one for each.
     lines = "\n".join([*names_and_values, ""])
     return lines.count("\n") == len(names_and_values) and _FIELDS.fullmatch(lines) is not None

@@ -27,13 +27,13 @@ class OutsideRequest(IdempotentError, RuntimeError):
 
 
 class StoreError(IdempotentError):
-    """The store did not do what it was asked.
+    """The store failed to carry out a command.
 
     :param message: what happened. It contains no password.
     :param sent: whether the command may have reached the store.
     """
 
-    #: Whether the command may have reached the store. Then nobody knows whether it was carried out.
+    #: Whether the command may have reached the store, which may then have carried it out.
     sent: bool
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
@@ -46,7 +46,7 @@ class StoreUnavailable(StoreError):
 
 
 class WriteRefused(StoreError):
-    """The store answers but takes no writes: out of memory, read-only, or short of replicas."""
+    """The store answers but refuses writes: it lacks memory or replicas, or is read-only."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)

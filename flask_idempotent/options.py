@@ -195,7 +195,7 @@ OPTIONS = (
 KEYWORDS = frozenset(Overrides.__annotations__)
 _PREFIX = "IDEMPOTENT_"
 _CONFIG_NAMES = frozenset(option.config for option in OPTIONS if option.config)
-#: Prefixes that are taken for ours, among them IDEMPOTENCY_.
+#: Prefixes that count as ours, such as IDEMPOTENCY_.
 _LIKE_OURS = re.compile(r"IDEMPOT[A-Z]*_")
 
 
@@ -214,10 +214,10 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
 
 
 def check_config_names(config: Mapping[str, Any]) -> None:
-    """Check that every name in a config that looks like one of ours is one of ours.
+    """Check a config for misspelled names of our options.
 
-    IDEMPOTENCY_EXPIRE must not quietly mean the default, while a name like IDEMPOTENCY_DEPARTMENT
-    is the application's own.
+    IDEMPOTENCY_EXPIRE must not be silently ignored, while IDEMPOTENCY_DEPARTMENT is the
+    application's own name.
 
     :raises SettingsError: with the name that was probably meant.
     """
@@ -225,7 +225,7 @@ def check_config_names(config: Mapping[str, Any]) -> None:
         if name in _CONFIG_NAMES or not _LIKE_OURS.match(name):
             continue
         # Without the prefix, which would make any two names look alike.
-        short_names = {known.removeprefix(_PREFIX) for known in _CONFIG_NAMES}
+        short_names = {config_name.removeprefix(_PREFIX) for config_name in _CONFIG_NAMES}
         close = checks.closest(_LIKE_OURS.sub("", name), short_names)
         if close or name.startswith(_PREFIX):
             hint = checks.suggestion(close and _PREFIX + close, _CONFIG_NAMES)

@@ -88,7 +88,7 @@ class Policy:
         bare = (
             ""
             if self.strict_keys
-            else ', or as it is, of visible ASCII characters without `"`, `,`, `;` and `\\`'
+            else ', or unquoted, in visible ASCII characters without `"`, `,`, `;` and `\\`'
         )
         return _MARKDOWN.format(
             headers=" or ".join(f"`{name}`" for name in self.headers),
@@ -129,7 +129,7 @@ def policy_of(app: Flask) -> Policy:
     )
 
 
-class Protected(NamedTuple):
+class ProtectedRoute(NamedTuple):
     """A protected route with settings and the methods that they are for.
 
     :param required: whether a request of these methods is refused where it has no key.
@@ -141,18 +141,18 @@ class Protected(NamedTuple):
     required: bool
 
 
-def protected_routes(app: Flask) -> Iterator[Protected]:
-    """Yield the protected routes, one several times where its methods have different settings."""
+def protected_routes(app: Flask) -> Iterator[ProtectedRoute]:
+    """Yield the protected routes; one appears several times where its methods differ."""
     for rule, methods, protection in routes_of(app, state_of(app).protections):
         if rule.websocket or not protection.claims:
             continue
         settings = protection.settings
         by_requirement = sorted(methods, key=settings.requires_key)
         for required, group in groupby(by_requirement, settings.requires_key):
-            yield Protected(rule, settings, tuple(group), required)
+            yield ProtectedRoute(rule, settings, tuple(group), required)
 
 
-def _route(protected: Protected) -> Route:
+def _route(protected: ProtectedRoute) -> Route:
     settings = protected.settings
     return Route(
         path=protected.rule.rule,
@@ -170,7 +170,7 @@ def _route(protected: Protected) -> Route:
 
 
 _FIELD = """ Forms may send it in the field `{}`, and any
-  request but a GET in the query argument of that name."""
+  request except GET in the query argument of that name."""
 _MARKDOWN = """\
 # Repeating requests safely
 

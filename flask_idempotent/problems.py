@@ -255,7 +255,7 @@ class BodyUnavailable(Problem, InternalServerError):
     title = "Request body unavailable"
     form_title = "This form cannot be processed"
     form_detail = (
-        "This is a fault of this site, not yours, and nothing was done. Please tell us of it."
+        "This is a fault of this site, not yours, and nothing was done. Please tell us about it."
     )
 
 

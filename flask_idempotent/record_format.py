@@ -17,18 +17,18 @@ offset length in Lua    meaning
 54            from 55   msgpack, see below
 ====== ====== ========= ====================================================================
 
-The end of the lease is not written down. A lease has ended when the record's remaining time to
+The end of the lease is not stored. A lease has ended when the record's remaining time to
 live is at most its grace. So a renewal moves the expiry and writes nothing into the record, and
 only the store's clock counts.
 
 The msgpack of a record in progress is ``[method, endpoint, host, pid, started]``; a released
 record keeps it. That of a completed record is
-``[status, operation, method, endpoint, headers, body, time]``, with names and values by turns in
+``[status, operation, method, endpoint, headers, body, time]``, with alternating names and values in
 ``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed, or nil for
 a response that was not kept.
 
-Nothing is ever pickled, and a store may have been written to by somebody else: ``decode`` accepts
-only what ``encode`` could have written.
+Nothing is ever pickled, and other programs may write to the store: ``decode`` accepts only what
+``encode`` could have written.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _encode_body(record: CompletedRecord) -> bytes | tuple[str, bytes, int] | No
 def decode(data: bytes) -> Record:
     """Turn bytes into a record.
 
-    The status and the headers of the record can be sent, and its times, sizes and numbers are in
-    range, whoever wrote it.
+    Whatever program wrote the bytes, the status and the headers of the record can be sent, and its
+    times, sizes and numbers are in range.
 
     :raises RecordUnreadable: on an unknown version, or bytes that ``encode`` never writes.
     """

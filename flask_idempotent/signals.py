@@ -19,7 +19,7 @@ _signals = Namespace()
 
 #: A request claimed its key and its view is about to run.
 #: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run; ``owner``: str;
-#: ``took_over``: bool, whether the owner before has died.
+#: ``took_over``: bool, whether the previous owner died.
 claimed = _signals.signal("claimed")
 
 #: A duplicate is about to wait for the first request. A receiver can return what that request may
@@ -29,7 +29,7 @@ before_wait = _signals.signal("before_wait")
 
 #: The view's response is stored.
 #: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, False when the body was too
-#: large or broke off, so that a retry gets 409 "response-not-kept"; ``seconds``: float, how long
+#: large or incomplete, so that a retry gets 409 "response-not-kept"; ``seconds``: float, how long
 #: the store took.
 completed = _signals.signal("completed")
 
@@ -58,7 +58,7 @@ rejected = _signals.signal("rejected")
 #: ``key``, ``storage_key``, ``owner``: str; ``attempt``: int.
 lease_lost = _signals.signal("lease_lost")
 
-#: The store did not do what it was asked.
+#: The store failed to carry out a command.
 #: ``operation``: ``"claim"``, ``"complete"``, ``"release"`` or ``"renew"``; ``error``: exception.
 store_failed = _signals.signal("store_failed")
 

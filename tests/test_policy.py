@@ -116,5 +116,5 @@ class TestForms:
         """K4: in strict mode only the quoted form is offered."""
         lenient = policy_of(make_app()).as_markdown()
         strict = policy_of(make_app(config={"IDEMPOTENT_STRICT_KEYS": True})).as_markdown()
-        assert "or as it is" in lenient
-        assert "or as it is" not in strict
+        assert "or unquoted" in lenient
+        assert "or unquoted" not in strict

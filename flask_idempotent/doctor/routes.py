@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask_idempotent.policy import Protected
+from flask_idempotent.policy import ProtectedRoute
 
-Routes = Sequence[Protected]
+Routes = Sequence[ProtectedRoute]
 
 _SHOWN = 5
 
 
-def named(route: Protected) -> str:
+def named(route: ProtectedRoute) -> str:
     """Write a route as its requests begin."""
     return f"{'/'.join(route.methods)} {route.rule.rule}"
 

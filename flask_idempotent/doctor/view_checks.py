@@ -10,7 +10,7 @@ from flask_idempotent._http_semantics import REQUIRING_METHODS, SAFE_METHODS
 from flask_idempotent.doctor.caller_checks import clues
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
-from flask_idempotent.policy import Protected
+from flask_idempotent.policy import ProtectedRoute
 from flask_idempotent.web.marks import is_protecting, layers_of
 from flask_idempotent.web.notices import keeps_cookies, untracked_views
 from flask_idempotent.web.placement import misplaced
@@ -201,7 +201,7 @@ def caches(app: Flask, routes: Routes) -> Iterator[Finding]:
         )
 
 
-def _is_cached(app: Flask, route: Protected, method: str) -> bool:
+def _is_cached(app: Flask, route: ProtectedRoute, method: str) -> bool:
     layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
     checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
     # functools has the first of the names on what it makes, Flask-Caching the second.
@@ -211,7 +211,9 @@ def _is_cached(app: Flask, route: Protected, method: str) -> bool:
     )
 
 
-def _decorators_behind(app: Flask, route: Protected, method: str) -> Iterator[tuple[str, bool]]:
+def _decorators_behind(
+    app: Flask, route: ProtectedRoute, method: str
+) -> Iterator[tuple[str, bool]]:
     layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
     # An application-wide check stands above them all.
     checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]

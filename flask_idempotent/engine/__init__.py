@@ -1,1 +1,1 @@
-"""The engine: one run for each key, and its response for everybody else. It knows no framework."""
+"""The engine: one run for each key, and its response for all others. It depends on no framework."""

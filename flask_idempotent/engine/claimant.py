@@ -30,7 +30,7 @@ from flask_idempotent.stores.base import Busy, Claimed, ClaimResult, ContendResu
 
 Result = TypeVar("Result")
 
-#: How often a claim whose replies are slow is renewed before its view runs all the same.
+#: A claim whose replies are slow is renewed at most this often before its view runs anyway.
 _MOST_RENEWALS = 3
 
 _HOST = socket.gethostname()
@@ -55,7 +55,7 @@ class Claimant:
         self._began_waiting: float | None = None
 
     def claim(self) -> Outcome:
-        """Claim the key if it is free, else say what has it, at the cost of one cheap command.
+        """Claim the key if it is free, or return what holds it; this costs one cheap command.
 
         :returns: ``StillRunning`` without a lease where the key may also be free to take over.
         :raises StoreError: when the store does not do it.
@@ -64,7 +64,7 @@ class Claimant:
         return self._negotiate(contends=False)
 
     def contend(self) -> Outcome:
-        """Claim the key if its owner gave up or died, else say how long its lease lasts.
+        """Claim the key if its owner gave up or died, or return how long its lease lasts.
 
         :raises StoreError: when the store does not do it.
         :raises RecordUnreadable: when the key's record has damaged bytes.
@@ -81,13 +81,13 @@ class Claimant:
             else:
                 result = self._send_claim(record)
             if isinstance(result, Claimed):
-                claim = self._take(result, record, sent)
+                claim = self._accept(result, record, sent)
                 if claim is not None:
                     return claim
                 continue
             replaces = self._owner_to_replace(result, replaces)
             if replaces is None:
-                return self._judge(result)
+                return self._outcome_of(result)
             contends = True
 
     def _new_record(self) -> RunningRecord:
@@ -115,22 +115,22 @@ class Claimant:
         self, command: Callable[..., Result], record: RunningRecord, **options: Any
     ) -> Result:
         request = self._request
-        before, self._may_hold_claim = self._may_hold_claim, True
+        held_before, self._may_hold_claim = self._may_hold_claim, True
         try:
             result = command(
                 request.storage_key, record, ttl_ms=request.settings.running_ttl_ms, **options
             )
         except StoreError as error:
-            self._may_hold_claim = before or error.sent
+            self._may_hold_claim = held_before or error.sent
             raise
         except RecordUnreadable:
-            self._may_hold_claim = False  # The record that stands there is not ours.
+            self._may_hold_claim = False  # The record there is not ours.
             raise
         # Any result other than Claimed means that the store holds nothing under our token.
         self._may_hold_claim = isinstance(result, Claimed)
         return result
 
-    def _take(self, claimed: Claimed, record: RunningRecord, sent: float) -> Claim | None:
+    def _accept(self, claimed: Claimed, record: RunningRecord, sent: float) -> Claim | None:
         """Keep what the store has claimed for us, unless its reply came after the lease."""
         if claimed.attempt > 1:
             record = record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
@@ -150,7 +150,10 @@ class Claimant:
             if not self._worker.renewals.renew_now(claim):
                 return False
         if claim.has_lapsed(time.monotonic()):
-            raise StoreUnavailable("it takes longer to answer than a lease lasts")
+            raise StoreUnavailable(
+                "it takes longer to answer than a lease lasts: make the store faster or the lease "
+                f"longer than {claim.request.settings.lease:g} s"
+            )
         return True
 
     def _owner_to_replace(self, result: Busy | Record, replaced: bytes | None) -> bytes | None:
@@ -169,7 +172,7 @@ class Claimant:
         may_replace = self._began_waiting is None and result.owner != replaced
         return result.owner if may_replace else None
 
-    def _judge(self, result: Busy | Record) -> Outcome:
+    def _outcome_of(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._request.fingerprint:
             return FingerprintMismatch()
         if isinstance(result, CompletedRecord):
@@ -211,7 +214,7 @@ class Claimant:
                         pause = _pause_before_last_poll(remaining)
                     completed = waiter.wait(pause)
                     if completed is not None:
-                        return self._judge(completed)
+                        return self._outcome_of(completed)
                 if time.monotonic() >= deadline:
                     if failure is not None:
                         raise failure

@@ -57,12 +57,12 @@ class Claim:
     sent: float
     held: bool = True
     dead_record: RunningRecord | None = None
-    #: Held while a command about this claim is under way, so that none overtakes another. The class
-    #: is looked up late: gevent may replace it after this module is imported.
+    #: Held while a command about this claim is under way, so that no two overlap. The class is
+    #: looked up late: gevent may replace it after this module is imported.
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
-    #: The response is being stored. A renewal that finds another record may have found it.
+    #: The response is being stored, and may be the other record that a renewal finds.
     completing: bool = False
-    #: It was completed, released or abandoned, and is not to be renewed.
+    #: It was completed, released or abandoned, and must not be renewed.
     settled: bool = False
     #: The view has started.
     view_started: bool = False
@@ -70,7 +70,7 @@ class Claim:
     view_returned: bool = False
     #: The view has called ``release()``.
     released_by_view: bool = False
-    #: It is in the log that the view runs longer than ``max_run``.
+    #: The log already has a warning that the view runs longer than ``max_run``.
     overrun_reported: bool = False
     #: The monotonic time before the last successful claim or renewal was sent.
     renewed: float = field(init=False)
@@ -100,9 +100,9 @@ class Claim:
         return self.record.attempt
 
     def release(self) -> None:
-        """Give the key up when the view ends: its response is not stored, the next request runs.
+        """Give up the key when the view ends: its response is not stored, the next request runs.
 
-        For a view that finds out that it has done nothing.
+        For a view that finds that it has nothing to do.
         """
         self.released_by_view = True
 
@@ -112,15 +112,15 @@ class Claim:
         return self.pid == os.getpid()
 
     def is_due(self, now: float) -> bool:
-        """Say whether the lease is to be renewed."""
+        """Whether the lease must be renewed now."""
         return now - self.renewed > self.request.settings.lease * _timing.RENEW_AFTER
 
     def has_lapsed(self, now: float) -> bool:
-        """Say whether the lease is over, as far as this process knows."""
+        """Whether the lease is over, as far as this process knows."""
         return now - self.renewed >= self.request.settings.lease
 
     def has_overrun(self, now: float) -> bool:
-        """Say whether the view runs longer than ``max_run``."""
+        """Whether the view runs longer than ``max_run``."""
         limit = self.request.settings.max_run
         return limit is not None and not self.view_returned and now - self.sent > limit
 

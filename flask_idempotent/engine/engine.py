@@ -26,7 +26,7 @@ class Engine(ForkAware):
     :param sender: the sender of signals.
     :param max_waiters: how many requests of this process may wait at once; None for any number.
     :param linger: seconds for which a process that ends retries the writes that the store has not
-        taken yet.
+        accepted yet.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Engine(ForkAware):
 
         A later call of another method starts them again.
 
-        :param until: monotonic time until which writes that the store does not take are retried.
+        :param until: monotonic time until which writes that the store does not accept are retried.
         """
         _close(self.worker, self.store, until)
 
@@ -65,13 +65,13 @@ class Engine(ForkAware):
 
         :returns: a ``Claim`` when the view is to run, else why it is not. Each claim must be
             completed, released or abandoned.
-        :raises StoreError: when the store does not say what has the key.
+        :raises StoreError: when the store fails, so that nobody knows what has the key.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
         check_process()
         if self.worker.pending:
-            # This request may need the response that is pending. Where the store is still away,
-            # this raises, and the claim is not tried. Writes of other keys are not waited for.
+            # This request may need the response that is pending. While the store is still
+            # unavailable, this raises and no claim is tried. Writes of other keys can wait.
             self.worker.pending.run(request.storage_key)
         claimant = Claimant(self.store, self.worker, request)
         try:
@@ -114,7 +114,7 @@ class Engine(ForkAware):
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
     ) -> None:
-        """Store the response of a view, now or as soon as the store takes it.
+        """Store the response of a view, now or as soon as the store accepts it.
 
         :param status: the status code, or the whole status line.
         :param headers: the headers that a replay repeats.
@@ -131,7 +131,7 @@ class Engine(ForkAware):
         except Exception:
             raise
         except BaseException:
-            # A web server's timeout, for example. The view has answered all the same.
+            # A web server's timeout, for example. The view has answered anyway.
             self._complete_later(claim, record)
             raise
 
@@ -154,7 +154,7 @@ class Engine(ForkAware):
             claim.storage_key,
             lambda: self._complete_in_store(claim, record),
             claim.request.settings.expire,
-            lambda reason: self._give_response_up(claim, reason),
+            lambda reason: self._give_up_response(claim, reason),
         )
 
     def _complete_in_store(self, claim: Claim, record: CompletedRecord) -> None:
@@ -174,12 +174,12 @@ class Engine(ForkAware):
         else:
             self.worker.renewals.mark_lost(claim)
 
-    def _give_response_up(self, claim: Claim, reason: str) -> None:
+    def _give_up_response(self, claim: Claim, reason: str) -> None:
         self.worker.renewals.remove(claim)
         self._reports.response_lost(claim, reason)
 
     def release(self, claim: Claim, reason: str) -> None:
-        """Give a claim up, now or as soon as the store takes it, so that the next request runs.
+        """Give up a claim, now or as soon as the store accepts it, so that the next request runs.
 
         :param reason: ``"failed"``, ``"not-stored"`` or ``"by-view"``; see ``signals.released``.
         """
@@ -223,8 +223,8 @@ def _was_replaced(
     claim: Claim, record: CompletedRecord, completion: Completion, now: float
 ) -> bool:
     # The response was stored, the reply was lost, and a corrected request replaced the response
-    # before the command was sent again. Nothing else has the key refused within the lease, unless
-    # the store lost the record.
+    # before the command was sent again. Nothing else makes the store refuse a response within the
+    # lease, unless the store lost the record.
     is_correctable = record.operation != b""
     return completion is Completion.REFUSED and is_correctable and not claim.has_lapsed(now)
 
@@ -248,7 +248,7 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    # All engines together have the time of one: a web server kills a process that takes too long.
+    # All engines share the time of one: a web server kills a process that takes too long.
     began = time.monotonic()
     for engine in list(_engines):
         engine.close(began + engine.linger)

@@ -1,4 +1,4 @@
-"""Pending writes: responses and releases that the store did not take at once."""
+"""Pending writes: responses and releases that the store did not accept at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from flask_idempotent.errors import StoreError, StoreUnavailable
 
 @dataclass(eq=False, slots=True)
 class PendingWrite:
-    """A write that the store has yet to take.
+    """A write that the store has not accepted yet.
 
     :param storage_key: the record that it is about.
     :param run: writes, or raises ``StoreError``.
     :param until: monotonic time after which it is of no use.
-    :param on_lost: called with the reason when the store never took it.
+    :param on_lost: called with the reason when the store never accepted it.
     """
 
     storage_key: str
@@ -28,7 +28,7 @@ class PendingWrite:
 
 
 class PendingWrites:
-    """The writes that the store has yet to take, in the order in which they are tried."""
+    """The writes that the store has not accepted yet, in the order in which they are tried."""
 
     def __init__(self) -> None:
         self._writes: list[PendingWrite] = []
@@ -48,15 +48,15 @@ class PendingWrites:
         return self._running.locked()
 
     def add(self, write: PendingWrite) -> None:
-        """Add a write."""
+        """Add a write, which the next call of ``run`` tries."""
         # Without a lock: a destructor may interrupt the thread that holds it.
         self._writes.append(write)
 
     def run(self, storage_key: str | None = None) -> None:
-        """Try the writes once more, unless another thread does just now.
+        """Try the writes once more, unless another thread is trying them.
 
         :param storage_key: the one record whose writes are tried; None for all of them.
-        :raises StoreUnavailable: when the store is still away; the writes after that are not tried.
+        :raises StoreUnavailable: when the store is still unavailable; the rest is not tried.
         """
         if not self._writes or not self._running.acquire(blocking=False):
             return

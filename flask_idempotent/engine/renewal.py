@@ -16,7 +16,7 @@ class Renewals:
     """The claims whose leases are renewed.
 
     :param store: where the claims are.
-    :param reports: hears of lost leases and failed renewals.
+    :param reports: logs and signals lost leases and failed renewals.
     """
 
     def __init__(self, store: Store, reports: Reports) -> None:
@@ -80,14 +80,14 @@ class Renewals:
     def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()
         until = self._store.now() + _timing.RESTORE_WITHIN_MS
-        verdicts = self._store.renew([claim.renewal() for claim in claims], until=until)
-        for claim, still_ours in zip(claims, verdicts, strict=True):
+        results = self._store.renew([claim.renewal() for claim in claims], until=until)
+        for claim, still_ours in zip(claims, results, strict=True):
             if still_ours:
                 claim.renewed = sent
-        return verdicts
+        return results
 
     def mark_lost(self, claim: Claim) -> None:
-        """Note that a claim belongs to another request by now, and report it once."""
+        """Mark a claim as lost to another request, and report it once."""
         if claim.held:
             claim.held = False
             self._reports.lease_lost(claim)

@@ -26,7 +26,7 @@ class Reports:
         )
 
     def waited(self, request: ClaimRequest, seconds: float) -> None:
-        """A request has waited, whatever came of it."""
+        """A request has waited, whatever its outcome."""
         signals.send(
             signals.waited,
             self._sender,
@@ -61,7 +61,7 @@ class Reports:
         )
 
     def lease_lost(self, claim: Claim) -> None:
-        """A claim belongs to another request by now."""
+        """A claim was lost to another request."""
         logger.warning(
             "lease lost: key %s, record %s, attempt %d ran longer than its lease could be renewed",
             redacted(claim.key), claim.storage_key, claim.attempt,
@@ -90,7 +90,7 @@ class Reports:
         )
 
     def store_failed(self, operation: str, error: StoreError) -> None:
-        """The store did not do what it was asked.
+        """The store failed to carry out a command.
 
         :param operation: ``"complete"``, ``"release"`` or ``"renew"``.
         """

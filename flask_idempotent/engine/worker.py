@@ -24,12 +24,12 @@ _PROCESS_ENDS = "the process ends"
 
 
 class Worker(ForkAware):
-    """Renews the claims of this process, and retries what the store did not take.
+    """Renews the claims of this process, and retries the writes that the store did not accept.
 
     The thread starts with the first claim.
 
     :param store: where the claims are.
-    :param reports: hears of lost leases and failed renewals.
+    :param reports: logs and signals lost leases and failed renewals.
     """
 
     def __init__(self, store: Store, reports: Reports) -> None:
@@ -44,8 +44,8 @@ class Worker(ForkAware):
         self._starting = threading.Lock()
         # Locked while the thread need not wake up. A destructor, which interrupts any other code,
         # may release it, but may not set an event. A queue does not work either: CPython 3.13 links
-        # the threads that wait for it through their stacks, which are gone in a forked child. Where
-        # Python is told of the fork it repairs this; uWSGI does not tell it.
+        # the threads that wait for it through their stacks, which are gone in a forked child.
+        # Python's hooks for forks repair this, but uWSGI does not run them.
         self._wake_up = threading.Lock()
         self._wake_up.acquire()
         self._shortest_lease = float("inf")
@@ -81,8 +81,8 @@ class Worker(ForkAware):
 
         :param storage_key: the record that it is about.
         :param write: writes, or raises ``StoreError``.
-        :param seconds: how long it is of use.
-        :param on_lost: called with the reason when the store never took it.
+        :param seconds: how long it is worth retrying.
+        :param on_lost: called with the reason when the store never accepted it.
         """
         if sys.is_finalizing():
             # A destructor at the very end: no thread starts any more, and starting one would hang.
@@ -124,11 +124,11 @@ class Worker(ForkAware):
         self._release_later(claim.request, release)
 
     def _release_later(self, request: ClaimRequest, release: Callable[[], None]) -> None:
-        # Nobody needs to hear of a release that is lost: the claim's lease ends by itself.
+        # A lost release is not reported: the claim's lease ends by itself.
         self.write_later(request.storage_key, release, request.settings.expire, lambda _: None)
 
     def wake(self) -> None:
-        """Have a round now; start the thread where there is none."""
+        """Start a round now, and the thread where there is none."""
         self._asleep = False
         if self._thread is None:
             self._start()
@@ -198,7 +198,7 @@ class Worker(ForkAware):
         if not self.pending or until <= time.monotonic():
             return
         logger.warning(
-            "the process ends, and for up to %.1f s it retries what the store has not taken: "
+            "the process ends, and for up to %.1f s it retries what the store has not accepted: "
             "records %s",
             until - time.monotonic(), ", ".join(self.pending.storage_keys),
         )  # fmt: skip
@@ -206,5 +206,5 @@ class Worker(ForkAware):
             time.sleep(min(_timing.LINGER_EVERY, left))
             with suppress(StoreUnavailable):
                 self.pending.run()
-                # A store that takes no response may still take the renewal of its claim.
+                # A store that refuses a response may still renew its claim.
                 self.renewals.renew_due()

@@ -122,9 +122,9 @@ _NOT_KEPT = (
 )
 _UNKNOWN = (
     "The first request with this idempotency key was interrupted and it is not known how far it "
-    "came. It will not run again; look up its result before sending a new key."
+    "got. It will not run again; look up its result before sending a new key."
 )
-_INCOMPLETE = "The request's body ended before its announced end. Send the request again."
+_INCOMPLETE = "The request's body ended before its announced length. Send the request again."
 _UNAVAILABLE = (
     "A part of the request's body was lost on this server before it could be compared, so the "
     "request was not run. Ask the operators of this service."

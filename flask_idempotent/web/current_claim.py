@@ -48,13 +48,13 @@ class CurrentClaim:
 
     @property
     def held(self) -> bool:
-        """Whether the lease is not known to be lost; where it is, another run may have begun."""
+        """False once the lease is known to be lost; then another run may have begun."""
         return self._claim.held
 
     def release(self) -> None:
-        """Give the key up: once the view has ended its answer is not stored, whatever it is.
+        """Give up the key: the view's response will not be stored, and the next request runs.
 
-        For a view that finds that it has nothing to do. The next request with the key runs.
+        For a view that finds that it has nothing to do.
         """
         self._claim.release()
 

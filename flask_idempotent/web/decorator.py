@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 from flask import Blueprint, Flask, current_app, has_request_context
 
-from flask_idempotent._environ import INSIDE
+from flask_idempotent._environ import IN_DECORATED
 from flask_idempotent.errors import OutsideRequest, SettingsError
 from flask_idempotent.options import Overrides, check_overrides
 from flask_idempotent.web.dispatching import protect_dispatching
@@ -125,7 +125,7 @@ class _Decorator:
         one of its methods; for a blueprint it is called: ``idempotent.exempt(blueprint)``. The
         decorator nearest to the view wins: a decorated view in an exempt blueprint is protected.
 
-        :returns: what it was given.
+        :returns: the argument itself.
         :raises SettingsError: when it is given something else, or a decorated view.
         """
         check_exempt(view)
@@ -186,7 +186,7 @@ def _call(
     state: AppState = app.extensions.get(EXTENSION_KEY) or first_requests.prepare_late(app)
     call = state.protections.of_call(protected, overrides, request)
     # A call from within a decorated function returns to that function what the view returned.
-    makes_response = call.makes_response and INSIDE not in request.environ
+    makes_response = call.makes_response and IN_DECORATED not in request.environ
     framework = call.framework if makes_response else None
     if framework is not None:
         run = framework.wrap(run)
@@ -207,11 +207,11 @@ def _request_context(function: Callable[..., Any]) -> RequestContext:
 
 
 def _run_marked(environ: WSGIEnvironment, run: Callable[[], Any]) -> Any:
-    environ[INSIDE] = True
+    environ[IN_DECORATED] = True
     try:
         return run()
     finally:
-        environ.pop(INSIDE, None)  # Another thread of the request may have been quicker.
+        environ.pop(IN_DECORATED, None)  # Another thread of the request may have removed it.
 
 
 def _protect_views(setup: BlueprintSetupState) -> None:

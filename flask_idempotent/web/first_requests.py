@@ -1,7 +1,7 @@
 """First requests: prepares each application that may have decorated views at its first request.
 
-A decorator knows no application. The first request of each one says which of the decorated
-functions are its views, and from then on the bodies of its requests are tracked.
+A decorator does not know the application of its view. At the first request of an application its
+views are known, and from then on the bodies of its requests are tracked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FirstRequests:
         self._listen(self.PATIENCE)
 
     def prepare_late(self, app: Flask) -> AppState:
-        """The state of an application that came when nobody listened; where one did, others may."""
+        """Return the state of an application that came too late, and listen again for others."""
         self._listen(math.inf)
         return state_of(app)
 
@@ -52,7 +52,7 @@ class FirstRequests:
         if app not in self._prepared:
             self._unmatched.difference_update(_functions_of_views(app))
             state = state_of(app)
-            # A decorated function that is no application's view is called by one.
+            # A decorated function that is not a view itself is called by one.
             state.has_decorated_helpers |= bool(self._unmatched)
             state.prepare(app)
             self._prepared.add(app)

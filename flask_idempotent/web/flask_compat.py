@@ -38,7 +38,7 @@ class RequestContext(Protocol):
     def request(self) -> Request: ...
 
 
-# Asking for request_ctx where it is deprecated is a warning.
+# Where request_ctx is deprecated, getting it warns.
 _MERGED = "request_ctx" not in vars(flask.globals)
 _context_class: Any = flask.ctx.AppContext if _MERGED else flask.ctx.RequestContext
 _context: Any = flask.globals.app_ctx if _MERGED else flask.globals.request_ctx
@@ -125,8 +125,8 @@ def wrap_user_exception_handling(
 def wrap_full_dispatch_request(app: Flask, wrap: Callable[[Dispatch], Dispatch]) -> None:
     """Replace what serves a request, from its ``before_request`` functions on.
 
-    :param wrap: is given what serves it today; returns what serves it from now on, which is to pass
-        its arguments on, whatever they are.
+    :param wrap: is given what serves it now; returns what serves it from now on, which must pass
+        on all of its arguments.
     """
     app.full_dispatch_request = wrap(app.full_dispatch_request)  # type: ignore[method-assign]
 

@@ -59,7 +59,7 @@ def handle(
     run_view: RunView,
     part: Callable[..., Any] | None = None,
 ) -> ResponseReturnValue:
-    """Serve a request: run its view, or answer what is known of its key.
+    """Serve a request: run its view, or answer with what is stored for its key.
 
     :param state: the library's state in the application.
     :param settings: the settings of the view.
@@ -119,8 +119,8 @@ def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnVa
             claim = outcome
             return run_claimed(current, claim)
     except BaseException:
-        # A worker's timeout, say, may come at any moment, and nobody else would free the key of a
-        # view that has not begun.
+        # A worker's timeout, for example, may interrupt at any point, and nothing else would free
+        # the key of a view that has not begun.
         if claim is not None and not claim.view_started:
             current.state.engine.abandon(claim)
         raise
@@ -128,7 +128,7 @@ def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnVa
 
 
 def _claim(current: ProtectedRequest, request: ClaimRequest) -> Outcome | None:
-    """Claim the key; None where the store fails and the view is to run all the same."""
+    """Claim the key; None where the store fails and the view runs anyway."""
     try:
         return current.state.engine.claim(request)
     except RecordUnreadable as error:

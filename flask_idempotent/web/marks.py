@@ -1,7 +1,7 @@
 """Marks: what the decorators note on views, classes of views and blueprints.
 
-A mark is the keywords of the decorator, or ``EXEMPT``. What follows from the marks along a route is
-up to ``protection``.
+A mark is the keywords of the decorator, or ``EXEMPT``. ``protection`` decides what
+follows from the marks along a route.
 """
 
 from __future__ import annotations

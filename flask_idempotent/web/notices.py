@@ -89,12 +89,13 @@ def untracked_views(app: Flask, protections: Protections) -> Iterator[UntrackedV
     Lazy views are left out, so that nothing is imported for this.
     """
     # A view may have several routes, one for each method.
-    taken: dict[int, tuple[str, set[str]]] = {}
+    methods_by_view: dict[int, tuple[str, set[str]]] = {}
     tracked = set()
     for rule, method, protection in decorated_routes(app, protections):
-        taken.setdefault(id(protection.view), (rule.rule, set()))[1].add(method)
+        _, methods = methods_by_view.setdefault(id(protection.view), (rule.rule, set()))
+        methods.add(method)
         if protection.claims:
             tracked.add(id(protection.view))
-    for view, (path, methods) in taken.items():
+    for view, (path, methods) in methods_by_view.items():
         if view not in tracked:
             yield UntrackedView(path, tuple(sorted(methods - UNTRACKED_METHODS)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def prepare_page(problem: Problem, request: Request, settings: Settings) -> None:
-    """Note on a problem whether a person sent the request, and how its page is rendered.
+    """Set on a problem whether a person sent the request, and how its page is rendered.
 
     :param problem: the problem, before it is raised.
     :param request: the request that is answered with it.

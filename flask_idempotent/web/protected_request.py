@@ -1,4 +1,4 @@
-"""A protected request: its key, its caller and its fingerprint, which the engine is asked with."""
+"""A protected request: finds its key, its caller and its fingerprint."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def find_client_key(current: ProtectedRequest) -> str | None:
 
 def _key_in_usual_places(current: ProtectedRequest) -> str | None:
     settings, request, body = current.settings, current.request, current.body
-    finders = (partial(_show, body, finder) for finder in current.state.key_finders)
+    finders = (partial(_call_finder, body, finder) for finder in current.state.key_finders)
     if request.method != "GET":
         return find_key(request, settings, _keys_in_form(current), finders)
     try:
@@ -96,8 +96,8 @@ def _key_in_usual_places(current: ProtectedRequest) -> str | None:
         return None
 
 
-def _show(body: Body, function: Callable[[Any], Any], _: object) -> Any:
-    return body.call(function)
+def _call_finder(body: Body, finder: Callable[[Any], Any], _: object) -> Any:
+    return body.call(finder)
 
 
 def _keys_in_form(current: ProtectedRequest) -> list[str]:
@@ -105,7 +105,7 @@ def _keys_in_form(current: ProtectedRequest) -> list[str]:
     if settings.field is None or not body.is_form:
         return []
     if settings.fingerprint is None and any(name in environ for name in settings.environ_names):
-        # The form is read once, for its fingerprint too, which a header with a key will ask for.
+        # Read the form once, for the key and for the fingerprint, which a key in a header needs.
         with suppress(BytesMissingError):
             body.form_digest, keys = digest_form(body, settings)
             return keys
@@ -115,7 +115,7 @@ def _keys_in_form(current: ProtectedRequest) -> list[str]:
 def identify(current: ProtectedRequest) -> ClaimRequest:
     """Find out who sends the request and what it asks for.
 
-    :returns: what to ask of the engine in the name of the view.
+    :returns: what to ask of the engine for the view.
     :raises Problem: when the body cannot be compared.
     """
     settings, request = current.settings, current.request
@@ -138,9 +138,9 @@ def identify(current: ProtectedRequest) -> ClaimRequest:
 
 
 def identify_again(current: ProtectedRequest, first: FirstCall) -> ClaimRequest:
-    """Do the same in a request whose key was found before, and whose body may be spent.
+    """Return what ``identify`` found before: the body may have been read since then.
 
-    :param first: the call that found it.
+    :param first: the call that identified the request.
     """
     current.key, current.scope = first.claim_request.key, first.scope
     return first.claim_request._replace(settings=current.settings.engine)
@@ -155,7 +155,7 @@ def _fingerprint(current: ProtectedRequest, *, host: bool) -> bytes:
     except ClientDisconnected:
         raise body_incomplete(current) from None
     except BytesMissingError:
-        logger.error(_TAKEN, current.request.endpoint)
+        logger.error(_BYTES_MISSING, current.request.endpoint)
         raise body_unavailable(current) from None
 
 
@@ -167,9 +167,9 @@ def _scope(current: ProtectedRequest) -> str | bytes | None:
 
 
 def claim_request_of_part(current: ProtectedRequest, of_view: ClaimRequest) -> ClaimRequest:
-    """What to ask of the engine in the name of the called function, if it is a part of the view.
+    """What to ask of the engine for the called function, which may be only a part of the view.
 
-    :param of_view: what is asked in the name of the view itself.
+    :param of_view: what is asked for the view itself.
     """
     if current.part is None:
         return of_view
@@ -180,7 +180,7 @@ def claim_request_of_part(current: ProtectedRequest, of_view: ClaimRequest) -> C
     return of_view._replace(storage_key=name)
 
 
-_TAKEN = (
+_BYTES_MISSING = (
     "bytes of the body of a request to %s were read before Flask saw it, so its idempotency key "
     "cannot be checked: a WSGI middleware that reads environ['wsgi.input'] must put what it read "
     "back, as in environ['wsgi.input'] = io.BytesIO(data), or be a before_request function instead"

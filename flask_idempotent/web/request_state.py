@@ -1,7 +1,7 @@
-"""Request state: what the library notes of a request while its views run.
+"""Request state: what the library keeps about a request while its views run.
 
-It is kept on the request object, not in its WSGI environment: a request that a view makes from a
-copy of that is another one, with a key of its own.
+It is kept on the request object, not in its WSGI environment: a view may copy the environment for
+another request, which has a key of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class FirstCall(NamedTuple):
-    """What the first call that looked at a request's key found.
+    """What the first call that looked for a request's key found.
 
     :param settings: the settings of that call.
-    :param claim_request: what it asked of the engine, in the name of the view.
+    :param claim_request: what it asked of the engine for the view.
     :param scope: who the key belongs to.
     """
 
@@ -39,7 +39,7 @@ class FirstCall(NamedTuple):
 
 
 class RequestState:
-    """What is known of one request.
+    """What the library keeps about one request.
 
     It must not refer to the request: in a cycle, a body of any size would stay in memory until the
     garbage collector runs.
@@ -50,7 +50,7 @@ class RequestState:
     def __init__(self) -> None:
         #: The claim of its key, once there is one.
         self.claim: Claim | None = None
-        #: The first call that looked at its key.
+        #: The first call that looked for its key.
         self.first_call: FirstCall | None = None
         #: Whether its view runs without a claim although the request has a key.
         self.runs_unclaimed = False
@@ -67,7 +67,7 @@ _ATTRIBUTE: Final = "_flask_idempotent"
 
 
 def request_state(request: Request) -> RequestState:
-    """The state of a request, made when it is asked for first."""
+    """Return the state of a request, which the first call creates."""
     state: RequestState | None = getattr(request, _ATTRIBUTE, None)
     if state is None:
         state = RequestState()
@@ -83,7 +83,7 @@ def note_claim(request: Request, claim: Claim) -> None:
 
 
 def runs_already(environ: WSGIEnvironment, storage_key: str) -> bool:
-    """Whether the view that has claimed this key made the request, which would wait for it."""
+    """Whether the view that has claimed this key made the request, which must not wait for it."""
     claims: tuple[Claim, ...] = environ.get(CLAIMS, ())
     return any(claim.storage_key == storage_key and _is_running(claim) for claim in claims)
 

@@ -43,7 +43,7 @@ def decorated_routes(
 ) -> Iterator[tuple[Rule, str, Protection]]:
     """The routes of decorated views, once for each method.
 
-    Lazy views that no request has reached are left out: to look at them would import them.
+    Lazy views that no request has reached are left out: reading their marks would import them.
     """
     for rule in app.url_map.iter_rules():
         view = app.view_functions.get(rule.endpoint)
@@ -60,5 +60,5 @@ def qualified_name(view: Any) -> str:
 
 
 def route_name(rule: Rule) -> str:
-    """The methods and the path of a route, as its requests begin."""
+    """The methods and the path of a route, such as ``POST /orders``."""
     return f"{'/'.join(sorted((rule.methods or set()) - UNTRACKED_METHODS))} {rule.rule}"

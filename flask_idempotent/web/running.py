@@ -1,4 +1,4 @@
-"""Running: the view of a claimed request, and what becomes of its response."""
+"""Running: runs the view of a claimed request, and stores its response or releases the key."""
 
 from __future__ import annotations
 
@@ -115,12 +115,12 @@ def _settle(
     if uses_session and "vary" not in settings.drop_headers:
         # Flask adds it to the first response later, and would not add it to a replay.
         headers = varying_by_cookie(headers)
-    answer = (claim, status, headers)
+    without_body = (claim, status, headers)
     capture_body(
         response,
         settings.max_body,
-        partial(_complete, engine, *answer),
-        partial(engine.complete_later, *answer, None),
+        partial(_complete, engine, *without_body),
+        partial(engine.complete_later, *without_body, None),
     )
 
 
@@ -144,7 +144,7 @@ def _complete(
     body: bytes | None,
 ) -> None:
     if claim.released_by_view:
-        # The view gave the key up while its response streamed.
+        # The view gave up the key while its response streamed.
         engine.release(claim, "by-view")
         return
     try:

@@ -34,7 +34,7 @@ _ANONYMOUS_ENTRIES = frozenset(
 
 
 def scope_of(request: Request, settings: Settings) -> str | bytes | None:
-    """The caller that the request's key belongs to; None is the one anonymous scope.
+    """The caller that the request's key belongs to; None for the one anonymous scope.
 
     :raises TypeError: when the application's own function returns something else.
     """
@@ -134,7 +134,7 @@ def _users(request: Request) -> tuple[object, object]:
 
 
 def unread_entries() -> list[str]:
-    """The names of the session's entries that may identify the caller, but not for the scope."""
+    """The session's entries that may identify the caller, and that the default scope ignores."""
     session = session_of(current_context())
     accessed = session.accessed
     try:

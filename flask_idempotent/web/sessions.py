@@ -1,4 +1,4 @@
-"""Sessions: whether a view used the session, which a replay has to say as well."""
+"""Sessions: whether a view used the session, so that its replays need ``Vary: Cookie`` too."""
 
 from __future__ import annotations
 

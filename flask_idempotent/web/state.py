@@ -160,7 +160,7 @@ class AppState(ForkAware):
         return self.protections.settings()
 
     def discard(self) -> bool:
-        """Stop, because the extension has another state; False once requests were served."""
+        """Stop listening, because another state replaces this; False once requests were served."""
         if self._prepared or self.has_engine:
             return False
         request_started.disconnect(self.prepare)
@@ -217,7 +217,7 @@ def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:
 
 
 def state_of(app: Flask) -> AppState:
-    """The state of an application; it is made here for one that has no extension."""
+    """Return the state of an application, which the first call creates without an extension."""
     state = app.extensions.get(EXTENSION_KEY)
     if state is None:
         # Several threads may serve first requests: one of their states is kept.

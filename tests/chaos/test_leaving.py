@@ -76,7 +76,7 @@ def test_store_comes_back_while_the_worker_lingers(
             trouble.begin()
         until(lambda: History(tmp_path).named("store_failed"))
         served.strike(worker, signal.SIGTERM)
-        until(lambda: "has not taken: records IDEMPOTENT_{" in served.output())
+        until(lambda: "has not accepted: records IDEMPOTENT_{" in served.output())
         assert not History(tmp_path).named("completed")
         trouble.end()
         row = Row(f"SIGTERM while the store {trouble.name}", kills=1)

@@ -191,7 +191,7 @@ class TestClose:
         worker.write_later("IDEMPOTENT_{waits}", work, 60, lost.append)
         worker.close(time.monotonic() + 60)
         assert (len(tries), lost) == (3, [])
-        assert caplog.text.count("has not taken: records IDEMPOTENT_{waits}") == 1
+        assert caplog.text.count("has not accepted: records IDEMPOTENT_{waits}") == 1
 
     @pytest.mark.parametrize("error", [StoreUnavailable("down"), WriteRefused("full")])
     def test_lingers_in_vain(self, faulty: FaultyStore, error: Exception) -> None:

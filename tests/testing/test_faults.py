@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
 from flask import Flask, redirect, session
 
-from flask_idempotent import Idempotent, SettingsError, idempotent
+from flask_idempotent import SettingsError, idempotent
 from flask_idempotent.testing import NotIdempotent, assert_idempotent
 from tests.testing.apps import app_with, bare, wide
 from tests.testing.faulty_apps import (
@@ -282,26 +281,3 @@ class TestFaults:
         idempotent(app.view_functions["orders"])
         with pytest.raises(SettingsError, match=r"Put @idempotent below @app\.post"):
             check(app)
-
-    def test_names_the_view(self) -> None:
-        """The message names the function and its endpoint."""
-        app = bare()
-        app.add_url_rule("/orders", "order", slashed, methods=["POST"])
-        with pytest.raises(NotIdempotent, match=r"faulty_apps\.slashed, endpoint 'order'"):
-            check(app)
-
-    def test_names_what_has_no_name(self) -> None:
-        """A view without a name of its own is named by its kind."""
-        app = bare()
-        app.add_url_rule("/orders", "order", partial(str, "ran"), methods=["POST"])
-        with pytest.raises(NotIdempotent, match=r"functools\.partial, endpoint 'order'"):
-            check(app)
-
-    def test_gives_the_store_back(self) -> None:
-        """The store comes back after a failure too."""
-        app = bare()
-        Idempotent(app)
-        engine = app.extensions["idempotent"].engine
-        with pytest.raises(NotIdempotent):
-            check(app)
-        assert app.extensions["idempotent"].engine is engine

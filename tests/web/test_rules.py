@@ -134,7 +134,7 @@ TRAPS = {
         "stores/redis/test_subscriber.py::test_child_has_its_own",
         "engine/test_worker.py::test_child_has_its_own",
     ],
-    "gevent: an event loop is already running": ["wire/test_answers.py::test_c1_waiter"],
+    "gevent: an event loop is already running": ["wire/test_problems.py::test_c1_waiter"],
     "a worker's timeout or a client that leaves keeps the key stuck": [
         "web/test_failing_views.py::test_unhandled_exception_releases",
         "web/test_streaming.py::test_broken_stream_is_not_kept",

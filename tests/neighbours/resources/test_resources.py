@@ -2,90 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import wraps
 from itertools import count
 from typing import Any
 
 import flask_restful
 import flask_restful.fields
-import flask_restx
 import pytest
-from flask import Flask, Response, g, make_response
+from flask import Flask, g, make_response
 
 from flask_idempotent import idempotent
-from flask_idempotent.problems import KeyReused, Problem
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.neighbours.client import replayed, send
-from tests.support.clients import problem
+from tests.neighbours.resources.conftest import (
+    DECORATOR,
+    OWN,
+    on_method,
+    orders,
+    shop,
+)
 from tests.support.faulty_store import FaultyStore
-
-OWN = "application/x-own"
-DECORATOR = idempotent(expire=99)
-
-
-@pytest.fixture(params=[flask_restx, flask_restful], ids=["flask-restx", "flask-restful"])
-def rest(request: pytest.FixtureRequest) -> Any:
-    """Each of the two libraries in turn."""
-    return request.param
-
-
-def shop(app: Flask, resource: type, rest: Any, **options: Any) -> Any:
-    """Serve a resource from an Api with its own representation."""
-    api = rest.Api(app, **options)
-
-    @api.representation(OWN)
-    def write(data: Any, code: int, headers: Any = None) -> Response:
-        response = make_response(f"own {json.dumps(data)}", code)
-        response.headers.extend(headers or {})
-        return response
-
-    api.add_resource(resource, "/")
-    return api
-
-
-def orders(rest: Any, **members: Any) -> type:
-    """A resource that says the number of its run, on POST."""
-    runs = count(1)
-
-    def post(self: object) -> Any:
-        return {"run": next(runs), "secret": "cost price"}, 201, {"X-Order": "7"}
-
-    return type("Orders", (rest.Resource,), {"post": post, **members})
-
-
-def on_method(rest: Any) -> type:
-    resource: Any = orders(rest)
-    resource.post = DECORATOR(resource.post)
-    return resource
-
-
-#: Every way to decorate a resource.
-PLACES: dict[str, Callable[[Any], type]] = {
-    "method": on_method,
-    "method_decorators": lambda rest: orders(rest, method_decorators=[DECORATOR]),
-    "bare method_decorators": lambda rest: orders(rest, method_decorators=[idempotent]),
-    "decorators": lambda rest: orders(rest, decorators=[DECORATOR]),
-}
-
-
-@pytest.fixture(params=[*PLACES, "Api"])
-def place(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=[False, True], ids=["decorated", "both"])
-def app(request: pytest.FixtureRequest, make_app: MakeApp, rest: Any, place: str) -> Flask:
-    """An application with one resource, protected in each way, with and without the extension."""
-    app = make_app(wide=request.param)
-    if place == "Api":
-        shop(app, orders(rest), rest, decorators=[DECORATOR])
-    else:
-        shop(app, PLACES[place](rest), rest)
-    return app
 
 
 class TestReplay:
@@ -265,88 +202,3 @@ def test_view_fails(make_app: MakeApp, rest: Any) -> None:
     shop(app, orders(rest, post=post, method_decorators=[DECORATOR]), rest)
     assert [replayed(send(app.test_client(), key="a")) for _ in range(2)] == [False, True]
     assert [replayed(send(app.test_client(), key="b")) for _ in range(2)] == [False, False]
-
-
-class TestProblems:
-    def reuse(self, app: Flask, **headers: str) -> Any:
-        send(app.test_client())
-        return send(app.test_client(), json={"another": 1}, headers=headers)
-
-    def test_e7_left_alone(self, make_app: MakeApp, rest: Any) -> None:
-        """E7: an Api words each error by itself; status, text and ``Retry-After`` stay."""
-        app = make_app(wide=False)
-        shop(app, orders(rest, method_decorators=[DECORATOR]), rest)
-        answer = self.reuse(app)
-        assert answer.status_code == 422
-        assert answer.json["message"].startswith("This idempotency key was used")
-        assert answer.headers["Cache-Control"] == "no-store"
-
-    @pytest.mark.parametrize("wide", [False, True])
-    def test_e7_handed_on(self, make_app: MakeApp, rest: Any, wide: bool) -> None:
-        """E7: an Api that hands our problems on answers with the problem document."""
-
-        class Api(rest.Api):  # type: ignore[misc]
-            def handle_error(self, e: Exception) -> Any:
-                if isinstance(e, Problem):
-                    raise e
-                return super().handle_error(e)
-
-        app = make_app(wide=wide)
-        Api(app).add_resource(orders(rest, method_decorators=[DECORATOR]), "/")
-        assert problem(self.reuse(app)) == (422, "key-reused")
-        assert self.reuse(app, Accept="text/html").mimetype == "text/html"
-        # The application's own handler wins, as without the library.
-        app = make_app(wide=wide)
-        app.register_error_handler(KeyReused, lambda error: ("words of its own", 400))
-        Api(app).add_resource(orders(rest, method_decorators=[DECORATOR]), "/")
-        assert self.reuse(app).text == "words of its own"
-
-    def test_e7_handler_of_the_api(self, make_app: MakeApp) -> None:
-        """E3, E7: a handler that flask-restx has for our problems wins, and may keep the type."""
-        app = make_app(wide=False)
-        api = shop(app, orders(flask_restx, method_decorators=[DECORATOR]), flask_restx)
-
-        @api.errorhandler(Problem)
-        def handle(error: Problem) -> Any:
-            return error.as_dict(), error.code, dict(error.get_headers())
-
-        answer = self.reuse(app)
-        assert answer.json["type"] == "urn:flask-idempotent:problem:key-reused"
-        assert answer.headers["Cache-Control"] == "no-store"
-
-
-def test_validation_above_never_claims(make_app: MakeApp) -> None:
-    """C3: what flask-restx refuses before the method claims nothing."""
-    store = FaultyStore()
-    app = make_app(store=store)
-    api = flask_restx.Api(app)
-    order = api.model("Order", {"product": flask_restx.fields.String(required=True)})
-
-    class Orders(flask_restx.Resource):  # type: ignore[misc]
-        @api.expect(order, validate=True)
-        @idempotent
-        def post(self) -> dict[str, str]:
-            return api.payload
-
-    api.add_resource(Orders, "/")
-    client = app.test_client()
-    assert [send(client, json={}).status_code for _ in range(2)] == [400, 400]
-    assert store.calls == []
-    assert send(client, json={"product": "mug"}).json == {"product": "mug"}
-
-
-def test_openapi_of_restx(make_app: MakeApp) -> None:
-    """The document of flask-restx describes a decorated method like one that is not decorated."""
-    app = make_app()
-    api = flask_restx.Api(app)
-
-    class Orders(flask_restx.Resource):  # type: ignore[misc]
-        @api.response(201, "Ordered")
-        @idempotent
-        def post(self) -> None:
-            """Order something."""
-
-    api.add_resource(Orders, "/orders")
-    operation = app.test_client().get("/swagger.json").json["paths"]["/orders"]["post"]
-    assert operation["summary"] == "Order something"
-    assert "201" in operation["responses"]

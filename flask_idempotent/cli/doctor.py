@@ -47,7 +47,7 @@ def _write(finding: Finding) -> None:
     width = max(50, min(100, shutil.get_terminal_size().columns)) - _INDENT
     level = click.style(f"{finding.level:8}", fg=_COLOURS[finding.level])
     wrap = textwrap.TextWrapper(width, break_on_hyphens=False, break_long_words=False).wrap
-    fix = f"-> {printable(finding.mend)}" if finding.mend else ""
+    fix = f"-> {printable(finding.fix)}" if finding.fix else ""
     first, *others = wrap(printable(finding.text)) + wrap(fix)
     click.echo(f"{level} {finding.check:14} {first}")
     for line in others:

@@ -1,4 +1,4 @@
-"""Checks of how the application is served: the kind of store, processes and times."""
+"""Checks of how the application is deployed: the kind of store, durations, request bodies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flask_idempotent.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from flask import Flask
 
-#: Seconds; a shorter lease may end while the store is silent for as long as it may be.
+#: Seconds. A shorter lease may end while the store is unavailable for less than its timeout.
 _SHORTEST_LEASE = 3
 _HOUR = 3600
 
 
 def examine(app: Flask, store: Store, general: Settings, routes: Routes) -> Iterator[Finding]:
-    """Check what depends on the way that the application is run."""
+    """Check what depends on how the application is run."""
     yield from kind_of_store(app, store, general)
     yield from leases(routes)
     if routes:
@@ -60,14 +60,14 @@ def leases(routes: Routes) -> Iterator[Finding]:
     if short:
         yield warning(
             "lease",
-            f"The lease is below {_SHORTEST_LEASE} s, and the store may be silent for almost a "
+            f"The lease is below {_SHORTEST_LEASE} s, and the store may not answer for almost a "
             f"second: a view may run twice at the same time. {listed(short, routes)}",
             f"Set a lease of {_SHORTEST_LEASE} s or more.",
         )
 
 
 def windows(routes: Routes) -> Iterator[Finding]:
-    """Views that find the key themselves: their senders, such as webhooks, retry for hours."""
+    """Find views with a key function and a short ``expire``: webhooks are retried for hours."""
     short = [
         named(route)
         for route in routes
@@ -77,13 +77,13 @@ def windows(routes: Routes) -> Iterator[Finding]:
         yield note(
             "expire",
             "The key comes from a function of the view, and the response is kept for less than an "
-            f"hour: a delivery that is repeated later runs again. {listed(short)}",
-            "Set expire= longer than the sender goes on trying, such as three days.",
+            f"hour: a delivery that is repeated later runs the view again. {listed(short)}",
+            "Set expire= to at least the time for which the sender retries, such as three days.",
         )
 
 
 def holds(routes: Routes) -> Iterator[Finding]:
-    """Views that must not run again by themselves, whose claims end by themselves."""
+    """Find views with ``on_crash="hold"`` whose claims are held too briefly."""
     short = [
         named(route)
         for route in routes
@@ -93,13 +93,13 @@ def holds(routes: Routes) -> Iterator[Finding]:
         yield warning(
             "hold",
             "A claim whose owner died is held for less than an hour, and after that its view runs "
-            f"again: hardly anybody will have looked by then. {listed(short)}",
-            "Set expire= to the time in which somebody will look, such as a week.",
+            f"again, probably before anybody has looked. {listed(short)}",
+            "Set expire= to the time within which somebody will look, such as a week.",
         )
 
 
 def pool(app: Flask, general: Settings, routes: Routes) -> Iterator[Finding]:
-    """Whether duplicates that wait may hold every connection of Flask-SQLAlchemy's pool."""
+    """Check whether duplicates that wait can hold all connections of Flask-SQLAlchemy's pool."""
     size = _connections(app)
     waits = any(route.settings.timeout for route in routes)
     if not size or not waits or signals.before_wait.has_receivers_for(app):
@@ -109,9 +109,9 @@ def pool(app: Flask, general: Settings, routes: Routes) -> Iterator[Finding]:
         yield note(
             "pool",
             f"Duplicates that wait ({limit}) keep the database connection that a before_request "
-            f"function took, and the pool has {size}: the first request may get none, and all of "
-            "them wait for nothing.",
-            f"Set IDEMPOTENT_MAX_WAITERS below {size}, or give connections back in a receiver of "
+            f"function took, and the pool has {size}: the first request may get none and never "
+            "complete.",
+            f"Set IDEMPOTENT_MAX_WAITERS below {size}, or return connections in a receiver of "
             "the signal before_wait.",
         )
 
@@ -120,22 +120,22 @@ def _connections(app: Flask) -> int | None:
     options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
     if "sqlalchemy" not in app.extensions or "poolclass" in options:
         return None
-    # SQLAlchemy's own defaults; 0 and a negative number mean as many as are wanted.
+    # SQLAlchemy's own defaults. 0 and negative numbers mean no limit.
     size, overflow = options.get("pool_size", 5), options.get("max_overflow", 10)
     return size + overflow if size and overflow >= 0 else None
 
 
 def request_bodies(app: Flask) -> Iterator[Finding]:
-    """How much of a request's body may be read before its view, and where it is kept."""
+    """Report how much of a request's body may be read before its view, and where it is kept."""
     limit = app.config["MAX_CONTENT_LENGTH"]
     try:
         rest = f"larger ones go to {tempfile.gettempdir()}"
     except FileNotFoundError:
         yield warning(
             "bodies",
-            "There is no folder for temporary files: large bodies stay in memory while they are "
+            "There is no directory for temporary files: large bodies stay in memory while they are "
             "compared.",
-            "Let TMPDIR name a folder that can be written.",
+            "Set TMPDIR to a directory that can be written.",
         )
         rest = "so do larger ones"
     text = f"Up to {size(SPOOL_SIZE)} stay in memory, {rest}."
@@ -143,8 +143,8 @@ def request_bodies(app: Flask) -> Iterator[Finding]:
         yield warning(
             "bodies",
             "MAX_CONTENT_LENGTH is not set: a form, and a body with a key, is read before its "
-            f"view, however long it is. {text}",
-            "Set MAX_CONTENT_LENGTH to what the longest body may have.",
+            f"view, whatever its size. {text}",
+            "Set MAX_CONTENT_LENGTH to the largest size that a body may have.",
         )
     else:
         yield ok(
@@ -154,7 +154,7 @@ def request_bodies(app: Flask) -> Iterator[Finding]:
 
 
 def web_server(general: Settings) -> Finding:
-    """What to compare by hand: a command line such as ``gunicorn -t 60`` is unknown here."""
+    """Say what to compare by hand: a command line such as ``gunicorn -t 60`` cannot be seen."""
     return note(
         "gunicorn",
         "How the web server is started cannot be seen from here, so its timeouts were not checked.",

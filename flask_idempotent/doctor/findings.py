@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""Findings: what a check reports."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 
 class Level(enum.StrEnum):
-    """How bad a finding is."""
+    """How serious a finding is."""
 
     #: As it should be.
     OK = "ok"
-    #: Nothing is wrong as far as can be seen from here.
+    #: Nothing is wrong as far as can be seen, but it should be known.
     NOTE = "note"
     #: A promise may be broken some day.
     WARNING = "warning"
@@ -21,18 +21,18 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding.
+    """One result of a check.
 
-    :param level: how bad it is.
-    :param check: what was looked at, in a word.
+    :param level: how serious it is.
+    :param check: what was checked, in a word.
     :param text: what was found, and what follows from it.
-    :param mend: how to mend it, if there is anything to mend.
+    :param fix: how to fix it; empty where there is nothing to fix.
     """
 
     level: Level
     check: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """The finding for programs."""
@@ -43,13 +43,13 @@ def ok(check: str, text: str) -> Finding:
     return Finding(Level.OK, check, text)
 
 
-def note(check: str, text: str, mend: str = "") -> Finding:
-    return Finding(Level.NOTE, check, text, mend)
+def note(check: str, text: str, fix: str = "") -> Finding:
+    return Finding(Level.NOTE, check, text, fix)
 
 
-def warning(check: str, text: str, mend: str) -> Finding:
-    return Finding(Level.WARNING, check, text, mend)
+def warning(check: str, text: str, fix: str) -> Finding:
+    return Finding(Level.WARNING, check, text, fix)
 
 
-def error(check: str, text: str, mend: str) -> Finding:
-    return Finding(Level.ERROR, check, text, mend)
+def error(check: str, text: str, fix: str) -> Finding:
+    return Finding(Level.ERROR, check, text, fix)

@@ -12,16 +12,16 @@ _SHOWN = 5
 
 
 def named(route: ProtectedRoute) -> str:
-    """Write a route as its requests begin."""
+    """Write a route as the method and the path of its requests."""
     return f"{'/'.join(route.methods)} {route.rule.rule}"
 
 
 def listed(names: Sequence[str], routes: Routes = ()) -> str:
-    """Write where a finding holds: of many routes the first few.
+    """Write which routes a finding applies to: the first few of them.
 
-    :param routes: those it might hold for; where it does for all of them, none is named.
+    :param routes: all routes that it could apply to. If it applies to all, none is named.
     """
     if len(names) == len(routes):
-        return "It is so for every protected route."
+        return "This applies to every protected route."
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"It is so for {', '.join(names[:_SHOWN])}{more}."
+    return f"This applies to {', '.join(names[:_SHOWN])}{more}."

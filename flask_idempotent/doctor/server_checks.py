@@ -21,13 +21,13 @@ Facts = Mapping[str, str]
 _LOWEST = {"redis": (6, 0), "valkey": (7, 2)}
 _PINGS = 5
 _SLOW, _VERY_SLOW = 0.005, 0.05
-_PROBE_LIFE = 10_000
-_HEARD_WITHIN = 0.5
+_PROBE_TTL_MS = 10_000
+_NOTIFIED_WITHIN = 0.5
 _NEARLY_FULL = 0.9
 
 
 def examine(store: Store, prefix: str) -> Iterator[Finding]:
-    """Check whether the server answers, what it tells of itself, and whether it does its work."""
+    """Check whether the server answers, how it is configured, and whether it keeps a record."""
     if isinstance(store, MemoryStore):
         return
     if not isinstance(store, InspectableStore):
@@ -43,40 +43,40 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
     except StoreError as failure:
         yield error(
             "server",
-            f"{store} does not answer: {_said(failure)}. Requests with a key get 503.",
-            "Check REDIS_URL, the password in it, that the server runs, and the way to it.",
+            f"{store} does not answer: {_message(failure)}. Requests with a key get 503.",
+            "Check that the server runs and can be reached, and REDIS_URL with its password.",
         )
         return
-    yield from _told(store)
+    yield from _configuration(store)
     yield from probe(store, prefix)
 
 
 def latency(store: InspectableStore) -> Finding:
-    """How long a round trip takes; a first request takes two of them."""
-    store.ping()  # The first one connects.
+    """Measure a round trip, of which a first request needs two."""
+    store.ping()  # To connect.
     times = []
     for _ in range(_PINGS):
         began = time.perf_counter()
         store.ping()
         times.append(time.perf_counter() - began)
-    found = statistics.median(times)
-    text = f"{store} answers within {found * 1000:.1f} ms."
-    if found < _SLOW:
+    median = statistics.median(times)
+    text = f"{store} answers within {median * 1000:.1f} ms."
+    if median < _SLOW:
         return ok("server", text)
-    text += " Each first request waits for two such answers, each replay for one."
-    mend = "Run the application and the server in the same place."
-    return (warning if found > _VERY_SLOW else note)("server", text, mend)
+    text += " Each first request waits for two round trips, each replay for one."
+    fix = "Run the application and the server in the same data centre."
+    return (warning if median > _VERY_SLOW else note)("server", text, fix)
 
 
-def _told(store: InspectableStore) -> Iterator[Finding]:
+def _configuration(store: InspectableStore) -> Iterator[Finding]:
     try:
         facts = store.facts()
     except StoreError as failure:
         yield note(
             "facts",
-            f"The server does not tell its version, eviction, persistence and replication: "
-            f"{_said(failure)}.",
-            "Allow the user +info and +config|get, or check these by hand: see the stores page.",
+            f"The server does not reveal its version, eviction, persistence and replication: "
+            f"{_message(failure)}.",
+            'Allow the user +info and +config|get, or check these by hand: see the page "Stores".',
         )
         return
     for check in FACTS:
@@ -85,18 +85,18 @@ def _told(store: InspectableStore) -> Iterator[Finding]:
 
 def version(facts: Facts) -> Iterator[Finding]:
     name = "valkey" if "valkey_version" in facts else "redis"
-    told = facts.get(f"{name}_version", "")
-    numbers = tuple(map(int, re.findall(r"\d+", told)[:2]))
+    number = facts.get(f"{name}_version", "")
+    numbers = tuple(map(int, re.findall(r"\d+", number)[:2]))
     if not numbers:
-        yield note("version", "The server does not tell its version.")
+        yield note("version", "The server does not reveal its version.")
     elif numbers < _LOWEST[name]:
         yield warning(
             "version",
-            f"The server is {name} {told}, older than any that the library is tested with.",
+            f"The server is {name} {number}, which is older than the oldest tested version.",
             "Use Redis 6.0 or later, or Valkey 7.2 or later.",
         )
     else:
-        yield ok("version", f"The server is {name} {told}.")
+        yield ok("version", f"The server is {name} {number}.")
 
 
 def eviction(facts: Facts) -> Iterator[Finding]:
@@ -104,28 +104,28 @@ def eviction(facts: Facts) -> Iterator[Finding]:
     if policy is None:
         yield note(
             "eviction",
-            "The server does not tell its eviction policy.",
-            "See to it that maxmemory-policy is noeviction.",
+            "The server does not reveal its eviction policy.",
+            "Make sure that maxmemory-policy is noeviction.",
         )
     elif policy == "noeviction":
-        yield from _room(int(facts.get("used_memory", 0)), limit)
+        yield from _memory(int(facts.get("used_memory", 0)), limit)
     elif limit:
         yield error(
             "eviction",
-            f"maxmemory-policy is {policy}: when memory is short, the server forgets records, and "
-            "a retry of a forgotten request runs again.",
+            f"maxmemory-policy is {policy}: when memory is full, the server evicts records, and "
+            "the retry of an evicted request runs its view again.",
             "Set maxmemory-policy noeviction.",
         )
     else:
         yield warning(
             "eviction",
-            f"maxmemory-policy is {policy}. No maxmemory is set, so nothing is forgotten now; with "
-            "a limit, a retry of a forgotten request would run again.",
+            f"maxmemory-policy is {policy}. No maxmemory is set, so nothing is evicted now; with "
+            "a limit, the retry of an evicted request would run its view again.",
             "Set maxmemory-policy noeviction.",
         )
 
 
-def _room(used: int, limit: int) -> Iterator[Finding]:
+def _memory(used: int, limit: int) -> Iterator[Finding]:
     if limit and used > limit * _NEARLY_FULL:
         yield warning(
             "eviction",
@@ -141,9 +141,9 @@ def persistence(facts: Facts) -> Iterator[Finding]:
     if "err" in (facts.get("aof_last_write_status"), facts.get("rdb_last_bgsave_status")):
         yield error(
             "persistence",
-            "The server could not write to its disk the last time. It may refuse writes, and "
+            "The server's last write to disk failed. It may refuse writes, and "
             "requests with a key get 503.",
-            "Look at the server's log, its disk's space and its permissions.",
+            "Look at the server's log, its free disk space and its permissions.",
         )
     if facts.get("aof_enabled") == "1":
         yield ok("persistence", "An append-only file is written: records survive a restart.")
@@ -152,14 +152,14 @@ def persistence(facts: Facts) -> Iterator[Finding]:
     elif "save" in facts:
         yield warning(
             "persistence",
-            "Only snapshots are written. A restart without one forgets the responses since the "
-            "last, and retries of those requests run again.",
+            "Only snapshots are written. A restart loses the responses since the last one, and "
+            "retries of those requests run again.",
             _APPEND,
         )
     else:
         yield note(
             "persistence",
-            "There is no append-only file, and the server does not tell whether it writes "
+            "There is no append-only file, and the server does not reveal whether it writes "
             "snapshots" + _FORGOTTEN,
             _APPEND,
         )
@@ -171,15 +171,15 @@ def replication(facts: Facts) -> Iterator[Finding]:
         yield error(
             "replication",
             "This server is a replica, which takes no writes: requests with a new key get 503.",
-            "Let REDIS_URL name the primary.",
+            "Set REDIS_URL to the primary.",
         )
     elif replicas:
         yield note(
             "replication",
-            f"The server has replicas ({replicas}), which lag behind a little. After a failover "
+            f"The server has replicas ({replicas}), which lag behind the primary. After a failover "
             "the last claims and responses may be missing, and retries of those requests run "
-            f"again. min-replicas-to-write is {facts.get('min-replicas-to-write', 'not told')}.",
-            "min-replicas-to-write 1 makes this rarer; nothing rules it out.",
+            f"again. min-replicas-to-write is {facts.get('min-replicas-to-write', 'unknown')}.",
+            "Set min-replicas-to-write 1: it makes this rarer, but does not exclude it.",
         )
     else:
         yield ok("replication", "The server has no replicas that could lag behind.")
@@ -190,8 +190,8 @@ def transport(facts: Facts) -> Iterator[Finding]:
     if way == "network":
         yield note(
             "transport",
-            "Commands travel without TLS: whoever can listen on the network reads the password "
-            "and the stored responses.",
+            "Commands travel without TLS: anyone who can listen on the network can read the "
+            "password and the stored responses.",
             "On a network that you do not trust, use rediss://.",
         )
     elif way in _WAYS:
@@ -208,52 +208,52 @@ FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 
 
 def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
-    """Claim a key of its own, complete it, and hear of its end; it is gone after seconds."""
-    key, record = _own(prefix)
-    answer = CompletedRecord(record.owner, record.fingerprint, 1, 204)
+    """Claim a key, complete it and wait for its notification; its record expires after 10 s."""
+    key, record = _probe_record(prefix)
+    response = CompletedRecord(record.owner, record.fingerprint, 1, 204)
     try:
-        store.claim(key, record, ttl_ms=_PROBE_LIFE)
-        with store.listen(key, _HEARD_WITHIN) as waiter:
-            # Of a response its own process is told without a message.
+        store.claim(key, record, ttl_ms=_PROBE_TTL_MS)
+        with store.listen(key, _NOTIFIED_WITHIN) as waiter:
+            # Not complete(): within its own process that notifies without a message.
             store.release(
-                key, record.owner, response_ttl_ms=_PROBE_LIFE, tombstone_ttl_ms=_PROBE_LIFE
+                key, record.owner, response_ttl_ms=_PROBE_TTL_MS, tombstone_ttl_ms=_PROBE_TTL_MS
             )
-            heard = waiter.wait_until_notified(_HEARD_WITHIN)
-        store.claim(key, record, ttl_ms=_PROBE_LIFE)
-        store.complete(key, answer, ttl_ms=_PROBE_LIFE)
+            notified = waiter.wait_until_notified(_NOTIFIED_WITHIN)
+        store.claim(key, record, ttl_ms=_PROBE_TTL_MS)
+        store.complete(key, response, ttl_ms=_PROBE_TTL_MS)
         with suppress(StoreError):
-            store.delete([key])  # An application's own user may lack the permission.
+            store.delete([key])  # The application's user may lack the permission.
     except IdempotentError as failure:
         yield error(
             "writing",
-            f"The server refuses to keep a record: {_said(failure)}. Requests with a new key get "
-            "503.",
+            f"The server refuses to keep a record: {_message(failure)}. Requests with a new key "
+            "get 503.",
             _FULL if "maxmemory" in str(failure) else _REFUSED,
         )
         return
-    if heard:
-        yield ok("writing", "A record was claimed, completed and heard of.")
+    if notified:
+        yield ok("writing", "A key was claimed and completed; waiters are notified.")
     else:
         yield warning(
             "writing",
-            "A record was kept, but its message did not arrive: duplicates that wait get their "
-            "response up to a second late.",
+            "A record was kept, but its notification did not arrive: duplicates that wait get "
+            "their response up to a second late.",
             f"Allow the user the channels: &{prefix}* and +subscribe +unsubscribe +publish.",
         )
 
 
-def _own(prefix: str) -> tuple[str, RunningRecord]:
+def _probe_record(prefix: str) -> tuple[str, RunningRecord]:
     key = storage_key(prefix, "flask-idempotent doctor", None, secrets.token_hex())
     return key, RunningRecord(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
 
 
-def _said(failure: Exception) -> str:
+def _message(failure: Exception) -> str:
     return str(failure).rstrip(".")
 
 
-_FULL = "Its memory is full: raise maxmemory, or keep less with a shorter expire= or max_body=."
-_REFUSED = "The stores page has the permissions that a user needs, and what else it may be."
-_FORGOTTEN = ": a restart may forget every response, and retries of those requests run again."
+_FULL = "Its memory is full. Raise maxmemory, or store less with a smaller expire= or max_body=."
+_REFUSED = 'The page "Stores" lists the permissions that a user needs, and other causes.'
+_FORGOTTEN = ": a restart may lose every response, and retries of those requests run again."
 _APPEND = "Set appendonly yes."
 _WAYS = {
     "tls": "TLS",

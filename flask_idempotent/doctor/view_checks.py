@@ -1,4 +1,4 @@
-"""Checks of the views: which are protected, whose keys are whose, and the order of decorators."""
+"""Checks of the views: which are protected, in whose scope, and the order of decorators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 _WHO = r"(log_?in|auth\w*|jwt|tokens?|roles?|permissions?|admin|users?|api_?key|session|scopes?)"
-#: Names of decorators that let some callers in and others not.
+#: Names of decorators that refuse some callers.
 _GUARD = re.compile(
     rf"(\w+_)?{_WHO}_(required|accepted|needed)"
     rf"|(require[sd]?|needs?|ensures?|verify|check)_(\w+_)?{_WHO}",
@@ -50,13 +50,13 @@ def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
 
 
 def places(app: Flask) -> Iterator[Finding]:
-    """Decorators that protect nothing."""
+    """Find decorators that protect nothing."""
     for view in misplaced(app):
         yield error("place", view.text, view.fix)
 
 
 def tracked(app: Flask) -> Iterator[Finding]:
-    """Decorated views of which no method is tracked."""
+    """Find decorated views without a tracked method."""
     idle = [
         f"{'/'.join(view.methods)} {view.path}"
         for view in untracked_views(app, state_of(app).protections)
@@ -64,32 +64,32 @@ def tracked(app: Flask) -> Iterator[Finding]:
     if idle:
         yield warning(
             "methods",
-            "A view has @idempotent, but takes none of the methods that are tracked, so nothing "
+            "A view has @idempotent, but none of its methods is tracked, so nothing "
             f"protects it. {listed(idle)}",
             "Remove the decorator, or name the method in methods=.",
         )
 
 
 def unprotected(app: Flask) -> Iterator[Finding]:
-    """Which routes have an effect and are not protected, without a word that this is meant."""
-    found = [
+    """Find routes that change something and are neither protected nor exempt."""
+    names = [
         f"{'/'.join(methods)} {rule.rule}"
         for rule, every, protection in routes_of(app, state_of(app).protections)
         if (methods := sorted(set(every) - SAFE_METHODS))
         and not protection.claims
         and protection.kind is not Kind.EXEMPT
     ]
-    if found:
+    if names:
         yield note(
             "unprotected",
-            "A key changes nothing for these routes: what is sent to them twice runs twice. "
-            + listed(found),
-            "Protect those that must not run twice, and say of the others that they are exempt.",
+            "A route ignores idempotency keys: a request that is sent twice runs twice. "
+            + listed(names),
+            "Protect the routes that must not run twice, and exempt the others.",
         )
 
 
 def cookies(routes: Routes) -> Iterator[Finding]:
-    """Replays that hand out another's session."""
+    """Find replays that repeat cookies."""
     keeping = [named(route) for route in routes if keeps_cookies(route.settings)]
     if keeping:
         yield warning(
@@ -101,48 +101,49 @@ def cookies(routes: Routes) -> Iterator[Finding]:
 
 
 def required(routes: Routes) -> Iterator[Finding]:
-    """Which routes run without a key; one that only reads may."""
+    """Find routes that change something and run without a key."""
     changing = [route for route in routes if REQUIRING_METHODS.intersection(route.methods)]
     optional = [named(route) for route in changing if not route.required]
     if optional:
         yield note(
             "required",
-            "A request without a key is not protected, and runs as often as it is sent. "
+            "A request without a key is not protected: it runs as often as it is sent. "
             + listed(optional, changing),
-            "Where clients must send a key, set required=True.",
+            "Set required=True where clients must send a key.",
         )
     else:
         yield ok("required", "Every protected route refuses a request without a key.")
 
 
 def scopes(app: Flask, routes: Routes) -> Iterator[Finding]:
-    """Whose keys are whose."""
+    """Check whether the scope can tell callers apart."""
     default = [route for route in routes if route.settings.scope is None]
     if not default:
         yield ok("scope", "Every protected route has a scope function.")
         return
     headers = [f"{name.title()}, " for name in sorted(default[0].settings.scope_headers)]
-    seen = f"Callers are known by {''.join(headers)}Flask-Login's user and the session's user_id."
+    names = f"{''.join(headers)}Flask-Login's user and the session's user_id"
+    known_by = f"Callers are known by {names}."
     where = listed([named(route) for route in default], routes)
-    found = list(clues(app, default))
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    signs = list(clues(app, default))
+    if signs:
+        more = f"; and {len(signs) - _SHOWN} more" if len(signs) > _SHOWN else ""
         yield warning(
             "scope",
-            f"{seen} But {'; '.join(found[:_SHOWN])}{more}. Callers whom this alone tells apart "
+            f"{known_by} But {'; '.join(signs[:_SHOWN])}{more}. Callers that differ only in this "
             f"share their keys: one may get another's response. {where}",
             _SCOPE,
         )
     elif "IDEMPOTENT_SCOPE_HEADERS" in app.config:
-        yield ok("scope", f"{seen} IDEMPOTENT_SCOPE_HEADERS is set.")
+        yield ok("scope", f"{known_by} IDEMPOTENT_SCOPE_HEADERS is set.")
     elif hasattr(app, "login_manager"):
-        yield note("scope", f"{seen} Callers that are known in another way share their keys.")
+        yield note("scope", f"{known_by} Callers identified in another way share their keys.")
     else:
         yield warning(
             "scope",
-            f"{seen} Flask-Login is not in use. Callers that are known in another way, such as a "
+            f"{known_by} Flask-Login is not in use. Callers identified otherwise, such as by a "
             f"cookie, share their keys: one may get another's response. {where}",
-            f"{_SCOPE} Where these headers name every caller, set it to them to say so.",
+            f"{_SCOPE} If these headers do identify every caller, set it to them to confirm that.",
         )
 
 
@@ -154,7 +155,7 @@ _SCOPE = (
 
 
 def order(app: Flask, routes: Routes) -> Iterator[Finding]:
-    """Whether anything that lets callers in stands behind the check of the key."""
+    """Check whether decorators that refuse callers run before the check of the key."""
     wrong, unknown = [], []
     for route in routes:
         behind = {
@@ -168,25 +169,25 @@ def order(app: Flask, routes: Routes) -> Iterator[Finding]:
     if wrong:
         yield warning(
             "order",
-            "The key is checked before a decorator that lets callers in: what that decorator "
-            f"refuses is stored, and a replay does not pass it. {listed(wrong)}",
-            "Put @idempotent below that decorator. Idempotent(app) alone stands above all "
-            "decorators, so such a view needs an @idempotent of its own.",
+            "The key is checked before a decorator that refuses callers: its refusals are stored, "
+            f"and replays bypass it. {listed(wrong)}",
+            "Put @idempotent below that decorator. Idempotent(app) runs before all "
+            "decorators, so such a view needs its own @idempotent.",
         )
     else:
-        yield ok("order", "No decorator that lets callers in was found behind the check.")
+        yield ok("order", "No decorator that refuses callers was found below the check.")
     if unknown:
         yield note(
             "decorators",
             "The check of Idempotent(app), or of a protected blueprint, stands above decorators "
-            "whose names do not say what they do. If one of them lets callers in, as the check of "
-            f"a signature does, a replay does not pass it. {listed(unknown)}",
-            "Give such a view an @idempotent of its own, below that decorator.",
+            "whose names do not say what they do. If one of them refuses callers, as the check of "
+            f"a signature does, replays bypass it. {listed(unknown)}",
+            "Give such a view its own @idempotent, below that decorator.",
         )
 
 
 def caches(app: Flask, routes: Routes) -> Iterator[Finding]:
-    """Whether a cache stands before the check of the key."""
+    """Check whether a cache answers before the key is checked."""
     wrong = [
         named(route)
         for route in routes
@@ -195,16 +196,16 @@ def caches(app: Flask, routes: Routes) -> Iterator[Finding]:
     if wrong:
         yield error(
             "cache",
-            "A decorator that caches stands above @idempotent: what it holds is the answer to "
-            f"other requests too, whatever their key, payload and caller. {listed(wrong)}",
-            "Take the cache off these routes, or put it below @idempotent.",
+            "A caching decorator is above @idempotent: it answers other requests too, whatever "
+            f"their key, payload and caller. {listed(wrong)}",
+            "Remove the cache from these routes, or put it below @idempotent.",
         )
 
 
 def _is_cached(app: Flask, route: ProtectedRoute, method: str) -> bool:
     layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
     checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
-    # functools has the first of the names on what it makes, Flask-Caching the second.
+    # functools sets the first of these attributes, Flask-Caching the second.
     return any(
         hasattr(layer, "cache_clear") or hasattr(layer, "uncached")
         for layer in layers[: checks[0] if checks else 0]
@@ -215,17 +216,16 @@ def _decorators_behind(
     app: Flask, route: ProtectedRoute, method: str
 ) -> Iterator[tuple[str, bool]]:
     layers = list(layers_of(app.view_functions[route.rule.endpoint], method, load=True))
-    # An application-wide check stands above them all.
+    # An application-wide check runs before all of them.
     checks = [place for place, layer in enumerate(layers) if is_protecting(layer)]
     for layer in layers[checks[-1] + 1 if checks else 0 :]:
-        # What wraps nothing is the view itself, perhaps made by a function, as an application's
-        # factory is.
+        # A function that wraps nothing is the view itself, even if it is defined in another one.
         if hasattr(layer, "__wrapped__") and (name := _decorator(layer)):
             yield name, not checks
 
 
 def _decorator(layer: object) -> str:
-    # What functools.wraps does not hide: a wrapper's code is named after who made it.
+    # functools.wraps leaves the code object alone, whose name contains the decorator's.
     name: str = getattr(getattr(layer, "__code__", None), "co_qualname", "")
     maker, inside, _ = name.partition(".<locals>")
     return maker.rpartition(".")[2] if inside else ""

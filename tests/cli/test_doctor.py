@@ -28,5 +28,5 @@ class TestDoctor:
         assert result.exit_code == 1
         first, *_ = json.loads(result.stdout)
         assert (first["level"], first["check"]) == ("error", "server")
-        assert "Check REDIS_URL" in first["mend"]
+        assert "REDIS_URL" in first["fix"]
         assert "geheim" not in result.output

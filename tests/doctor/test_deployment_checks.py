@@ -70,7 +70,7 @@ class TestBodies:
     def test_w7_no_limit(self, make_app: MakeApp) -> None:
         """W7: without MAX_CONTENT_LENGTH a client decides how much is read and kept."""
         found = examined(shop(make_app))["bodies"]
-        assert (found.level, found.mend[:22]) == ("warning", "Set MAX_CONTENT_LENGTH")
+        assert (found.level, found.fix[:22]) == ("warning", "Set MAX_CONTENT_LENGTH")
         assert tempfile.gettempdir() in found.text
 
     def test_w7_limit(self, make_app: MakeApp) -> None:
@@ -92,7 +92,7 @@ class TestBodies:
         found = deployment_checks.examine(app, store, state_of(app).settings(), routes)
         bodies = [finding for finding in found if finding.check == "bodies"]
         assert [finding.level for finding in bodies] == ["warning", "ok"]
-        assert "TMPDIR" in bodies[0].mend
+        assert "TMPDIR" in bodies[0].fix
         assert "512 KiB stay in memory, so do larger ones" in bodies[1].text
 
     def test_nothing_protected(self, make_app: MakeApp) -> None:
@@ -115,7 +115,7 @@ class TestTimes:
         for part in (
             "IDEMPOTENT_TIMEOUT (20 s)", "IDEMPOTENT_LEASE (40 s)", "IDEMPOTENT_LINGER (5 s)",
         ):  # fmt: skip
-            assert part in finding.mend
+            assert part in finding.fix
 
 
 class TestPool:
@@ -134,7 +134,7 @@ class TestPool:
         finding = self.found(make_app)
         assert finding is not None
         assert (finding.level, "no limit" in finding.text) == ("note", True)
-        assert "IDEMPOTENT_MAX_WAITERS below 15" in finding.mend
+        assert "IDEMPOTENT_MAX_WAITERS below 15" in finding.fix
 
     @pytest.mark.parametrize(("limit", "told"), [(4, True), (3, True), (2, False)])
     def test_limit(self, make_app: MakeApp, limit: int, told: bool) -> None:

@@ -52,10 +52,10 @@ class TestFacts:
         ],
     )
     def test_wrong(self, change: dict[str, str], check: str, level: str) -> None:
-        """Each fact that can break a promise is told, with what follows and how to mend it."""
+        """Each fact that can break a promise has a finding, with what follows and how to fix it."""
         (finding,) = told(GOOD | change).values()
         assert (finding.check, finding.level) == (check, level)
-        assert finding.mend or finding.level == "note"
+        assert finding.fix or finding.level == "note"
 
     def test_silent_server(self) -> None:
         """What a server does not tell is a note, never a guess."""
@@ -98,7 +98,7 @@ class TestExamine:
         assert {check: f.level for check, f in found.items()} == {
             "server": "ok", "facts": "note", "writing": "warning",
         }  # fmt: skip
-        assert "&IDEMPOTENT_*" in found["writing"].mend
+        assert "&IDEMPOTENT_*" in found["writing"].fix
 
     def test_refused_writes(self, clean_valkey: Server) -> None:
         """A server whose memory is full is an error, which is not explained with permissions."""
@@ -108,7 +108,7 @@ class TestExamine:
         finally:
             clean_valkey.client.config_set("maxmemory", 0)
         assert found["writing"].level == "error"
-        assert "raise maxmemory" in found["writing"].mend
+        assert "Raise maxmemory" in found["writing"].fix
         assert found["eviction"].level == "warning"
 
     def test_memory(self) -> None:
@@ -126,4 +126,4 @@ class TestExamine:
 
     def test_trailing_dot(self) -> None:
         """What the server said ends where our sentence ends."""
-        assert server_checks._said(StoreUnavailable("refused.")) == "refused"
+        assert server_checks._message(StoreUnavailable("refused.")) == "refused"

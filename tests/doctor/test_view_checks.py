@@ -38,7 +38,7 @@ class TestPlaces:
         found = examined(app)["place"]
         assert found.level == "error"
         assert "create_order (POST /orders)" in found.text
-        assert "Put @idempotent below @app.post" in found.mend
+        assert "Put @idempotent below @app.post" in found.fix
 
 
 class TestUnprotected:
@@ -53,7 +53,7 @@ class TestUnprotected:
         add_view(app, "/other", idempotent(methods=["PUT"])(plain))
         found = examined(app)["unprotected"]
         assert found.level == "note"
-        assert "It is so for POST /forgotten, POST /other." in found.text
+        assert "This applies to POST /forgotten, POST /other." in found.text
 
     def test_below_the_extension(self, make_app: MakeApp) -> None:
         """Below the extension these are the routes whose methods are not tracked."""
@@ -74,7 +74,7 @@ class TestCaches:
         add_view(app, "/wide", cache(lambda: ""))
         found = examined(app)["cache"]
         assert found.level == "error"
-        assert "It is so for POST /above." in found.text
+        assert "This applies to POST /above." in found.text
 
 
 class TestRoutes:
@@ -92,7 +92,7 @@ class TestRoutes:
         app.add_url_rule("/read", view_func=idempotent(plain), endpoint="read")
         found = examined(app)["required"]
         assert found.level == "note"
-        assert "It is so for POST /1, POST /2, POST /3, POST /4, POST /5 and 2 more." in found.text
+        assert "to POST /1, POST /2, POST /3, POST /4, POST /5 and 2 more." in found.text
 
 
 class TestMethods:
@@ -103,7 +103,7 @@ class TestMethods:
         found = examined(app)
         assert list(found) == ["methods", "routes"]
         assert found["methods"].level == "warning"
-        assert "It is so for GET /read." in found["methods"].text
+        assert "This applies to GET /read." in found["methods"].text
 
 
 class TestCookies:
@@ -113,7 +113,7 @@ class TestCookies:
         add_view(app, "/", idempotent(plain))
         assert "cookies" not in examined(app)
         add_view(app, "/kept", idempotent(keep_headers=["set-cookie"])(plain))
-        assert "It is so for POST /kept." in examined(app)["cookies"].text
+        assert "This applies to POST /kept." in examined(app)["cookies"].text
 
 
 class TestScope:
@@ -124,7 +124,7 @@ class TestScope:
         found = examined(app)["scope"]
         assert found.level == "warning"
         assert "known by Authorization, X-Api-Key, Flask-Login's user and the" in found.text
-        assert "It is so for every protected route." in found.text
+        assert "This applies to every protected route." in found.text
 
     def test_flask_login(self, make_app: MakeApp) -> None:
         """F11: a login manager knows those who log in; whoever else may be meant is not known."""
@@ -199,7 +199,7 @@ class TestScope:
         """Flask-JWT-Extended says by its setting where it takes tokens from."""
         app = make_app(wide=False, config={"JWT_TOKEN_LOCATION": ["headers", "cookies"]})
         add_view(app, "/", idempotent(plain))
-        assert "takes tokens from cookies" in examined(app)["scope"].text
+        assert "reads tokens from cookies" in examined(app)["scope"].text
 
     def test_tenants_by_host_name(self, make_app: MakeApp) -> None:
         """A route with a part of the host name in it has tenants."""
@@ -207,7 +207,7 @@ class TestScope:
         app.add_url_rule(
             "/", "order", idempotent(lambda tenant: ""), methods=["POST"], subdomain="<tenant>"
         )
-        assert "routes take a part of the host name" in examined(app)["scope"].text
+        assert "routes match a part of the host name" in examined(app)["scope"].text
 
     def test_many_clues(self, make_app: MakeApp) -> None:
         """Of many clues the first few are shown."""
@@ -232,7 +232,7 @@ def test_guards_are_known_by_name(name: str, guards: bool) -> None:
 
 
 def test_diagnose(make_app: MakeApp) -> None:
-    """Every check has its say."""
+    """All checks are run."""
     app = make_app()
     add_view(app, "/", lambda: "")
     found = diagnose(app)

@@ -43,7 +43,7 @@ class TestOrder:
         add_view(app, "/orders", view)
         found = examined(app)["order"]
         assert found.level == "warning"
-        assert "Put @idempotent below that decorator." in found.mend
+        assert "Put @idempotent below that decorator." in found.fix
 
     def test_unknown_decorator(self, make_app: MakeApp) -> None:
         """What a decorator below the application's check does is not known: it is noted."""
@@ -55,13 +55,13 @@ class TestOrder:
         found = examined(app)
         assert found["order"].level == "ok"
         assert found["decorators"].level == "note"
-        assert "It is so for POST /signed (@timed)." in found["decorators"].text
+        assert "This applies to POST /signed (@timed)." in found["decorators"].text
 
     def test_names(self, make_app: MakeApp) -> None:
         """The route and the decorator are named."""
         app = make_app(wide=False)
         add_view(app, "/orders", idempotent(roles_required("admin")(plain)))
-        assert "It is so for POST /orders (@roles_required)." in examined(app)["order"].text
+        assert "This applies to POST /orders (@roles_required)." in examined(app)["order"].text
 
     @pytest.mark.parametrize(
         "view",

@@ -124,25 +124,25 @@ def endless(case: str) -> ResponseReturnValue:
 # What a view may see of a request.
 
 LOOKS: dict[str, Callable[[], Any]] = {
-    "data": lambda: octets(request.data),
-    "get_data": lambda: octets(request.get_data()),
-    "stream": lambda: octets(request.stream.read()),
-    "stream-lines": lambda: [octets(line) for line in request.stream],
-    "stream-pieces": lambda: octets(b"".join(iter(lambda: request.stream.read(1000), b""))),
-    "input": lambda: octets(request.environ["wsgi.input"].read(request.content_length or 0)),
+    "data": lambda: base64_of(request.data),
+    "get_data": lambda: base64_of(request.get_data()),
+    "stream": lambda: base64_of(request.stream.read()),
+    "stream-lines": lambda: [base64_of(line) for line in request.stream],
+    "stream-pieces": lambda: base64_of(b"".join(iter(lambda: request.stream.read(1000), b""))),
+    "input": lambda: base64_of(request.environ["wsgi.input"].read(request.content_length or 0)),
     "form": lambda: list(request.form.items(multi=True)),
     "values": lambda: list(request.values.items(multi=True)),
     "files": lambda: [
-        [name, file.filename, list(file.headers), octets(file.read())]
+        [name, file.filename, list(file.headers), base64_of(file.read())]
         for name, file in request.files.items(multi=True)
     ],
     "json": lambda: request.get_json(),
-    "form-then-data": lambda: [len(request.form), octets(request.get_data())],
-    "data-then-form": lambda: [octets(request.get_data()), list(request.form.items(multi=True))],
+    "form-then-data": lambda: [len(request.form), base64_of(request.get_data())],
+    "data-then-form": lambda: [base64_of(request.get_data()), list(request.form.items(multi=True))],
 }
 
 
-def octets(data: bytes) -> str:
+def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 

@@ -7,9 +7,9 @@ import base64
 import pytest
 
 from tests.wire.client import (
+    BINARY,
     JSON,
     MULTIPART,
-    OCTETS,
     URLENCODED,
     Answer,
     Connection,
@@ -29,14 +29,14 @@ X-Part: kept\r
 %s\r
 --b--\r
 """
-EVERY_OCTET = bytes(range(256)) * 20
+EVERY_BYTE = bytes(range(256)) * 20
 #: More than is kept in memory, in short lines and long ones.
 LARGE = (b"\n\r\n\x00" * 5 + b"x" * 4200) * 130
 BODIES = {
     "urlencoded": (URLENCODED, b"a=1&b=%C3%BC&a=2"),
-    "multipart": (MULTIPART, FILE % EVERY_OCTET),
+    "multipart": (MULTIPART, FILE % EVERY_BYTE),
     "json": (JSON, b'{"a": [1, 2, "three", null]}'),
-    "octets": (OCTETS, EVERY_OCTET),
+    "binary": (BINARY, EVERY_BYTE),
 }
 each_body = pytest.mark.parametrize(("content_type", "body"), BODIES.values(), ids=BODIES)
 

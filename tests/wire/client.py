@@ -16,19 +16,19 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 JSON = ("Content-Type", "application/json")
 URLENCODED = ("Content-Type", "application/x-www-form-urlencoded")
 MULTIPART = ("Content-Type", "multipart/form-data; boundary=b")
-OCTETS = ("Content-Type", "application/octet-stream")
+BINARY = ("Content-Type", "application/octet-stream")
 
 _SECONDS = 15
 
 
-def _octets(text: Text) -> bytes:
+def _encoded(text: Text) -> bytes:
     return text.encode("latin-1") if isinstance(text, str) else text
 
 
 def head(method: str, path: str, headers: Headers = (), *, version: str = "1.1") -> bytes:
     """Write a request's head; the caller says how the body is framed."""
     lines = [f"{method} {path} HTTP/{version}".encode(), b"Host: localhost"]
-    lines += [_octets(name) + b": " + _octets(value) for name, value in headers]
+    lines += [_encoded(name) + b": " + _encoded(value) for name, value in headers]
     return b"\r\n".join([*lines, b"", b""])
 
 
@@ -107,8 +107,8 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, octets: bytes) -> None:
-        self._socket.sendall(octets)
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
 
     def half_close(self) -> None:
         """Close the sending side, and go on reading."""
@@ -181,8 +181,8 @@ class Connection:
 
 
 @contextmanager
-def connected(port: int, octets: bytes = b"") -> Iterator[Connection]:
+def connected(port: int, data: bytes = b"") -> Iterator[Connection]:
     """Open a connection and send something."""
     with Connection(port) as connection:
-        connection.send(octets)
+        connection.send(data)
         yield connection

@@ -121,17 +121,17 @@ class Wire:
         version: str = "1.1",
     ) -> Answer:
         """Send one request on a new connection and read the answer."""
-        octets = message(method, self.path(view) + query, headers, body, version=version)
-        return self.exchange(octets, method)
+        request = message(method, self.path(view) + query, headers, body, version=version)
+        return self.exchange(request, method)
 
-    def exchange(self, octets: bytes, method: str = "POST") -> Answer:
+    def exchange(self, request: bytes, method: str = "POST") -> Answer:
         """Send bytes on a new connection and read the answer."""
-        with connected(self.port, octets) as connection:
+        with connected(self.port, request) as connection:
             return connection.answer(method)
 
-    def connected(self, octets: bytes = b"") -> Connection:
+    def connected(self, request: bytes = b"") -> Connection:
         connection = Connection(self.port)
-        connection.send(octets)
+        connection.send(request)
         return connection
 
     @property

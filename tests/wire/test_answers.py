@@ -61,7 +61,7 @@ def test_r1_framing(wire: Wire, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["binary", "file"])
-def test_r5_every_octet(wire: Wire, name: str) -> None:
+def test_r5_every_byte(wire: Wire, name: str) -> None:
     """A binary body is replayed byte for byte."""
     first, again = twice(wire, name)
     assert first.body == again.body == BINARY
@@ -128,9 +128,9 @@ def test_r6_not_stored(wire: Wire, name: str) -> None:
 )
 def test_e4_no_body(wire: Wire, name: str, method: str) -> None:
     """HEAD, 204 and 304 have no body, at first and again: nothing follows their head."""
-    octets = message(method, wire.path(f"answer/{name}"), [wire.key, ("Connection", "close")])
+    request = message(method, wire.path(f"answer/{name}"), [wire.key, ("Connection", "close")])
     for _ in range(2):
-        with connected(wire.port, octets) as connection:
+        with connected(wire.port, request) as connection:
             answer = connection.answer(method)
             assert connection.rest() == b""
         if answer.status == 204:
@@ -141,8 +141,8 @@ def test_e4_no_body(wire: Wire, name: str, method: str) -> None:
 @pytest.mark.parametrize("view", ["answer/text", "exempt"])
 def test_e4_head_of_a_problem(wire: Wire, view: str) -> None:
     """The answer to a HEAD with a bad key has no body: no method of ours, no problem of ours."""
-    octets = message("HEAD", wire.path(view), [("Idempotency-Key", ""), ("Connection", "close")])
-    with connected(wire.port, octets) as connection:
+    request = message("HEAD", wire.path(view), [("Idempotency-Key", ""), ("Connection", "close")])
+    with connected(wire.port, request) as connection:
         assert connection.answer("HEAD").status in (200, 405)
         assert connection.rest() == b""
 
@@ -150,8 +150,8 @@ def test_e4_head_of_a_problem(wire: Wire, view: str) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_r3_stream_as_it_is_produced(wire: Wire, version: str) -> None:
     """A stream's beginning arrives before its end exists; its replay comes in one piece."""
-    octets = message("POST", wire.path("stream"), [wire.key], b"", version=version)
-    with connected(wire.port, octets) as connection:
+    request = message("POST", wire.path("stream"), [wire.key], b"", version=version)
+    with connected(wire.port, request) as connection:
         answer = connection.head()
         assert answer.get("Content-Length") is None
         assert answer.chunked or version == "1.0"

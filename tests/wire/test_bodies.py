@@ -6,10 +6,10 @@ import pytest
 
 from tests.wire.bodies import FILE, LIMIT, answer_if_any, each_body, seen
 from tests.wire.client import (
+    BINARY,
     CHUNKED,
     JSON,
     MULTIPART,
-    OCTETS,
     URLENCODED,
     chunks,
     head,
@@ -22,13 +22,13 @@ class TestTruncated:
     """A client goes away before its body's end."""
 
     @each_body
-    @pytest.mark.parametrize("octets", [0, 4, -1])
+    @pytest.mark.parametrize("sent", [0, 4, -1])
     def test_w4_half_closed(
-        self, wire: Wire, content_type: tuple[str, str], body: bytes, octets: int
+        self, wire: Wire, content_type: tuple[str, str], body: bytes, sent: int
     ) -> None:
         """A body shorter than its Content-Length gets 400 and claims nothing; the key is free."""
         whole = message("POST", wire.path("echo"), [wire.key, content_type], body)
-        cut = whole[: len(whole) - len(body) + octets % len(body)]
+        cut = whole[: len(whole) - len(body) + sent % len(body)]
         with wire.connected(cut) as connection:
             connection.half_close()
             answer = answer_if_any(wire, connection)
@@ -82,33 +82,33 @@ class TestTruncated:
     )
     def test_w4_chunked(self, wire: Wire, body: bytes, limited: str) -> None:
         """A chunked body without its end gets 400 and claims nothing; the key is free."""
-        octets = head("POST", wire.path(limited + "echo"), [wire.key, JSON, CHUNKED])
-        with wire.connected(octets + body) as connection:
+        request = head("POST", wire.path(limited + "echo"), [wire.key, JSON, CHUNKED])
+        with wire.connected(request + body) as connection:
             connection.half_close()
             answer = answer_if_any(wire, connection)
         if answer is not None:
             assert answer.problem == (400, "body-incomplete")
         assert wire.nothing_happened()
-        assert seen(wire.exchange(octets + chunks(b"hello"))) == b"hello"
+        assert seen(wire.exchange(request + chunks(b"hello"))) == b"hello"
 
     @pytest.mark.parametrize("body", [b"xyz\r\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n"])
     def test_w4_broken_chunks(self, wire: Wire, body: bytes) -> None:
         """A body with malformed chunks gets 400, from the server or from the library."""
-        octets = head("POST", wire.path("echo"), [wire.key, OCTETS, CHUNKED]) + body
-        assert wire.exchange(octets).status == 400
+        request = head("POST", wire.path("echo"), [wire.key, BINARY, CHUNKED]) + body
+        assert wire.exchange(request).status == 400
         assert wire.nothing_happened()
 
 
 class TestTooLarge:
     """MAX_CONTENT_LENGTH."""
 
-    @pytest.mark.parametrize("content_type", [OCTETS, JSON, URLENCODED])
+    @pytest.mark.parametrize("content_type", [BINARY, JSON, URLENCODED])
     @pytest.mark.parametrize("view", ["limited/echo", "after-form/limited/form"])
     @pytest.mark.parametrize(
         "sizes",
         [
             pytest.param([LIMIT], id="one-chunk"),
-            pytest.param([LIMIT - 1, 1], id="a-last-octet"),
+            pytest.param([LIMIT - 1, 1], id="a-last-byte"),
             pytest.param([1, 65_535, LIMIT - 65_536], id="piece"),
             pytest.param([1000] * (LIMIT // 1000), id="many"),
         ],
@@ -129,7 +129,7 @@ class TestTooLarge:
         elif content_type is URLENCODED:
             assert fits.json["form"] == ["x" * LIMIT]
 
-    @pytest.mark.parametrize("content_type", [OCTETS, JSON, URLENCODED])
+    @pytest.mark.parametrize("content_type", [BINARY, JSON, URLENCODED])
     def test_w4_announced(self, wire: Wire, content_type: tuple[str, str]) -> None:
         """So is a body that says its length, and 413 needs none of it."""
         headers = [wire.key, content_type]
@@ -143,7 +143,7 @@ class TestChunked:
         "pieces",
         [
             pytest.param([], id="empty"),
-            pytest.param([b"x"], id="one-octet"),
+            pytest.param([b"x"], id="one-byte"),
             pytest.param([b"a", b"bc", b"def"] * 50, id="small-chunks"),
             pytest.param([bytes(range(256)) * 300], id="one-large-chunk"),
             pytest.param([bytes(range(256)) * 40] * 60, id="more-than-memory"),
@@ -152,7 +152,7 @@ class TestChunked:
     def test_f3_whole(self, wire: Wire, pieces: list[bytes]) -> None:
         """The view sees a chunked body whole, and its retry in other chunks is the same request."""
         body = b"".join(pieces)
-        start = head("POST", wire.path("echo"), [wire.key, OCTETS, CHUNKED])
+        start = head("POST", wire.path("echo"), [wire.key, BINARY, CHUNKED])
         assert seen(wire.exchange(start + chunks(*pieces))) == body
         if body:
             assert wire.exchange(start + chunks(body[:1], *filter(None, [body[1:]]))).replayed
@@ -163,8 +163,8 @@ class TestChunked:
         """How a body is framed makes no difference."""
         headers = [wire.key, JSON]
         assert seen(wire.ask("echo", headers, b'{"a": 1}')) == b'{"a": 1}'
-        octets = head("POST", wire.path("echo"), [*headers, CHUNKED]) + chunks(b'{"a"', b": 1}")
-        assert wire.exchange(octets).replayed
+        request = head("POST", wire.path("echo"), [*headers, CHUNKED]) + chunks(b'{"a"', b": 1}")
+        assert wire.exchange(request).replayed
 
     @pytest.mark.parametrize("content_type", [URLENCODED, MULTIPART])
     def test_k7_key_in_a_chunked_form(self, wire: Wire, content_type: tuple[str, str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.wire.bodies import LIMIT, answer_if_any, each_body, seen
 from tests.wire.client import (
+    BINARY,
     CHUNKED,
     JSON,
-    OCTETS,
     URLENCODED,
     chunks,
     head,
@@ -50,7 +50,7 @@ class TestExpect:
 
     def test_h10_too_large(self, wire: Wire) -> None:
         """A body over the limit is refused before it is sent, but by such a server."""
-        headers = [wire.key, OCTETS, self.EXPECT, ("Content-Length", str(LIMIT + 1))]
+        headers = [wire.key, BINARY, self.EXPECT, ("Content-Length", str(LIMIT + 1))]
         with wire.connected(head("POST", wire.path("limited/echo"), headers)) as connection:
             if wire.reads_all_first:
                 assert connection.head().status == 100
@@ -88,10 +88,10 @@ class TestNextRequest:
         """Whether the client waits for an answer before it sends the next request."""
         return bool(request.param == "pipelined")
 
-    def followed(self, wire: Wire, octets: bytes, status: int, pipelined: bool) -> None:
+    def followed(self, wire: Wire, request: bytes, status: int, pipelined: bool) -> None:
         """The connection takes the next request, or is closed; never anything else."""
         following = message("POST", "/alive", [("Connection", "close")], b"")
-        with wire.connected(octets + (following if pipelined else b"")) as connection:
+        with wire.connected(request + (following if pipelined else b"")) as connection:
             first = connection.answer()
             assert first.status == status
             if first.stays_open and not pipelined:
@@ -110,13 +110,13 @@ class TestNextRequest:
     @pytest.mark.parametrize(
         ("view", "key", "content_type", "status"),
         [
-            pytest.param("echo", "", OCTETS, 400, id="key-invalid"),
+            pytest.param("echo", "", BINARY, 400, id="key-invalid"),
             pytest.param("echo", "", URLENCODED, 400, id="key-invalid-form"),
-            pytest.param("required", None, OCTETS, 400, id="key-missing"),
-            pytest.param("limited/echo", "k", OCTETS, 413, id="too-large"),
-            pytest.param("slash", "k", OCTETS, 308, id="redirect"),
-            pytest.param("nowhere", "k", OCTETS, 404, id="not-found"),
-            pytest.param("echo", "k", OCTETS, 200, id="served"),
+            pytest.param("required", None, BINARY, 400, id="key-missing"),
+            pytest.param("limited/echo", "k", BINARY, 413, id="too-large"),
+            pytest.param("slash", "k", BINARY, 308, id="redirect"),
+            pytest.param("nowhere", "k", BINARY, 404, id="not-found"),
+            pytest.param("echo", "k", BINARY, 200, id="served"),
         ],
     )
     def test_m9_after(
@@ -135,24 +135,24 @@ class TestNextRequest:
         if status == 413:
             body += b"x" * (LIMIT + 1 - len(body))
         if framing == "length":
-            octets = message("POST", wire.path(view), headers, body)
+            request = message("POST", wire.path(view), headers, body)
         else:
-            octets = head("POST", wire.path(view), [*headers, CHUNKED]) + chunks(body)
-        self.followed(wire, octets, status, pipelined)
+            request = head("POST", wire.path(view), [*headers, CHUNKED]) + chunks(body)
+        self.followed(wire, request, status, pipelined)
         assert wire.runs == (1 if status == 200 else 0)
 
     def test_m9_after_409(self, wire: Wire, pipelined: bool) -> None:
         """So it is after 409 in-progress."""
-        octets = message("POST", wire.path("busy"), [wire.key, OCTETS], self.SMUGGLED)
-        with wire.connected(octets) as owner:
+        request = message("POST", wire.path("busy"), [wire.key, BINARY], self.SMUGGLED)
+        with wire.connected(request) as owner:
             wire.reached()
-            self.followed(wire, octets, 409, pipelined)
+            self.followed(wire, request, 409, pipelined)
             wire.open()
             assert owner.answer().status == 200
 
     def test_m9_after_422(self, wire: Wire, pipelined: bool) -> None:
         """So it is after 422 key-reused."""
-        wire.ask("echo", [wire.key, OCTETS], b"other")
-        octets = message("POST", wire.path("echo"), [wire.key, OCTETS], self.SMUGGLED)
-        self.followed(wire, octets, 422, pipelined)
+        wire.ask("echo", [wire.key, BINARY], b"other")
+        request = message("POST", wire.path("echo"), [wire.key, BINARY], self.SMUGGLED)
+        self.followed(wire, request, 422, pipelined)
         assert wire.runs == 1

@@ -67,8 +67,8 @@ class TestReadBefore:
         self, wire: Wire, app: str, content_type: tuple[str, str], body: bytes
     ) -> None:
         """A body that was read before is still distinguished from another."""
-        octets = [wire.key, content_type]
+        headers = [wire.key, content_type]
         other = body.replace(b"1", b"9").replace(b"\x10\x11", b"\x11\x10")
-        assert wire.ask(f"{app}/echo", octets, body).json["run"] == 1
-        assert wire.ask(f"{app}/echo", octets, other).problem == (422, "key-reused")
-        assert wire.ask(f"{app}/echo", octets, body).replayed
+        assert wire.ask(f"{app}/echo", headers, body).json["run"] == 1
+        assert wire.ask(f"{app}/echo", headers, other).problem == (422, "key-reused")
+        assert wire.ask(f"{app}/echo", headers, body).replayed

@@ -14,16 +14,16 @@ from tests.wire.conftest import Wire
 
 def test_c1_retry_after(wire: Wire) -> None:
     """A duplicate that does not wait gets 409 and a second or two to try again."""
-    octets = message("POST", wire.path("busy"), [wire.key], b"")
-    with wire.connected(octets) as owner:
+    request = message("POST", wire.path("busy"), [wire.key], b"")
+    with wire.connected(request) as owner:
         wire.reached()
-        duplicate = wire.exchange(octets)
+        duplicate = wire.exchange(request)
         assert duplicate.problem == (409, "in-progress")
         assert duplicate.get("Retry-After") in ("1", "2")
         assert duplicate.get("Cache-Control") == "no-store"
         wire.open()
         assert owner.answer().json == {"run": 1}
-    assert wire.exchange(octets).replayed
+    assert wire.exchange(request).replayed
 
 
 @pytest.mark.parametrize("reads", ["running", "completed"])
@@ -48,10 +48,10 @@ def test_f4_reused(wire: Wire, reads: str) -> None:
 
 def test_c1_waiter(wire: Wire) -> None:
     """A duplicate that waits gets the first one's answer, in any of the server's processes."""
-    octets = message("POST", wire.path("slow"), [wire.key], b"")
-    with wire.connected(octets) as owner:
+    request = message("POST", wire.path("slow"), [wire.key], b"")
+    with wire.connected(request) as owner:
         wire.reached()
-        with wire.connected(octets) as duplicate:
+        with wire.connected(request) as duplicate:
             wire.waiters(1)
             wire.open()
             assert owner.answer().json == {"run": 1}

@@ -6,12 +6,12 @@ from itertools import cycle
 
 import pytest
 
-from tests.wire.bodies import BODIES, EVERY_OCTET, FILE, LARGE, each_body
+from tests.wire.bodies import BODIES, EVERY_BYTE, FILE, LARGE, each_body
 from tests.wire.client import (
+    BINARY,
     CHUNKED,
     JSON,
     MULTIPART,
-    OCTETS,
     URLENCODED,
     Answer,
     chunks,
@@ -32,10 +32,10 @@ ODD_BODIES = {
     "no-boundary": (("Content-Type", "multipart/form-data"), b"a=1"),
     "malformed-json": (JSON, b"{malformed"),
     "empty-json": (JSON, b""),
-    "no-type": (("X-No", "type"), b"octets"),
+    "no-type": (("X-No", "type"), b"bytes"),
     "no-body": (("X-No", "type"), None),
 }
-LARGE_BODIES = {"large-file": (MULTIPART, FILE % LARGE), "large": (OCTETS, LARGE)}
+LARGE_BODIES = {"large-file": (MULTIPART, FILE % LARGE), "large": (BINARY, LARGE)}
 
 
 #: An ordinary body meets every reader; an odd one meets four, the next one the next four.
@@ -105,7 +105,7 @@ class TestUntouched:
     def test_f3_input(self, wire: Wire) -> None:
         """The server's own stream gives the body too, for a view that reads it there."""
         answers = [
-            wire.exchange(message("POST", path, [wire.key, OCTETS], EVERY_OCTET))
+            wire.exchange(message("POST", path, [wire.key, BINARY], EVERY_BYTE))
             for path in ("/look/input", "/exempt/look/input")
         ]
         assert answers[0].body == answers[1].body

@@ -37,7 +37,7 @@ def of_first(answer: Answer, key: str, view: View) -> Fault | None:
     if not told["completed"]["kept"]:
         return Fault(
             f"its body is not kept, so every retry gets 409: it broke off, is larger than the "
-            f"{view.settings.max_body} octets of max_body, or has a header that cannot be sent",
+            f"{view.settings.max_body} bytes of max_body, or has a header that cannot be sent",
             "Answer with less, such as the address of the result, or allow more with max_body=; "
             "the log names a header that cannot be sent.",
         )

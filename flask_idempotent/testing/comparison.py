@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flask_idempotent.settings import Settings
 
-#: Octets that are shown of two bodies, on either side of where they begin to differ.
+#: Bytes that are shown of two bodies, on either side of where they begin to differ.
 _SHOWN = 30
 
 
@@ -51,4 +51,4 @@ def _around(first: Response, other: Response) -> str:
     pairs = enumerate(zip(one, two, strict=False))
     place = next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
     part = slice(max(0, place - _SHOWN), place + _SHOWN)
-    return f"{one[part]!r} at octet {place}, its replay {two[part]!r}"
+    return f"{one[part]!r} at byte {place}, its replay {two[part]!r}"

@@ -1,7 +1,7 @@
 """Calls: what a client would send, noted once and sent as often as needed, from any thread.
 
 A test client cannot be shared by threads, its cookies change with each answer, and files that it
-uploads are read up after one request. A retry repeats the octets of the first.
+uploads are read up after one request. A retry repeats the bytes of the first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Call:
 
     :param client: the client that made it.
     :param environ: its WSGI environment.
-    :param body: its octets.
+    :param body: its bytes.
     """
 
     client: FlaskClient

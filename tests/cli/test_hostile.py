@@ -69,8 +69,8 @@ def crowd(app: Flask, clean_valkey: Server) -> Callable[[], None]:
 
     def fill() -> None:
         client = clean_valkey.client
-        for octets in NAMES:
-            client.set(b"IDEMPOTENT_" + octets, claimed("here", 7, 1.5), px=2 * HOUR)
+        for raw_name in NAMES:
+            client.set(b"IDEMPOTENT_" + raw_name, claimed("here", 7, 1.5), px=2 * HOUR)
         for key, value in RECORDS.items():
             client.set(name(key), value, px=2 * HOUR)
         client.set("IDEMPOTENT_for-ever", claimed("here", 7, 1.5))

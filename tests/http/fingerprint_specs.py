@@ -63,7 +63,7 @@ class Spec:
         return self.kind.lower() in (URLENCODED, "multipart/form-data")
 
     def request(self, **overrides: Any) -> Request:
-        octets, content_type = self._content()
+        data, content_type = self._content()
         environ = EnvironBuilder(method=self.method).get_environ()
         environ.update(
             {
@@ -71,9 +71,9 @@ class Spec:
                 "PATH_INFO": self.path.encode().decode("latin-1"),
                 "QUERY_STRING": urlencode(self.query),
                 "CONTENT_TYPE": content_type,
-                "CONTENT_LENGTH": str(len(octets)),
+                "CONTENT_LENGTH": str(len(data)),
                 "HTTP_HOST": self.host,
-                "wsgi.input": io.BytesIO(octets),
+                "wsgi.input": io.BytesIO(data),
             }
         )
         if self.header is not None:
@@ -93,8 +93,8 @@ class Spec:
             head = f'name="{file.name}"; filename="{file.filename}"\r\n'
             parts.append((f"{head}Content-Type: {file.content_type}\r\n", file.content))
         start = f"--{self.boundary}\r\nContent-Disposition: form-data; ".encode()
-        octets = b"".join(start + head.encode() + b"\r\n" + body + b"\r\n" for head, body in parts)
-        return octets + f"--{self.boundary}--\r\n".encode()
+        data = b"".join(start + head.encode() + b"\r\n" + body + b"\r\n" for head, body in parts)
+        return data + f"--{self.boundary}--\r\n".encode()
 
 
 SETTINGS = resolve({}, {"ignore_fields": ["nonce"]})
@@ -119,7 +119,7 @@ FILES = st.lists(
         NAMES,
         st.sampled_from(["f", "g"]),
         st.sampled_from(["text/plain", "text/html"]),
-        st.binary(max_size=3).filter(lambda octets: b"\r" not in octets),
+        st.binary(max_size=3).filter(lambda data: b"\r" not in data),
     ),
     max_size=3,
 ).map(tuple)

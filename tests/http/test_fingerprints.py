@@ -58,7 +58,7 @@ class TestFingerprint:
             ),
             pytest.param(Spec(kind="text/plain"), Spec(kind="text/html"), id="F1-media-type"),
             pytest.param(Spec(body=b"a"), Spec(body=b"b"), id="F1-body"),
-            pytest.param(Spec(body=b'{"a":1}'), Spec(body=b'{"a": 1}'), id="F1-octets"),
+            pytest.param(Spec(body=b'{"a":1}'), Spec(body=b'{"a": 1}'), id="F1-bytes"),
             pytest.param(Spec(path="/a", body=b"b"), Spec(path="/", body=b"ab"), id="F7-path-body"),
             pytest.param(
                 Spec(kind=URLENCODED, fields=(("a", "1"),)),
@@ -125,7 +125,7 @@ class TestFingerprint:
         assert print_of_request(request) == print_of(Spec(query=(("q", "1"),)))
 
     @pytest.mark.parametrize("query", ["q=%FF", "q=\xff", "%=%zz", "&&", "=", "q=1&q=1"])
-    def test_f1_query_of_any_octets(self, query: str) -> None:
+    def test_f1_query_of_any_bytes(self, query: str) -> None:
         """A query's bytes count as they are, valid or not."""
         request = Spec().request(QUERY_STRING=query)
         assert print_of_request(request) != print_of(Spec())
@@ -158,15 +158,15 @@ class TestFingerprint:
         assert of("a", "my key") == of("a")
         assert of("a", KEY) != of("a")
 
-    @pytest.mark.parametrize("octets", [(b"a=\xff", b"b=\xfe"), (b"\xff", b"\xfe")])
+    @pytest.mark.parametrize("forms", [(b"a=\xff", b"b=\xfe"), (b"\xff", b"\xfe")])
     @pytest.mark.parametrize("kind", [URLENCODED, "multipart/form-data; boundary=b"])
-    def test_f7_broken_forms(self, kind: str, octets: tuple[bytes, bytes]) -> None:
+    def test_f7_broken_forms(self, kind: str, forms: tuple[bytes, bytes]) -> None:
         """Two malformed forms differ, though Werkzeug treats both as empty."""
 
         def of(body: bytes) -> bytes:
             return print_of_request(Spec(body=body).request(CONTENT_TYPE=kind))
 
-        one, other = octets
+        one, other = forms
         assert of(one) == of(one)
         assert of(one) != of(other)
         assert of(one) != of(b"")

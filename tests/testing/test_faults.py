@@ -101,7 +101,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "too large": (
         lambda: app_with(lambda: "x" * 9, max_body=8), {},
-        "larger than the 8 octets of max_body", "allow more with max_body=",
+        "larger than the 8 bytes of max_body", "allow more with max_body=",
     ),
     "stream replaced": (
         lambda: streaming("stream"), {},
@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "other body": (
         lambda: changing("body"), {},
-        "the body of the first answer has b'ran0' at octet 3, its replay b'ran1'",
+        "the body of the first answer has b'ran0' at byte 3, its replay b'ran1'",
         "made in the view or below @idempotent",
     ),
     "one run a thread": (

@@ -135,11 +135,11 @@ class TestViews:
     @pytest.mark.parametrize("way", [as_data, as_stream, as_json])
     def test_f3_chunked(self, pair: tuple[Flask, Flask], way: Callable[[], Any]) -> None:
         """A chunked body is read as it would be without us."""
-        octets = json.dumps({"a": "x" * 1000}).encode()
+        body = json.dumps({"a": "x" * 1000}).encode()
 
         def ask(app: Flask) -> Any:
             environ = {
-                **chunked(octets),
+                **chunked(body),
                 "HTTP_IDEMPOTENCY_KEY": "k",
             }
             return app.test_client().post(

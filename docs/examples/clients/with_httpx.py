@@ -32,7 +32,7 @@ def send_once(
     headers = {**content.pop("headers", {})}
     headers["Idempotency-Key"] = f'"{key or uuid.uuid4()}"'
     options = {"headers": headers, "timeout": TIMEOUT, **content}
-    # Built once: every try sends the same octets.
+    # Built once: every try sends the same bytes.
     request = client.build_request(method, url, **options)
     for number in range(1, tries):
         pause = 0.2 * 2**number

@@ -64,7 +64,7 @@ class Body:
         return self.input.chunks(limit)
 
     def read(self) -> None:
-        """Read the whole body, so that it is known to be complete; raises as ``chunks`` does."""
+        """Read the whole body, to be sure that it is complete; raises as ``chunks`` does."""
         deque(self.chunks(), maxlen=0)
 
     def call(self, function: Callable[[Any], Result]) -> Result:
@@ -86,8 +86,8 @@ class Body:
         fields = self._fields(self.input.chunks(self._limit), frozenset({name}))
         values: list[str] = []
         try:
-            for found, value in fields:
-                if found is not None:
+            for field_name, value in fields:
+                if field_name is not None:
                     _add(values, value)
             self.stopped_because = fields.stopped_because
         except RequestEntityTooLarge:
@@ -103,7 +103,7 @@ class Body:
 
         :param update: is called with the bytes to digest, one after the other.
         :param ignored: the names of the fields that are left out.
-        :param key_field: the one of them whose values are wanted.
+        :param key_field: the name of the ignored field whose values are returned.
         :returns: the values of that field, as ``find_field`` does.
         """
         values: list[str] = []

@@ -1,4 +1,4 @@
-"""Body tracking: all bytes of a body are compared, whoever has read them before.
+"""Body tracking: all bytes of a body are compared, even those that were read before.
 
 From the start of a request that may carry a key, a ``TrackedInput`` takes the place of the server's
 input stream. When the key is checked, the library reads the rest of the body, and the fingerprint
@@ -53,7 +53,7 @@ def track(request: Request) -> TrackedInput:
     announced = announced_length(environ)
     bytes_missing = _are_bytes_missing(environ, announced, cached_stream(request), already_read)
     if not bytes_missing:
-        # A stream that was asked for and not read would read past the copy.
+        # A stream that was created and not read yet would bypass the copy.
         forget_stream(request)
     tracked = TrackedInput(environ, announced, already_read or b"", bytes_missing=bytes_missing)
     environ[TRACKED_INPUT] = environ["wsgi.input"] = tracked
@@ -74,7 +74,7 @@ def tracked_input(request: Request) -> TrackedInput:
 def _are_bytes_missing(
     environ: WSGIEnvironment, announced: int | None, stream: Any, already_read: bytes | None
 ) -> bool:
-    """Whether bytes were read that are not known, as far as the server's stream shows it now."""
+    """Whether bytes were read that nobody kept, as far as the server's stream shows it now."""
     source = environ["wsgi.input"]
     if already_read is None and stream is not None and stream is not source:
         return source_of(stream) is not source or stream.tell() > 0
@@ -91,15 +91,15 @@ def _are_bytes_missing(
 def call_with_body(request: Request, function: Callable[[Request], Result]) -> Result:
     """Call a function of the application that may read the body, and undo what it read.
 
-    The view is not to notice the call, which it would not meet without the library. The function
-    reads the body from its first byte, also where the application has read some of it before.
+    The view must not notice the call, which only the library makes. The function reads the body
+    from its first byte, also where the application has read some of it before.
     """
     tracked, stream = tracked_input(request), cached_stream(request)
     environ = request.environ
     if not tracked.is_read_by(environ["wsgi.input"]):
         return function(request)
     if stream is not None and not tracked.is_read_by(stream):
-        # The application wants to read from a stream of its own, such as one that decompresses.
+        # The application has set a stream of its own, such as one that decompresses.
         return function(request)
     before = body_caches(request)
     positions = _file_positions(before["files"])
@@ -127,7 +127,7 @@ def _restore(request: Request, tracked: TrackedInput, before: dict[str, Any]) ->
 
 
 def _file_positions(files: Any) -> dict[int, int | None]:
-    """The position of each file of a form by its id; None where the file does not tell it."""
+    """The position of each file of a form by its id; None where the file has none."""
     positions: dict[int, int | None] = {}
     for _, file in iter_multi_items(files or ()):
         positions[id(file)] = None

@@ -1,4 +1,4 @@
-"""Fingerprints: telling a retry from another request under the same key."""
+"""Fingerprints: digests that distinguish a retry from another request with the same key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IGNORED_FIELDS = frozenset({"csrf_token"})
 
 
 def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool) -> bytes:
-    """Digest what tells a request from another one with the same key.
+    """Digest what distinguishes a request from another one with the same key.
 
     Method and path are always part of it, so that no key gets another operation's response.
 
@@ -38,7 +38,7 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
     if settings.fingerprint is False:
         return _truncated(_sha256(pack(operation)))
     if settings.fingerprint is not None:
-        value = _checked(body.call(settings.fingerprint))
+        value = _check_custom(body.call(settings.fingerprint))
         return _truncated(_sha256(pack((*operation, value))))
     digest = _sha256(pack((*operation, _query(request, settings.field), body.mimetype)))
     if body.is_form:
@@ -72,7 +72,7 @@ def _truncated(digest: _Hash) -> bytes:
     return digest.digest()[:FINGERPRINT_SIZE]
 
 
-def _checked(value: object) -> str | bytes:
+def _check_custom(value: object) -> str | bytes:
     if not isinstance(value, str | bytes):
         raise TypeError(
             f"a fingerprint function must return str or bytes, not {type(value).__name__}"

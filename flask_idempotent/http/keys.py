@@ -35,18 +35,18 @@ _EXPECTED = (
 
 
 class UnusableKey(ValueError):
-    """A key that cannot be used; the message tells the client why."""
+    """A key cannot be used; the message is for the client."""
 
 
-#: A key, behind the name of the place that it was in, such as "the form".
+#: The name of the place that a key was in, such as "the form", and the key.
 _SentKey = tuple[str, str]
 
 
 def may_carry_key(environ: WSGIEnvironment, settings: Settings) -> bool:
     """Return whether a request may carry a key, or must.
 
-    It is quick, because every request of a protected view passes it, and may say True of a request
-    without a key.
+    It is quick, because it runs for every request of a protected view, and may return True for a
+    request without a key.
     """
     if settings.always_inspect:
         return True
@@ -221,7 +221,7 @@ def is_identifier(value: object) -> bool:
 def check_custom(key: object, settings: Settings) -> str:
     """Check the key that an application's own function found.
 
-    :raises TypeError: when it has a type that no key has: a mistake of the application.
+    :raises TypeError: when it has a type that no key has, which is an error of the application.
     :raises KeyInvalid: when it is empty, too long or not valid Unicode.
     """
     if not isinstance(key, str):

@@ -18,12 +18,12 @@ from flask_idempotent.http.urlencoded import MAX_FIELDS, MAX_VALUE, FieldOrBytes
 
 #: The longest header of a part in bytes. A longer one ends the search.
 MAX_HEADER_SIZE = 64 * 1024
-#: Bytes of all headers that must be decoded to know their field's name. Decoding takes a hundred
+#: The most bytes of headers that are decoded to find their field's name. Decoding takes a hundred
 #: times as long as receiving.
 MAX_DECODED_SIZE = 192 * 1024
 #: How many bytes of such a header take as long to decode as one of its parameters.
 _PARAMETER_COST = 25
-#: How often a boundary may be found where it separates nothing, which does not happen by chance.
+#: How often a boundary may occur where it separates nothing, which does not happen by chance.
 MAX_FALSE_BOUNDARIES = 1000
 #: The most spaces between a boundary and the end of its line.
 _PADDING = 200
@@ -167,7 +167,7 @@ class MultipartFields:
 
 
 class _Window:
-    """The part of a form that was received and not yet taken.
+    """The bytes of a form that were received and not consumed yet.
 
     :param chunks: the form, in chunks of any size.
     """
@@ -187,18 +187,18 @@ class _Window:
         return bool(chunk)
 
     def fill(self, size: int) -> None:
-        """Receive chunks until it has so many bytes, or the form ends."""
+        """Receive chunks until it has ``size`` bytes, or the form ends."""
         while self.size < size and self.more():
             pass
 
     def take(self, size: int) -> bytes:
-        """Take its first bytes."""
+        """Remove and return the first bytes."""
         data = self.peek(size)
         self._start += size
         return data
 
     def rest(self) -> Iterator[bytes]:
-        """Take all bytes up to the end of the form."""
+        """Remove and yield all bytes up to the end of the form."""
         yield self.take(self.size)
         while self.more():
             yield self.take(self.size)
@@ -216,7 +216,7 @@ class _Window:
         return pattern.match(self._buffer, self._start + offset)
 
     def search(self, pattern: re.Pattern[bytes], offset: int, size: int) -> tuple[int, int] | None:
-        """Search from an offset on within the first bytes; give the span of the match."""
+        """Search the first ``size`` bytes from an offset on; return the span of the match."""
         start = self._start
         match = pattern.search(self._buffer, start + offset, start + size)
         return None if match is None else (match.start() - start, match.end() - start)

@@ -123,7 +123,7 @@ def capture_body(
     :param max_body: the size in bytes of the largest body that is kept.
     """
     if response.status_code == 204:
-        # Whatever the view returned, it is neither sent nor read.
+        # The body of a 204 is neither sent nor read.
         on_complete(b"")
     elif response.is_sequence:
         # With X-Sendfile, Content-Length is that of the file, so the body itself is measured.
@@ -209,8 +209,8 @@ def replay(
 ) -> Response:
     """Make a response from a completed record, marked as a replay.
 
-    Headers are filtered again, because somebody else may have written the record, and because the
-    application may drop more headers now than when it was written.
+    Headers are filtered again: another program may have written the record, or the settings may
+    have changed since then.
 
     :param response_class: the application's class for responses.
     :raises RecordUnreadable: when the body or a URI of the record cannot be sent.

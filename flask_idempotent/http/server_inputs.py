@@ -1,8 +1,8 @@
 """Server inputs: how much of a body was read from a server's stream, and how much is left.
 
-WSGI gives a stream no such methods. Where a middleware has read from it before Flask was called, a
-server returns only what is left, and the development server waits forever. What each server's
-stream shows tells such a body from one whose client went away.
+WSGI defines no methods for this. Where a middleware has read from the stream before Flask was
+called, a server returns only what is left, and the development server waits forever. Attributes of
+each server's stream distinguish such a body from one whose client has disconnected.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ClientSilentError(Exception):
 
 
 def announced_length(environ: WSGIEnvironment) -> int | None:
-    """The length of the body in bytes, or None where the request does not say it."""
-    # Almost all requests. Werkzeug's function takes longer than reading a small body.
+    """The length of the body in bytes, or None where the request does not announce it."""
+    # Almost all requests end here. Werkzeug's function takes longer than reading a small body.
     text = environ.get("CONTENT_LENGTH", "")
     if text.isdecimal() and len(text) < 20 and "HTTP_TRANSFER_ENCODING" not in environ:
         return int(text)
@@ -76,7 +76,7 @@ def read_with_timeout(connection: object, stream: IO[bytes], size: int) -> bytes
 
     :param connection: the client's socket, which only the development server gives.
     :param size: how many bytes to read.
-    :raises ClientSilentError: when the client sends nothing for so long.
+    :raises ClientSilentError: when the client sends nothing for that time.
     """
     if type(connection) is not socket.socket or not isinstance(stream, io.BufferedReader):
         return stream.read(size)

@@ -1,4 +1,4 @@
-"""Spools: copies of bytes as they are received, in memory or, when they are many, on disk."""
+"""Spools: copies of bytes as they are received, in memory, or on disk when they are large."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from urllib.parse import unquote_to_bytes
 
-#: Bytes of a value that are kept. No key is as long.
+#: The most bytes that are kept of a value, more than any key has.
 MAX_VALUE = 64 * 1024
-#: How many fields of the names are found in a form.
+#: The most fields with one of the names that are found in a form.
 MAX_FIELDS = 256
 #: After this many fields of any name, only names without escapes are found: comparing every field
 #: with every spelling of a name takes longer than receiving the form.
@@ -28,7 +28,7 @@ FieldOrBytes = tuple[str | None, bytes]
 _Match = tuple[int, int, str]
 
 _Decoder = codecs.getincrementaldecoder("utf-8")
-#: Follows a form of which such a field is not UTF-8. Any other form ends with a separator.
+#: Yielded after a form in which such a field is not UTF-8. Any other form ends with a separator.
 _NOT_UTF8 = b"\xff"
 
 #: Characters with another meaning where they are not escaped.
@@ -96,7 +96,7 @@ class UrlencodedFields:
             yield match
 
     def _read_value(self, value: bytes) -> tuple[bytes, bytes]:
-        """Read on to the end of a value; give the value and the bytes that follow it."""
+        """Read on to the end of a value; return the value and the bytes that follow it."""
         decoder = _Decoder()
         self._check_utf8(decoder, value)
         while True:
@@ -153,7 +153,7 @@ class _Names:
             yield match.start(), match.end(), self._names[_decode(match[1])]
 
     def find_plain(self, buffer: bytes) -> Iterator[_Match]:
-        """Find fields whose names have no escapes, in order, many times as fast as ``find``."""
+        """Find fields whose names have no escapes, in order, several times as fast as ``find``."""
         queue = [
             (begin, needle, self._names[name])
             for name in self._plain

@@ -37,7 +37,7 @@ _CACHES = ("stream", "form", "files", "data", "values", "_cached_data")
 
 
 def cached_stream(request: Request) -> Any:
-    """The stream of the body that somebody has asked the request for, or None."""
+    """The stream of the body, where ``request.stream`` was accessed before, or None."""
     return vars(request).get("stream")
 
 
@@ -47,13 +47,13 @@ def cached_data(request: Request) -> bytes | None:
 
 
 def cached_form(request: Request) -> tuple[Any, Any]:
-    """The fields and files of the form, where it was parsed, or twice None."""
+    """The fields and files of the form, where it was parsed, or None for both."""
     attributes = vars(request)
     return attributes.get("form"), attributes.get("files")
 
 
 def forget_stream(request: Request) -> None:
-    """Have the request make a new stream of ``wsgi.input`` when it is asked for one."""
+    """Have the request make a new stream from ``wsgi.input`` at the next access."""
     vars(request).pop("stream", None)
 
 
@@ -78,11 +78,11 @@ def restore_body_caches(
 
 
 def use_parsed_form(request: Request, form: ParsedForm) -> None:
-    """Have a request take a form that was parsed before when it would parse its body.
+    """Have a request use a form that was parsed before, instead of parsing its body.
 
-    Its files are closed with the request, whether the view has looked at them or not.
+    The form's files are closed with the request, even if the view never accesses them.
     """
-    # What the request holds must not hold the request.
+    # A reference cycle would keep the request until the garbage collector runs.
     reference = weakref.ref(request)
 
     def load_form_data() -> None:

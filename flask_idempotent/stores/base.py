@@ -1,7 +1,7 @@
 """The contract of a store, which keeps who owns a key and what was answered.
 
-Each method is atomic. Each may be called twice with the effect of once, because a client that lost
-a reply sends its command again. Times are milliseconds.
+Each method is atomic and idempotent: a client that lost a reply sends its command again. Times are
+milliseconds.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class RecordInfo:
 
     :param storage_key: the record's name in the store.
     :param record: its contents, without headers and body; None when its bytes are damaged.
-    :param ttl_ms: milliseconds until the store deletes it; negative where somebody has removed its
-        time to live.
+    :param ttl_ms: milliseconds until the store deletes it; negative where its time to live was
+        removed.
     :param size: its size in bytes.
     :param lease_left_ms: milliseconds until its lease ends, 0 or less when it has ended; None for
         what is not in progress.
     :param waiters: how many processes wait for its response; None when the store does not say.
-    :param owner: the bytes at the place of the owner token, which tell this record from a later
-        one even where it is damaged.
+    :param owner: the bytes at the place of the owner token, which distinguish this record from a
+        later one even where it is damaged.
     """
 
     storage_key: str
@@ -118,23 +118,23 @@ class Store(ABC):
     A store of your own derives from this class, or from ``InspectableStore``, and is given to
     ``Idempotent(app, store=...)``. Requests use it from many threads at once.
 
-    Every method raises ``StoreError`` when the store does not do what it is asked.
+    Every method raises ``StoreError`` when the store fails to carry it out.
     """
 
     @abstractmethod
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
-        """Write a record where the key has none, else return the one that is there.
+        """Write a record where the key has none, or return the existing one.
 
         This is the first command of every request with a key, and for most of them the only one
-        before the view or the replay, so it should be the cheapest that the store has. It changes
-        nothing where there is a record; ``contend`` does.
+        before the view or the replay, so it should be as cheap as possible. It never changes an
+        existing record; ``contend`` does.
 
         :param storage_key: the record's name in the store.
         :param record: the record of this request, as attempt 1.
         :param ttl_ms: milliseconds that the record is kept. Its lease is shorter by ``grace_ms``.
         :returns: ``Claimed(1)``, or the record that has the key.
         :raises RecordUnreadable: when that record has damaged bytes.
-        :raises WriteRefused: when the store takes no writes and the key is not completed.
+        :raises WriteRefused: when the store refuses writes and the key is not completed.
         """
 
     @abstractmethod
@@ -161,19 +161,19 @@ class Store(ABC):
         * writes it as the next attempt, where the record is the completed one that ``replaces``
           names;
         * returns the response, where the record is any other completed one;
-        * says how long the lease of another's claim still lasts.
+        * otherwise returns how long the lease of another's claim still lasts.
 
         :param ttl_ms: milliseconds that a record which is written is kept.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
-        :param replaces: owner token of a completed record that this request, a corrected one,
-            takes the place of; None for none.
+        :param replaces: owner token of the completed record that this request, a corrected one,
+            replaces; None for none.
         :raises RecordUnreadable: when the key's record has damaged bytes.
-        :raises WriteRefused: when the store takes no writes and the key is not completed.
+        :raises WriteRefused: when the store refuses writes and the key is not completed.
         """
 
     @abstractmethod
     def now(self) -> int:
-        """Return the time of the store's clock, in milliseconds since any moment."""
+        """Return the time of the store's clock, in milliseconds since any fixed point."""
 
     @abstractmethod
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
@@ -190,16 +190,16 @@ class Store(ABC):
 
     @abstractmethod
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        """Store a response and wake the waiters, unless somebody else owns the key.
+        """Store a response and wake the waiters, unless another run owns the key.
 
         This
 
         * stores the response, where the key has no record, or one with the response's owner token;
-        * stores it in the place of a released record with the same fingerprint, unless its attempt
-          is lower than the record's ``first_attempt``;
-        * keeps it in another's running record with the same fingerprint, under the same condition,
-          unless a response is there already: that run is the key's owner now, and only when it
-          gives up or dies is the response needed;
+        * replaces a released record that has the same fingerprint, unless the response's attempt is
+          lower than the record's ``first_attempt``;
+        * keeps it in another's running record that has the same fingerprint, under the same
+          condition, unless a response is there already: that run is the key's owner now, and the
+          response is needed only when it gives up or dies;
         * refuses it otherwise.
 
         :param ttl_ms: milliseconds that the response is kept.
@@ -224,8 +224,8 @@ class Store(ABC):
         :param owner: owner token of the claim.
         :param response_ttl_ms: milliseconds that a late owner's response is kept.
         :param tombstone_ttl_ms: milliseconds that a released record is kept.
-        :param owner_may_run: whether this owner itself may still run, because somebody else
-            releases its claim. Then the record becomes a released one on a first attempt too.
+        :param owner_may_run: whether this owner itself may still run, because an operator releases
+            its claim. Then the record becomes a released one on a first attempt too.
         :returns: whether there was a claim of this owner.
         """
 
@@ -236,7 +236,7 @@ class Store(ABC):
         It receives every notification from the moment that the context is entered.
 
         :param seconds: how long to wait until the store confirms that. After this time the waiter
-            may miss notifications, and says so in ``may_have_missed``.
+            may miss notifications, and its ``may_have_missed`` is True.
         """
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The store on a private Valkey server, for demos, development and tests.
 
-All processes of one application share one server, which nobody has to install or start. The first
+All processes of one application share one server, which starts by itself. The first
 process that needs it starts a supervisor, the supervisor starts the server, and both end when the
 last process that uses it has ended, also when it was killed. A server whose supervisor was killed
 gets another one from the next process. The processes find each other in a folder that only their
@@ -35,7 +35,7 @@ from flask_idempotent.stores.redis.store import RedisStore
 
 #: Seconds that the server may take to start.
 _START_TIMEOUT = 15.0
-#: Seconds between two times that the supervisor looks whether the server is still used.
+#: How often the supervisor checks whether the server is still used, in seconds.
 _SUPERVISE_EVERY = 0.25
 _SOCKET = "socket"
 #: Bytes of the longest path that a socket may have on every system.
@@ -67,7 +67,7 @@ def _folder(name: str, temporary: str | None = None) -> Path:
     digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
     folder = where / f"flask-idempotent-{os.getuid()}" / digest
     if temporary is None and len(os.fsencode(folder / _SOCKET)) > _MAX_SOCKET_PATH:
-        # Anybody may write there; _make_private refuses a folder that somebody else made.
+        # Any user may write there; _make_private refuses a folder of another user.
         return _folder(f"{name} of {where}", "/tmp")  # nosec B108
     return folder
 
@@ -237,7 +237,9 @@ def _refuse_replaceable(folder: Path) -> None:
     """Refuse a folder that others may move away to put another one in its place."""
     state = folder.parent.stat()
     if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX:
-        raise _unusable(folder, f"everybody may replace it, as {folder.parent} has no sticky bit")
+        raise _unusable(
+            folder, f"every user may replace it, because {folder.parent} has no sticky bit"
+        )
 
 
 def _unusable(folder: Path, reason: str) -> StoreUnavailable:
@@ -256,7 +258,7 @@ def _is_file_at(file: IO[bytes], path: Path) -> bool:
 
 
 def _lock_if_unused(file: IO[bytes]) -> bool:
-    """Lock a file if no other process has locked it, and say whether that was so."""
+    """Lock a file if no other process has locked it, and return whether it is locked now."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

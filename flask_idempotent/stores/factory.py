@@ -1,9 +1,8 @@
-"""Making a store from an address or an object."""
+"""Makes a store from an address or an object."""
 
 from __future__ import annotations
 
-import difflib
-
+from flask_idempotent._checks import closest
 from flask_idempotent._logging import logger
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import InspectableStore, Store
@@ -12,7 +11,7 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.redis.topology import SingleServer
 
-#: Schemes that take nothing after them.
+#: Schemes with nothing after them.
 _BARE_SCHEMES = ("embedded", "memory")
 SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_BARE_SCHEMES)
 
@@ -33,15 +32,14 @@ def check_url(url: str, setting: str | None = None) -> str:
         SingleServer.from_url(url)
     elif rest:
         raise SettingsError(
-            f"{setting} {scheme}:// takes nothing after the scheme: leave out the rest"
+            f"{setting} {scheme}:// has nothing after the scheme: leave out the rest"
         )
     return scheme
 
 
 def _nearest(url: str) -> str:
-    begins = url.strip().lower().partition(":")[0]
-    close = difflib.get_close_matches(begins, SCHEMES, n=1)
-    return f" Did you mean {close[0]}://?" if close else ""
+    close = closest(url.strip().lower().partition(":")[0], SCHEMES)
+    return f" Did you mean {close}://?" if close else ""
 
 
 def open_store(url: str, app: str, setting: str | None = None) -> InspectableStore:

@@ -1,6 +1,6 @@
 """The store in this process's memory: for unit tests, and where no server can run.
 
-Other processes do not see it, so it protects nothing where an application has several workers.
+Other processes have no access to it, so it does not protect an application with several workers.
 """
 
 from __future__ import annotations
@@ -256,9 +256,9 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def delete(self, storage_keys: Iterable[str]) -> int:
         # They may come from this store's own ``scan``, which takes the lock.
-        listed = list(storage_keys)
+        storage_keys = list(storage_keys)
         with self._lock:
-            return self._delete(listed)
+            return self._delete(storage_keys)
 
     def _delete(self, storage_keys: Iterable[str]) -> int:
         count = 0

@@ -1,8 +1,8 @@
 """Waking the requests of this process that wait for a key.
 
-A thousand threads that wake at the same moment all compete for the interpreter's lock, and get less
-done than one after the other. So a notification wakes two of a key's waiters, and each of these
-wakes one more.
+A thousand threads that wake at the same moment compete for the interpreter's lock, and finish later
+than if they wake in turn. So a notification wakes two of a key's waiters, and each of these wakes
+one more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WOKEN_AT_ONCE = 2
 
 
 class Notification:
-    """A reason to look at a record, which is read once for all waiters that it wakes.
+    """The news that a record has changed, which is read once for all waiters that it wakes.
 
     :param read: reads the record from the store; returns None when there is none.
     """
@@ -72,8 +72,8 @@ class Waiter:
 
     def __init__(self, *, is_leader: bool = True) -> None:
         self.is_leader = is_leader
-        #: Monotonic time from which on it no longer polls: it would notice too late that the store
-        #: is silent.
+        #: Monotonic time after which it no longer polls, because it would notice too late that the
+        #: store is silent.
         self.polls_until = float("inf")
         #: Whether it does not receive every notification yet. It is notified once it does.
         self.may_have_missed = False
@@ -81,7 +81,7 @@ class Waiter:
         self._silence = threading.Lock()
         self._silence.acquire()
         self._notification: Notification | None = None
-        #: The waiters that the last notification has yet to wake.
+        #: The waiters that the last notification has not woken yet.
         self._asleep: deque[Waiter] = deque()
         #: The same queue, once this waiter has woken one of them.
         self._passed_on = self._asleep
@@ -154,8 +154,7 @@ class WaiterQueue:
     """The waiters of one key in this process, in the order in which they came.
 
     It is used under a lock. The first waiter is the leader: it polls the store, and the others rely
-    on it. When it leaves, for whatever reason, the next one that has enough time is the leader, and
-    begins by polling.
+    on it. When it leaves, the next one that has enough time becomes the leader and polls at once.
     """
 
     def __init__(self) -> None:
@@ -191,7 +190,7 @@ class WaiterQueue:
         self._notify(self._waiters, notification)
 
     def wake_to_poll(self) -> None:
-        """Wake those that have the time to poll: they may have missed a message."""
+        """Wake those that have time to poll, because they may have missed a message."""
         self._notify([waiter for waiter in self._waiters if waiter.may_poll])
 
     def _notify(self, waiters: Iterable[Waiter], notification: Notification | None = None) -> None:

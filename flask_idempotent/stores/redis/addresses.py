@@ -1,17 +1,17 @@
 """Checking a server's address before redis-py reads it.
 
 redis-py accepts many wrong addresses: in ``redis://host&password=x`` it takes everything after the
-slashes for the host, which every later error then shows. No error here quotes any part of an
+slashes as the host, which every later error then shows. No error here quotes any part of an
 address, because any part of a wrong address may be the password.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterator
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from flask_idempotent._checks import closest
 from flask_idempotent.errors import SettingsError
 
 #: A name, an IPv4 address, or an IPv6 address with its zone.
@@ -25,14 +25,14 @@ def check_address(url: str, options: Collection[str]) -> None:
     """Check the parts of an address without connecting.
 
     :param url: an address whose scheme is known.
-    :param options: names of the options that its connections take.
+    :param options: names of the options that its connections accept.
     :raises SettingsError: saying what is wrong with it.
     """
     try:
         parts = urlsplit(url)
         faults = [*_faults(parts, parse_qsl(parts.query, keep_blank_values=True), options)]
     except ValueError:
-        # The message of this error quotes what is taken for the port.
+        # The message of this error quotes the supposed port.
         faults = ["its host or port is not valid"]
     if faults:
         raise unusable_address(faults[0])
@@ -80,8 +80,8 @@ def _faulty_place(parts: SplitResult) -> Iterator[str]:
 
 
 def _nearest(name: str, options: Collection[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), sorted(options), n=1)
-    return f", perhaps {close[0]}= was meant" if close else ""
+    close = closest(name.lower(), options)
+    return f", perhaps {close}= was meant" if close else ""
 
 
 _BAD_HOST = 'its host has characters that a host name cannot have (options follow a "?")'

@@ -82,8 +82,8 @@ class Client:
     def execute(self, *command: Any) -> Any:
         """Send one command and return its reply.
 
-        :raises RecordUnreadable: when the key holds something else than a string.
-        :raises WriteRefused: when the server takes no writes.
+        :raises RecordUnreadable: when the key holds something other than a string.
+        :raises WriteRefused: when the server refuses writes.
         :raises StoreUnavailable: when it does not answer, or answers with an error.
         """
         return _or_raise(self.execute_many([command])[0])
@@ -180,7 +180,7 @@ class Client:
             connection.send_packed_command((packed,), check_health=False)
             return [read_reply(connection) for _ in range(count)]
         except TURNED_AWAY as error:
-            # redis-py would read the same answer again and again, and give the next ones to others.
+            # redis-py would return this answer again, and the next ones to other commands.
             connection.disconnect()
             return [error] * count
         except BaseException:

@@ -8,8 +8,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-#: Others may have given a key any name: bytes that are not UTF-8 are decoded as lone surrogates,
-#: and encoded to the same bytes again.
+#: Other programs may use any bytes as the name of a key: those that are not UTF-8 are decoded as
+#: lone surrogates, and encoded to the same bytes again.
 _UNCHANGED = "surrogateescape"
 
 

@@ -1,9 +1,9 @@
-"""Connections that wait for the next command, last used first.
+"""A pool of connections, which gives out the last used one first.
 
 redis-py's own pool asks the operating system about each connection that it gives out, and counts
 and measures what it does, which costs more than everything else between a command and its reply.
-This one notices that a connection is broken when it is used, which the caller must be ready for
-anyway, and opens a connection again that there is no reason to trust any more.
+This one notices that a connection is broken only when it is used, which the caller must handle
+anyway, and reopens a connection that was idle or open for too long.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PooledConnection:
 
 
 class _Turn:
-    """The turn of somebody who waits for a connection."""
+    """The turn of a thread that waits for a connection."""
 
     def __init__(self) -> None:
         self.has_come = threading.Event()
@@ -49,9 +49,9 @@ class _Turn:
 class Pool(ForkAware):
     """Gives out connections, each to one command at a time.
 
-    A connection that is released goes straight to whoever has waited longest. With a semaphore,
-    which others may overtake, 400 threads on 2 connections left 5 % of the commands without one
-    within 0.9 s, and each command took 2 us longer.
+    A connection that is released goes to the thread that has waited longest. With a semaphore,
+    where other threads may go first, 400 threads on 2 connections left 5 % of the commands without
+    a connection within 0.9 s, and each command took 2 us longer.
 
     :param connect: makes a connection, which need not be open yet.
     :param size: how many there may be.
@@ -85,7 +85,7 @@ class Pool(ForkAware):
         self._turns: deque[_Turn] = deque()
 
     def acquire(self) -> PooledConnection:
-        """Take a connection, trusted or not; ``release`` must follow.
+        """Return a connection, trusted or not; ``release`` must follow.
 
         :raises PoolExhausted: when none is free in time.
         """
@@ -117,7 +117,7 @@ class Pool(ForkAware):
             self.release(turn.connection)
 
     def release(self, pooled: PooledConnection) -> None:
-        """Give a connection to whoever waits for one, or keep it for the next command."""
+        """Pass a connection to a thread that waits for one, or keep it for the next command."""
         pooled.released = self._clock()
         with self._lock:
             if self._turns:

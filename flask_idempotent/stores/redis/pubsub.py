@@ -51,7 +51,7 @@ Connect = Callable[[], AbstractContextManager[PubSubConnection]]
 class SubscriberThread:
     """Subscribes to channels and delivers what arrives on them, until its subscriber closes.
 
-    :param subscriber: what to subscribe to, and whom to deliver to.
+    :param subscriber: has the channels to subscribe to, and gets what arrives on them.
     :param connect: opens a connection for pub/sub.
     :param wake_socket: becomes readable when the subscriber has something to do.
     """
@@ -78,7 +78,7 @@ class SubscriberThread:
             except StoreError as error:
                 logger.warning("listening for completions was interrupted: %s", error)
             except Exception:
-                logger.exception("listening for completions failed; it goes on")
+                logger.exception("listening for completions failed; it starts again")
             if not self._subscriber.closing:
                 self._subscriber.restart()
                 self._sleep(self._pause)

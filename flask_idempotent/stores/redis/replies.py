@@ -1,4 +1,4 @@
-"""What the scripts reply, as the values of the contract."""
+"""Reads the replies of the scripts into the values of the contract."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class RedisStore(InspectableStore):
         try:
             current = self._set_or_get(storage_key, encode(record), ttl_ms)
         except WriteRefused:
-            # A server that takes no writes still has the responses.
+            # A server that refuses writes still has the responses.
             with suppress(StoreError):
                 completed = self.read(storage_key)
                 if isinstance(completed, CompletedRecord):
@@ -86,7 +86,7 @@ class RedisStore(InspectableStore):
         return Claimed(1) if current is None else decode(current)
 
     def _set_or_get(self, storage_key: str, record: bytes, ttl_ms: int) -> bytes | None:
-        """Write a record where there is none, else return the one that is there."""
+        """Write a record where there is none, or return the existing one."""
         if self._supports_nx_with_get:
             try:
                 reply: bytes | None = self._client.call(
@@ -181,7 +181,7 @@ class RedisStore(InspectableStore):
         running = [info for info in infos if isinstance(info.record, RunningRecord)]
         channels = [self._channel(info.storage_key) for info in running]
         counts: dict[str, int] | None = None
-        # Not every user is permitted to ask.
+        # Not every user is permitted to count subscribers.
         with suppress(StoreError):
             answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
             counts = dict(zip(map(decode_name, answer[::2]), answer[1::2], strict=True))

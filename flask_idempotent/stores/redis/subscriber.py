@@ -37,7 +37,7 @@ class _Channel:
 
 
 class Subscriber(ForkAware):
-    """Subscribes to the channels that somebody in this process waits on.
+    """Subscribes to the channels that requests of this process wait on.
 
     :param connect: opens a connection for pub/sub.
     """
@@ -138,7 +138,7 @@ class Subscriber(ForkAware):
                     channel.waiters.notify(notification)
 
     def reconnect(self) -> None:
-        """Listen on a new connection: the present one may lead to a server that was replaced."""
+        """Listen on a new connection: the current one may lead to a server that was replaced."""
         with self._lock:
             if self._thread is not None:
                 self._must_reconnect = True
@@ -154,7 +154,7 @@ class Subscriber(ForkAware):
             self._wake_thread()
         thread.join()
         with self._lock:
-            # Somebody else may have closed it meanwhile, and another thread may have started.
+            # Another call may have closed it in the meantime, and another thread may have started.
             if self._thread is thread:
                 wake_socket.close()
                 self._start_over()
@@ -167,13 +167,13 @@ class Subscriber(ForkAware):
         return self._closing
 
     def take_commands(self) -> list[tuple[str, str]]:
-        """Return the commands to send next, in order, and forget them."""
+        """Remove and return the commands to send next, in order."""
         with self._lock:
             commands, self._commands = self._commands, []
             return commands
 
     def take_reconnect(self) -> bool:
-        """Return whether to connect again, once for each time that it was asked for."""
+        """Return whether to connect again; True once for each call of ``reconnect``."""
         must_reconnect, self._must_reconnect = self._must_reconnect, False
         return must_reconnect
 
@@ -193,7 +193,7 @@ class Subscriber(ForkAware):
             return list(self._channels)
 
     def confirm(self, channel_name: str) -> None:
-        """Note that a subscription is confirmed, and wake those that did not wait for that."""
+        """Mark a subscription as confirmed, and wake the waiters that did not wait for that."""
         with self._lock:
             channel = self._channels.get(channel_name)
             if channel is not None:
@@ -205,7 +205,7 @@ class Subscriber(ForkAware):
     def deliver(self, channel_name: str) -> None:
         """Wake the waiters of a channel to read the record from the store.
 
-        The contents of the message are ignored: other users of the server may be able to send any.
+        The contents of the message are ignored: other users of the server may be able to send some.
         """
         with self._lock:
             channel = self._channels.get(channel_name)

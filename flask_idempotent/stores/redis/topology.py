@@ -31,19 +31,19 @@ class SingleServer:
     """One server, and how to connect to it.
 
     :param pool: a redis-py connection pool, for its kind of connections and their options; its own
-        connections are left alone.
+        connections are not used.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
-        given = pool.connection_kwargs
-        self.database = int(given.get("db") or 0)
+        pool_options = pool.connection_kwargs
+        self.database = int(pool_options.get("db") or 0)
         self.max_connections: int = pool.max_connections
         #: Seconds for which a connection may be idle and still be used unchecked.
-        self.trusted_idle = trusted_idle(given)
+        self.trusted_idle = trusted_idle(pool_options)
         self._encrypted = issubclass(pool.connection_class, SSLConnection)
-        self._options = connection_options(given, encrypted=self._encrypted)
+        self._options = connection_options(pool_options, encrypted=self._encrypted)
         self._make = partial(pool.connection_class, **self._options, retry=Retry(NoBackoff(), 0))
-        # This does not connect, but an unknown option is an error here, at the start.
+        # This does not connect, but raises now if an option is unknown.
         driver = getattr(self._make(), "driver_info", None)
         if driver is not None:
             # Without it redis-py reads its version from its package's files for each connection.
@@ -112,7 +112,7 @@ def _option_names(scheme: str) -> frozenset[str]:
 
 
 def _is_of_redis_py(kind: type) -> bool:
-    # What fakeredis calls a connection has no socket to a server.
+    # A connection of fakeredis has no socket to a server.
     methods = (getattr(kind, name) for name in ("send_packed_command", "read_response", "can_read"))
     return all(method.__module__.startswith("redis.") for method in methods)
 

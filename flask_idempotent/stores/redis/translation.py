@@ -1,4 +1,4 @@
-"""What redis-py's errors mean to this library, and the errors of its own that they become."""
+"""Translates redis-py's errors into those of this library."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 TURNED_AWAY = (BusyLoadingError, AuthenticationError)
 #: Errors that a server answers with: nothing was carried out.
 ANSWERS = (ResponseError, *TURNED_AWAY)
-#: Answers of a server that is not, or not yet, the one to ask.
+#: Answers of a server that is not the right one, or not yet.
 _WRONG_SERVER = (ReadOnlyError, MasterDownError, *TURNED_AWAY)
-#: The same from a script before Redis 7.0, which begins the message with words of its own.
+#: The same from a script before Redis 7.0, which puts other words before the message.
 _WRONG_SERVER_IN_SCRIPT = re.compile("-(?:READONLY|MASTERDOWN) ")
-#: Answers of a server that takes no writes, also from a script before Redis 7.0.
+#: Answers of a server that refuses writes, also from a script before Redis 7.0.
 _REFUSAL = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
 
 
@@ -62,7 +62,7 @@ def read_reply(connection: Connection) -> Any:
 
 
 def is_from_wrong_server(error: BaseException) -> bool:
-    """Whether an answer means that another server has to be asked."""
+    """Whether an answer means that the command belongs to another server."""
     return isinstance(error, _WRONG_SERVER) or bool(_WRONG_SERVER_IN_SCRIPT.search(str(error)))
 
 

@@ -5,7 +5,7 @@
 -- ARGV[2]  its time to live in milliseconds
 --
 -- Returns nil     the key was free and is ours
---         record  the one that has the key
+--         record  the key's existing record
 local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 
 local record = redis.call('GET', record_key)

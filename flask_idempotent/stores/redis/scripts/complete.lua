@@ -7,14 +7,14 @@
 --
 -- Returns 1  stored, now or before
 --         2  offered: another run is in progress, and the response waits in its record
---         3  refused: another's response stands, the key belongs to another request, or its
+--         3  refused: another's response is stored, the key belongs to another request, or its
 --            record is unreadable
 --
--- The message is empty and means: read the record. Other users of the server may be able to hear
--- and send messages though they may not touch the key. Where PUBLISH is not permitted, waiters learn
--- of the response when they poll, and the response is stored all the same: hence pcall.
+-- The message is empty and means: read the record. Other users of the server may be able to
+-- receive and send messages without access to the key. Where PUBLISH is not permitted, the response
+-- is stored anyway and waiters find it when they poll: hence pcall.
 --
--- records.py has the layout of a record. Offsets here count from 1.
+-- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, response, ttl_ms, channel_suffix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
 local OFFER_FIRST, OFFER_LAST = 15, 18

@@ -1,4 +1,4 @@
--- Claims a key that had a record a moment ago, or says how long the other's lease still lasts.
+-- Claims a key that had a record a moment ago, or returns how long the other's lease still lasts.
 --
 -- KEYS[1]  the record
 -- ARGV[1]  a new record, in progress
@@ -15,7 +15,7 @@
 --         an error                                 the server refuses to write, and nothing is
 --                                                  completed
 --
--- records.py has the layout of a record. Offsets here count from 1.
+-- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 local may_take_over, channel_suffix, replaced_owner = ARGV[3] == '1', ARGV[4], ARGV[5]
 local GRACE_FIRST, GRACE_LAST = 3, 10
@@ -53,8 +53,8 @@ if record and not is_readable then
   return {2, record}
 end
 
--- Try this also where there is a record, to find out whether the server takes writes: waiting for a
--- response that cannot be stored would be in vain. Redis before 7.0 takes NX without GET.
+-- Try this also where there is a record, to find out whether the server accepts writes: no request
+-- should wait for a response that cannot be stored. Redis before 7.0 accepts NX only without GET.
 local written = redis.pcall('SET', record_key, new_record, 'NX', 'PX', ttl_ms)
 if type(written) == 'table' and written.err then
   return written
@@ -90,7 +90,7 @@ if owner_of(record) == owner_of(new_record) then
 end
 local remaining_ms = redis.call('PTTL', record_key)
 if remaining_ms < 0 then
-  -- Somebody removed the record's time to live: give it one, which starts its lease again.
+  -- The record's time to live was removed: set it again, which starts its lease again.
   redis.call('PEXPIRE', record_key, ttl_ms)
   remaining_ms = tonumber(ttl_ms)
 end
@@ -99,7 +99,7 @@ if lease_left_ms > 0 or not may_take_over or not is_same_request then
   return {3, lease_left_ms, string.sub(record, 1, offer and offer_offset or -1)}
 end
 if offer then
-  -- An earlier owner finished after its lease: its response is the key's, and nobody runs again.
+  -- An earlier owner finished after its lease: its response is stored, and nobody runs again.
   redis.call('SET', record_key, offer, 'PX', ttl_ms)
   redis.pcall('PUBLISH', record_key .. channel_suffix, '')
   return {2, offer}

@@ -5,9 +5,9 @@
 -- ARGV[2]  suffix that makes the record's key the name of its channel
 --
 -- Returns 1  deleted
---         0  gone, or another record by now
+--         0  gone, or replaced by another record
 --
--- records.py has the layout of a record. Offsets here count from 1.
+-- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, inspected_owner, channel_suffix = KEYS[1], ARGV[1], ARGV[2]
 local OWNER_FIRST, OWNER_LAST = 19, 34
 
@@ -17,6 +17,6 @@ local owner = is_string and string.sub(header, OWNER_FIRST, OWNER_LAST) or ''
 if owner ~= inspected_owner or redis.call('UNLINK', record_key) == 0 then
   return 0
 end
--- The message is empty and means: look at the key again.
+-- The message is empty and means: read the record again.
 redis.pcall('PUBLISH', record_key .. channel_suffix, '')
 return 1

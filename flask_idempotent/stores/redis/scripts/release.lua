@@ -5,7 +5,7 @@
 -- ARGV[2]  time to live in milliseconds of a late owner's response, if the record has one
 -- ARGV[3]  time to live in milliseconds of a tombstone
 -- ARGV[4]  suffix that makes the record's key the name of its channel
--- ARGV[5]  '1' if this owner itself may still run, because somebody else releases its claim
+-- ARGV[5]  '1' if this owner itself may still run, because an operator releases its claim
 --
 -- Returns 1  released
 --         0  the key has no claim of this owner
@@ -13,7 +13,7 @@
 -- Where an earlier owner, or this one, may still run, the record becomes a tombstone: the same
 -- record in the state "released".
 --
--- records.py has the layout of a record. Offsets here count from 1.
+-- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, owner, response_ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 local tombstone_ttl_ms, channel_suffix, owner_may_run = ARGV[3], ARGV[4], ARGV[5] == '1'
 local ATTEMPT_FIRST, ATTEMPT_LAST, OFFER_LAST = 11, 14, 18
@@ -38,6 +38,6 @@ elseif attempt > 1 or owner_may_run then
 else
   redis.call('DEL', record_key)
 end
--- The message is empty and means: look at the key again.
+-- The message is empty and means: read the record again.
 redis.pcall('PUBLISH', record_key .. channel_suffix, '')
 return 1

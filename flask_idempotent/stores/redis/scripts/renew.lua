@@ -11,7 +11,7 @@
 --          0  lost: another's, released or completed
 --         -1  the record is gone, and it is too late to write it again
 --
--- records.py has the layout of a record. Offsets here count from 1.
+-- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, claimed_record, ttl_ms, latest_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local RUNNING = '\1p'  -- version and state

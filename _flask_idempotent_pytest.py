@@ -35,7 +35,7 @@ def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
             if error.argname != "app":
                 raise
         else:
-            # Other things have that name too, such as another framework's application.
+            # Other frameworks use that name too.
             if isinstance(app, Flask):
                 under_test.use(app)
         yield under_test

@@ -1,4 +1,4 @@
-"""Testing: is this view safe to send twice? For suites with pytest and without."""
+"""Testing: checks that a view is safe to send twice, with pytest or without."""
 
 from flask_idempotent.testing.clock import Clock
 from flask_idempotent.testing.contract import InspectableStoreContract, StoreContract

@@ -1,4 +1,4 @@
-"""The clock of a test's store: it stands still until it is moved."""
+"""The clock of a test's store: it stands still until the test advances it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from datetime import timedelta
 
 
 class Clock:
-    """Tells when leases and records end, and moves only when told."""
+    """The clock that decides when leases and records end. It stands still until advanced."""
 
     def __init__(self) -> None:
         self._milliseconds = 0
 
     def __call__(self) -> float:
-        # Half a millisecond more, so that no rounding makes it one less.
+        # Half a millisecond more, so that rounding down never loses one.
         return (self._milliseconds + 0.5) / 1000
 
-    def move(self, by: float | timedelta) -> None:
-        """Let time pass for the store: leases lapse and responses expire, and nobody waits.
+    def advance(self, by: float | timedelta) -> None:
+        """Let time pass for the store, so that leases lapse and responses expire at once.
 
         :param by: seconds or a timedelta.
         :raises ValueError: when it is below 0.

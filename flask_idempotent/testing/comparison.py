@@ -1,4 +1,4 @@
-"""Comparison: whether a replay is equal to the first answer."""
+"""Whether a replay is equal to the first response."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flask_idempotent.http.responses import kept_headers
-from flask_idempotent.testing.failures import Fault
+from flask_idempotent.testing.failures import Failure
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from flask_idempotent.settings import Settings
 
-#: Bytes that are shown of two bodies, on either side of where they begin to differ.
+#: Bytes of two bodies that are shown before and after the first difference.
 _SHOWN = 30
 
 
-def differences(first: Response, other: Response, settings: Settings) -> Iterator[Fault]:
+def differences(first: Response, other: Response, settings: Settings) -> Iterator[Failure]:
     """Compare status, headers and body; of the headers, those that a replay repeats."""
     if first.status != other.status:
-        yield Fault(
-            f"the first answer is {first.status}, its replay {other.status}",
+        yield Failure(
+            f"the first response is {first.status}, its replay {other.status}",
             "An after_request function or an error handler changes it. Give a replay the same "
             "status: it has the header " + settings.replay_header + ".",
         )
@@ -29,16 +29,16 @@ def differences(first: Response, other: Response, settings: Settings) -> Iterato
         before, after = first.headers.getlist(name), other.headers.getlist(name)
         # Functions that run after the view add to Vary, in any order.
         if before != after and (name != "Vary" or set(first.vary) != set(other.vary)):
-            yield Fault(
-                f"the header {name} is {before} in the first answer and {after} in its replay",
+            yield Failure(
+                f"the header {name} is {before} in the first response and {after} in its replay",
                 "An after_request function, or a decorator above @idempotent, makes it for each "
                 f"answer. Set it in the view; or, if it may differ, use drop_headers=({name!r},).",
             )
     if first.status == other.status and first.get_data() != other.get_data():
-        yield Fault(
-            f"the body of the first answer has {_around(first, other)}",
+        yield Failure(
+            f"the body of the first response has {_around(first, other)}",
             "An after_request function, or a decorator above @idempotent, makes it for each "
-            "answer. What belongs to the response is made in the view or below @idempotent.",
+            "answer. Make what belongs to the response in the view or below @idempotent.",
         )
 
 

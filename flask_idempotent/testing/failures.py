@@ -1,4 +1,4 @@
-"""Faults: what is wrong with a view, and how to mend it."""
+"""Failures: what is wrong with a view, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ _WIDTH: Final = 80
 
 
 class NotIdempotent(AssertionError):
-    """A view is not safe to send twice, or cannot be checked; the message says how to mend it."""
+    """A view is not safe to send twice, or cannot be checked; the message says how to fix it."""
 
     # Where it is imported from, as errors show it.
     __module__ = "flask_idempotent.testing"
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong, and how to mend it.
+class Failure:
+    """What is wrong, and how to fix it.
 
-    :param what: goes on after "POST /orders: ".
-    :param mend: whole sentences. Two faults that are mended alike are one.
-    :param shown: what was answered instead; empty where that says nothing more.
+    :param what: what is wrong; the message puts "POST /orders: " before it.
+    :param fix: how to fix it, in sentences. Failures with the same fix are reported once.
+    :param summary: the response that was sent instead; empty where it adds nothing.
     """
 
     what: str
-    mend: str
-    shown: str = ""
+    fix: str
+    summary: str = ""
 
     def lines(self) -> list[str]:
-        """What to add to ``what``: the answer, and how to mend it."""
-        shown = [_wrapped(f"The answer: {self.shown}")] if self.shown else []
-        return [*shown, _wrapped(f"How to mend it: {self.mend}")]
+        """Write the response, and how to fix the failure."""
+        summary = [_wrapped(f"The response: {self.summary}")] if self.summary else []
+        return [*summary, _wrapped(f"How to fix it: {self.fix}")]
 
 
-def error_of(faults: Sequence[Fault], request: str, view: str) -> NotIdempotent:
-    """The error that shows the faults of a view.
+def error_for(failures: Sequence[Failure], request: str, view: str) -> NotIdempotent:
+    """Make the error that reports the failures of a view.
 
-    :param faults: one or more.
+    :param failures: one or more.
     :param request: method and path.
     :param view: the view's name; empty where there is none.
     """
     named = [f"The view: {view}"] if view else []
-    if len(faults) == 1:
-        (fault,) = faults
+    if len(failures) == 1:
+        (failure,) = failures
         return NotIdempotent(
-            "\n".join([_headline(f"{request}: {fault.what}."), *named, *fault.lines()])
+            "\n".join([_headline(f"{request}: {failure.what}."), *named, *failure.lines()])
         )
-    lines = [_headline(f"{request} has {len(faults)} faults."), *named]
-    for number, fault in enumerate(faults, 1):
-        what = fault.what[0].upper() + fault.what[1:]
-        lines += ["", _wrapped(f"{number}. {what}."), *fault.lines()]
+    lines = [_headline(f"{request} failed {len(failures)} checks."), *named]
+    for number, failure in enumerate(failures, 1):
+        what = failure.what[0].upper() + failure.what[1:]
+        lines += ["", _wrapped(f"{number}. {what}."), *failure.lines()]
     return NotIdempotent("\n".join(lines))
 
 
@@ -63,7 +63,7 @@ def _headline(text: str) -> str:
 
 
 def _wrapped(text: str, used: int = 0) -> str:
-    # What is quoted stays whole.
+    # Quoted values are not broken.
     wrapped = textwrap.fill(
         text, _WIDTH, initial_indent=used * " ", break_long_words=False, break_on_hyphens=False
     )

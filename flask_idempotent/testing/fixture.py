@@ -1,4 +1,4 @@
-"""The fixture's object: applications on fresh stores, a clock to move, and the check of a view."""
+"""``Idempotency``: applications on fresh stores, a clock to advance, and the check of a view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_idempotent.testing.clock import Clock
 from flask_idempotent.testing.failures import NotIdempotent
-from flask_idempotent.testing.scenarios import Trial
+from flask_idempotent.testing.scenarios import Scenarios
 from flask_idempotent.testing.store import CrashableStore
 from flask_idempotent.web.state import state_of
 
@@ -27,7 +27,7 @@ class Idempotency:
     """
 
     def __init__(self) -> None:
-        #: The clock of leases and expiry: ``clock.move(seconds)``.
+        #: The clock of leases and expiry: ``clock.advance(seconds)``.
         self.clock = Clock()
         self._stores: dict[Flask, CrashableStore] = {}
         self._stack = ExitStack()
@@ -45,10 +45,12 @@ class Idempotency:
         self._stack.close()
 
     def use(self, app: Flask) -> None:
-        """Put an application on a fresh store until the end; a second call changes nothing.
+        """Give an application a fresh store until the end of the test.
 
-        ``Idempotent(app)`` comes before, where it is used. What store the application has, and
-        whether that can be reached, does not matter.
+        Call it after ``Idempotent(app)``, if that is used. The application's own store is not
+        touched and need not be reachable. A second call changes nothing.
+
+        :raises TypeError: when it is not a Flask application.
         """
         if not isinstance(app, Flask):
             raise TypeError(f"idempotency works on a Flask application, not on {app!r}")
@@ -58,9 +60,9 @@ class Idempotency:
 
     @contextmanager
     def crash(self) -> Iterator[None]:
-        """Let owners die: views run in this block, and nothing of their end reaches the store.
+        """Let owners crash: views run in this block, but their outcomes never reach the store.
 
-        Their claims stay until their leases end: ``clock.move(30)``, or what ``lease`` says.
+        Their claims stay until their leases end: ``clock.advance(30)``, or whatever ``lease`` is.
 
         :raises ValueError: when no application is on a store of this object yet.
         """
@@ -79,29 +81,29 @@ class Idempotency:
         *,
         changed: Mapping[str, Any] | bool = True,
         cookies: bool = True,
-        racers: int = 8,
+        threads: int = 8,
         crash: bool = True,
         with_key: Callable[[str], Mapping[str, Any]] | None = None,
         **request: Any,
     ) -> TestResponse:
-        """Assert that a request may be sent twice, at once and later, and its view runs once.
+        """Assert that a request sent several times, at once or later, runs its view once.
 
-        The view runs once for each of three keys, and a second time for the last, whose owner
-        dies.
+        The view runs once for each of three keys, and again for the last, whose owner crashes.
 
-        :param client: ``app.test_client()``, logged in where that is needed.
-        :param changed: keywords that make it another request, which must be refused under the
-            same key; True for a body that differs a little, False to leave the check out.
-        :param cookies: whether it is a fault that the first answer sets a cookie, as no replay
-            repeats it. A message of ``flash()`` alone is none.
-        :param racers: how many threads send it at once; below 2 leaves the check out.
-        :param crash: whether to let an owner die after its view, and send the request again.
+        :param client: ``app.test_client()``, logged in if that is needed.
+        :param changed: keywords that make it a different request, which must be refused under
+            the same key; True for a slightly different body, False to skip the check.
+        :param cookies: whether it is a failure that the first response sets a cookie, which no
+            replay repeats. A message of ``flash()`` alone is not a failure.
+        :param threads: how many threads send it at once; below 2 skips the check.
+        :param crash: whether to let an owner crash after its view, and send the request again.
         :param with_key: given a key, returns the keywords of the request that carry it; None for
             the application's header.
         :param request: keywords of ``client.open``: ``json``, ``data``, ``headers`` and so on.
-        :returns: the first answer.
-        :raises NotIdempotent: an ``AssertionError`` that says all that is wrong with the view and
-            how to mend it.
+        :returns: the first response.
+        :raises NotIdempotent: an ``AssertionError`` that says everything that is wrong with the
+            view, and how to fix it.
+        :raises TypeError: when the client is not a test client of a Flask application.
         """
         __tracebackhide__ = True
         app = getattr(client, "application", None)
@@ -109,16 +111,16 @@ class Idempotency:
             raise TypeError(f"the client must come from app.test_client(), not {client!r}")
         self.use(app)
         try:
-            trial = Trial(client, method, path, request, with_key)
-            first, replayed = trial.repeat(changed, cookies)
-            if replayed and racers > 1:
-                trial.race(racers)
+            scenarios = Scenarios(client, method, path, request, with_key)
+            first, replayed = scenarios.repeat(changed, cookies)
+            if replayed and threads > 1:
+                scenarios.race(threads)
             if replayed and crash:
-                trial.crash(self._stores[app], self.clock)
-            trial.conclude()
-        except NotIdempotent as fault:
-            # Where it is raised tells nothing of the view.
-            raise fault.with_traceback(None) from None
+                scenarios.crash(self._stores[app], self.clock)
+            scenarios.conclude()
+        except NotIdempotent as failure:
+            # The traceback of this package says nothing about the view.
+            raise failure.with_traceback(None) from None
         return first
 
 
@@ -129,12 +131,12 @@ def assert_idempotent(
     *,
     changed: Mapping[str, Any] | bool = True,
     cookies: bool = True,
-    racers: int = 8,
+    threads: int = 8,
     crash: bool = True,
     with_key: Callable[[str], Mapping[str, Any]] | None = None,
     **request: Any,
 ) -> TestResponse:
-    """Do what :meth:`Idempotency.assert_idempotent` does, on a fresh store, without pytest."""
+    """Do the same as :meth:`Idempotency.assert_idempotent`, on a fresh store, without pytest."""
     __tracebackhide__ = True
     with Idempotency() as idempotency:
         return idempotency.assert_idempotent(
@@ -143,7 +145,7 @@ def assert_idempotent(
             path,
             changed=changed,
             cookies=cookies,
-            racers=racers,
+            threads=threads,
             crash=crash,
             with_key=with_key,
             **request,

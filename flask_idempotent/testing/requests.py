@@ -1,7 +1,7 @@
-"""Calls: what a client would send, noted once and sent as often as needed, from any thread.
+"""Requests of a client, recorded once and sent as often as needed, from any thread.
 
-A test client cannot be shared by threads, its cookies change with each answer, and files that it
-uploads are read up after one request. A retry repeats the bytes of the first.
+A test client cannot be shared by threads, its cookies change with each response, and files that
+it uploads can be read only once. A retry repeats the bytes of the first request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecordedRequest:
     """One request as it goes over the wire.
 
     :param client: the client that made it.
@@ -35,18 +35,18 @@ class Call:
     environ: WSGIEnvironment
     body: bytes
 
-    def with_header(self, name: str, value: str) -> Call:
-        """The same with a header more, or another value of it."""
+    def with_header(self, name: str, value: str) -> RecordedRequest:
+        """The same request with this header added or replaced."""
         variable = "HTTP_" + name.upper().replace("-", "_")
         return replace(self, environ={**self.environ, variable: value})
 
-    def with_other_body(self) -> Call:
-        """The same with a body that means the same to a view, or nearly so."""
+    def with_other_body(self) -> RecordedRequest:
+        """The same request with a slightly different body, which a view should still accept."""
         body = _altered(self.body, self.environ.get("CONTENT_TYPE", ""))
         return replace(self, environ={**self.environ, "CONTENT_LENGTH": str(len(body))}, body=body)
 
     def send(self) -> TestResponse:
-        """Send it and read the whole answer."""
+        """Send it and read the whole response."""
         environ = {**self.environ, "wsgi.input": io.BytesIO(self.body)}
         app = self.client.application
         parts = run_wsgi_app(app, environ, buffered=True)
@@ -66,23 +66,25 @@ def _altered(body: bytes, content_type: str) -> bytes:
     return body + b" "
 
 
-def note(client: FlaskClient, method: str, path: str, request: dict[str, Any]) -> Call:
-    """Let a client make a request, but do not send it.
+def record_request(
+    client: FlaskClient, method: str, path: str, request: dict[str, Any]
+) -> RecordedRequest:
+    """Record the request that a client would send, without sending it.
 
     :param request: keywords of the client's ``open``.
     """
-    noted: list[Call] = []
+    recorded: list[RecordedRequest] = []
 
     def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # A client in a with block leaves its contexts there, werkzeug the client's request.
         clean = {k: v for k, v in environ.items() if not k.startswith(("werkzeug.", "flask."))}
-        noted.append(Call(client, clean, environ["wsgi.input"].read()))
+        recorded.append(RecordedRequest(client, clean, environ["wsgi.input"].read()))
         start_response("204 NO CONTENT", [])
         return []
 
     with _instead_of(client.application, wsgi_app):
         client.open(path, method=method, **request).close()
-    return noted[0]
+    return recorded[0]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Answers: what a client got, and what the library told of it meanwhile."""
+"""Results: the response that a client got, and the signals that were sent meanwhile."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.test import TestResponse
 
-    from flask_idempotent.testing.requests import Call
+    from flask_idempotent.testing.requests import RecordedRequest
 
-#: What no reader of a page sees as text, and marks that are none.
+#: Tags, and elements of a page that are not shown as text.
 _NO_TEXT: Final = re.compile(r"<(title|style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-#: Characters that are shown of an answer.
+#: Characters that are shown of a response.
 _SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one request.
+class Result:
+    """The result of one request.
 
     :param response: what the client got.
-    :param told: the data of the signals that it caused, by their names.
-    :param written: the names of the session's entries that it changed.
+    :param signals: the data of the signals that it caused, by signal name.
+    :param session_changes: the names of the session's entries that it changed.
     """
 
     response: TestResponse
-    told: dict[str, dict[str, Any]]
-    written: frozenset[str]
+    signals: dict[str, dict[str, Any]]
+    session_changes: frozenset[str]
 
     @property
     def is_kept(self) -> bool:
         """Whether the view ran, and a retry gets its response."""
-        return "claimed" in self.told and self.told.get("completed", {}).get("kept", False)
+        return "claimed" in self.signals and self.signals.get("completed", {}).get("kept", False)
 
     @property
-    def shown(self) -> str:
-        """What it says, in few words; of a redirect, where it leads."""
+    def summary(self) -> str:
+        """The text of the response, shortened; of a redirect, its location."""
         if self.response.location is not None:
             return f"go to {self.response.location}"
         body = self.response.get_data().decode(errors="replace")
@@ -61,21 +61,21 @@ class Answer:
         return {value.partition("=")[0] for value in self.response.headers.getlist("Set-Cookie")}
 
 
-class Listener:
-    """Sends requests and hears what is told of each, in the thread that sends it."""
+class SignalRecorder:
+    """Sends requests and records the signals that each causes, in the thread that sends it."""
 
     def __init__(self) -> None:
         self._here = threading.local()
 
-    def send(self, call: Call) -> Answer:
-        """Send a request and listen meanwhile."""
-        told = self._here.told = {}
-        self._here.written = frozenset()
-        return Answer(call.send(), told, self._here.written)
+    def send(self, call: RecordedRequest) -> Result:
+        """Send a request and record its signals."""
+        signals = self._here.signals = {}
+        self._here.session_changes = frozenset()
+        return Result(call.send(), signals, self._here.session_changes)
 
     @contextmanager
-    def listening(self, app: Flask) -> Iterator[None]:
-        """Hear an application. Once for all threads: connecting is not for several at once."""
+    def recording(self, app: Flask) -> Iterator[None]:
+        """Receive an application's signals, once for all threads: connecting is not thread-safe."""
         with ExitStack() as stack:
             for signal in signals.ALL:
                 stack.enter_context(signal.connected_to(self._receiver(signal.name), app))
@@ -89,13 +89,13 @@ class Listener:
     def _finish(self, *_: object, **__: object) -> None:
         before, after = self._here.session, _entries()
         names = before.keys() | after.keys()
-        self._here.written = frozenset(n for n in names if before.get(n) != after.get(n))
+        self._here.session_changes = frozenset(n for n in names if before.get(n) != after.get(n))
 
     def _receiver(self, name: str) -> Callable[..., None]:
         def receive(sender: object, **data: Any) -> None:
             # A thread that sends nothing is one of the library's own.
-            if hasattr(self._here, "told"):
-                self._here.told[name] = data
+            if hasattr(self._here, "signals"):
+                self._here.signals[name] = data
 
         return receive
 

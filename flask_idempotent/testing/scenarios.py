@@ -1,4 +1,4 @@
-"""Trials: one request, sent in every way in which a client may send it twice."""
+"""Scenarios: one request, sent in every way in which a client may send it twice."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from flask_idempotent.testing import checks
-from flask_idempotent.testing.failures import Fault, error_of
-from flask_idempotent.testing.requests import Call, note
-from flask_idempotent.testing.results import Answer, Listener
-from flask_idempotent.testing.target import view_of
+from flask_idempotent.testing.failures import Failure, error_for
+from flask_idempotent.testing.requests import RecordedRequest, record_request
+from flask_idempotent.testing.results import Result, SignalRecorder
+from flask_idempotent.testing.target import find_target
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 WithKey = Callable[[str], Mapping[str, Any]]
 
 
-class Trial:
-    """The checks of one request.
+class Scenarios:
+    """Runs the scenarios of one request, and collects the failures.
 
     :param client: who sends it.
     :param request: keywords of the client's ``open``.
@@ -46,106 +46,109 @@ class Trial:
         self._path = path
         self._request = request
         self._with_key = with_key
-        self._listener = Listener()
-        # Noted once: files that a client uploads cannot be read again.
-        self._plain = self._note({} if with_key is None else with_key(_new_key()))
-        self._view = view_of(self._app, self._plain, self._method)
-        #: What was found wrong, by what mends it.
-        self._faults: dict[str, Fault] = {}
+        self._recorder = SignalRecorder()
+        # Recorded once, because uploaded files cannot be read again.
+        self._plain = self._record({} if with_key is None else with_key(_new_key()))
+        self._target = find_target(self._app, self._plain, self._method)
+        #: Failures by their fix, so that each is reported once.
+        self._failures: dict[str, Failure] = {}
 
-    def _note(self, changes: Mapping[str, Any]) -> Call:
-        return note(self._client, self._method, self._path, {**self._request, **changes})
+    def _record(self, changes: Mapping[str, Any]) -> RecordedRequest:
+        return record_request(self._client, self._method, self._path, {**self._request, **changes})
 
-    def _call(self, key: str) -> Call:
+    def _call(self, key: str) -> RecordedRequest:
         if self._with_key is not None:
-            return self._note(self._with_key(key))
+            return self._record(self._with_key(key))
         return self._carrying(self._plain, key)
 
-    def _carrying(self, call: Call, key: str) -> Call:
-        settings = self._view.settings
+    def _carrying(self, call: RecordedRequest, key: str) -> RecordedRequest:
+        settings = self._target.settings
         return call.with_header(settings.headers[0], f'"{key}"' if settings.strict_keys else key)
 
-    def _send(self, call: Call) -> Answer:
-        with self._listener.listening(self._app):
-            return self._listener.send(call)
+    def _send(self, call: RecordedRequest) -> Result:
+        with self._recorder.recording(self._app):
+            return self._recorder.send(call)
 
-    def _add(self, *faults: Fault | None) -> None:
-        for fault in faults:
-            if fault is not None:
-                self._faults.setdefault(fault.mend, fault)
+    def _add(self, *failures: Failure | None) -> None:
+        for failure in failures:
+            if failure is not None:
+                self._failures.setdefault(failure.fix, failure)
 
     def conclude(self) -> None:
-        """Raise what was found wrong, if anything was.
+        """Raise the failures, if there are any.
 
-        :raises NotIdempotent: with each fault once.
+        :raises NotIdempotent: with each failure once.
         """
-        if self._faults:
+        if self._failures:
             request = f"{self._method} {self._path}"
-            raise error_of(tuple(self._faults.values()), request, self._view.name)
+            raise error_for(tuple(self._failures.values()), request, self._target.name)
 
     def repeat(self, changed: Mapping[str, Any] | bool, cookies: bool) -> tuple[TestResponse, bool]:
-        """Send a request, the same again, and another with the same key.
+        """Send a request, the same again, and a different one with the same key.
 
-        :param changed: what makes it another: keywords; True for a body that differs a little;
-            False to send no other.
-        :param cookies: whether a replay must set the cookies of the first answer.
-        :returns: the first answer, and whether a retry got it; if not, nothing else can be told.
+        :param changed: keywords that make it different; True for a slightly different body, False
+            to skip the different request.
+        :param cookies: whether a replay must set the cookies of the first response.
+        :returns: the first response, and whether a retry got it. If not, no other check makes
+            sense.
         """
         key = _new_key()
         call = self._call(key)
         first = self._send(call)
-        self._add(checks.of_first(first, key, self._view))
+        self._add(checks.check_first(first, key, self._target))
         if not first.is_kept:
             return first.response, False
         replay = self._send(call)
-        fault = checks.of_retry(replay, first)
-        if fault is not None:
-            self._add(fault)
+        failure = checks.check_retry(replay, first)
+        if failure is not None:
+            self._add(failure)
             return first.response, False
-        self._add(*checks.of_replay(replay, first, self._view))
+        self._add(*checks.check_replay(replay, first, self._target))
         if cookies:
             name = self._app.session_interface.get_cookie_name(self._app)
-            self._add(checks.of_cookies(replay, first, name))
+            self._add(checks.check_cookies(replay, first, name))
         if changed is not False:
             other = self._other(call, key, changed)
-            self._add(checks.of_reuse(self._send(other), self._view))
+            self._add(checks.check_reuse(self._send(other), self._target))
         return first.response, True
 
-    def _other(self, call: Call, key: str, changed: Mapping[str, Any] | bool) -> Call:
+    def _other(
+        self, call: RecordedRequest, key: str, changed: Mapping[str, Any] | bool
+    ) -> RecordedRequest:
         if isinstance(changed, bool):
             return call.with_other_body()
         if self._with_key is not None:
-            return self._note({**self._with_key(key), **changed})
-        return self._carrying(self._note(changed), key)
+            return self._record({**self._with_key(key), **changed})
+        return self._carrying(self._record(changed), key)
 
-    def race(self, racers: int) -> None:
+    def race(self, threads: int) -> None:
         """Send a request many times at once."""
         call = self._call(_new_key())
-        start = threading.Barrier(racers)
+        start = threading.Barrier(threads)
 
-        def run(_: int) -> Answer:
+        def run(_: int) -> Result:
             start.wait()
-            return self._listener.send(call)
+            return self._recorder.send(call)
 
-        with self._listener.listening(self._app), ThreadPoolExecutor(racers) as pool:
-            answers = list(pool.map(run, range(racers)))
-        self._add(*checks.of_race(answers, self._view))
+        with self._recorder.recording(self._app), ThreadPoolExecutor(threads) as pool:
+            results = list(pool.map(run, range(threads)))
+        self._add(*checks.check_race(results, self._target))
 
     def crash(self, store: CrashableStore, clock: Clock) -> None:
-        """Send a request whose owner dies after the view, and again when its lease is over."""
+        """Send a request whose owner crashes after the view, and again after its lease."""
         call = self._call(_new_key())
         with store.crash():
             lost = self._send(call)
-        if (fault := checks.of_crash(lost, self._view)) is not None:
-            self._add(fault)
+        if (failure := checks.check_crash(lost, self._target)) is not None:
+            self._add(failure)
             return
-        (info,) = store.inspect([lost.told["claimed"]["storage_key"]])
-        assert info.lease_left_ms is not None, "the store heard nothing of its end"
-        clock.move(info.lease_left_ms / 1000)
+        (info,) = store.inspect([lost.signals["claimed"]["storage_key"]])
+        assert info.lease_left_ms is not None, "the record is in progress"
+        clock.advance(info.lease_left_ms / 1000)
         rerun = self._send(call)
-        self._add(checks.of_rerun(rerun, lost, self._view))
-        if "completed" in rerun.told:
-            self._add(*checks.of_answer(self._send(call), rerun, self._view))
+        self._add(checks.check_rerun(rerun, lost, self._target))
+        if "completed" in rerun.signals:
+            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
 
 
 def _new_key() -> str:

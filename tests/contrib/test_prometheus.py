@@ -82,7 +82,7 @@ class TestInstrument:
         idempotency.use(app)
         with idempotency.crash():
             post(app, path="/orders/mug")
-        idempotency.clock.move(30)
+        idempotency.clock.advance(30)
         post(app, path="/orders/mug")
         assert value(registry, "takeovers_total", **ROUTE) == 1
 

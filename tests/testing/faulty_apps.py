@@ -21,7 +21,7 @@ SERVER_SIDE = {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": SimpleCache()}
 
 
 def check(app: Flask, method: str = "POST", path: str = "/orders", **options: Any) -> Any:
-    options.setdefault("racers", 3)
+    options.setdefault("threads", 3)
     return assert_idempotent(app.test_client(), method, path, **options)
 
 

@@ -47,10 +47,10 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
         of_a_class, {}, "the view is not protected", "Give the class decorators = [idempotent]",
     ),
     "cookie": (
-        remembering, {}, "the first answer sets the cookie session, and its replay does not",
-        "cookies=False leaves this check out",
+        remembering, {}, "the first response sets the cookie session, and its replay does not",
+        "cookies=False skips this check",
     ),
-    "exempt": (exempt, {}, "the view is exempt", "Take idempotent.exempt off the view."),
+    "exempt": (exempt, {}, "the view is exempt", "Remove idempotent.exempt from the view."),
     "untracked": (
         lambda: app_with(methods=("PUT", "PATCH")), {},
         "the method is not tracked, only PATCH, PUT", "Add POST to methods=",
@@ -60,18 +60,18 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "static": (
         lambda: Flask("shop"), {"path": "/static/a", "method": "GET"},
-        "static files are never tracked", "Name a route",
+        "static files are never tracked", "Use a route",
     ),
-    "no route": (bare, {}, "no view answers it: 404", "Name the path of a route"),
+    "no route": (bare, {}, "no view answers it: 404", "Use the path of a route"),
     "another method": (
-        app_with, {"method": "PUT"}, "the path takes OPTIONS, POST, not PUT", "Name a method",
+        app_with, {"method": "PUT"}, "the path takes OPTIONS, POST, not PUT", "Use a method",
     ),
     "redirected": (
         slashed, {}, "it is redirected to http://localhost/orders/", "a slash at its end",
     ),
     "refused": (
         lambda: refusing(lambda number: True), {},
-        "it was answered 429 TOO MANY REQUESTS before its key was looked at", "Give the client",
+        "it was answered 429 TOO MANY REQUESTS before its key was checked", "Give the client",
     ),
     "no key of its own": (
         lambda: app_with(key=lambda request: None), {},
@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "marked": (
         lambda: changing("false mark"), {},
-        "its first answer has the header Idempotent-Replayed", "leave it to the library",
+        "its first response has the header Idempotent-Replayed", "Only the library may set it",
     ),
     "another caller": (
         lambda: app_with(scope=unlike()), {},
@@ -139,17 +139,17 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "other status": (
         lambda: changing("status"), {},
-        "the first answer is 200 OK, its replay 201 CREATED", "Give a replay the same status",
+        "the first response is 200 OK, its replay 201 CREATED", "Give a replay the same status",
     ),
     "other header": (
         lambda: changing("header"), {},
-        "the header X-Number is ['0'] in the first answer and ['1'] in its replay",
+        "the header X-Number is ['0'] in the first response and ['1'] in its replay",
         "drop_headers=('X-Number',)",
     ),
     "other body": (
         lambda: changing("body"), {},
-        "the body of the first answer has b'ran0' at byte 3, its replay b'ran1'",
-        "made in the view or below @idempotent",
+        "the body of the first response has b'ran0' at byte 3, its replay b'ran1'",
+        "in the view or below @idempotent",
     ),
     "one run a thread": (
         lambda: app_with(scope=lambda request: str(threading.get_ident())), {},
@@ -167,17 +167,17 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "no fingerprint": (
         lambda: app_with(fingerprint=False), {"json": {}},
-        "a changed request with the same key got the first one's answer",
+        "a changed request with the same key got the first one's response",
         "because of fingerprint=False",
     ),
     "blind fingerprint": (
         lambda: app_with(fingerprint=lambda request: request.json["a"]), {"json": {"a": "1"}},
-        "a changed request with the same key got the first one's answer",
+        "a changed request with the same key got the first one's response",
         "Say what it should see: changed=",
     ),
     "no change": (
         app_with, {"json": {"a": 1}, "changed": {"json": {"a": 1}}},
-        "a changed request with the same key got the first one's answer",
+        "a changed request with the same key got the first one's response",
         "differs in nothing that counts",
     ),
     "scope of the payload": (
@@ -190,7 +190,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "forgotten with its lease": (
         lambda: app_with(on_crash="hold", lease=30, expire=30), {},
-        "the view ran again after its owner died, in spite of on_crash='hold'", "be longer than",
+        "the view ran again after its owner crashed, despite on_crash='hold'", "be longer than",
     ),
     "not safe to run again": (
         unique_keys, {}, "the view answered 409 CONFLICT instead of 201 CREATED",
@@ -202,14 +202,14 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
 class TestFaults:
     @pytest.mark.parametrize("name", FAULTS)
     def test_each(self, name: str) -> None:
-        """Each fault is told with the request, what is wrong, and how to mend it."""
+        """Each fault is told with the request, what is wrong, and how to fix it."""
         make, options, what, mend = FAULTS[name]
         with pytest.raises(NotIdempotent) as caught:
             check(make(), **options)
         text = re.sub(r"\s+", " ", str(caught.value))
         assert text.startswith(f"{options.get('method', 'POST')} {options.get('path', '/orders')}:")
         assert what in text
-        assert mend in text.partition("How to mend it: ")[2]
+        assert mend in text.partition("How to fix it: ")[2]
 
     @pytest.mark.parametrize(
         ("answer", "shown"),
@@ -228,25 +228,25 @@ class TestFaults:
         with pytest.raises(NotIdempotent) as caught:
             check(asking(answer))
         text = re.sub(r"\s+", " ", str(caught.value))
-        said = text.partition("The answer: ")[2].partition(" How to mend it:")[0]
+        said = text.partition("The response: ")[2].partition(" How to fix it:")[0]
         assert said.endswith(shown)
         assert len(said) <= 200
 
     def test_all_at_once(self) -> None:
-        """All faults of a view are told in one round, each once, with how to mend it."""
+        """All faults of a view are told in one round, each once, with how to fix it."""
         with pytest.raises(NotIdempotent) as caught:
             check(faulty())
         text = re.sub(r"\s+", " ", str(caught.value))
         assert text.startswith(
-            "POST /orders has 5 faults. The view: tests.testing.faulty_apps.faulty"
+            "POST /orders failed 5 checks. The view: tests.testing.faulty_apps.faulty"
         )
         parts = re.split(r" \d\. ", text)[1:]
         told = (
-            "The header X-Number is", "The body of the first answer has", "The first answer sets",
-            "A changed request with the same key", "Run again after its owner died",
+            "The header X-Number is", "The body of the first", "The first response sets",
+            "A changed request with the same key", "Run again after its owner crashed",
         )  # fmt: skip
         assert [part.startswith(what) for part, what in zip(parts, told, strict=True)] == [True] * 5
-        assert all(part.count("How to mend it: ") == 1 for part in parts)
+        assert all(part.count("How to fix it: ") == 1 for part in parts)
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_first_things_first(self, number: int) -> None:
@@ -273,7 +273,7 @@ class TestFaults:
         client.get("/fill")
         app.config["SESSION_REFRESH_EACH_REQUEST"] = False
         with pytest.raises(NotIdempotent, match=rf"session\s+\({entries}\)"):
-            assert_idempotent(client, "POST", "/orders", racers=0, crash=False)
+            assert_idempotent(client, "POST", "/orders", threads=0, crash=False)
 
     def test_above_the_route(self) -> None:
         """A view that was decorated above its route is told of as its requests would tell."""

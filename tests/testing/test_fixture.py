@@ -95,7 +95,7 @@ class TestUse:
             for app in apps:
                 found.use(app)
                 assert post(app) == (201, {"run": 1})
-            found.clock.move(60)
+            found.clock.advance(60)
             assert [post(app)[1] for app in apps] == [{"run": 2}] * 2
 
     def test_gives_the_former_store_back(self, idempotency: Idempotency) -> None:
@@ -126,7 +126,7 @@ class TestCrash:
         record = state_of(app).engine.store.read(key)
         assert record is not None
         assert not hasattr(record, "body")
-        idempotency.clock.move(30)
+        idempotency.clock.advance(30)
         assert [post(app) for _ in "12"] == [(201, {"run": 2})] * 2
 
     def test_of_nobody(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, request
 from flask.testing import FlaskClient
 
-from flask_idempotent.testing.requests import Call, note
+from flask_idempotent.testing.requests import RecordedRequest, record_request
 from tests.testing.apps import bare
 
 
@@ -29,8 +29,8 @@ def echo() -> Flask:
     return app
 
 
-def call(client: FlaskClient, **options: Any) -> Call:
-    return note(client, options.pop("method", "POST"), "/", options)
+def call(client: FlaskClient, **options: Any) -> RecordedRequest:
+    return record_request(client, options.pop("method", "POST"), "/", options)
 
 
 class TestNote:
@@ -84,17 +84,17 @@ class TestSend:
     def test_uploads_again(self) -> None:
         """Files that the client read once are sent each time."""
         data = {"name": "mug", "file": (io.BytesIO(b"picture"), "mug.png")}
-        noted = call(echo().test_client(), data=data)
+        recorded = call(echo().test_client(), data=data)
         for _ in "12":
-            seen = noted.send().json
+            seen = recorded.send().json
             assert (seen["form"], seen["files"]) == ({"name": "mug"}, {"file": "picture"})
 
 
 class TestWithHeader:
     def test_replaces(self) -> None:
         """A header of the request gets another value."""
-        noted = call(echo().test_client(), headers={"Idempotency-Key": "old"})
-        seen = noted.with_header("Idempotency-Key", "new").send().json
+        recorded = call(echo().test_client(), headers={"Idempotency-Key": "old"})
+        seen = recorded.with_header("Idempotency-Key", "new").send().json
         assert seen["headers"]["Idempotency-Key"] == "new"
 
 

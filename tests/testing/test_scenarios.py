@@ -1,4 +1,4 @@
-"""Trials: views that are safe to send twice, and each way in which one is not."""
+"""Scenarios: views that are safe to send twice, and each way in which one is not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestSafe:
     def test_checks_left_out(self) -> None:
         """Without race and crash the view runs once."""
         runs = count()
-        check(app_with(lambda: str(next(runs))), racers=0, crash=False)
+        check(app_with(lambda: str(next(runs))), threads=0, crash=False)
         assert next(runs) == 1
 
     def test_app_wide(self) -> None:

@@ -1,4 +1,4 @@
-"""Measures: what is counted and timed, whichever tool keeps the numbers."""
+"""The metrics: what is counted and timed, whatever tool they are exported to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import has_request_context, request
 
-from flask_idempotent.contrib.signal_receiver import Listener
+from flask_idempotent.contrib.signal_receiver import SignalReceiver
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -24,11 +24,11 @@ OPERATIONS = ("claim", "complete", "release", "renew")
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Something that is counted.
+    """A metric that is counted.
 
-    :param name: its name, without the library's.
+    :param name: its name, without the library's prefix.
     :param text: what it counts.
-    :param labels: what tells one count from another; each has few values.
+    :param labels: the names of its labels, each of which has few values.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A time of which the distribution is kept, in seconds.
+    """A distribution of durations in seconds.
 
     :param buckets: upper bounds.
     """
@@ -52,28 +52,28 @@ class Histogram:
 COUNTERS = (
     Counter(
         "requests",
-        "Requests with a key, or refused for want of one, by what came of them.",
+        "Requests with a key, or refused without one, by outcome.",
         (*_ROUTE, "outcome"),
     ),
     Counter("takeovers", "Runs of a view after an earlier owner died."),
     Counter("claims", "Claims, by how they ended.", (*_ROUTE, "end")),
     Counter("leases_lost", "Owners that overran their lease.", ("app",)),
-    Counter("store_failures", "What the store did not do.", ("app", "operation")),
+    Counter("store_failures", "Failed operations of the store.", ("app", "operation")),
 )
 HISTOGRAMS = (
-    # From one look at the store to a long timeout.
+    # From one round trip to a long timeout.
     Histogram(
         "wait_seconds",
         "How long duplicates waited for the first request.",
         (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
     ),
-    # From a store next door to the two seconds that a dead one is given.
+    # From a local store to the two seconds after which one counts as dead.
     Histogram(
         "store_seconds",
         "How long the store took to take a response.",
         (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2),
     ),
-    # From an impatient finger to a day.
+    # From a double click to a day.
     Histogram(
         "replay_age_seconds",
         "How old a response was when it was replayed.",
@@ -82,11 +82,11 @@ HISTOGRAMS = (
 )
 
 
-class Measures(Listener, ABC):
-    """Turns the signals of an application into numbers."""
+class Measures(SignalReceiver, ABC):
+    """Turns the signals of an application into metrics."""
 
     def begin(self, app: Flask) -> None:
-        """Start what counts faults at nothing: a count that begins with 1 shows no increase."""
+        """Start the counters of failures at 0: one that appears with 1 shows no increase."""
         self.count("leases_lost", 0, app=app.name)
         for operation in OPERATIONS:
             self.count("store_failures", 0, app=app.name, operation=operation)
@@ -100,25 +100,25 @@ class Measures(Listener, ABC):
         """Add a time to a histogram."""
 
     def claimed(self, app: Flask, took_over: bool, **_: Any) -> None:
-        self.count("requests", **_place(app), outcome="claimed")
-        self.count("takeovers", int(took_over), **_place(app))
+        self.count("requests", **_labels(app), outcome="claimed")
+        self.count("takeovers", int(took_over), **_labels(app))
 
     def replayed(self, app: Flask, age: float, **_: Any) -> None:
-        self.count("requests", **_place(app), outcome="replayed")
-        self.observe("replay_age_seconds", age, **_place(app))
+        self.count("requests", **_labels(app), outcome="replayed")
+        self.observe("replay_age_seconds", age, **_labels(app))
 
     def rejected(self, app: Flask, problem: str, **_: Any) -> None:
-        self.count("requests", **_place(app), outcome=problem)
+        self.count("requests", **_labels(app), outcome=problem)
 
     def waited(self, app: Flask, seconds: float, **_: Any) -> None:
-        self.observe("wait_seconds", seconds, **_place(app))
+        self.observe("wait_seconds", seconds, **_labels(app))
 
     def completed(self, app: Flask, kept: bool, seconds: float, **_: Any) -> None:
-        self.count("claims", **_place(app), end="completed" if kept else "not-kept")
-        self.observe("store_seconds", seconds, **_place(app))
+        self.count("claims", **_labels(app), end="completed" if kept else "not-kept")
+        self.observe("store_seconds", seconds, **_labels(app))
 
     def released(self, app: Flask, reason: str, **_: Any) -> None:
-        self.count("claims", **_place(app), end=reason)
+        self.count("claims", **_labels(app), end=reason)
 
     def lease_lost(self, app: Flask, **_: Any) -> None:
         self.count("leases_lost", app=app.name)
@@ -127,10 +127,10 @@ class Measures(Listener, ABC):
         self.count("store_failures", app=app.name, operation=operation)
 
 
-def _place(app: Flask) -> dict[str, str]:
-    # The rule, never the path, and no method that a client made up: there are as many as it likes.
+def _labels(app: Flask) -> dict[str, str]:
+    # The rule, not the path, and no invented method: a client could make up any number of them.
     if has_request_context() and (rule := request.url_rule) is not None:
-        known = request.method in _METHODS or request.method in (rule.methods or ())
-        method = request.method if known else "_OTHER"
+        is_known = request.method in _METHODS or request.method in (rule.methods or ())
+        method = request.method if is_known else "_OTHER"
         return {"app": app.name, "method": method, "route": rule.rule}
     return {"app": app.name, "method": "-", "route": "-"}

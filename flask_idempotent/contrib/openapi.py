@@ -1,4 +1,4 @@
-"""OpenAPI: writes into an API's description what the protected operations promise."""
+"""OpenAPI: adds the key, the replay header and the problems to an API's document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REPLAYED = {
     "schema": {"type": "string", "enum": ["true"]},
 }
 _RETRY_AFTER = {
-    "description": "Seconds after which another try makes sense.",
+    "description": "Seconds after which to try again.",
     "schema": {"type": "integer", "minimum": 1},
 }
 
@@ -31,24 +31,24 @@ _RETRY_AFTER = {
 def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str, Any]:
     """Add keys, replays and problems to the protected operations of an OpenAPI document.
 
-    Each gets the header parameter of the key, the header of replays in its successful responses,
-    and the problems it may answer with. What the document says already stays.
+    Each operation gets a header parameter for the key, the replay header in its successful
+    responses, and the problems that it can answer with. Existing entries are not changed.
 
-    :param document: an OpenAPI 3 document, which is left as it is.
-    :param app: the application that it describes; None for the current one.
+    :param document: an OpenAPI 3 document. It is not modified.
+    :param app: the application that it describes. None for the current one.
     :returns: the new document.
     :raises SettingsError: when the document is of another version.
     """
     if not str(document.get("openapi", "")).startswith("3."):
-        found = document.get("openapi", document.get("swagger", "none"))
-        raise SettingsError(f"describe() takes an OpenAPI 3 document, not version {found}")
+        version = document.get("openapi", document.get("swagger", "none"))
+        raise SettingsError(f"describe() takes an OpenAPI 3 document, not version {version}")
     app = app or current_application()
     described: dict[str, Any] = _copy(document)
     policy = policy_of(app)
     for route in policy.routes:
         for path, method, operation in _operations(described, route):
-            known = [*path.get("parameters", ()), *operation.get("parameters", ())]
-            if route.key != "custom" and not _has_header(known, policy.headers[0], described):
+            parameters = [*path.get("parameters", ()), *operation.get("parameters", ())]
+            if route.key != "custom" and not _has_header(parameters, policy.headers[0], described):
                 _add_parameter(operation, route, policy)
             _add_replay_header(operation, described, policy)
             _add_problems(operation, described, list(_problems_of(route, method)), policy)
@@ -56,8 +56,8 @@ def describe(document: Mapping[str, Any], app: Flask | None = None) -> dict[str,
 
 
 def _copy(value: Any) -> Any:
-    # Not deepcopy: two operations may share one object, and only one of them be protected. Names
-    # become text, as some tools write a status as a number.
+    # Not deepcopy, which keeps objects shared by two operations, of which one may be unprotected.
+    # Keys become strings, because some tools write a status as a number.
     if isinstance(value, Mapping):
         return {str(name): _copy(part) for name, part in value.items()}
     return [_copy(part) for part in value] if isinstance(value, list) else value
@@ -68,15 +68,15 @@ def _operations(
 ) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
     # <int:number> is {number} in OpenAPI.
     path = re.sub(r"<(?:[^<>]*:)?([^<>:]+)>", r"{\1}", route.path)
-    found = document.get("paths", {}).get(path, {})
+    path_item = document.get("paths", {}).get(path, {})
     for method in route.methods:
-        if method.lower() in found:
-            yield found, method, found[method.lower()]
+        if method.lower() in path_item:
+            yield path_item, method, path_item[method.lower()]
 
 
-def _has_header(known: list[dict[str, Any]], name: str, document: dict[str, Any]) -> bool:
-    found = (_own(parameter, document, "parameters") for parameter in known)
-    return any(parameter.get("name", "").lower() == name.lower() for parameter in found)
+def _has_header(parameters: list[dict[str, Any]], name: str, document: dict[str, Any]) -> bool:
+    resolved = (_resolved_copy(parameter, document, "parameters") for parameter in parameters)
+    return any(parameter.get("name", "").lower() == name.lower() for parameter in resolved)
 
 
 def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> None:
@@ -98,20 +98,20 @@ def _add_replay_header(operation: dict[str, Any], document: dict[str, Any], poli
     responses = operation.setdefault("responses", {})
     for status, response in responses.items():
         if status.startswith(("2", "3")):
-            responses[status] = own = _own(response, document, "responses")
+            responses[status] = updated = _resolved_copy(response, document, "responses")
             header = _component(document, "headers", "IdempotentReplayed", _REPLAYED)
-            own.setdefault("headers", {}).setdefault(policy.replay_header, header)
+            updated.setdefault("headers", {}).setdefault(policy.replay_header, header)
 
 
 def _add_problems(
     operation: dict[str, Any],
     document: dict[str, Any],
-    answers: Iterable[type[problems.Problem]],
+    kinds_of_route: Iterable[type[problems.Problem]],
     policy: Policy,
 ) -> None:
     base = policy.problem_base
-    for code, kinds in groupby(answers, lambda kind: kind.code):
-        response = _own(operation["responses"].get(str(code), {}), document, "responses")
+    for code, kinds in groupby(kinds_of_route, lambda kind: kind.code):
+        response = _resolved_copy(operation["responses"].get(str(code), {}), document, "responses")
         operation["responses"][str(code)] = response
         content = response.setdefault("content", {})
         if _MEDIA_TYPE not in content:
@@ -124,7 +124,7 @@ def _problems_of(route: Route, method: str) -> Iterator[type[problems.Problem]]:
     for kind in problems.ALL:  # By their status.
         if kind is problems.KeyMissing and not route.required:
             continue
-        # A GET is not refused for a key that came along from another request, over a redirect.
+        # A GET is not refused for a key that a redirect carried over from another request.
         if method == "GET" and kind is problems.KeyReused:
             continue
         if method == "GET" and kind is problems.KeyInvalid and not route.required:
@@ -138,14 +138,14 @@ def _add_meanings(
     response: dict[str, Any], kinds: Iterable[type[problems.Problem]], base: str
 ) -> None:
     meanings = " ".join(f"`{base}{kind.slug}`: {kind.__doc__}" for kind in kinds)
-    said = response.get("description", "").rstrip(".")
-    response["description"] = f"{said}. Or: {meanings}" if said else meanings
+    description = response.get("description", "").rstrip(".")
+    response["description"] = f"{description}. Or: {meanings}" if description else meanings
     if any(kind.retryable for kind in kinds):
         response.setdefault("headers", {}).setdefault("Retry-After", _copy(_RETRY_AFTER))
 
 
-def _own(part: dict[str, Any], document: dict[str, Any], kind: str) -> dict[str, Any]:
-    # What operations share is not to be changed for all of them.
+def _resolved_copy(part: dict[str, Any], document: dict[str, Any], kind: str) -> dict[str, Any]:
+    # A shared component must not be changed for all operations that refer to it.
     prefix, _, name = part.get("$ref", "").rpartition("/")
     if prefix != f"#/components/{kind}":
         return part
@@ -162,7 +162,7 @@ def _component(
 
 def _schema(document: dict[str, Any], base: str) -> dict[str, Any]:
     text = {"type": "string"}
-    # How a value may be null came with JSON Schema to OpenAPI 3.1.
+    # OpenAPI 3.1 adopted JSON Schema, where null is a type; 3.0 has "nullable".
     old = document["openapi"].startswith("3.0")
     nullable = {**text, "nullable": True} if old else {"type": ["string", "null"]}
     properties: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""OpenTelemetry: metrics, and what the running span should know (extra ``opentelemetry``)."""
+"""Metrics, span attributes and span events for OpenTelemetry (extra ``opentelemetry``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ except ImportError as error:  # pragma: no cover - proved by a test in a process
     ) from error
 
 from flask_idempotent.contrib.metrics import COUNTERS, HISTOGRAMS, Measures
-from flask_idempotent.contrib.signal_receiver import Listener
+from flask_idempotent.contrib.signal_receiver import SignalReceiver
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -53,64 +53,64 @@ def _attributes(data: dict[str, Any]) -> dict[str, Any]:
     return {_NAMES.get(name, _PREFIX + name): value for name, value in data.items()}
 
 
-class _Tracer(Listener):
-    """Tells the running span; where none is recorded, and in a background thread, nobody."""
+class _Tracer(SignalReceiver):
+    """Adds attributes and events to the current span, if one is being recorded."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app, "flask_idempotent.contrib.opentelemetry.spans")
 
     def claimed(self, app: Flask, storage_key: str, attempt: int, **_: Any) -> None:
-        _tell("claimed", {"attempt": attempt})
-        _describe(outcome="claimed", storage_key=storage_key, attempt=attempt)
+        _add_event("claimed", {"attempt": attempt})
+        _set_attributes(outcome="claimed", storage_key=storage_key, attempt=attempt)
 
     def replayed(
         self, app: Flask, storage_key: str, status: int, waited: float, age: float, **_: Any
     ) -> None:
-        _tell("replayed", {"status": status, "age": age})
-        _describe(outcome="replayed", storage_key=storage_key, waited=waited)
+        _add_event("replayed", {"status": status, "age": age})
+        _set_attributes(outcome="replayed", storage_key=storage_key, waited=waited)
 
     def rejected(self, app: Flask, storage_key: str | None, problem: str, **_: Any) -> None:
-        _tell("rejected", {"problem": problem})
-        # A key that cannot be read names no record.
-        known = {} if storage_key is None else {"storage_key": storage_key}
-        _describe(outcome=problem, **known)
+        _add_event("rejected", {"problem": problem})
+        # An invalid key has no record.
+        attributes = {} if storage_key is None else {"storage_key": storage_key}
+        _set_attributes(outcome=problem, **attributes)
 
     def waited(self, app: Flask, seconds: float, **_: Any) -> None:
-        _tell("waited", {"seconds": seconds})
+        _add_event("waited", {"seconds": seconds})
 
     def completed(self, app: Flask, kept: bool, seconds: float, **_: Any) -> None:
-        _tell("completed", {"kept": kept, "seconds": seconds})
+        _add_event("completed", {"kept": kept, "seconds": seconds})
 
     def released(self, app: Flask, reason: str, **_: Any) -> None:
-        _tell("released", {"reason": reason})
+        _add_event("released", {"reason": reason})
 
     def lease_lost(self, app: Flask, attempt: int, **_: Any) -> None:
-        _tell("lease_lost", {"attempt": attempt})
+        _add_event("lease_lost", {"attempt": attempt})
 
     def store_failed(self, app: Flask, operation: str, error: Exception, **_: Any) -> None:
-        _tell("store_failed", {"operation": operation, "error": str(error)})
+        _add_event("store_failed", {"operation": operation, "error": str(error)})
 
 
-def _tell(event: str, data: dict[str, Any]) -> None:
+def _add_event(event: str, data: dict[str, Any]) -> None:
     span = trace.get_current_span()
     if span.is_recording():
         span.add_event(_PREFIX + event, _attributes(data))
 
 
-def _describe(**attributes: Any) -> None:
+def _set_attributes(**attributes: Any) -> None:
     span = trace.get_current_span()
     if span.is_recording():
         span.set_attributes(_attributes(attributes))
 
 
 def instrument(app: Flask, *, meter_provider: MeterProvider | None = None) -> None:
-    """Tell OpenTelemetry what the library does for an application.
+    """Export an application's metrics to OpenTelemetry, and annotate the spans of its requests.
 
-    Attributes and events go to the span that is current while the request is served, such as
-    that of opentelemetry-instrumentation-flask; clients' keys are in none of them.
+    Attributes and events are added to the span that is current during the request, such as that of
+    opentelemetry-instrumentation-flask. They never contain a client's key.
 
     :param app: the application.
-    :param meter_provider: where the metrics go; None for the global one.
+    :param meter_provider: where the metrics go. None for the global provider.
     :raises SettingsError: on a second call for one application.
     """
     _Meter(app, meter_provider).begin(app)

@@ -1,4 +1,4 @@
-"""Prometheus: counts outcomes and measures waiting and storing (extra ``prometheus``)."""
+"""Metrics for Prometheus (extra ``prometheus``)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _making = threading.Lock()
 
 
 def _metrics(registry: CollectorRegistry) -> _Metrics:
-    # A registry takes each name once.
+    # A registry accepts each name only once.
     with _making:
         if registry not in _made:
             _made[registry] = _Metrics(registry)
@@ -73,9 +73,9 @@ class _Instrument(Measures):
 
 
 def instrument(app: Flask, *, registry: CollectorRegistry = prometheus_client.REGISTRY) -> None:
-    """Count what the library does for an application.
+    """Export an application's metrics to Prometheus.
 
-    :param app: the application; several may share a registry.
+    :param app: the application. Several may share a registry.
     :param registry: where the metrics are registered.
     :raises SettingsError: on a second call for one application.
     """

@@ -1,4 +1,4 @@
-"""The listener: hears the signals of one application."""
+"""Receives the signals of one application."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-class Listener:
-    """Hears the signals of one application for as long as that lives.
+class SignalReceiver:
+    """Receives the signals of one application for as long as that exists.
 
-    A method that has the name of a signal is its receiver.
+    Each method that is named after a signal receives it.
 
     :param app: the application.
-    :param name: its place in ``app.extensions``.
-    :raises SettingsError: when the application has such a listener already.
+    :param name: its key in ``app.extensions``.
+    :raises SettingsError: when the application already has a receiver of that name.
     """
 
     def __init__(self, app: Flask, name: str) -> None:
@@ -27,7 +27,7 @@ class Listener:
                 f"{name} is already set up on the application {app.name!r}, and everything would "
                 "be counted twice. Call instrument once for each application"
             )
-        # Signals hold their receivers weakly; this holds them as long as the application lives.
+        # Signals refer to their receivers weakly, so the application has to keep this one alive.
         app.extensions[name] = self
         for signal in signals.ALL:
             receiver = getattr(self, signal.name, None)

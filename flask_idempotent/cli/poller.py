@@ -1,4 +1,4 @@
-"""What happened to the records of a store between one look and the next."""
+"""Reads all records again and again, and reports what has changed since the last time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Change:
     :param storage_key: name of the record.
     :param run: the run that it happened to; None where no poll has seen it.
     :param response: the stored response, without headers and body.
-    :param waiters: how many processes wait for the run; None where the store does not tell.
+    :param waiters: how many processes wait for the run; None where the store does not say.
     """
 
     event: Event
@@ -55,8 +55,8 @@ class Change:
 class RecordPoller:
     """Reads the records of a store again and again, and compares them with the last time.
 
-    It costs requests nothing: they neither know of it nor tell it anything. A run that begins and
-    ends between two polls is seen as completed, or not at all.
+    Requests are not involved. A run that begins and ends between two polls is seen only as a stored
+    response, or not at all.
 
     :param store: the store.
     :param prefix: what the names of its records begin with.
@@ -77,7 +77,7 @@ class RecordPoller:
         """
         before = self._records
         running = {key for key, info in before.items() if isinstance(info.record, RunningRecord)}
-        # Those too that SCAN misses, as it may while a cluster moves a slot.
+        # Claims are read by name too: SCAN may miss a record while a cluster moves its slot.
         names = running.union(self.store.scan(self.prefix))
         records = {info.storage_key: info for info in self.store.inspect(names)}
         changes: list[Change] = []

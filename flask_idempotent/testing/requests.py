@@ -90,12 +90,12 @@ def record_request(
 @contextmanager
 def _instead_of(app: Flask, wsgi_app: WSGIApplication) -> Iterator[None]:
     # Where a middleware was put around the application, wsgi_app is an attribute of its own.
-    own: dict[str, Callable[..., Any]] = app.__dict__
-    former = own.get("wsgi_app")
-    own["wsgi_app"] = wsgi_app
+    attributes: dict[str, Callable[..., Any]] = app.__dict__
+    former = attributes.get("wsgi_app")
+    attributes["wsgi_app"] = wsgi_app
     try:
         yield
     finally:
-        del own["wsgi_app"]
+        del attributes["wsgi_app"]
         if former is not None:
-            own["wsgi_app"] = former
+            attributes["wsgi_app"] = former

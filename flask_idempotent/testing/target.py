@@ -49,9 +49,9 @@ def find_target(app: Flask, call: RecordedRequest, method: str) -> Target:
         rule, _ = adapter.match(return_rule=True)
     except HTTPException as error:
         return Target("", state.settings(), _unrouted(error, method))
-    found = state.protections.of(rule.endpoint, method)
-    name = f"{qualified_name(found.view)}, endpoint {rule.endpoint!r}"
-    return Target(name, found.settings, _unprotected(found, method))
+    protection = state.protections.of(rule.endpoint, method)
+    name = f"{qualified_name(protection.view)}, endpoint {rule.endpoint!r}"
+    return Target(name, protection.settings, _unprotected(protection, method))
 
 
 def _unrouted(error: HTTPException, method: str) -> Failure:
@@ -72,27 +72,29 @@ def _how_to_protect(view: Any) -> str:
     return "Put @idempotent on the view, below @app.route and below what checks who is asking"
 
 
-def _unprotected(found: Protection, method: str) -> Failure | None:
-    if found.source == STATIC_FILES:
+def _unprotected(protection: Protection, method: str) -> Failure | None:
+    if protection.source == STATIC_FILES:
         return Failure("static files are never tracked", "Use a route of the application.")
-    if found.kind is Kind.EXEMPT:
+    if protection.kind is Kind.EXEMPT:
         return Failure(
             "the view is exempt, so every retry runs it again",
-            f"Remove idempotent.exempt from the {found.source}.",
+            f"Remove idempotent.exempt from the {protection.source}.",
         )
-    if found.kind is Kind.UNPROTECTED:
+    if protection.kind is Kind.UNPROTECTED:
         return Failure(
             "the view is not protected, so every retry runs it again",
-            f"{_how_to_protect(found.view)}; or protect the whole application with "
+            f"{_how_to_protect(protection.view)}; or protect the whole application with "
             "Idempotent(app).",
         )
-    if method in UNTRACKED_METHODS or (method in SAFE_METHODS and found.settings.methods is None):
+    if method in UNTRACKED_METHODS or (
+        method in SAFE_METHODS and protection.settings.methods is None
+    ):
         return Failure(
             f"{method} is not tracked, as it has no effect that must not be repeated",
             "Send a method that changes something.",
         )
-    if not found.claims:
-        tracked = ", ".join(sorted(found.settings.methods or ()))
+    if not protection.claims:
+        tracked = ", ".join(sorted(protection.settings.methods or ()))
         return Failure(
             f"the method is not tracked, only {tracked}, so every retry runs the view again",
             f"Add {method} to methods= or IDEMPOTENT_METHODS.",

@@ -70,7 +70,7 @@ HISTOGRAMS = (
     # From a local store to the two seconds after which one counts as dead.
     Histogram(
         "store_seconds",
-        "How long the store took to take a response.",
+        "How long the store took to accept a response.",
         (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2),
     ),
     # From a double click to a day.

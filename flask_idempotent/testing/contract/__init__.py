@@ -26,7 +26,11 @@ from flask_idempotent.testing.contract.completions import (
     TombstoneContract,
 )
 from flask_idempotent.testing.contract.operators import InspectContract, RemovalContract
-from flask_idempotent.testing.contract.waiting import ListenContract, RenewContract
+from flask_idempotent.testing.contract.waiting import (
+    ExpiryContract,
+    ListenContract,
+    RenewContract,
+)
 
 
 class StoreContract(
@@ -38,6 +42,7 @@ class StoreContract(
     TombstoneContract,
     FirstAttemptContract,
     RenewContract,
+    ExpiryContract,
     ListenContract,
 ):
     """What every ``Store`` must do: tests for pytest, each of which is given an empty store.

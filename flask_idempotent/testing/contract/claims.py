@@ -219,6 +219,15 @@ class CorrectionContract:
         assert result == Claimed(4, 4)
         _assert_earlier_runs_are_refused(store)
 
+    def test_correction_discards_an_offer(self, store: Store) -> None:
+        """A late owner's response that lost to another's does not come back after a correction."""
+        take_over(store)
+        complete(store, response("ada"))
+        complete(store, response("bob", attempt=2))
+        contend(store, running("cyd", "two"), replaces=owner("bob"))
+        release(store, "cyd")
+        assert contend(store, running("dan", "two")) == Claimed(4, 3)
+
     def test_correction_that_gives_up(self, store: Store) -> None:
         """A corrected request that fails leaves a tombstone: the attempt number goes on."""
         complete(store, response("ada"))

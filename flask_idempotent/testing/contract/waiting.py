@@ -1,11 +1,11 @@
-"""The contract of time: leases that are renewed, and requests that wait."""
+"""The contract of time: leases that are renewed, records that expire, requests that wait."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from flask_idempotent.stores.base import Busy, Store
+from flask_idempotent.stores.base import Busy, Claimed, Store
 from flask_idempotent.testing.contract.steps import (
     HOUR,
     KEY,
@@ -14,6 +14,8 @@ from flask_idempotent.testing.contract.steps import (
     complete,
     contend,
     lapse,
+    owner,
+    pass_time,
     release,
     renewal,
     response,
@@ -89,6 +91,42 @@ class RenewContract:
         contend(store, running("bob"))
         release(store, "bob")
         assert store.read(KEY) == response("ada")
+
+
+class ExpiryContract:
+    """``ttl_ms``: each record is kept for the time that it was written with, not for another's."""
+
+    def test_claim_expires(self, store: Store) -> None:
+        """A claim that nobody renews or completes is gone in the end."""
+        store.claim(KEY, running(), ttl_ms=1)
+        _assert_expired(store)
+
+    def test_response_expires(self, store: Store) -> None:
+        """A response is kept for its own time, which begins when it is stored."""
+        claim(store, running())
+        store.complete(KEY, response(), ttl_ms=1)
+        _assert_expired(store)
+
+    def test_offer_that_a_release_stores_expires(self, store: Store) -> None:
+        """A late owner's response that takes a failed run's place is kept for its own time."""
+        take_over(store)
+        complete(store, response("ada"))
+        assert store.release(KEY, owner("bob"), response_ttl_ms=1, tombstone_ttl_ms=HOUR)
+        _assert_expired(store)
+
+    def test_offer_that_contending_stores_expires(self, store: Store) -> None:
+        """So is one that takes a dead run's place."""
+        take_over(store)
+        complete(store, response("ada"))
+        lapse(store)
+        assert store.contend(KEY, running("cyd"), ttl_ms=1, takeover=True) == response("ada")
+        _assert_expired(store)
+
+    def test_tombstone_expires(self, store: Store) -> None:
+        """A tombstone is kept for its own time."""
+        take_over(store)
+        assert store.release(KEY, owner("bob"), response_ttl_ms=HOUR, tombstone_ttl_ms=1)
+        _assert_expired(store)
 
 
 class ListenContract:
@@ -173,6 +211,12 @@ class ListenContract:
         with store.listen(KEY, 5) as waiter:
             complete(store, response())
             assert waiter.wait(5) == response()
+
+
+def _assert_expired(store: Store) -> None:
+    pass_time(store)
+    assert store.read(KEY) is None
+    assert claim(store, running("dan", "two")) == Claimed(1)
 
 
 def _assert_completion_wakes(store: Store, size: int) -> None:

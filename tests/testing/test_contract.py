@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.testing import StoreContract
+from flask_idempotent.testing.contract.steps import HOUR
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores" / "sqlite_store.py"
 SQLiteStore: type[Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
@@ -53,6 +55,25 @@ class ForgetsTombstones(MemoryStore):
         return released
 
 
+class HasNoLock(MemoryStore):
+    """Reads and writes in steps that other threads come between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = nullcontext()  # type: ignore[assignment]
+
+
+class KeepsAnHour(MemoryStore):
+    """Gives every record an hour, whatever it is asked for."""
+
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
+        options.update(response_ttl_ms=HOUR, tombstone_ttl_ms=HOUR)
+        return super().release(storage_key, owner, **options)
+
+    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+        return super().complete(storage_key, record, ttl_ms=HOUR)
+
+
 class TestBrokenStores:
     @pytest.mark.parametrize(
         ("broken", "test"),
@@ -63,6 +84,12 @@ class TestBrokenStores:
             (Overwrites, StoreContract.test_completion_after_anothers),
             (ForgetsTombstones, StoreContract.test_tombstone_keeps_the_number),
             (ForgetsTombstones, StoreContract.test_release_stores_an_offer),
+            (HasNoLock, StoreContract.test_one_of_many_claims_wins),
+            (HasNoLock, StoreContract.test_one_of_many_that_contend_wins),
+            (HasNoLock, StoreContract.test_one_of_many_that_take_over_wins),
+            (KeepsAnHour, StoreContract.test_response_expires),
+            (KeepsAnHour, StoreContract.test_offer_that_a_release_stores_expires),
+            (KeepsAnHour, StoreContract.test_tombstone_expires),
         ],
     )
     def test_is_found(

@@ -23,21 +23,25 @@ from flask_idempotent.testing.contract.steps import (
     renewal,
     response,
     running,
+    switching_at_each_line,
     take_over,
 )
 
 
 def _race(ask: Callable[[Store, RunningRecord], object], store: Store) -> None:
-    barrier = threading.Barrier(32)
+    """Let eight requests ask at once; asserts that one of them has the key."""
+    barrier = threading.Barrier(8)
 
     def run(number: int) -> object:
         barrier.wait()
-        return ask(store, running(f"n{number}"))
+        with switching_at_each_line(store):
+            return ask(store, running(f"n{number}"))
 
-    with ThreadPoolExecutor(32) as pool:
-        results = list(pool.map(run, range(32)))
-    assert sum(isinstance(result, Claimed) for result in results) == 1
-    assert sum(isinstance(result, Busy | RunningRecord) for result in results) == 31
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(run, range(8)))
+    winners = sum(isinstance(result, Claimed) for result in results)
+    assert winners == 1, f"{winners} of 8 requests got the key: is the method atomic?"
+    assert sum(isinstance(result, Busy | RunningRecord) for result in results) == 7
 
 
 def _assert_lease_is_new(store: Store) -> None:
@@ -97,7 +101,7 @@ class ClaimContract:
         assert claim(store, running("bob", "two")) == Claimed(1)
 
     def test_one_of_many_claims_wins(self, store: Store) -> None:
-        """Of 32 claims at once one has the key, and the others learn of it."""
+        """Of eight claims at once one has the key, and the others learn of it."""
         _race(claim, store)
 
 
@@ -168,7 +172,13 @@ class ContendContract:
         assert result.fingerprint == running("ada", "one").fingerprint
 
     def test_one_of_many_that_contend_wins(self, store: Store) -> None:
-        """Of 32 that contend at once one has the key, and the others learn of it."""
+        """Of eight that contend at once one has the key, and the others learn of it."""
+        _race(contend, store)
+
+    def test_one_of_many_that_take_over_wins(self, store: Store) -> None:
+        """Of eight that contend at once for a dead owner's key, one takes it over."""
+        claim(store, running("ada"))
+        lapse(store)
         _race(contend, store)
 
 

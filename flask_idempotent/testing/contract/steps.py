@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from flask_idempotent.records import (
     FINGERPRINT_SIZE,
@@ -105,6 +109,29 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         threading.Event().wait(0.001)
+
+
+@contextmanager
+def switching_at_each_line(store: Store) -> Iterator[None]:
+    """Let other threads run at each line of the modules that the store's classes are in.
+
+    Without it, a method of a few lines runs to its end before the interpreter switches threads:
+    a store in a dict that has no lock would pass.
+    """
+    modules = {base.__module__ for base in type(store).__mro__}
+
+    def switch_threads(frame: FrameType, _event: str, _argument: Any) -> Any:
+        if frame.f_globals.get("__name__") not in modules:
+            return None
+        time.sleep(0)
+        return switch_threads
+
+    before = sys.gettrace()
+    sys.settrace(switch_threads)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def take_over(store: Store) -> None:

@@ -49,7 +49,7 @@ class TestForkAware:
         assert collected() is None
 
     def test_untold_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """After a fork of which Python was not told, as uWSGI's, everything is reset, once."""
+        """After a fork that Python does not know of, as uWSGI's, everything is reset, once."""
         counter = Counter()
         _forks.check_process()
         assert counter.count == 1

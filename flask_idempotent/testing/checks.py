@@ -132,7 +132,7 @@ def check_replay(result: Result, first: Result, target: Target) -> Iterator[Fail
 
 
 def check_cookies(result: Result, first: Result, session_cookie: str) -> Failure | None:
-    """A retry sets the cookies that the first answer set, but for that of a flashed message.
+    """A retry sets the cookies that the first answer set, except that of a flashed message.
 
     :param session_cookie: the name of the session's cookie.
     """

@@ -123,7 +123,7 @@ def fork_after_use() -> None:
 
 
 def untold_fork() -> None:
-    """A fork of which Python is not told, as uWSGI's: the child serves, and it ends.
+    """A fork that Python does not know of, as uWSGI's: the child serves, and it ends.
 
     The child cannot take the interpreter's lock again if another thread of its parent was about to
     take it at that moment, so there are only the library's own threads, and they sleep.

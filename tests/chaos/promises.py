@@ -151,7 +151,7 @@ def swept(row: Row, answers: list[Answer], later: list[Answer]) -> None:
     """Every later retry gets the stored response, which is what was replayed before."""
     before = {answer.key: answer for answer in answers if answer.replayed}
     for answer in later:
-        row.require(answer.replayed, f"{answer.key}: a later retry is no replay")
+        row.require(answer.replayed, f"{answer.key}: a later retry is not a replay")
         if answer.key in before:
             same = before[answer.key].content == answer.content
             row.require(same, f"{answer.key}: its stored response has changed")

@@ -46,7 +46,7 @@ def threads() -> Counter[str]:
 
 
 def clients(server: Server) -> Counter[str]:
-    """The connections at the server, by their kind, but for this test's own."""
+    """The connections at the server, by kind, without this test's own."""
     own = server.client.client_id()
     listed = [client for client in server.client.client_list() if int(client["id"]) != own]
     return Counter("P" if "P" in client["flags"] else "N" for client in listed)

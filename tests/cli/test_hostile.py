@@ -140,7 +140,7 @@ class TestLooking:
             read(line)
 
     def test_doctor(self, app: Flask) -> None:
-        """The doctor reports as ever."""
+        """The doctor reports as usual."""
         read(shown(app, "doctor", "--json"))
 
 

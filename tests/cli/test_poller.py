@@ -66,7 +66,7 @@ class TestRun:
             assert events(poller) == []
 
     def test_claim_seen_lapsed(self, app: Flask, poller: RecordPoller) -> None:
-        """A claim whose lease is over at its first sight is reported with that."""
+        """A claim whose lease has ended when it is first seen is reported as lapsed."""
         poller.poll()
         lapse(store_of(app), claim(app))
         assert events(poller) == ["claimed", "lapsed"]

@@ -65,7 +65,7 @@ class TestShow:
         assert shown.count("preload") == 30
 
     def test_response_that_was_not_kept(self, app: Flask) -> None:
-        """A response that was not kept is told apart from an empty body."""
+        """A response that was not kept is distinguished from an empty body."""
         store_of(app).complete(name(), answer(body=None), ttl_ms=HOUR)
         assert (
             'Body       not kept: a retry gets 409 "response-not-kept"'
@@ -105,9 +105,13 @@ class TestShow:
         shown = run(app, "show", "k").stdout
         assert "State       released, attempt 2" in shown
         assert "Last owner  here, process 7" in shown
-        told = document(app, "show", "k")
-        assert (told["storage_key"], told["state"], told["attempt"]) == (storage_key, "released", 2)
-        assert (told["host"], told["lease_left"], told["lapsed"]) == ("here", None, False)
+        shown = document(app, "show", "k")
+        assert (shown["storage_key"], shown["state"], shown["attempt"]) == (
+            storage_key,
+            "released",
+            2,
+        )
+        assert (shown["host"], shown["lease_left"], shown["lapsed"]) == ("here", None, False)
 
 
 class TestBody:

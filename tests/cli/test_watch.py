@@ -140,7 +140,7 @@ class TestFollow:
         assert (result.exit_code, result.stdout) == (3, "")
 
     def test_missing_permission(self, clean_valkey: Server, make_app: MakeApp) -> None:
-        """A user who may not list records is told where the permissions are."""
+        """A user who may not list records learns where the permissions are set."""
         user = ("on", ">pw", "~*", "+@all", "-scan")
         clean_valkey.client.execute_command("ACL", "SETUSER", "few", *user)
         try:

@@ -8,8 +8,8 @@ import sys
 WITHOUT = """
 import importlib, sys
 
-doors = {"prometheus": "prometheus_client", "opentelemetry": "opentelemetry", "apispec": "apispec"}
-for module, package in doors.items():
+adapters = dict(prometheus="prometheus_client", opentelemetry="opentelemetry", apispec="apispec")
+for module, package in adapters.items():
     sys.modules[package] = None
     try:
         importlib.import_module(f"flask_idempotent.contrib.{module}")

@@ -19,7 +19,7 @@ NOWHERE = {"app": "shop", "method": "-", "route": "-"}
 
 
 class Notes(Measures):
-    """Notes what it is told."""
+    """Records what it is given."""
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app, "notes")

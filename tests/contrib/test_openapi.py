@@ -1,4 +1,4 @@
-"""OpenAPI: what a document says of protected operations, whoever writes the document."""
+"""OpenAPI: what a document says about protected operations, whatever writes it."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ class TestDescribe:
         assert "409" in after["paths"]["/{kind}/{number}/{name}"]["post"]["responses"]
 
     def test_another_version(self, app: Flask) -> None:
-        """A document that is no OpenAPI 3 is a clear error."""
+        """A document that is not OpenAPI 3 is a clear error."""
         with pytest.raises(SettingsError, match=r"an OpenAPI 3 document, not version 2\.0"):
             describe({"swagger": "2.0"}, app)
 

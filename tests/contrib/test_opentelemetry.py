@@ -64,10 +64,10 @@ class TestSpans:
         first, retry = (traced(lambda: post(app, path="/orders/mug")) for _ in "12")
         assert events(first) == ["claimed", "completed"]
         assert events(retry) == ["replayed"]
-        told, again = attributes(first), attributes(retry)
-        assert (told["outcome"], told["attempt"]) == ("claimed", 1)
-        assert (again["outcome"], again["waited"]) == ("replayed", 0.0)
-        assert told["storage_key"] == again["storage_key"]
+        first_attributes, retry_attributes = attributes(first), attributes(retry)
+        assert (first_attributes["outcome"], first_attributes["attempt"]) == ("claimed", 1)
+        assert (retry_attributes["outcome"], retry_attributes["waited"]) == ("replayed", 0.0)
+        assert first_attributes["storage_key"] == retry_attributes["storage_key"]
         assert attributes(first.events[1])["kept"] is True
 
     def test_problem(self, app: Flask, traced: Traced) -> None:
@@ -77,7 +77,7 @@ class TestSpans:
         assert events(span) == ["rejected"]
 
     def test_keys_stay_secret(self, app: Flask, traced: Traced) -> None:
-        """Whoever reads a trace learns no key that would replay the response."""
+        """A trace shows no key that would replay the response."""
         spans = [traced(lambda: post(app, path="/orders/mug", key="very-secret")) for _ in "12"]
         assert all("very-secret" not in span.to_json() for span in spans)
 
@@ -102,7 +102,7 @@ class TestSpans:
         ]
 
     def test_without_a_span(self, app: Flask) -> None:
-        """Where nothing is traced nothing is told, and the request is served."""
+        """Without a trace nothing is recorded, and the request is served."""
         assert post(app, path="/orders/mug").status_code == 200
 
 

@@ -130,18 +130,18 @@ class TestPool:
         return examined(app).get("pool")
 
     def test_no_limit(self, make_app: MakeApp) -> None:
-        """Without a limit of waiters the pool's size is told, as SQLAlchemy has it by default."""
+        """Without a limit of waiters the pool's size is reported, SQLAlchemy's default here."""
         finding = self.found(make_app)
         assert finding is not None
         assert (finding.level, "no limit" in finding.text) == ("note", True)
         assert "IDEMPOTENT_MAX_WAITERS below 15" in finding.fix
 
-    @pytest.mark.parametrize(("limit", "told"), [(4, True), (3, True), (2, False)])
-    def test_limit(self, make_app: MakeApp, limit: int, told: bool) -> None:
+    @pytest.mark.parametrize(("limit", "reported"), [(4, True), (3, True), (2, False)])
+    def test_limit(self, make_app: MakeApp, limit: int, reported: bool) -> None:
         """Fewer waiters than connections leave one for the first request."""
         options = {"pool_size": 2, "max_overflow": 1}
         finding = self.found(make_app, options, IDEMPOTENT_MAX_WAITERS=limit)
-        assert (finding is not None) is told
+        assert (finding is not None) is reported
 
     @pytest.mark.parametrize(
         "options", [{"pool_size": 0}, {"max_overflow": -1}, {"poolclass": object}]

@@ -21,7 +21,7 @@ GOOD = {
 }  # fmt: skip
 
 
-def told(facts: Mapping[str, str]) -> dict[str, Finding]:
+def findings_of(facts: Mapping[str, str]) -> dict[str, Finding]:
     """What is wrong, by check; of two findings the first."""
     found = [finding for check in server_checks.FACTS for finding in check(facts)]
     return {f.check: f for f in reversed(found) if f.level != "ok"}
@@ -30,7 +30,7 @@ def told(facts: Mapping[str, str]) -> dict[str, Finding]:
 class TestFacts:
     def test_good(self) -> None:
         """A server as the stores page asks for has nothing wrong."""
-        assert told(GOOD) == {}
+        assert findings_of(GOOD) == {}
 
     @pytest.mark.parametrize(
         ("change", "check", "level"),
@@ -53,15 +53,15 @@ class TestFacts:
     )
     def test_wrong(self, change: dict[str, str], check: str, level: str) -> None:
         """Each fact that can break a promise has a finding, with what follows and how to fix it."""
-        (finding,) = told(GOOD | change).values()
+        (finding,) = findings_of(GOOD | change).values()
         assert (finding.check, finding.level) == (check, level)
         assert finding.fix or finding.level == "note"
 
     def test_silent_server(self) -> None:
         """What a server does not tell is a note, never a guess."""
-        found = told({"transport": "tls"})
-        assert {f.level for f in found.values()} == {"note"}
-        assert set(found) == {"version", "eviction", "persistence"}
+        findings = findings_of({"transport": "tls"})
+        assert {f.level for f in findings.values()} == {"note"}
+        assert set(findings) == {"version", "eviction", "persistence"}
 
 
 def examined(store: Store) -> dict[str, Finding]:
@@ -90,7 +90,7 @@ class TestExamine:
         assert found["server"].text.startswith("redis://127.0.0.1:")
 
     def test_user_of_the_application(self, clean_valkey: Server) -> None:
-        """A user with few rights is told which checks and which uses they stop."""
+        """A user with few rights learns which checks and which uses they prevent."""
         rights = ("+@all", "-info", "-subscribe", "-unlink")
         clean_valkey.client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", *rights)
         found = examined(open_store(f"redis://few:pw@127.0.0.1:{clean_valkey.port}/0", "tests"))

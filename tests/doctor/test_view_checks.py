@@ -127,7 +127,7 @@ class TestScope:
         assert "This applies to every protected route." in found.text
 
     def test_flask_login(self, make_app: MakeApp) -> None:
-        """F11: a login manager knows those who log in; whoever else may be meant is not known."""
+        """F11: a login manager knows those who log in, and nobody else."""
         app = make_app(wide=False)
         add_view(app, "/", idempotent(plain))
         login = LoginManager(app)
@@ -161,7 +161,7 @@ class TestScope:
     )
     @pytest.mark.parametrize("place", ["view", "hook", "blueprint", "decorator"])
     def test_f11_clues(self, make_app: MakeApp, place: str, reading: View, clue: str) -> None:
-        """F11: what a view, a decorator or a hook reads of a caller is told, whatever is set."""
+        """F11: what a view, a decorator or a hook reads about a caller is always reported."""
         app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
         view: View = partial(reading) if place == "view" else plain
         if place == "hook":
@@ -190,7 +190,7 @@ class TestScope:
         ],
     )
     def test_no_clues(self, make_app: MakeApp, reading: View) -> None:
-        """What says nothing of a caller, or is in the scope already, is no clue."""
+        """What says nothing about a caller, or is in the scope already, is not a clue."""
         app = make_app(wide=False, config={"IDEMPOTENT_SCOPE_HEADERS": ("Authorization",)})
         add_view(app, "/", idempotent(reading))
         assert examined(app)["scope"].level == "ok"

@@ -69,7 +69,7 @@ def test_uncertain_claim_is_released(engine: Engine, faulty: FaultyStore) -> Non
 
 
 class TestSilentStore:
-    """C1: a waiter overshoots its timeout by less than 0.2 s, whoever else waits."""
+    """C1: a waiter overshoots its timeout by less than 0.2 s, whatever else waits."""
 
     @pytest.fixture(autouse=True)
     def _quicker(self, monkeypatch: pytest.MonkeyPatch) -> None:

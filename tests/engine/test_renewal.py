@@ -118,7 +118,7 @@ class TestRenewals:
         assert "a-key-that" not in record.message
         claim.view_returned = True
         engine.worker.renewals.renew_due()
-        assert faulty.calls.count("renew") == 2, "what streams is renewed as ever"
+        assert faulty.calls.count("renew") == 2, "a streamed response is still renewed"
 
     def test_lost_lease_is_reported_once(
         self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture

@@ -47,7 +47,7 @@ class Shop:
     connection breaks and the view goes on running. ``"busy"``: that view runs still, and ends
     when this request has been answered. After them the road is good.
 
-    :param lease: seconds; what a client that came too early is told to wait.
+    :param lease: seconds; how long a client that came too early is asked to wait.
     """
 
     def __init__(self, lease: float) -> None:

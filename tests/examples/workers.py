@@ -1,6 +1,6 @@
 """gunicorn's configuration: each worker says when it has loaded the application.
 
-Until then a worker that is told to end may be in the midst of an import, and gunicorn's way out of
+Until then a worker that gets SIGTERM may be in the midst of an import, and gunicorn's way out of
 it leaves a traceback.
 """
 

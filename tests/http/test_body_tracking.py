@@ -1,4 +1,4 @@
-"""Body tracking: bodies are tracked whoever has read them before, and functions may read them."""
+"""Body tracking: bodies are tracked whatever has read them before, and functions may read them."""
 
 from __future__ import annotations
 

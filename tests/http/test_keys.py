@@ -166,7 +166,7 @@ class TestAnyRequest:
         assert key is None or set(key) <= set(BARE)
 
     def test_query_that_is_not_utf_8(self) -> None:
-        """A query that is not UTF-8 is no error, and its key is read."""
+        """A query that is not UTF-8 is not an error, and its key is read."""
         assert find(QUERY_STRING="name=J\xfcrgen") is None
         assert find(QUERY_STRING="name=J\xfcrgen&__idempotent_key=k") == "k"
 

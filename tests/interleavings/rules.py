@@ -187,7 +187,7 @@ class Checker:
         if completion is Completion.STORED:
             grant.stored = True
             self._stored.add(owner)
-            assert len(self._stored) == 1, "two owners were told that their response is stored"
+            assert len(self._stored) == 1, "two owners were assured that their response is stored"
 
     def changed(self, before: Record | None, after: Record | None) -> None:
         """A command was carried out."""
@@ -212,7 +212,7 @@ class Checker:
 
     def failed(self, number: int, error: Exception) -> None:
         """A request was answered 503."""
-        assert self.faulty, f"request {number} was told of a fault: {error}"
+        assert self.faulty, f"request {number} got a fault: {error}"
 
     def answered(self, number: int, request: Request, outcome: Outcome) -> None:
         """A request has its outcome."""

@@ -26,10 +26,10 @@ from tests.interleavings.stopped_time import Time, stopped_time
 from tests.support.redis_servers import Server
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
-#: Cases with more schedules are sampled in the short form; so many are drawn.
+#: Cases with more schedules are sampled in the short form; this many are drawn.
 LARGE = 600
 SAMPLE = 60
-#: In the full form so many are drawn of a case that is too large for all.
+#: In the full form, this many are drawn of a case that is too large for all.
 FULL_SAMPLE = 5_000
 REAL_SAMPLE = 500 if FULL else 10
 

@@ -77,7 +77,7 @@ class Silent(MemoryStore):
 
 
 class Reviving(MemoryStore):
-    """Puts back what is gone, however late it is told."""
+    """Puts back what is gone, however late it learns of it."""
 
     def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
         return super().renew(renewals, until=NEVER)
@@ -137,8 +137,8 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
     [
         (Impatient, "two owners", "whose lease has not passed"),
         (Undiscerning, "two payloads, late owner", "a take-over by another payload"),
-        (Overwriting, "late owner", "stored response was changed|believe|two owners were told"),
-        (Believing, "late owner", "two owners were told|a stored response is gone"),
+        (Overwriting, "late owner", "stored response was changed|believe|two owners were assured"),
+        (Believing, "late owner", "two owners were assured|a stored response is gone"),
         (Forgetful, "late owner, successor fails", "after a response was stored or offered"),
         (Silent, "two owners", "a missed wake-up"),
         (Reviving, "renewal, alone, fails", "given back lives again"),

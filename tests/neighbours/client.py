@@ -25,6 +25,6 @@ def replayed(answer: TestResponse) -> bool:
     return answer.headers.get("Idempotent-Replayed") == "true"
 
 
-def told(answer: TestResponse) -> tuple[int, str, bool]:
+def summary(answer: TestResponse) -> tuple[int, str, bool]:
     """The status and text of an answer, and whether it is a replay."""
     return answer.status_code, answer.text, replayed(answer)

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import UnprocessableEntity
 
 from flask_idempotent.problems import KeyReused, Problem
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import WayIn, problem
 
 
@@ -60,7 +60,7 @@ def test_before_and_after_each_answer(way: WayIn) -> None:
     outer.after_request(sign)
     client = register(app, outer, inner).test_client()
     answers = [send(client, PATH, data=data) for data in (b"a", b"a", b"b")]
-    assert [told(answer)[:2] for answer in answers[:2]] == [(200, "run 1 by inner")] * 2
+    assert [summary(answer)[:2] for answer in answers[:2]] == [(200, "run 1 by inner")] * 2
     assert answers[2].status_code == 422
     assert [answer.headers.getlist("X-Signed") for answer in answers] == [["yes"]] * 3
     assert calls == ["app", "outer", "inner"] * 3
@@ -85,7 +85,7 @@ def test_e3_blueprints_own_handler(way: WayIn, kind: type[Exception] | int) -> N
     inner.register_error_handler(kind, lambda error: ("the blueprint's", 422))
     client = register(app, outer, inner).test_client()
     send(client, PATH)
-    assert told(send(client, PATH, data=b"other")) == (422, "the blueprint's", False)
+    assert summary(send(client, PATH, data=b"other")) == (422, "the blueprint's", False)
 
 
 def test_e3_other_blueprints_handler(way: WayIn) -> None:
@@ -107,8 +107,8 @@ def test_c4_blueprints_handler_makes_the_answer(way: WayIn, status: int, replaye
     inner.register_error_handler(OutOfStock, lambda error: (f"none left, {error}", status))
     client = register(app, outer, inner).test_client()
     second = "none left, 1" if replayed else "none left, 2"
-    assert told(send(client, f"{PATH}?empty")) == (status, "none left, 1", False)
-    assert told(send(client, f"{PATH}?empty")) == (status, second, replayed)
+    assert summary(send(client, f"{PATH}?empty")) == (status, "none left, 1", False)
+    assert summary(send(client, f"{PATH}?empty")) == (status, second, replayed)
 
 
 def test_async_functions(way: WayIn) -> None:
@@ -125,5 +125,5 @@ def test_async_functions(way: WayIn) -> None:
 
     client = register(app, outer, inner).test_client()
     for again in (False, True):
-        assert told(send(client, PATH)) == (200, "run 1 by async", again)
-        assert told(send(client, f"{PATH}?empty", key="b")) == (410, "none left, 2", again)
+        assert summary(send(client, PATH)) == (200, "run 1 by async", again)
+        assert summary(send(client, f"{PATH}?empty", key="b")) == (410, "none left, 2", again)

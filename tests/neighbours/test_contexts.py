@@ -21,7 +21,7 @@ from flask import (
 )
 
 from flask_idempotent import current_claim
-from tests.neighbours.client import replayed, send, told
+from tests.neighbours.client import replayed, send, summary
 from tests.support.clients import WayIn
 from tests.support.flask_versions import call_in_context
 
@@ -48,8 +48,8 @@ def test_r3_stream_with_context(way: WayIn) -> None:
     client = app.test_client()
     first = send(client, headers={"X-Word": "one"})
     retry = send(client, headers={"X-Word": "two"})
-    assert told(first) == (200, "run 1: hello alice, one", False)
-    assert told(retry) == (200, "run 1: hello alice, one", True)
+    assert summary(first) == (200, "run 1: hello alice, one", False)
+    assert summary(retry) == (200, "run 1: hello alice, one", True)
 
 
 def test_copied_context(way: WayIn, background: Background) -> None:
@@ -67,7 +67,7 @@ def test_copied_context(way: WayIn, background: Background) -> None:
 
     client = app.test_client()
     answer = "thread 1 of /, claim key-one"
-    assert [told(send(client)) for _ in range(2)] == [(200, answer, False), (200, answer, True)]
+    assert [summary(send(client)) for _ in range(2)] == [(200, answer, False), (200, answer, True)]
 
 
 def test_copied_context_that_outlives_the_answer(way: WayIn, background: Background) -> None:
@@ -88,7 +88,7 @@ def test_copied_context_that_outlives_the_answer(way: WayIn, background: Backgro
 
     answered: Future[None] = Future()
     client = app.test_client()
-    assert [told(send(client, "/alice"))[2] for _ in range(2)] == [False, True]
+    assert [summary(send(client, "/alice"))[2] for _ in range(2)] == [False, True]
     answered.set_result(None)
     assert [thread.result(10) for thread in late] == [("/alice", False)]
 
@@ -110,7 +110,7 @@ def test_after_this_request(way: WayIn) -> None:
     client = app.test_client()
     first, retry = send(client), send(client)
     assert first.headers["X-Signed"] == "yes"
-    assert told(retry) == (200, "run", True)
+    assert summary(retry) == (200, "run", True)
     assert "X-Signed" not in retry.headers
 
 

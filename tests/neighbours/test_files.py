@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from flask_idempotent import Idempotent
 from flask_idempotent.policy import policy_of
 from tests.conftest import MakeApp
-from tests.neighbours.client import replayed, send, told
+from tests.neighbours.client import replayed, send, summary
 from tests.support.clients import WayIn, problem
 
 CONTENT = bytes(range(256)) * 300
@@ -168,7 +168,7 @@ def test_w1_static_files(make_app: MakeApp, tmp_path: Path) -> None:
     app.register_blueprint(outer, url_prefix="/outer")
     client = app.test_client()
     for path in ("/static/a.txt", f"/outer/inner/{tmp_path.name}/a.txt"):
-        answers = [told(send(client, path, key, method="GET")) for key in ("k", "k", None, ",")]
+        answers = [summary(send(client, path, key, method="GET")) for key in ("k", "k", None, ",")]
         assert answers == [(200, "static", False)] * 4
     assert policy_of(app).routes == ()
 

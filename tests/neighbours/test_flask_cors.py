@@ -11,7 +11,7 @@ from flask_cors import CORS, cross_origin
 from werkzeug.test import TestResponse
 
 from flask_idempotent import idempotent
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import WayIn, problem
 from tests.support.faulty_store import FaultyStore
 
@@ -88,7 +88,7 @@ def test_r1_no_cors_for_a_stranger(way: WayIn) -> None:
     client = shop(way).test_client()
     send(client, headers={"Origin": ONE})
     answer = send(client, headers={"Origin": "https://evil.example"})
-    assert told(answer) == (200, "run 1", True)
+    assert summary(answer) == (200, "run 1", True)
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -120,7 +120,7 @@ def test_cross_origin_above(make_app: Callable[..., Flask]) -> None:
     client = app.test_client()
     for again, origin in ((False, ONE), (True, OTHER)):
         answer = send(client, headers={"Origin": origin})
-        assert told(answer) == (200, "run", again)
+        assert summary(answer) == (200, "run", again)
         assert answer.headers.getlist("Access-Control-Allow-Origin") == [origin]
     preflight = send(client, method="OPTIONS", headers={**PREFLIGHT, "Origin": ONE})
     assert preflight.headers["Access-Control-Allow-Origin"] == ONE

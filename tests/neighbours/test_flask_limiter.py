@@ -11,7 +11,7 @@ from flask import Flask
 from flask_limiter import Limiter
 
 from flask_idempotent import idempotent
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import WayIn
 from tests.support.faulty_store import FaultyStore
 
@@ -37,7 +37,7 @@ def test_c3_default_limits_come_first(way: WayIn) -> None:
     assert send(client, key="b").status_code == 429
     assert store.calls == calls
     limiter.reset()
-    assert told(send(client, key="b")) == (200, "run 2", False)
+    assert summary(send(client, key="b")) == (200, "run 2", False)
 
 
 def test_default_limits_count_replays(way: WayIn) -> None:
@@ -49,7 +49,7 @@ def test_default_limits_count_replays(way: WayIn) -> None:
     assert send(client).status_code == 200
     assert send(client).status_code == 429
     limiter.reset()
-    assert told(send(client)) == (200, "run", True)
+    assert summary(send(client)) == (200, "run", True)
 
 
 def limited_below(app: Flask, way: WayIn, limiter: Limiter) -> None:
@@ -68,11 +68,11 @@ def test_c4_decorator_below(way: WayIn) -> None:
     limiter = limiter_of(app)
     limited_below(app, way, limiter)
     client = app.test_client()
-    assert told(send(client, key="a")) == (200, "run 1", False)
+    assert summary(send(client, key="a")) == (200, "run 1", False)
     assert [send(client, key="b").status_code for _ in range(2)] == [429, 429]
     limiter.reset()
-    assert told(send(client, key="b")) == (200, "run 2", False)
-    assert told(send(client, key="b")) == (200, "run 2", True)
+    assert summary(send(client, key="b")) == (200, "run 2", False)
+    assert summary(send(client, key="b")) == (200, "run 2", True)
 
 
 def test_decorator_below_counts_runs(way: WayIn) -> None:
@@ -103,7 +103,7 @@ def test_c3_decorator_above(make_app: Callable[..., Flask], name: str) -> None:
     assert send(client).status_code == 429
     assert store.calls == calls
     limiter.reset()
-    assert told(send(client)) == (200, "run", True)
+    assert summary(send(client)) == (200, "run", True)
 
 
 def test_r1_headers_of_the_limit_are_fresh(way: WayIn) -> None:

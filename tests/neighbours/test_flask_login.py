@@ -19,7 +19,7 @@ from flask_login import (
 )
 
 from flask_idempotent import idempotent
-from tests.neighbours.client import replayed, send, told
+from tests.neighbours.client import replayed, send, summary
 from tests.support.clients import WayIn
 from tests.support.faulty_store import FaultyStore
 
@@ -83,16 +83,16 @@ def test_f6_replay_for_the_user_who_asked(way: WayIn) -> None:
     """F6: a user's retry is replayed, from another session of that user too."""
     app = shop(way)
     alice = logged_in(app, "alice")
-    assert told(send(alice)) == (200, "alice's run 1", False)
-    assert told(send(alice)) == (200, "alice's run 1", True)
-    assert told(send(logged_in(app, "alice"))) == (200, "alice's run 1", True)
+    assert summary(send(alice)) == (200, "alice's run 1", False)
+    assert summary(send(alice)) == (200, "alice's run 1", True)
+    assert summary(send(logged_in(app, "alice"))) == (200, "alice's run 1", True)
 
 
 def test_f6_another_user_runs_on_their_own(way: WayIn) -> None:
     """F6: another user with the same key and body has an operation of their own."""
     app = shop(way)
     alice, bob = logged_in(app, "alice"), logged_in(app, "bob")
-    assert [told(send(client)) for client in (alice, bob, bob, alice)] == [
+    assert [summary(send(client)) for client in (alice, bob, bob, alice)] == [
         (200, "alice's run 1", False),
         (200, "bob's run 2", False),
         (200, "bob's run 2", True),
@@ -111,7 +111,7 @@ def test_f6_after_logout(way: WayIn) -> None:
         assert answer.status_code == 401
         assert "alice" not in answer.text
     alice.post("/login/alice")
-    assert told(send(alice)) == (200, "alice's run 1", True)
+    assert summary(send(alice)) == (200, "alice's run 1", True)
 
 
 def test_f6_next_user_of_the_browser(way: WayIn) -> None:
@@ -121,7 +121,7 @@ def test_f6_next_user_of_the_browser(way: WayIn) -> None:
     send(browser)
     browser.post("/logout")
     browser.post("/login/bob")
-    assert told(send(browser)) == (200, "bob's run 2", False)
+    assert summary(send(browser)) == (200, "bob's run 2", False)
 
 
 def test_stranger_spends_nobodys_key(way: WayIn) -> None:
@@ -130,7 +130,7 @@ def test_stranger_spends_nobodys_key(way: WayIn) -> None:
     client = app.test_client()
     assert send(client).status_code == 401
     client.post("/login/alice")
-    assert told(send(client)) == (200, "alice's run 1", False)
+    assert summary(send(client)) == (200, "alice's run 1", False)
 
 
 def test_c3_login_required_above_never_claims(make_app: Callable[..., Flask]) -> None:
@@ -166,8 +166,8 @@ def test_f6_remembered_users(way: WayIn) -> None:
     alice, bob = (logged_in(app, name, "remember") for name in ("alice", "bob"))
     for client in (alice, bob):
         client.delete_cookie("session")
-    assert told(send(alice)) == (200, "alice's run 1", False)
-    assert told(send(bob)) == (200, "bob's run 2", False)
+    assert summary(send(alice)) == (200, "alice's run 1", False)
+    assert summary(send(bob)) == (200, "bob's run 2", False)
 
 
 def test_f6_remembered_user_gets_a_replay(way: WayIn) -> None:
@@ -175,7 +175,7 @@ def test_f6_remembered_user_gets_a_replay(way: WayIn) -> None:
     app = shop(way)
     alice = logged_in(app, "alice", "remember")
     alice.delete_cookie("session")
-    answers = [told(send(alice)) for _ in range(2)]
+    answers = [summary(send(alice)) for _ in range(2)]
     assert alice.get_cookie("session") is not None
     assert answers == [(200, "alice's run 1", False), (200, "alice's run 1", True)]
 
@@ -194,7 +194,7 @@ def test_f6_forged_remember_cookie(way: WayIn, cookie: str) -> None:
     send(logged_in(app, "alice"), "/public")
     forger = app.test_client()
     forger.set_cookie("remember_token", cookie)
-    assert told(send(forger, "/public")) == (200, "run 2", False)
+    assert summary(send(forger, "/public")) == (200, "run 2", False)
 
 
 def test_f6_forgotten_user(way: WayIn) -> None:
@@ -211,7 +211,7 @@ def test_f6_forgotten_user(way: WayIn) -> None:
     send(alice, "/public")
     with alice.session_transaction() as transaction:
         transaction["_remember"] = "clear"
-    assert told(send(alice, "/public")) == (200, "run 2", False)
+    assert summary(send(alice, "/public")) == (200, "run 2", False)
 
 
 def test_strong_session_protection(make_app: Callable[..., Flask]) -> None:
@@ -228,7 +228,7 @@ def test_strong_session_protection(make_app: Callable[..., Flask]) -> None:
         return None if public or current_user.is_authenticated else ("", 401)
 
     alice = logged_in(app, "alice")
-    assert told(send(alice)) == (200, "run 1", False)
+    assert summary(send(alice)) == (200, "run 1", False)
     assert send(alice, headers={"User-Agent": "another machine's"}).status_code == 401
 
 
@@ -246,7 +246,7 @@ def test_f6_scope_of_a_request_loader(way: WayIn) -> None:
         return f"{current_user.id}'s run {next(runs)}"
 
     client = app.test_client()
-    answers = [told(send(client, headers={"X-Api-Key": name})) for name in ("a", "b", "a")]
+    answers = [summary(send(client, headers={"X-Api-Key": name})) for name in ("a", "b", "a")]
     assert answers == [
         (200, "a's run 1", False),
         (200, "b's run 2", False),

@@ -9,7 +9,7 @@ from cachelib import SimpleCache
 from flask import Flask, session
 from flask_session import Session
 
-from tests.neighbours.client import replayed, send, told
+from tests.neighbours.client import replayed, send, summary
 from tests.support.clients import WayIn
 
 
@@ -50,7 +50,7 @@ def test_f6_users_are_told_apart(way: WayIn) -> None:
     for name in ("alice", "bob"):
         client = app.test_client()
         client.post(f"/enter/{name}")
-        assert [told(send(client)) for _ in range(2)] == [(200, name, False), (200, name, True)]
+        assert [summary(send(client)) for _ in range(2)] == [(200, name, False), (200, name, True)]
 
 
 def test_session_is_saved_on_replays(way: WayIn) -> None:
@@ -64,7 +64,7 @@ def test_session_is_saved_on_replays(way: WayIn) -> None:
     app.post("/")(way(lambda: f"request {session['requests']}"))
     app.add_url_rule("/requests", "requests", lambda: str(session["requests"]))
     client = app.test_client()
-    assert [told(send(client)) for _ in range(3)] == [
+    assert [summary(send(client)) for _ in range(3)] == [
         (200, "request 1", False),
         (200, "request 1", True),
         (200, "request 1", True),
@@ -84,5 +84,5 @@ def test_r1_a_replay_hands_out_nobodys_session(way: WayIn) -> None:
 
     assert "Set-Cookie" in send(app.test_client()).headers
     answer = send(app.test_client())
-    assert told(answer) == (200, "run", True)
+    assert summary(answer) == (200, "run", True)
     assert "Set-Cookie" not in answer.headers

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug.test import TestResponse
 
 from flask_idempotent import signals
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import Gate, WayIn, post
 
 
@@ -147,9 +147,9 @@ class TestPool:
 def test_session_ends_with_each_answer(app: Flask) -> None:
     """First answers, replays and problems give their connection back."""
     client = app.test_client()
-    assert told(send(client, "/orders/mug")) == (200, "order 1", False)
+    assert summary(send(client, "/orders/mug")) == (200, "order 1", False)
     assert checked_out(app) == 0
-    assert told(send(client, "/orders/mug")) == (200, "order 1", True)
+    assert summary(send(client, "/orders/mug")) == (200, "order 1", True)
     assert checked_out(app) == 0
     assert send(client, "/orders/teapot").status_code == 422
     assert checked_out(app) == 0
@@ -159,7 +159,7 @@ def test_session_ends_with_each_answer(app: Flask) -> None:
 def test_uncommitted_work_is_rolled_back(app: Flask) -> None:
     """What a view did not commit is gone, whatever a replay of it says."""
     client = app.test_client()
-    assert [told(send(client, "/unsaved/mug"))[2] for _ in range(2)] == [False, True]
+    assert [summary(send(client, "/unsaved/mug"))[2] for _ in range(2)] == [False, True]
     assert client.get("/count").text == "0"
 
 
@@ -182,6 +182,6 @@ def test_c2_handled_database_error(app: Flask) -> None:
 
     client = app.test_client()
     send(client, "/orders/mug", key="first")
-    answers = [told(send(client, "/orders/mug", key="second")) for _ in range(2)]
+    answers = [summary(send(client, "/orders/mug", key="second")) for _ in range(2)]
     assert answers == [(409, "taken", False), (409, "taken", True)]
     assert checked_out(app) == 0

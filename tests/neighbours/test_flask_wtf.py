@@ -17,7 +17,7 @@ from wtforms import StringField
 from wtforms.validators import InputRequired
 
 from flask_idempotent.forms import IdempotentForm
-from tests.neighbours.client import replayed, send, told
+from tests.neighbours.client import replayed, send, summary
 from tests.support.clients import WayIn, problem
 from tests.support.faulty_store import FaultyStore
 
@@ -60,7 +60,7 @@ def test_c3_missing_token_never_claims(way: WayIn, token: Callable[[FlaskClient]
     good = token(client)
     assert send(client, data={"a": "1"}).status_code == 400
     assert store.calls == []
-    assert told(send(client, data={"a": "1", "csrf_token": good})) == (200, "run 1", False)
+    assert summary(send(client, data={"a": "1", "csrf_token": good})) == (200, "run 1", False)
 
 
 def test_missing_token_gets_no_replay(way: WayIn, token: Callable[[FlaskClient], str]) -> None:
@@ -79,7 +79,7 @@ def test_f2_token_may_change(way: WayIn, kind: str, token: Callable[[FlaskClient
     assert len(set(tokens)) == 3
     for number, fresh in enumerate(tokens[:2]):
         answer = send(client, data={"a": "1", "csrf_token": fresh}, content_type=kind)
-        assert told(answer) == (200, "run 1", bool(number))
+        assert summary(answer) == (200, "run 1", bool(number))
     other = send(client, data={"a": "2", "csrf_token": tokens[2]}, content_type=kind)
     assert problem(other) == (422, "key-reused")
 
@@ -89,7 +89,7 @@ def test_f1_token_in_the_header(way: WayIn, token: Callable[[FlaskClient], str])
     _, client, _ = protected(way)
     for again in (False, True):
         answer = send(client, json={"a": 1}, headers={"X-CSRFToken": token(client)})
-        assert told(answer) == (200, "run 1", again)
+        assert summary(answer) == (200, "run 1", again)
 
 
 def test_f2_token_under_another_name(way: WayIn, token: Callable[[FlaskClient], str]) -> None:
@@ -111,7 +111,7 @@ def test_f2_token_under_another_name(way: WayIn, token: Callable[[FlaskClient], 
     client = app.test_client()
     for again in (False, True):
         data = {"order-csrf_token": token(client), "order-product": "teapot"}
-        assert told(send(client, data=data)) == (200, "teapot", again)
+        assert summary(send(client, data=data)) == (200, "teapot", again)
 
 
 def test_w4_half_a_form_claims_nothing(way: WayIn, token: Callable[[FlaskClient], str]) -> None:
@@ -160,7 +160,7 @@ def test_csrf_exempt(way: WayIn) -> None:
         return "run"
 
     client = app.test_client()
-    assert [told(send(client)) for _ in range(2)] == [(200, "run", False), (200, "run", True)]
+    assert [summary(send(client)) for _ in range(2)] == [(200, "run", False), (200, "run", True)]
 
 
 class OrderForm(IdempotentForm, FlaskForm):

@@ -8,7 +8,7 @@ from flask import Flask, request, url_for
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import WayIn, problem
 
 PROXY = {
@@ -33,7 +33,7 @@ def behind_a_proxy(app: Flask, way: WayIn) -> Flask:
 def test_c2_behind_a_prefix(way: WayIn) -> None:
     """C2: behind a proxy's prefix a retry gets the first answer, the proxy's addresses in it."""
     client = behind_a_proxy(way.app(), way).test_client()
-    first, retry = (told(send(client, "/orders", headers=PROXY)) for _ in range(2))
+    first, retry = (summary(send(client, "/orders", headers=PROXY)) for _ in range(2))
     assert first == (200, "run 1 for https://shop.example/shop/orders (/shop)", False)
     assert retry == (*first[:2], True)
 
@@ -72,5 +72,5 @@ def test_f1_host_matters_where_hosts_are_matched(way: WayIn) -> None:
         host = f"{tenant}.shop.example"
         return send(client, headers={"X-Forwarded-Host": host})
 
-    assert [told(ask("one")) for _ in range(2)] == [(200, "one", False), (200, "one", True)]
+    assert [summary(ask("one")) for _ in range(2)] == [(200, "one", False), (200, "one", True)]
     assert problem(ask("two")) == (422, "key-reused")

@@ -13,7 +13,7 @@ from flask import Flask, request
 from flask.views import MethodView, View
 
 from flask_idempotent import idempotent
-from tests.neighbours.client import send, told
+from tests.neighbours.client import send, summary
 from tests.support.clients import WayIn, problem
 
 EVERY_REQUEST = pytest.mark.parametrize("every_request", [True, False])
@@ -37,7 +37,7 @@ def test_view_class(way: WayIn, every_request: bool) -> None:
 
     app.add_url_rule("/<int:number>", view_func=Orders.as_view("orders", "order"))
     client = app.test_client()
-    assert [told(send(client, "/7")) for _ in range(2)] == [
+    assert [summary(send(client, "/7")) for _ in range(2)] == [
         (200, "order 7, run 1", False),
         (200, "order 7, run 1", True),
     ]
@@ -63,9 +63,12 @@ def test_f5_methods_of_a_class(way: WayIn, every_request: bool) -> None:
 
     app.add_url_rule("/", view_func=Orders.as_view("orders"))
     client = app.test_client()
-    assert [told(send(client)) for _ in range(2)] == [(200, "post 1", False), (200, "post 1", True)]
+    assert [summary(send(client)) for _ in range(2)] == [
+        (200, "post 1", False),
+        (200, "post 1", True),
+    ]
     assert problem(send(client, method="PUT")) == (422, "key-reused")
-    assert told(send(client, method="PUT", key="b")) == (200, "put 2", False)
+    assert summary(send(client, method="PUT", key="b")) == (200, "put 2", False)
     assert [client.get("/").text for _ in range(2)] == ["get 3", "get 4"]
 
 
@@ -127,7 +130,10 @@ def test_async_view(way: WayIn) -> None:
 
     client = app.test_client()
     expected = (201, "mug 1 /mug")
-    assert [told(send(client, "/mug")) for _ in range(2)] == [(*expected, False), (*expected, True)]
+    assert [summary(send(client, "/mug")) for _ in range(2)] == [
+        (*expected, False),
+        (*expected, True),
+    ]
 
 
 def test_async_view_that_fails(way: WayIn) -> None:
@@ -144,7 +150,7 @@ def test_async_view_that_fails(way: WayIn) -> None:
 
     client = app.test_client()
     assert send(client).status_code == 500
-    assert told(send(client)) == (200, "run 2", False)
+    assert summary(send(client)) == (200, "run 2", False)
 
 
 def test_async_class(way: WayIn) -> None:
@@ -160,4 +166,7 @@ def test_async_class(way: WayIn) -> None:
 
     app.add_url_rule("/", view_func=Orders.as_view("orders"))
     client = app.test_client()
-    assert [told(send(client)) for _ in range(2)] == [(200, "run 1", False), (200, "run 1", True)]
+    assert [summary(send(client)) for _ in range(2)] == [
+        (200, "run 1", False),
+        (200, "run 1", True),
+    ]

@@ -31,7 +31,7 @@ class TestExample(StoreContract):
 
 
 class ClaimsTwice(MemoryStore):
-    """Gives a key to whoever asks."""
+    """Gives a key to every request."""
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         super().claim(storage_key, record, ttl_ms=ttl_ms)

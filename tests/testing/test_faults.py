@@ -202,7 +202,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
 class TestFaults:
     @pytest.mark.parametrize("name", FAULTS)
     def test_each(self, name: str) -> None:
-        """Each fault is told with the request, what is wrong, and how to fix it."""
+        """Each failure is shown with the request, what is wrong, and how to fix it."""
         make, options, what, mend = FAULTS[name]
         with pytest.raises(NotIdempotent) as caught:
             check(make(), **options)
@@ -233,7 +233,7 @@ class TestFaults:
         assert len(said) <= 200
 
     def test_all_at_once(self) -> None:
-        """All faults of a view are told in one round, each once, with how to fix it."""
+        """All failures of a view are shown in one round, each once, with how to fix it."""
         with pytest.raises(NotIdempotent) as caught:
             check(faulty())
         text = re.sub(r"\s+", " ", str(caught.value))
@@ -241,16 +241,18 @@ class TestFaults:
             "POST /orders failed 5 checks. The view: tests.testing.faulty_apps.faulty"
         )
         parts = re.split(r" \d\. ", text)[1:]
-        told = (
+        starts = (
             "The header X-Number is", "The body of the first", "The first response sets",
             "A changed request with the same key", "Run again after its owner crashed",
         )  # fmt: skip
-        assert [part.startswith(what) for part, what in zip(parts, told, strict=True)] == [True] * 5
+        assert [part.startswith(what) for part, what in zip(parts, starts, strict=True)] == [
+            True
+        ] * 5
         assert all(part.count("How to fix it: ") == 1 for part in parts)
 
     @pytest.mark.parametrize("number", [1, 2])
     def test_first_things_first(self, number: int) -> None:
-        """Where no retry got a replay, nothing else can be told of the view."""
+        """Where no retry got a replay, nothing else can be said about the view."""
         app = faulty()
         requests = count(1)
         app.before_request(lambda: ("no", 429) if next(requests) == number else None)
@@ -276,7 +278,7 @@ class TestFaults:
             assert_idempotent(client, "POST", "/orders", threads=0, crash=False)
 
     def test_above_the_route(self) -> None:
-        """A view that was decorated above its route is told of as its requests would tell."""
+        """A view that was decorated above its route is reported with the error of its requests."""
         app = wide(lambda: "ran")
         idempotent(app.view_functions["orders"])
         with pytest.raises(SettingsError, match=r"Put @idempotent below @app\.post"):

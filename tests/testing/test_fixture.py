@@ -75,7 +75,7 @@ class TestPlugin:
         subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_another_kind_of_app(self, pytester: pytest.Pytester) -> None:
-        """Where the fixture ``app`` is no Flask application, the client's is used."""
+        """Where the fixture ``app`` is not a Flask application, the client's is used."""
         suite = SUITE.replace("return app\n", "return [app]\n")
         suite = suite.replace("(app.", "(app[0].").replace(" app.ext", " app[0].ext")
         pytester.makepyfile(suite)
@@ -112,7 +112,7 @@ class TestUse:
         before.close()
 
     def test_something_else(self) -> None:
-        """What is no application is an error that says what was expected."""
+        """Anything but an application is an error that says what was expected."""
         with Idempotency() as found, pytest.raises(TypeError, match="a Flask application, not on"):
             found.use("shop")  # type: ignore[arg-type]
 

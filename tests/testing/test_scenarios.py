@@ -46,7 +46,7 @@ class TestSafe:
         assert check(app, "PUT", "/orders/7").text == "7"
 
     def test_decorated_out_of_info(self) -> None:
-        """A decorator that hides the one below it is no fault: the view is protected."""
+        """A decorator that hides the one below it is not a fault: the view is protected."""
         app = bare()
         inner = idempotent(lease=99, on_crash="hold")(lambda: "ran")
         app.add_url_rule("/orders", "orders", lambda: inner(), methods=["POST"])
@@ -85,7 +85,7 @@ class TestSafe:
         check(app)
 
     def test_duplicates_that_do_not_wait(self) -> None:
-        """C1: with ``timeout=0`` a duplicate may be told that the first is in progress."""
+        """C1: with ``timeout=0`` a duplicate may get 409 "in-progress"."""
         view = slow()
         check(app_with(view, timeout=0))
 
@@ -105,7 +105,7 @@ class TestSafe:
         check(flashing(**config))
 
     def test_cookies_of_every_answer(self) -> None:
-        """A cookie that each answer sets, a replay too, is no fault."""
+        """A cookie that each answer sets, a replay too, is not a fault."""
         app = app_with()
 
         @app.after_request
@@ -116,7 +116,7 @@ class TestSafe:
         check(app)
 
     def test_what_a_session_adds(self) -> None:
-        """``Vary: Cookie`` of a view that looks at the session is no difference."""
+        """``Vary: Cookie`` of a view that looks at the session is not a difference."""
         check(app_with(lambda: session.get("name", "nobody")))
 
     def test_a_rerun_that_finds_its_work(self) -> None:

@@ -68,10 +68,10 @@ class TestMissing:
         app = way.app()
         app.post("/")(way(lambda: "done"))
         take(None, put_back=False)(app)
-        for kind, told in (("application/json", 0), (URLENCODED, 1)):
+        for kind, count in (("application/json", 0), (URLENCODED, 1)):
             environ = {"wsgi.input": io.BytesIO(b"pay=1000")}
             assert send(app, b"pay=1000", kind, **environ).text == "done"
-            assert len(warnings(caplog)) == told
+            assert len(warnings(caplog)) == count
 
     def test_f8_handler_of_the_applications(self, way: WayIn) -> None:
         """E3: an application's handler for 500 answers in its own way."""

@@ -42,7 +42,7 @@ class TestCorrected:
 
     @pytest.mark.parametrize("other", [{"path": "/orders/2"}, {"method": "PUT"}])
     def test_f5_other_operation(self, way: WayIn, other: dict[str, str]) -> None:
-        """F5: another path of the same view, and another method, is no correction."""
+        """F5: another path of the same view, and another method, is not a correction."""
         app = way.app()
         validating(app, way)
         order(app, "x")

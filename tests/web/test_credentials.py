@@ -65,7 +65,7 @@ class TestCredentials:
         ],
     )  # fmt: skip
     def test_one_caller(self, first: str, retry: str) -> None:
-        """A caller's retry has the same scope, also where each request is signed anew."""
+        """A caller's retry has the same scope, also where each request is signed again."""
         assert credentials(first) == credentials(retry)
 
     @pytest.mark.parametrize(

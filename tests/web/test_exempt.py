@@ -27,7 +27,7 @@ def app(request: pytest.FixtureRequest, make_app: MakeApp) -> Flask:
 
 class TestExempt:
     def test_is_left_alone(self, make_app: MakeApp) -> None:
-        """An exempt view runs every time, claims nothing, and a bad key is no matter."""
+        """An exempt view runs every time, claims nothing, and ignores a bad key."""
         store = FaultyStore()
         app, runs = make_app(store=store, required=True), count(1)
 

@@ -63,7 +63,7 @@ class TestKeyFinder:
         assert store.calls == []
 
     def test_too_long(self, app: Flask, extension: Idempotent) -> None:
-        """K5: a found key that is too long is a 400, and is told."""
+        """K5: a key that a finder returns and that is too long is a 400 that says so."""
         extension.key_finder(lambda request: 256 * "k")
         with recorded(app) as events:
             assert problem(post(app, None)) == (400, "key-invalid")
@@ -76,7 +76,7 @@ class TestKeyFinder:
         assert store.calls == []
 
     def test_key_keyword_replaces_all_places(self, make_app: MakeApp) -> None:
-        """``key`` replaces headers, form and query; None is no key."""
+        """``key`` replaces headers, form and query; None means no key."""
         app = make_app(key=lambda request: request.headers.get("X-Own"))
         add_view(app)
         own = {"X-Own": "own"}

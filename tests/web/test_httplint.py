@@ -188,7 +188,7 @@ class TestDocument:
         "document", [[], {"status": "409"}, {"status": 99}, {"type": "no uri"}, {"title": None}]
     )
     def test_schema_sees_what_is_wrong(self, document: object) -> None:
-        """The schema refuses what is no problem document, its formats included."""
+        """The schema refuses what is not a problem document, its formats included."""
         assert not self.schema.is_valid(document)
 
 

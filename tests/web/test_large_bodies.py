@@ -159,7 +159,7 @@ class TestUpload:
         assert growth(large, "/form", Form(Content(FORM_SIZE))) < ALLOWED_GROWTH
 
     def test_w4_bytes_in_pieces(self, large: Large) -> None:
-        """W4: the library never holds a large body that is no form in memory."""
+        """W4: the library never holds a large body that is not a form in memory."""
         assert growth(large, "/content", Content(FORM_SIZE)) < ALLOWED_GROWTH
 
     def test_f2_form_is_whole_and_retried(self, large: Large) -> None:

@@ -129,7 +129,7 @@ class TestMarksOf:
         assert marks_of(Shop().order, "POST") == [{"expire": 4}]
 
     def test_no_view(self) -> None:
-        """What is no view says nothing."""
+        """Objects that are not views have no marks."""
         assert marks_of(None, "POST") == marks_of(object(), "POST") == []
 
 

@@ -85,7 +85,7 @@ class TestOnCrash:
         background: Background,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """With ``hold`` a waiter is told as soon as the lease is over."""
+        """With ``hold`` a waiter is answered as soon as the lease has ended."""
         monkeypatch.setattr(_timing, "POLL_EVERY", 0.01)
         app = way.app(store=store, lease=30, timeout=30, on_crash="hold")
         self.crash(app, way)

@@ -182,7 +182,7 @@ class TestAboveTheRoute:
         del proxy
 
     def test_helper(self, app: Flask) -> None:
-        """A decorated function that views call is no view, and may be anywhere."""
+        """A decorated function that views call is not a view, and may be anywhere."""
 
         @idempotent
         def place() -> str:

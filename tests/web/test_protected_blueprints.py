@@ -110,7 +110,7 @@ class TestBlueprints:
                 assert (first.text, second.headers["Idempotent-Replayed"]) == (second.text, "true")
 
     def test_exempt(self, make_app: MakeApp) -> None:
-        """An exempt blueprint is left alone, but for what is decorated in it, and may be late."""
+        """An exempt blueprint has no protection but that of its decorated views."""
         app, shop, runs = make_app(wide=True), Blueprint("shop", "shop"), count(1)
         add_view(shop, "plain")
         add_view(shop, "decorated", idempotent(lambda: f"run {next(runs)}"))
@@ -170,12 +170,12 @@ class TestHiddenViews:
         app = make_app()
         add_view(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
         assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]
-        told = [record.message for record in caplog.records if "do not apply" in record.message]
-        assert len(told) == 1
-        assert "POST 'view'" in told[0]
+        warnings = [record.message for record in caplog.records if "do not apply" in record.message]
+        assert len(warnings) == 1
+        assert "POST 'view'" in warnings[0]
 
     def test_same_settings(self, make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-        """Where nothing is lost, nothing is told."""
+        """Where nothing is lost, nothing is logged."""
         app = make_app(expire=5)
         add_view(app, "view", self.hidden(idempotent(expire=5)(lambda: "ran")))
         assert [post(app, path="/view").text for _ in "12"] == ["ran", "ran"]

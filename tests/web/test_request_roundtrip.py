@@ -152,7 +152,7 @@ def pairs(draw: st.DrawFn) -> tuple[Ask, Ask]:
 
 class TestRequests:
     def test_f1_f2_f4_other_request_is_refused(self, way: WayIn) -> None:
-        """F1, F2, F4: a request gets 422 if, and only if, it is no retry of the first."""
+        """F1, F2, F4: a request gets 422 if, and only if, it is not a retry of the first."""
         app, new, runs = way.app(ignore_fields=["nonce"]), keys(), count(1)
 
         @app.route("/<path:name>", methods=["POST", "PUT", "DELETE"])

@@ -20,7 +20,7 @@ RULES = {
     "K3": "A bare key is taken as it is, of visible ASCII without four characters.",
     "K4": "In strict mode a key is a String and nothing else.",
     "K5": "Empty, blank, too long, control, non-ASCII and repeated keys get 400.",
-    "K6": "Spaces and tabs around a key are no part of it.",
+    "K6": "Spaces and tabs around a key are not part of it.",
     "K7": "A key in the form or the query follows the rules of a bare one.",
     "K8": "A log line at INFO or above never holds a whole key.",
     "K9": "A key or scope function may return an int or a UUID; another type is a TypeError.",

@@ -171,7 +171,7 @@ class TestReuse:
         assert post(app, **sent).text == "run 1"
 
     def test_f5_two_views(self, way: WayIn) -> None:
-        """F5: a key used on one view is no key for another, and never brings its response."""
+        """F5: a key used on one view does not work on another, and never brings its response."""
         app = way.app()
         counting(app, way, "/a")
         counting(app, way, "/b")

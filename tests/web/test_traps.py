@@ -83,7 +83,7 @@ class TestKeys:
         assert post(app, '"k"x').status_code == 400
 
     def test_k4_strict(self, way: WayIn) -> None:
-        """K4: in strict mode a Token, an Integer and a Boolean are no key, a String is."""
+        """K4: in strict mode only a String is a key, not a Token, an Integer or a Boolean."""
         app, runs = counting(way, config={"IDEMPOTENT_STRICT_KEYS": True})
         assert all(refused(post(app, value)) for value in ("abc", "12", "?1", ":YQ==:", "()"))
         assert post(app, '"abc"').text == "run 1"

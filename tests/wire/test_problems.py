@@ -90,7 +90,7 @@ def swelling(mebibytes: int) -> bytes:
         pytest.param({"headers": (("Location", "http://["),)}, id="location"),
         pytest.param({"time": float("-inf")}, id="time"),
         pytest.param({"body": CompressedBody(swelling(64), 2**26)}, id="large-body"),
-        pytest.param({"body": CompressedBody(swelling(64), 10)}, id="larger-body-than-told"),
+        pytest.param({"body": CompressedBody(swelling(64), 10)}, id="larger-body-than-announced"),
     ],
 )
 def test_r12_unreadable(wire: Wire, changes: dict[str, Any]) -> None:

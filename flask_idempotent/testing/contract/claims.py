@@ -1,4 +1,4 @@
-"""The contract of a claim: who gets a key, and what the others are told."""
+"""The contract of a claim: which request gets a key, and what the others get."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class TestMessages:
     def test_r11_a_message_only_wakes(
         self, redis_store: RedisStore, server: Server, data: bytes
     ) -> None:
-        """Whatever a message says, and whoever sent it, waiters get what the store has."""
+        """Whatever a message says, and whatever sent it, waiters get what the store has."""
         other = open_store(server.url, "tests")
         claim(redis_store)
         with redis_store.listen(KEY, 5) as waiter:

@@ -190,7 +190,7 @@ other request with the same key, at the same moment or later, gets the first one
 
 ## Operations
 
-| Methods | Path | Key | Response kept | Duplicate waits | If the server dies meanwhile | Largest response kept |
+| Methods | Path | Key | Response kept | Duplicate waits | If the server dies before its response | Largest response kept |
 | --- | --- | --- | --- | --- | --- | --- |
 {routes}
 

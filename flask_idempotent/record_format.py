@@ -185,7 +185,7 @@ def _decode_body(body: Any) -> _Body:
 
 
 def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
-    """Read a record from its two ends, without fetching a body that nobody asked for.
+    """Read a record from its two ends, so that its body need not be fetched.
 
     :param head: its first ``HEAD_SIZE`` bytes.
     :param tail: its last ``TAIL_SIZE`` bytes.

@@ -1,4 +1,4 @@
-"""How commands read and write: durations, times, sizes, tables and JSON."""
+"""Formatting: how commands read and write durations, times, sizes, tables and JSON."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from flask_idempotent._printable import escaped, printable
 
 #: Longest duration that is written exactly, in seconds.
 _LONGEST = 1000 * 365.25 * 86400
-#: Longest cell of a table, in characters: others who can write to the store may choose any key.
+#: Longest cell of a table, in characters: other programs may write any name to the store.
 _WIDEST = 200
-#: Least width of a table's last column, in characters, however narrow the terminal.
+#: Least width of a table's last column, in characters, on the narrowest terminal too.
 _NARROWEST = 16
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -53,7 +53,7 @@ class Change:
 
 @dataclass(slots=True)
 class RecordPoller:
-    """Reads the records of a store again and again, and compares them with the last time.
+    """Reads the records of a store, and compares them with the previous poll.
 
     Requests are not involved. A run that begins and ends between two polls is seen only as a stored
     response, or not at all.
@@ -126,7 +126,7 @@ def _progress(earlier: RecordInfo, now: RecordInfo) -> Iterator[Change]:
 
 
 def _beginning(before: RecordInfo | None, record: RunningRecord) -> Event:
-    # After a tombstone or a refused response the attempt number goes on, but nobody died.
+    # After a tombstone or a corrected response the attempt number goes on, but no owner died.
     may_have_died = before is None or isinstance(before.record, RunningRecord)
     return Event.TAKEN_OVER if record.attempt > 1 and may_have_died else Event.CLAIMED
 

@@ -47,19 +47,19 @@ def purge_command(
         raise click.UsageError("Give either --older, such as --older 2h, or --all.")
     store = this_store()
     selected = _select(store, this_prefix(), older)
-    doomed = [info for info in selected if even_running or condition_of(info) != "running"]
-    spared = len(selected) - len(doomed)
-    if doomed:
-        counts = sorted(Counter(map(condition_of, doomed)).items())
+    to_delete = [info for info in selected if even_running or condition_of(info) != "running"]
+    kept_claims = len(selected) - len(to_delete)
+    if to_delete:
+        counts = sorted(Counter(map(condition_of, to_delete)).items())
         details = ", ".join(f"{number} {condition}" for condition, number in counts)
-        records = formatting.quantity(len(doomed), "record")
+        records = formatting.quantity(len(to_delete), "record")
         confirm(f"This deletes {records} ({details}). {_CONSEQUENCE} Continue?", yes=yes)
-    with progress(doomed, "Deleting", len(doomed)) as records_to_delete:
-        deleted = _delete(store, records_to_delete, state_of(this_app()).settings().engine)
+    with progress(to_delete, "Deleting", len(to_delete)) as infos:
+        deleted = _delete(store, infos, state_of(this_app()).settings().engine)
     if as_json:
-        formatting.write_json({"deleted": deleted, "running": spared})
+        formatting.write_json({"deleted": deleted, "running": kept_claims})
     else:
-        click.echo(" ".join(_outcome(deleted, spared)))
+        click.echo(" ".join(_outcome(deleted, kept_claims)))
 
 
 def _select(store: InspectableStore, prefix: str, older: float | None) -> list[RecordInfo]:
@@ -85,10 +85,10 @@ def _delete(
     return released + store.discard(others)
 
 
-def _outcome(deleted: int, spared: int) -> Iterator[str]:
+def _outcome(deleted: int, kept_claims: int) -> Iterator[str]:
     yield f"Deleted {formatting.quantity(deleted, 'record')}."
-    if spared:
-        claims = formatting.quantity(spared, "claim")
+    if kept_claims:
+        claims = formatting.quantity(kept_claims, "claim")
         yield f"Kept {claims} whose lease is running; --even-running deletes them too."
 
 

@@ -78,7 +78,7 @@ _OPTIONS = (
 
 
 def record_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument KEY and its options, and pass it one ``RecordRef`` for all."""
+    """Give a command the argument KEY and its options; it gets them as one ``RecordRef``."""
 
     @wraps(command)
     def with_ref(
@@ -211,7 +211,7 @@ def _headers(settings: Settings) -> str:
 
 
 def _ask_header(name: str) -> str:
-    # Not an argument: others can read those in the process list, and the shell keeps them.
+    # Not an argument: other users see those in the process list, and the shell records them.
     if sys.stdin.isatty():
         header: str = click.prompt(name, hide_input=True, err=True)
     else:

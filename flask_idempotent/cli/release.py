@@ -44,7 +44,7 @@ def release_command(ref: RecordRef, even: tuple[str, ...], yes: bool, as_json: b
 
 
 def condition_of(info: RecordInfo) -> str:
-    """Say how a record stands: running, lapsed, completed, released or unreadable."""
+    """The condition of a record: running, lapsed, completed, released or unreadable."""
     if isinstance(info.record, RunningRecord):
         return "lapsed" if info.lease_lapsed else "running"
     if isinstance(info.record, ReleasedRecord):

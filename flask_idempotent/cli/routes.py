@@ -24,7 +24,7 @@ from flask_idempotent.web.state import state_of
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One route, or those of its methods that are protected alike.
+    """One route, or those of its methods that are protected in the same way.
 
     :param state: protected, exempt or unprotected.
     :param source: what protects or exempts it; None for an unprotected route.

@@ -36,7 +36,7 @@ class SettingValue:
     """The value of one setting.
 
     :param name: its keyword, or its name in lower case where it has no keyword.
-    :param value: its value for programs, as JSON can hold it; of a function, its name.
+    :param value: its value for programs, as JSON allows it; the name of a function.
     :param text: its value for people.
     :param origin: ``view``, ``blueprint NAME``, ``extension``, a name in the config, or
         ``default``.

@@ -47,10 +47,10 @@ _SHORTEST = 0.01
 
 
 def follow(poller: RecordPoller, every: float, seconds: float) -> Iterator[Change]:
-    """Poll again and again; say once that the store fails, and once that it is back.
+    """Poll repeatedly; report once that the store fails, and once that it is back.
 
     :param every: seconds between two polls. The pause is as long as a poll where that is longer,
-        so that a store with many records is left alone half of the time.
+        so that a store with many records is polled at most half of the time.
     :param seconds: when to end, with a last poll.
     :raises StoreError: when the first poll fails.
     """
@@ -131,5 +131,5 @@ def _age(change: Change) -> float | None:
     return max(0.0, end - change.run.started)
 
 
-#: Events whose run is as old as the line that tells of it.
+#: Events at the beginning of a run, whose age would be 0.
 _BEGINNINGS = frozenset({"claimed", "taken over"})

@@ -94,7 +94,7 @@ def holds(routes: Routes) -> Iterator[Finding]:
             "hold",
             "A claim whose owner died is held for less than an hour, and after that its view runs "
             f"again, probably before anybody has looked. {listed(short)}",
-            "Set expire= to the time within which somebody will look, such as a week.",
+            "Set expire= to the time within which an operator will look, such as a week.",
         )
 
 

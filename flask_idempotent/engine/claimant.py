@@ -201,8 +201,8 @@ class Claimant:
         with self._store.listen(self._request.storage_key, subscribe_timeout) as waiter:
             waiter.polls_until = deadline - _timing.REPLY_TIMEOUT
             failure: StoreError | None = None
-            # Once the subscription stands, a poll closes the gap before it. A store that did not
-            # confirm it may be silent, and is polled only where there is the time.
+            # Once the waiter is subscribed, a poll covers the time before that. A store that did
+            # not confirm the subscription may be silent: poll it only where there is time.
             if waiter.may_poll or not waiter.may_have_missed:
                 outcome, failure = self._poll()
             while isinstance(outcome, StillRunning):

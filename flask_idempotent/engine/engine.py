@@ -65,7 +65,7 @@ class Engine(ForkAware):
 
         :returns: a ``Claim`` when the view is to run, else why it is not. Each claim must be
             completed, released or abandoned.
-        :raises StoreError: when the store fails, so that nobody knows what has the key.
+        :raises StoreError: when the store fails, so that it is unknown what has the key.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         """
         check_process()

@@ -1,4 +1,4 @@
-"""Outcomes: what became of a request's attempt to claim its key."""
+"""Outcomes: the results of a request's negotiation for its key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask_idempotent.records import CompletedRecord
 
 
 class Replay(NamedTuple):
-    """The key is completed: its response is to be replayed.
+    """The key is completed: replay its response.
 
     :param completed: the stored response.
     :param waited: seconds that this request waited for it; 0 where it did not wait.

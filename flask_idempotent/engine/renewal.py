@@ -25,7 +25,7 @@ class Renewals:
         self._claims: dict[int, Claim] = {}
 
     def __iter__(self) -> Iterator[Claim]:
-        # A copy: other threads add and remove claims meanwhile.
+        # A copy, because other threads add and remove claims.
         return iter(list(self._claims.values()))
 
     def __len__(self) -> int:

@@ -74,7 +74,7 @@ def tracked_input(request: Request) -> TrackedInput:
 def _are_bytes_missing(
     environ: WSGIEnvironment, announced: int | None, stream: Any, already_read: bytes | None
 ) -> bool:
-    """Whether bytes were read that nobody kept, as far as the server's stream shows it now."""
+    """Whether bytes were read that cannot be had again, as far as the stream shows it."""
     source = environ["wsgi.input"]
     if already_read is None and stream is not None and stream is not source:
         return source_of(stream) is not source or stream.tell() > 0

@@ -39,8 +39,8 @@ class TrackedInput:
 
     :param environ: the request's environment, whose ``wsgi.input`` it reads from.
     :param announced: the length of the body in bytes, where the request says it.
-    :param already_read: the first bytes of the body, where they were read before and are known.
-    :param bytes_missing: whether bytes were read before that are not known.
+    :param already_read: the first bytes of the body, where they were read before and kept.
+    :param bytes_missing: whether bytes were read before that were not kept.
     """
 
     #: Whether what the application reads is copied.
@@ -228,7 +228,7 @@ class TrackedInput:
 
     @contextmanager
     def at_first_byte(self, environ: WSGIEnvironment) -> Iterator[None]:
-        """Let the application read the body from its first byte meanwhile."""
+        """Let the application read the body from its first byte in the ``with`` block."""
         current, position = environ["wsgi.input"], self._position
         environ["wsgi.input"], self._position = self, 0
         try:

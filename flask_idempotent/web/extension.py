@@ -120,7 +120,7 @@ class Idempotent:
             return
         if state.app_wide:
             raise SettingsError(f"Idempotent is already set up on the application {app.name!r}")
-        # It was made for a protected blueprint, or because somebody asked for a setting.
+        # It was made for a protected blueprint, or because a setting was read before.
         if not state.discard():
             raise SettingsError(
                 f"Idempotent(app) comes too late for the application {app.name!r}: decorated views "

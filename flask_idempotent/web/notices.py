@@ -48,7 +48,7 @@ class Notices:
             )
 
     def on_anonymous(self, request: Request) -> None:
-        """Warn of a session that may identify the caller, where the default scope sees nobody."""
+        """Warn of a session that may identify a caller whom the default scope does not see."""
         subject = "session", request.endpoint
         if subject in self._logged or not (entries := unread_entries()):
             return

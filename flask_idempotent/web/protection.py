@@ -1,4 +1,4 @@
-"""Protection: which views are protected, by whom, and with which settings.
+"""Protection: which views are protected, by what, and with which settings.
 
 The answer follows from the marks along a request's route and from the extension. Only
 ``Protections`` works it out; every other module asks it.
@@ -37,7 +37,7 @@ class Kind(enum.StrEnum):
 
 
 class Layer(NamedTuple):
-    """Keywords and who gave them: ``view``, ``blueprint NAME`` or ``extension``."""
+    """Keywords and where they come from: ``view``, ``blueprint NAME`` or ``extension``."""
 
     source: str
     overrides: Mapping[str, Any]
@@ -49,8 +49,8 @@ class Protection:
 
     :param view: the view.
     :param kind: whether they are protected.
-    :param source: who says so: ``view``, ``blueprint NAME``, ``extension`` or ``static files``;
-        empty where nobody does.
+    :param source: what decides that: ``view``, ``blueprint NAME``, ``extension`` or ``static
+        files``; empty where nothing does.
     :param settings: the settings that apply to them, or would apply if they were protected.
     :param layers: the keywords that the settings come from, the most important first.
     :param claims: whether a request with a key claims it, because its method is tracked too.
@@ -199,7 +199,7 @@ class Protections:
     def of_call(
         self, function: Callable[..., Any], overrides: Mapping[str, Any], request: Request
     ) -> Call:
-        """What a decorated function does when it is called in such a request.
+        """What a decorated function does when it is called in a request.
 
         :param overrides: the function's keywords.
         :raises OutsideRequest: when it requires a key and no route matched.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -33,9 +32,7 @@ def replay_stored(current: ProtectedRequest, outcome: Replay) -> Response:
         response = replay(completed, current.app.response_class, current.settings)
     except RecordUnreadable as error:
         raise response_unreadable(current, error) from None
-    # Mostly nobody listens, and to ask costs less than to gather what would be sent.
-    if signals.replayed.receivers or logger.isEnabledFor(logging.INFO):
-        _report(current, completed, outcome.waited)
+    _report(current, completed, outcome.waited)
     return response
 
 

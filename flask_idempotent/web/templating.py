@@ -21,8 +21,8 @@ AnyResponse = TypeVar("AnyResponse", bound=Response)
 def new_key() -> str:
     """Make a key of 128 random bits, as 32 hexadecimal digits.
 
-    In a request, caches are asked not to keep the response: everybody who gets the same page sends
-    the same key.
+    In a request, caches are asked not to keep the response: all who get the same page from a cache
+    would send the same key.
     """
     if has_request_context():
         request = current_request()

@@ -75,7 +75,7 @@ class ClaimContract:
         assert contend(store, running("bob")) == Claimed(2, dead=running("ada"))
 
     def test_claim_of_a_tombstone(self, store: Store) -> None:
-        """A released record is returned and stays; contending takes its place."""
+        """A released record is returned and stays; contending replaces it."""
         tombstone = leave_tombstone(store)
         assert claim(store, running("cyd")) == tombstone
         assert store.read(KEY) == tombstone
@@ -109,7 +109,7 @@ class ContendContract:
     """``Store.contend``."""
 
     def test_contend_for_a_free_key(self, store: Store) -> None:
-        """A key whose record has gone meanwhile is claimed as attempt 1."""
+        """A key whose record is gone by then is claimed as attempt 1."""
         assert contend(store, running()) == Claimed(1)
         assert store.read(KEY) == running()
         _assert_lease_is_new(store)
@@ -156,7 +156,7 @@ class ContendContract:
         _assert_lease_is_new(store)
 
     def test_contend_without_take_over(self, store: Store) -> None:
-        """Where nobody may take over, a lapsed claim has no lease left and stays."""
+        """Where no request may take over, a lapsed claim stays, without a lease."""
         claim(store, running("ada"))
         lapse(store)
         result = contend(store, running("bob"), takeover=False)
@@ -213,14 +213,14 @@ class CorrectionContract:
         assert contend(store, running("cyd", "three"), replaces=owner("ada")) == refusal
 
     def test_correction_refuses_earlier_runs(self, store: Store) -> None:
-        """What runs from before the correction answer is neither stored nor kept for later."""
+        """The response of a run from before the correction is neither stored nor offered."""
         take_over(store)
         complete(store, response("bob", attempt=2))
         contend(store, running("cyd", "two"), replaces=owner("bob"))
         _assert_earlier_runs_are_refused(store)
 
     def test_correction_back_refuses_earlier_runs(self, store: Store) -> None:
-        """Nor is it when a second correction returns to the first payload."""
+        """The same holds when a second correction returns to the first payload."""
         take_over(store)
         complete(store, response("bob", attempt=2))
         contend(store, running("cyd", "two"), replaces=owner("bob"))

@@ -1,4 +1,4 @@
-"""The contract of what ends a run: its response is stored, or its claim is given up."""
+"""The contract of the end of a run: its response is stored, or its claim is given up."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CompleteContract:
         assert contend(store, running("bob")) == response(body=None)
 
     def test_completion_by_a_late_owner(self, store: Store) -> None:
-        """A late owner's response waits while another runs, whose response then stands."""
+        """A late owner's response waits while another runs, whose response is then kept."""
         take_over(store)
         assert complete(store, response("ada", body=b"late")) is Completion.OFFERED
         assert isinstance(contend(store, running("cyd")), Busy)
@@ -71,7 +71,7 @@ class CompleteContract:
         assert release(store, "bob")
         assert store.read(KEY) is None
 
-    def test_first_offer_stands(self, store: Store) -> None:
+    def test_first_offer_is_kept(self, store: Store) -> None:
         """Of two late owners' responses the first is kept."""
         claim(store, running("cyd"))
         complete(store, response("ada", body=b"first"))
@@ -110,7 +110,7 @@ class ReleaseContract:
         assert store.read(KEY) == response()
 
     def test_release_while_the_owner_may_run(self, store: Store) -> None:
-        """A claim that somebody else gives up leaves a tombstone, even that of a first attempt.
+        """A claim that an operator releases leaves a tombstone, even on a first attempt.
 
         Its owner's renewal does not bring it back, its response is stored, and the next attempt
         has a higher number.
@@ -131,7 +131,7 @@ class ReleaseContract:
         assert contend(store, running("cyd")) == response("ada")
 
     def test_release_stores_a_large_offer(self, store: Store) -> None:
-        """So it is with a large response."""
+        """So is a large response."""
         take_over(store)
         complete(store, response("ada", body=b"x" * 100_000))
         assert release(store, "bob") is True
@@ -181,7 +181,7 @@ class TombstoneContract:
         assert isinstance(store.read(KEY), ReleasedRecord)
 
     def test_tombstone_is_not_renewed(self, store: Store) -> None:
-        """A renewal that meets a tombstone has lost the claim, and puts nothing back."""
+        """A renewal that finds a tombstone has lost the claim, and restores nothing."""
         tombstone = leave_tombstone(store)
         for name in ("ada", "bob"):
             assert store.renew([renewal(running(name))], until=NEVER) == [False]
@@ -196,7 +196,7 @@ class TombstoneContract:
         assert contend(store, running("cyd")) == response("ada")
 
     def test_tombstone_takes_its_own_owners_response(self, store: Store) -> None:
-        """So it is with the response of the owner that was thought to have given up."""
+        """So is the response of the owner that was released."""
         leave_tombstone(store)
         assert complete(store, response("bob", attempt=2)) is Completion.STORED
         assert contend(store, running("cyd")) == response("bob", attempt=2)
@@ -209,7 +209,7 @@ class TombstoneContract:
 
 
 class FirstAttemptContract:
-    """A key that had another payload meanwhile: its first runs belong to another time."""
+    """A key that had another payload in between: responses of its first runs are refused."""
 
     def test_first_attempt_of_a_claim(self, store: Store) -> None:
         """While the payload's later run is in progress, an earlier run's response is refused."""
@@ -217,27 +217,27 @@ class FirstAttemptContract:
         _assert_earlier_run_is_refused(store)
 
     def test_first_attempt_of_a_tombstone(self, store: Store) -> None:
-        """A tombstone remembers it."""
+        """A tombstone refuses it too."""
         _return_to_the_first_payload(store)
         release(store, "dan")
         _assert_earlier_run_is_refused(store)
 
     def test_first_attempt_after_a_take_over(self, store: Store) -> None:
-        """A take-over remembers it."""
+        """It is still refused after a take-over."""
         dan = _return_to_the_first_payload(store)
         lapse(store)
         assert contend(store, running("eve")) == Claimed(5, 4, dead=dan)
         _assert_earlier_run_is_refused(store)
 
     def test_first_attempt_after_a_loss(self, store: Store) -> None:
-        """A renewal that puts a lost record back brings it along."""
+        """A renewal that restores a lost record restores the first attempt too."""
         dan = running("dan")._replace(attempt=4, first_attempt=4)
         assert store.renew([renewal(dan)], until=NEVER) == [True]
         _assert_earlier_run_is_refused(store)
 
 
 def _return_to_the_first_payload(store: Store) -> RunningRecord:
-    """Let the key go to another payload and come back: dan's claim is the first of a new time."""
+    """Let the key go to another payload and come back: dan's claim begins again."""
     leave_tombstone(store)
     contend(store, running("cyd", "two"))
     release(store, "cyd")

@@ -1,4 +1,4 @@
-"""The contract of a store that operators look into."""
+"""The contract of a store whose records operators inspect."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InspectContract:
         assert 0 < info.ttl_ms <= HOUR
 
     def test_inspect_an_offer_that_was_released(self, store: InspectableStore) -> None:
-        """A late owner's response that takes a failed run's place is kept for its own time."""
+        """A late owner's response that replaces a failed run is kept for its own time to live."""
         take_over(store)
         complete(store, response("ada"))
         release(store, "bob")
@@ -72,7 +72,7 @@ class InspectContract:
         assert 0 < info.ttl_ms <= HOUR
 
     def test_inspect_an_offer_after_a_crash(self, store: InspectableStore) -> None:
-        """One that takes a dead run's place is kept for as long as the request asked for."""
+        """One that replaces a dead run is kept for as long as the request asked for."""
         take_over(store)
         complete(store, response("ada"))
         lapse(store)
@@ -81,7 +81,7 @@ class InspectContract:
         assert 0 < info.ttl_ms <= 2 * HOUR
 
     def test_inspect_many(self, store: InspectableStore) -> None:
-        """Many are looked at, in batches; those that are gone are left out."""
+        """Many records are inspected, in batches; those that are gone are left out."""
         for number in range(0, 1200, 2):
             store.complete(f"{KEY}{number}", response(), ttl_ms=HOUR)
         seen = list(store.inspect(f"{KEY}{number}" for number in range(1200)))
@@ -142,7 +142,7 @@ class RemovalContract:
         store.ping()
 
     def test_facts(self, store: InspectableStore) -> None:
-        """A store tells of its server by name, or tells nothing."""
+        """A store reports facts about its server by name, or none."""
         assert all(store.facts())
 
 

@@ -32,7 +32,7 @@ KEY = "IDEMPOTENT_{contract}"
 HOUR = 3_600_000
 #: A time on any store's clock that never comes.
 NEVER = 1 << 52
-#: Seconds within which what another thread does must be seen.
+#: How long to wait for another thread, in seconds.
 _PATIENCE = 10
 
 
@@ -142,7 +142,7 @@ def take_over(store: Store) -> None:
 
 
 def leave_tombstone(store: Store) -> ReleasedRecord:
-    """Let bob, who has taken ada's key over, give up; returns the record that stands then."""
+    """Let bob, who has taken ada's key over, give up; return the record that is left."""
     take_over(store)
     assert release(store, "bob") is True
     return running("bob")._replace(attempt=2).tombstone()

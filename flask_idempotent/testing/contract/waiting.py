@@ -29,7 +29,7 @@ class RenewContract:
     """``Store.renew`` and ``Store.now``."""
 
     def test_renewal_starts_the_lease_again(self, store: Store) -> None:
-        """A renewed claim has its whole lease; a lapsed one is ours while nobody took it over."""
+        """A renewed claim has its whole lease; a lapsed one is ours until a take-over."""
         claim(store, running())
         lapse(store)
         assert store.renew([renewal(running())], until=0) == [True]
@@ -37,8 +37,8 @@ class RenewContract:
         assert isinstance(result, Busy)
         assert HOUR * 0.9 < result.lease_left_ms <= HOUR
 
-    def test_renewal_puts_a_lost_record_back(self, store: Store) -> None:
-        """A record that the store lost is put back as it was claimed, with a whole lease."""
+    def test_renewal_restores_a_lost_record(self, store: Store) -> None:
+        """A record that the store lost is restored as it was claimed, with a whole lease."""
         lost = running()._replace(attempt=3)
         assert store.renew([renewal(lost)], until=NEVER) == [True]
         assert store.read(KEY) == lost
@@ -47,12 +47,12 @@ class RenewContract:
         assert HOUR * 0.9 < result.lease_left_ms <= HOUR
 
     def test_renewal_that_comes_too_late(self, store: Store) -> None:
-        """A renewal that is carried out after ``until`` puts nothing back."""
+        """A renewal that is carried out after ``until`` restores nothing."""
         assert store.renew([renewal(running())], until=store.now() - 1) == [None]
         assert store.read(KEY) is None
 
     def test_renewal_goes_by_the_stores_clock(self, store: Store) -> None:
-        """``until`` is a time on the clock that ``now`` tells."""
+        """``until`` is a time on the clock that ``now`` reads."""
         assert store.renew([renewal(running())], until=store.now() + HOUR) == [True]
 
     def test_renewal_of_a_completed_key(self, store: Store) -> None:
@@ -174,7 +174,7 @@ class ListenContract:
             until(lambda: waiter.notified)
 
     def test_all_waiters_wake(self, store: Store) -> None:
-        """Every waiter on a key hears its completion."""
+        """Every waiter on a key is notified of its completion."""
         claim(store, running())
         listening = threading.Barrier(17)
 
@@ -190,7 +190,7 @@ class ListenContract:
             assert [future.result() for future in results] == [response()] * 16
 
     def test_other_keys_are_silent(self, store: Store) -> None:
-        """A waiter hears its own key alone."""
+        """A waiter is notified of its own key alone."""
         other_key = "IDEMPOTENT_{other}"
         with store.listen(KEY, 5) as waiter, store.listen(other_key, 5) as other:
             store.complete(other_key, response(), ttl_ms=HOUR)
@@ -198,7 +198,7 @@ class ListenContract:
             assert waiter.wait(0) is None
 
     def test_listening_again(self, store: Store) -> None:
-        """A key that was left can be listened to again, and hears what comes then."""
+        """A waiter can listen again on a key that was left, and is notified."""
         for number in range(20):
             claim(store, running(f"n{number}"))
             with store.listen(KEY, 5) as waiter:

@@ -20,7 +20,7 @@ pytest.register_assert_rewrite("flask_idempotent.testing.contract")
 
 @pytest.fixture
 def idempotency(request: pytest.FixtureRequest) -> Iterator[Idempotency]:
-    """Idempotency keys under test: a fresh store, a clock to move, ``assert_idempotent``.
+    """Idempotency keys under test: a fresh store, a clock to advance, ``assert_idempotent``.
 
     The application is the value of the fixture ``app``, or else that of the client.
     """

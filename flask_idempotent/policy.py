@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class RoutePolicy:
     """The promise for one route and the methods that share it.
 
     :param path: the route's rule.
@@ -67,7 +67,7 @@ class Policy:
     strict_keys: bool
     replay_header: str
     problem_base: str
-    routes: tuple[Route, ...]
+    routes: tuple[RoutePolicy, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the policy for programs, with the table of problems."""
@@ -100,7 +100,7 @@ class Policy:
             problems="\n".join(map(self._problem_row, problems.ALL)),
         )
 
-    def _route_row(self, route: Route) -> str:
+    def _route_row(self, route: RoutePolicy) -> str:
         key = "required" if route.required else "optional"
         if route.field != self.field:
             key += ", headers only" if route.field is None else f", or in `{route.field}`"
@@ -152,9 +152,9 @@ def protected_routes(app: Flask) -> Iterator[ProtectedRoute]:
             yield ProtectedRoute(rule, settings, tuple(group), required)
 
 
-def _route(protected: ProtectedRoute) -> Route:
+def _route(protected: ProtectedRoute) -> RoutePolicy:
     settings = protected.settings
-    return Route(
+    return RoutePolicy(
         path=protected.rule.rule,
         methods=protected.methods,
         required=protected.required,

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.views import MethodView
 
 from flask_idempotent import idempotent, problems
-from flask_idempotent.policy import Policy, Route, policy_of
+from flask_idempotent.policy import Policy, RoutePolicy, policy_of
 from tests.conftest import MakeApp
 
 INVALID: dict[str, Any] = {"correctable": (400, 413, 415, 422)}
@@ -48,8 +48,10 @@ class TestRoutes:
         """Without the extension the routes are those of decorated views, each with its settings."""
         policy = policy_of(add_routes(make_app(wide=False)))
         assert policy.routes == (
-            Route("/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", FIELD, **INVALID),
-            Route(
+            RoutePolicy(
+                "/a", ("POST",), True, 240, 5, "rerun", 1024 * 1024, "default", FIELD, **INVALID
+            ),
+            RoutePolicy(
                 "/orders",
                 ("POST",),
                 False,
@@ -61,7 +63,7 @@ class TestRoutes:
                 FIELD,
                 **INVALID,
             ),
-            Route("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default", FIELD),
+            RoutePolicy("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default", FIELD),
         )
 
     def test_app_wide(self, make_app: MakeApp) -> None:

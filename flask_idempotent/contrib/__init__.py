@@ -1,1 +1,1 @@
-"""Contributions: what the library tells other tools, each in a file of its own."""
+"""Integrations with other tools, each in its own module."""

@@ -28,7 +28,7 @@ class IdempotentPlugin(BasePlugin):
         self._app = app
 
     def init_spec(self, spec: APISpec) -> None:
-        """Describe when the document is written: only then is every route known."""
+        """Describe the operations when the document is written, once every route is known."""
         write = spec.to_dict
 
         def to_dict() -> dict[str, Any]:

@@ -18,7 +18,7 @@ _METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
 _ROUTE = ("app", "method", "route")
-#: What a store is asked to do.
+#: The operations of a store that may fail.
 OPERATIONS = ("claim", "complete", "release", "renew")
 
 

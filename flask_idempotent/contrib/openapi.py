@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask_idempotent import problems
 from flask_idempotent._quantities import duration
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.policy import Policy, Route, policy_of
+from flask_idempotent.policy import Policy, RoutePolicy, policy_of
 from flask_idempotent.web.flask_compat import current_application
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _copy(value: Any) -> Any:
 
 
 def _operations(
-    document: dict[str, Any], route: Route
+    document: dict[str, Any], route: RoutePolicy
 ) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
     # <int:number> is {number} in OpenAPI.
     path = re.sub(r"<(?:[^<>]*:)?([^<>:]+)>", r"{\1}", route.path)
@@ -79,8 +79,8 @@ def _has_header(parameters: list[dict[str, Any]], name: str, document: dict[str,
     return any(parameter.get("name", "").lower() == name.lower() for parameter in resolved)
 
 
-def _add_parameter(operation: dict[str, Any], route: Route, policy: Policy) -> None:
-    form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict_keys else "as it is, or quoted"
+def _add_parameter(operation: dict[str, Any], route: RoutePolicy, policy: Policy) -> None:
+    form = "a quoted string (RFC 9651, 3.3.3)" if policy.strict_keys else "unquoted or quoted"
     operation.setdefault("parameters", []).append(
         {
             "name": policy.headers[0],
@@ -120,7 +120,7 @@ def _add_problems(
             _add_meanings(response, list(kinds), base)
 
 
-def _problems_of(route: Route, method: str) -> Iterator[type[problems.Problem]]:
+def _problems_of(route: RoutePolicy, method: str) -> Iterator[type[problems.Problem]]:
     for kind in problems.ALL:  # By their status.
         if kind is problems.KeyMissing and not route.required:
             continue

@@ -170,7 +170,7 @@ def replication(facts: Facts) -> Iterator[Finding]:
     if facts.get("role") == "slave":
         yield error(
             "replication",
-            "This server is a replica, which takes no writes: requests with a new key get 503.",
+            "This server is a replica, which refuses writes: requests with a new key get 503.",
             "Set REDIS_URL to the primary.",
         )
     elif replicas:

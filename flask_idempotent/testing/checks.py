@@ -121,7 +121,7 @@ def check_retry(result: Result, first: Result) -> Failure | None:
 
 
 def check_replay(result: Result, first: Result, target: Target) -> Iterator[Failure]:
-    """A replay is marked, and equal to the first answer."""
+    """A replay is marked, and equal to the first response."""
     if result.response.headers.get(target.settings.replay_header) != "true":
         yield Failure(
             f"a replay lacks the header {target.settings.replay_header}: true",
@@ -161,12 +161,12 @@ def _of_second_run(claimed: dict[str, Any], first: dict[str, Any]) -> Failure:
         )
     return Failure(
         "a retry ran the view again, because the record of the first is gone",
-        "Nothing may delete records meanwhile.",
+        "Nothing may delete records while the check runs.",
     )
 
 
 def check_race(results: Sequence[Result], target: Target) -> Iterator[Failure]:
-    """Of many requests at once one ran the view, and the others got its answer."""
+    """Of many requests at once one ran the view, and the others got its response."""
     runs = [result for result in results if "claimed" in result.signals]
     if len(runs) > 1:
         yield Failure(
@@ -185,7 +185,7 @@ def _check_racer(result: Result, run: Result, target: Target) -> Iterator[Failur
     rejected, settings = result.signals.get("rejected", {}), target.settings
     if rejected.get("problem") != "in-progress":
         yield from check_duplicate(result, run, target)
-    elif settings.timeout > 0 and settings.max_waiters is None:  # Else they are not to wait.
+    elif settings.timeout > 0 and settings.max_waiters is None:  # Else they need not wait.
         yield Failure(
             f"a duplicate waited for {settings.timeout:g} s and got the problem 'in-progress'",
             "The view takes longer than its timeout=. Allow more, or make the view faster.",
@@ -193,7 +193,7 @@ def _check_racer(result: Result, run: Result, target: Target) -> Iterator[Failur
 
 
 def check_duplicate(result: Result, first: Result, target: Target) -> Iterator[Failure]:
-    """A retry got the first answer."""
+    """A retry got the first response."""
     failure = check_retry(result, first)
     if failure is not None:
         yield failure
@@ -247,7 +247,7 @@ def check_crash(result: Result, target: Target) -> Failure | None:
 
 
 def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
-    """After an owner crashed, the view ran again and its answer is kept."""
+    """After an owner crashed, the view ran again and its response is kept."""
     signals, now, before = result.signals, result.response.status, lost.response.status
     held = signals.get("rejected", {}).get("problem") == "outcome-unknown"
     if target.settings.on_crash == "hold" and not held:

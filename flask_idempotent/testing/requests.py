@@ -17,6 +17,8 @@ from werkzeug.http import parse_options_header
 from werkzeug.test import TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
+from flask_idempotent._http_semantics import environ_name
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask.testing import FlaskClient
@@ -37,8 +39,7 @@ class RecordedRequest:
 
     def with_header(self, name: str, value: str) -> RecordedRequest:
         """The same request with this header added or replaced."""
-        variable = "HTTP_" + name.upper().replace("-", "_")
-        return replace(self, environ={**self.environ, variable: value})
+        return replace(self, environ={**self.environ, environ_name(name): value})
 
     def with_other_body(self) -> RecordedRequest:
         """The same request with a slightly different body, which a view should still accept."""

@@ -1,4 +1,4 @@
-"""Results: the response that a client got, and the signals that were sent meanwhile."""
+"""Results: the response that a client got, and the signals that its request caused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class SignalRecorder:
 
 
 def _entries() -> dict[str, Any]:
-    # A copy, because entries that are lists may grow; and unseen, so that no answer varies by it.
+    # A copy, because entries may be lists that grow. The session is not marked as accessed, which
+    # would add Vary to the response.
     session = session_of(current_context())
     accessed = session.accessed
     try:

@@ -27,9 +27,9 @@ WithKey = Callable[[str], Mapping[str, Any]]
 class Scenarios:
     """Runs the scenarios of one request, and collects the failures.
 
-    :param client: who sends it.
+    :param client: the test client that sends it.
     :param request: keywords of the client's ``open``.
-    :param with_key: which of them a key changes; None where it goes in a header.
+    :param with_key: given a key, returns the keywords that carry it; None for a header.
     """
 
     def __init__(

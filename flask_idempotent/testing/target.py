@@ -61,8 +61,8 @@ def _unrouted(error: HTTPException, method: str) -> Failure:
             "Use the path of the route, often with a slash at its end.",
         )
     if isinstance(error, MethodNotAllowed):
-        taken = ", ".join(sorted(error.valid_methods or ()))
-        return Failure(f"the path takes {taken}, not {method}", "Use a method that it takes.")
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return Failure(f"the path allows {allowed}, not {method}", "Use a method that it allows.")
     return Failure(f"no view answers it: {error.code} {error.name}", "Use the path of a route.")
 
 

@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "no route": (bare, {}, "no view answers it: 404", "Use the path of a route"),
     "another method": (
-        app_with, {"method": "PUT"}, "the path takes OPTIONS, POST, not PUT", "Use a method",
+        app_with, {"method": "PUT"}, "the path allows OPTIONS, POST, not PUT", "Use a method",
     ),
     "redirected": (
         slashed, {}, "it is redirected to http://localhost/orders/", "a slash at its end",
@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
         "a retry ran the view again, because it belongs to another caller", "scope= and key= must",
     ),
     "record deleted": (
-        forgetful, {}, "the record of the first is gone", "Nothing may delete records meanwhile",
+        forgetful, {}, "the record of the first is gone", "Nothing may delete records while",
     ),
     "retry of no key": (
         lambda: without_key(2), {},

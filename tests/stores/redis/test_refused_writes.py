@@ -1,4 +1,4 @@
-"""Servers that take no writes: out of memory, read-only, or short of replicas."""
+"""Servers that refuse writes: out of memory, read-only, or short of replicas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestRefusedWrites:
             server.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
 
     def test_completed_is_replayed(self, refusing: Server, redis_store: RedisStore) -> None:
-        """A server that takes no writes still replays what is completed."""
+        """A server that refuses writes still replays what is completed."""
         claim(redis_store)
         redis_store.complete(KEY, answer(), ttl_ms=HOUR)
         self.refuse(refusing)

@@ -29,7 +29,7 @@ class TestTranslation:
         ],
     )
     def test_error_replies(self, message: str, kind: type[StoreError]) -> None:
-        """A server that takes no writes has another error than one that fails."""
+        """A server that refuses writes has another error than one that fails."""
         error = translate(message)
         assert isinstance(error, StoreError)
         assert type(error) is kind

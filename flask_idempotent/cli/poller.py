@@ -1,4 +1,4 @@
-"""Reads all records again and again, and reports what has changed since the last time."""
+"""Polls all records, and reports what has changed since the previous poll."""
 
 from __future__ import annotations
 

@@ -90,13 +90,13 @@ def record_request(
 
 @contextmanager
 def _instead_of(app: Flask, wsgi_app: WSGIApplication) -> Iterator[None]:
-    # Where a middleware was put around the application, wsgi_app is an attribute of its own.
+    # A middleware around the application is an attribute of the instance, not of the class.
     attributes: dict[str, Callable[..., Any]] = app.__dict__
-    former = attributes.get("wsgi_app")
+    middleware = attributes.get("wsgi_app")
     attributes["wsgi_app"] = wsgi_app
     try:
         yield
     finally:
         del attributes["wsgi_app"]
-        if former is not None:
-            attributes["wsgi_app"] = former
+        if middleware is not None:
+            attributes["wsgi_app"] = middleware

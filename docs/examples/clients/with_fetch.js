@@ -1,4 +1,4 @@
-// Sends an operation until it is answered, once in effect: with fetch.
+// Retries an operation until it is answered, with fetch.
 
 /**
  * Send one operation.
@@ -23,11 +23,11 @@ export async function sendOnce(
       if (number === tries || !maySucceedLater(response)) return response;
       pause = 1000 * Number(response.headers.get("Retry-After")) || pause;
     } catch (error) {
-      // A broken connection says nothing of what happened; the key makes it safe to
+      // A broken connection leaves open what happened; the key makes it safe to
       // try again.
       if (number === tries || options.signal?.aborted) throw error;
     }
-    // Pages that failed together do not all come back together.
+    // The random part keeps pages that failed together from retrying together.
     await new Promise((resolve) => setTimeout(resolve, pause + 200 * Math.random()));
   }
 }

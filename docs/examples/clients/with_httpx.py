@@ -1,4 +1,4 @@
-"""Sends an operation until it is answered, once in effect: with httpx."""
+"""Retries an operation until it is answered, with httpx."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def send_once(
     request = client.build_request(method, url, **options)
     for number in range(1, tries):
         pause = 0.2 * 2**number
-        # A broken connection says nothing of what happened; the key makes it safe to
+        # A broken connection leaves open what happened; the key makes it safe to
         # try again.
         with suppress(httpx.TransportError):
             response = client.send(request)
@@ -44,13 +44,13 @@ def send_once(
                 return response
             after = response.headers.get("Retry-After", "")
             pause = int(after) if after.isdecimal() else pause
-        # Clients that failed together do not all come back together.
+        # The random part keeps clients that failed together from retrying together.
         time.sleep(pause + random.uniform(0, 0.2))
     return client.send(request)
 
 
 def may_succeed_later(response: httpx.Response) -> bool:
-    """Say whether the same request is worth another try."""
+    """Tell whether to send the same request again."""
     if response.status_code in (502, 504):  # A proxy got no answer.
         return True
     # Without Retry-After these are final.

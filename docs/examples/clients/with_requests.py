@@ -1,4 +1,4 @@
-"""Sends an operation until it is answered, once in effect: with requests and urllib3."""
+"""Retries an operation until it is answered, with requests and urllib3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Again(Retry):
 
 
 def keyed_session(tries: int = 6) -> requests.Session:
-    """Make a session for requests that carry a key; it may repeat each of them."""
+    """Return a session for requests that carry a key; it may repeat each of them."""
     again = Again(
         total=tries - 1,
         status_forcelist={502, 504},  # A proxy got no answer.

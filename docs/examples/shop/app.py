@@ -1,11 +1,11 @@
-"""A small shop that orders once, however often the form is sent: the demo of Flask-Idempotent.
+"""The demo of Flask-Idempotent: a small shop that orders once, however often the form is sent.
 
     python docs/examples/shop/app.py [--port N] [--host H]
     gunicorn --chdir docs/examples/shop app:app --workers 2 --threads 4
 
 Both need ``flask-idempotent[embedded]``, and neither needs a Redis server: the library starts a
 private one. Settings come from `create_app` or the environment, with ``FLASK_`` in front:
-``SHOP_ORDER_SECONDS`` is how long an order takes, ``SHOP_DATABASE`` names the file of the books.
+``SHOP_ORDER_SECONDS`` is how long an order takes, ``SHOP_DATABASE`` is the path of the database.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from flask.typing import ResponseReturnValue
 
 from flask_idempotent import Idempotent, current_claim, idempotent
 
-# It runs as a script, as a module of its own folder and as a module of a package.
+# This file is run as a script, imported from its own folder, or imported from a package.
 if TYPE_CHECKING or __package__:
     from .catalogue import MOST, PRODUCTS, SHELF, Unfit, check
     from .ledger import Ledger, Order
@@ -53,7 +53,7 @@ shop = Blueprint("shop", __name__)
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """Make the shop."""
+    """Create the shop's application."""
     app = Flask(__name__)
     app.config.from_mapping(REDIS_URL="embedded://", SHOP_ORDER_SECONDS=2, SHOP_DATABASE=None)
     app.config.from_prefixed_env()
@@ -70,9 +70,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
 
 def ledger(app: Flask = current_app) -> Ledger:
-    """Return the books of an app's shop."""
-    books: Ledger = app.extensions["shop"]
-    return books
+    """Return the ledger of the application's shop."""
+    shop_ledger: Ledger = app.extensions["shop"]
+    return shop_ledger
 
 
 @shop.before_request
@@ -84,7 +84,7 @@ def count_request() -> None:
 
 @shop.get("/")
 def index() -> Response:
-    """The product page; what its address says was chosen stays chosen."""
+    """Show the product page; the query selects the product and the quantity."""
     page = render_template(
         "shop.html",
         products=SHELF,
@@ -96,7 +96,7 @@ def index() -> Response:
         counts=ledger().counts(),
     )
     answer = make_response(page)
-    # Not "no-store", the library's own: "back" shall bring this form again, with the key it had.
+    # Not the library's "no-store": "back" should show this form again, with the same key.
     answer.headers["Cache-Control"] = "private, no-cache"
     return answer
 
@@ -127,7 +127,7 @@ def api_order() -> ResponseReturnValue:
 
 
 def place(product: object, quantity: object) -> Order:
-    """Check and place an order, which takes its time, as a payment would."""
+    """Check and place an order, which takes as long as a payment might."""
     chosen, count = check(product, quantity)
     time.sleep(float(current_app.config["SHOP_ORDER_SECONDS"]))
     return ledger().place(chosen.slug, count, current_claim.key if current_claim else None)
@@ -147,7 +147,7 @@ def api_confirmation(number: int) -> ResponseReturnValue:
 
 
 def describe(order: Order) -> dict[str, Any]:
-    """Return an order as the API tells it."""
+    """Return an order as the API represents it."""
     page = url_for(".confirmation", number=order.number, _external=True)
     return {**{n: getattr(order, n) for n in ("number", "product", "quantity")}, "page": page}
 
@@ -159,13 +159,13 @@ def activity() -> str:
 
 @shop.get("/activity.json")
 def activity_feed() -> ResponseReturnValue:
-    """What the activity page shows, for the script that keeps it up to date."""
+    """Return what the activity page shows, for the script that updates it."""
     events = [{**asdict(event), "at": clock(event.at)} for event in ledger().events()]
     return jsonify(counts=ledger().counts(), events=events), {"Cache-Control": "no-store"}
 
 
 def clock(at: float) -> str:
-    """Write a time of day to the tenth of a second, which tells a duplicate from its first."""
+    """Format a time of day to the tenth of a second, so that duplicates can be told apart."""
     return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-5]
 
 

@@ -9,7 +9,7 @@ MOST = 9
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One thing on the shelf; its picture is ``templates/art/<slug>.svg``."""
+    """A product; its picture is ``templates/art/<slug>.svg``."""
 
     slug: str
     name: str

@@ -49,10 +49,10 @@ class Event:
 
 
 class Ledger:
-    """The shop's books.
+    """The shop's orders, events and counters.
 
-    :param find: says where the file is. It is asked at the first use, so never before a server
-        forks: neither the file nor what `find` holds is inherited.
+    :param find: returns the path of the file. It is called at the first use, and so after a server
+        has forked: a process never inherits an open file.
     """
 
     def __init__(self, find: Callable[[], str | Path]) -> None:
@@ -61,27 +61,27 @@ class Ledger:
         self._opened: sqlite3.Connection | None = None
 
     def place(self, product: str, quantity: int, key: str | None = None) -> Order:
-        """Write one order into the books, and the event that tells of it."""
+        """Store one order, and the event that reports it."""
         at, key = time.time(), shorten(key)
         with self._write() as db:
             columns = "INSERT INTO orders (product, quantity, key, at) VALUES (?, ?, ?, ?)"
             number = db.execute(columns, (product, quantity, key, at)).lastrowid or 0
             _count(db, "placed")
-            told = f"Order no. {number} placed: {quantity} × {product}"
-            _tell(db, "placed", told if key else told + ", without a key", key)
+            text = f"Order no. {number} placed: {quantity} × {product}"
+            _add_event(db, "placed", text if key else text + ", without a key", key)
             _trim(db, "orders")
         return Order(number, product, quantity, key, at)
 
     def note(self, kind: str, text: str, key: str | None = None) -> None:
-        """Write one event; the kinds in `COUNTED` move their counter too."""
+        """Store one event; the kinds in `COUNTED` increase their counter too."""
         with self._write() as db:
             if kind in COUNTED:
                 _count(db, kind)
-            _tell(db, kind, text, shorten(key))
+            _add_event(db, kind, text, shorten(key))
             _trim(db, "events")
 
     def order(self, number: int) -> Order | None:
-        """Return the order of that number."""
+        """Return the order with that number, or None."""
         with self._read() as db:
             row = db.execute("SELECT * FROM orders WHERE number = ?", (number,)).fetchone()
         return Order(*row) if row else None
@@ -89,8 +89,8 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Return the three counters, by the kind of event they count."""
         with self._read() as db:
-            found = dict(db.execute("SELECT name, value FROM counts").fetchall())
-        return {name: found.get(name, 0) for name in COUNTED}
+            counts = dict(db.execute("SELECT name, value FROM counts").fetchall())
+        return {name: counts.get(name, 0) for name in COUNTED}
 
     def events(self, most: int = 40) -> list[Event]:
         """Return the last events, newest first."""
@@ -106,8 +106,8 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._connection() as db:
-            # A transaction that begins as a reader can fail with "database is locked" when it
-            # turns writer, however long the timeout; one that begins as a writer waits its turn.
+            # A transaction that begins with a read can fail with "database is locked" at its first
+            # write, however long the timeout; one that begins as a writer waits for the others.
             db.execute("BEGIN IMMEDIATE")
             yield db
 
@@ -119,7 +119,7 @@ class Ledger:
 
 
 def shorten(key: str | None) -> str | None:
-    """Return enough of *key* to tell it from others: a whole one lets its reader replay it."""
+    """Return the start of *key*: somebody who reads a whole key can request its replay."""
     return key if key is None or len(key) <= 8 else key[:8] + "…"
 
 
@@ -135,7 +135,7 @@ def _count(db: sqlite3.Connection, name: str) -> None:
     db.execute("UPDATE counts SET value = value + 1 WHERE name = ?", (name,))
 
 
-def _tell(db: sqlite3.Connection, kind: str, text: str, key: str | None) -> None:
+def _add_event(db: sqlite3.Connection, kind: str, text: str, key: str | None) -> None:
     columns = "INSERT INTO events (at, kind, text, key) VALUES (?, ?, ?, ?)"
     db.execute(columns, (time.time(), kind, text, key))
 

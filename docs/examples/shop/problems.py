@@ -13,7 +13,7 @@ HEADINGS = {
 
 
 def problem(error: HTTPException) -> ResponseReturnValue:
-    """Answer a browser with a page of the shop, and everybody else with the error as it is."""
+    """Answer a browser with a page of the shop, and other clients with the error unchanged."""
     offers = ["application/problem+json", "application/json", "text/html"]
     if request.accept_mimetypes.best_match(offers) != "text/html":
         return error

@@ -1,4 +1,4 @@
-"""The library's signals, told in plain words to the books' list of events."""
+"""Describes the library's signals in plain words, for the ledger's list of events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_idempotent import signals
 
 
 def report_signals(app: Flask, note: Callable[[str, str, str | None], None]) -> None:
-    """Note an event, its key with it, whenever the library tells of what it did for *app*."""
+    """Call *note* with an event and its key for each signal that the library sends for *app*."""
     for name, sentence in SENTENCES.items():
         signal = getattr(signals, name)
         signal.connect(_receiver(note, name, sentence), sender=app, weak=False)
@@ -37,7 +37,7 @@ def _completed(kept: bool, **_: Any) -> str:
 
 
 def _released(reason: str, **_: Any) -> str:
-    return f"Key given up ({reason}): the next request runs"
+    return f"Key released ({reason}): the next request runs"
 
 
 def _waited(seconds: float, **_: Any) -> str:

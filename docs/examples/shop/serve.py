@@ -1,4 +1,4 @@
-"""Running the shop on Flask's development server, for a look at it."""
+"""Runs the shop on Werkzeug's development server."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class QuietHandler(WSGIRequestHandler):
 def main(create_app: Callable[[], Flask]) -> None:
     """Run the shop until Ctrl-C."""
     arguments = parse_arguments()
-    # A kill ends the shop as Ctrl-C does, and cleans up as well.
+    # SIGTERM stops the shop as Ctrl-C does, and cleans up as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="shop-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("FLASK_SHOP_DATABASE", f"{folder}/orders.sqlite3")
         with suppress(KeyboardInterrupt):
             serve(create_app(), arguments.host, listen(arguments.host, arguments.port))
-        # An impatient second Ctrl-C must not break into the leaving with a traceback.
+        # A second Ctrl-C must not interrupt the clean-up with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

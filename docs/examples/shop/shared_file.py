@@ -17,8 +17,8 @@ def shared_file(name: str) -> Path:
     """Return where *name* is for this run; call it in the worker, after the server has forked.
 
     The workers of one server have one parent, so the parent's process id names the run. Each
-    process holds a lock on its run until it ends, however it ends: what nobody holds is left over
-    from an earlier run and is removed, even where an old process id comes back.
+    process holds a lock on its run until it ends, however it ends: a run without a lock is left
+    over from an earlier server and is removed, even if a process id is used again.
     """
     home = _private_folder()
     with _alone(home):
@@ -41,7 +41,7 @@ def _private_folder() -> Path:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Let one process at a time look over the runs."""
+    """Hold a lock, so that only one process at a time checks the runs."""
     with _locked(home / "lock", exclusive=True):
         yield
 

@@ -264,7 +264,7 @@ class TemporarilyUnavailable(Problem, ServiceUnavailable):
 
     slug = "store-unavailable"
     title = "Temporarily unavailable"
-    form_title = "This form cannot be processed just now"
+    form_title = "This form cannot be processed right now"
     form_detail = (
         "Nothing was done. Wait a moment, then reload this page to send the form again. "
         "It will not be processed twice."

@@ -45,7 +45,7 @@ class EngineSettings:
     compress: int | None = None
     correctable: frozenset[int] = frozenset()
     max_run: float | None = None
-    #: ``expire`` in milliseconds, which is what stores take.
+    #: ``expire`` in milliseconds, the unit of stores.
     expire_ms: int = dataclasses.field(init=False)
     #: Milliseconds that a record in progress is kept: never less than its lease.
     running_ttl_ms: int = dataclasses.field(init=False)

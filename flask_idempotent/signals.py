@@ -78,7 +78,7 @@ ALL: Iterable[NamedSignal] = (
 def send(signal: NamedSignal, sender: object, **data: Any) -> None:
     """Send a signal to its receivers.
 
-    A receiver that raises is logged; the others are called, and the caller goes on.
+    An exception of a receiver is logged; the other receivers are still called.
     """
     if not signal.receivers or signal.is_muted:
         return

@@ -126,7 +126,7 @@ def _progress(earlier: RecordInfo, now: RecordInfo) -> Iterator[Change]:
 
 
 def _beginning(before: RecordInfo | None, record: RunningRecord) -> Event:
-    # After a tombstone or a corrected response the attempt number goes on, but no owner died.
+    # After a tombstone or a corrected response the attempt number continues, but no owner died.
     may_have_died = before is None or isinstance(before.record, RunningRecord)
     return Event.TAKEN_OVER if record.attempt > 1 and may_have_died else Event.CLAIMED
 

@@ -121,7 +121,7 @@ def _restore(request: Request, tracked: TrackedInput, before: dict[str, Any]) ->
     restore_body_caches(request, before, keep=keep)
     if files and before["files"] is None:
         # The view must not parse the form again: an application's own upload streams, to a bucket
-        # for example, may take each file only once.
+        # for example, may accept each file only once.
         tracked.parsed_form = ParsedForm(fields, files, BytesIO())
         use_parsed_form(request, tracked.parsed_form)
 

@@ -72,8 +72,8 @@ def find_key(
     A GET may carry it in its headers alone.
 
     :param field_values: the values of the key's field in the request's form.
-    :param finders: the application's own functions, called in turn where headers, query and form
-        have no key.
+    :param finders: the application's own functions, called one after the other where headers, query
+        and form have no key.
     :returns: the key, or None where the request has none.
     :raises KeyInvalid: when a value cannot be used, or two of them differ.
     :raises TypeError: when a function returns what cannot be a key.

@@ -147,7 +147,7 @@ class Store(ABC):
         takeover: bool,
         replaces: bytes | None = None,
     ) -> ContendResult:
-        """Claim a key that had a record a moment ago.
+        """Claim a key for which ``claim`` has returned a record.
 
         Depending on what the key has now, this
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.records import CompletedRecord, Record
 
-#: How many of a key's waiters a notification wakes itself.
+#: How many of a key's waiters a notification wakes directly.
 _WOKEN_AT_ONCE = 2
 
 

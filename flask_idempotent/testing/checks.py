@@ -236,7 +236,7 @@ def _unseen_change(target: Target) -> str:
             "changed={'json': {...}}; and if that makes no difference, fix fingerprint=."
         )
     return (
-        "What was sent differs in nothing that counts. Say what makes it another request: "
+        "The change is not part of the fingerprint. Say what makes it another request: "
         "changed={'json': {...}}."
     )
 

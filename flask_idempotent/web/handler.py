@@ -161,5 +161,5 @@ def _answer(
 
 
 def _run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
-    request_state(current.request).runs_unclaimed = True  # No nested call asks the store again.
+    request_state(current.request).runs_unclaimed = True  # So no nested call claims it.
     return current.run_view()

@@ -76,7 +76,7 @@ class UntrackedView(NamedTuple):
     """A decorated view that no request claims.
 
     :param path: one of its paths.
-    :param methods: the methods that it takes.
+    :param methods: the methods that it accepts.
     """
 
     path: str
@@ -84,7 +84,7 @@ class UntrackedView(NamedTuple):
 
 
 def untracked_views(app: Flask, protections: Protections) -> Iterator[UntrackedView]:
-    """Find the decorated views that take none of the methods that are tracked.
+    """Find the decorated views none of whose methods is tracked.
 
     Lazy views are left out, so that nothing is imported for this.
     """

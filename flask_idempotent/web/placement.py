@@ -167,9 +167,7 @@ _ON_APPLICATION = (
     "@idempotent goes on a view, not on an application: Idempotent(app) protects every view of it"
 )
 _ON_METHOD = "@{1} is above @{0}, where it has no effect: put it below, next to the function"
-_ON_SOMETHING = (
-    "@idempotent goes on a view and takes keywords, as in @idempotent(expire=240), not {!r}"
-)
+_ON_SOMETHING = "@idempotent goes on a view, alone or as in @idempotent(expire=240), not on {!r}"
 _BOTH = (
     "{} is both decorated with @idempotent and exempt, which contradict each other: remove one of "
     "the two"

@@ -122,12 +122,12 @@ class TestPool:
             db.session.commit()
             return f"order {order.id}"
 
-        def give_back(sender: object, **_: object) -> None:
+        def return_connection(sender: object, **_: object) -> None:
             if gives_back:
                 db.session.rollback()
             waiting.release()
 
-        with signals.before_wait.connected_to(give_back, app):
+        with signals.before_wait.connected_to(return_connection, app):
             owner = background(post, app, path="/orders/mug")
             gate.reached()
             duplicates = [background(post, app, path="/orders/mug") for _ in range(4)]

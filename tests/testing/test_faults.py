@@ -178,7 +178,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     "no change": (
         app_with, {"json": {"a": 1}, "changed": {"json": {"a": 1}}},
         "a changed request with the same key got the first one's response",
-        "differs in nothing that counts",
+        "not part of the fingerprint",
     ),
     "scope of the payload": (
         lambda: app_with(scope=lambda request: request.get_data()), {"json": {}},

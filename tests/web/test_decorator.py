@@ -72,7 +72,7 @@ class TestIdempotent:
 
     def test_not_a_view(self) -> None:
         """A value without its keyword is a clear error."""
-        with pytest.raises(SettingsError, match=r"takes keywords, as in .*, not 240"):
+        with pytest.raises(SettingsError, match=r"alone or as in .*, not on 240"):
             idempotent(240)  # type: ignore[call-overload]
 
     def test_one_view_in_two_apps(self, make_app: MakeApp) -> None:

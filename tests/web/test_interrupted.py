@@ -94,13 +94,13 @@ class TestBeforeWait:
             gate()
             return name
 
-        def give_back(sender: object, **data: object) -> None:
+        def return_connection(sender: object, **data: object) -> None:
             seen.append((sender, request.path, data.keys()))
             assert store.listening.acquire(blocking=False) is False
 
         first = background(post, app, path="/a")
         gate.reached()
-        with signals.before_wait.connected_to(give_back, app):
+        with signals.before_wait.connected_to(return_connection, app):
             waiter = background(post, app, path="/a")
             assert store.listening.acquire(timeout=5)
         gate.open()

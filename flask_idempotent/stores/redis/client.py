@@ -211,7 +211,7 @@ class Client:
 
     @contextmanager
     def subscription(self) -> Iterator[PubSubConnection]:
-        """Open a connection of its own for pub/sub.
+        """Open a separate connection for pub/sub.
 
         :raises StoreUnavailable: when the server cannot be reached.
         """

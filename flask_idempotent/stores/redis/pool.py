@@ -108,8 +108,8 @@ class Pool(ForkAware):
         return turn.connection
 
     def _withdraw(self, turn: _Turn) -> None:
-        # Its time is over, or a signal's handler or gevent interrupted it. A connection that it was
-        # given just now goes to the next one.
+        # Its time is over, or a signal's handler or gevent interrupted it. A connection that it got
+        # at that moment goes to the next one.
         with self._lock:
             if turn in self._turns:
                 self._turns.remove(turn)
@@ -152,7 +152,7 @@ class Pool(ForkAware):
     def drop(self, pooled: PooledConnection) -> bool:
         """Stop trusting the connections that are open, because this one leads to a wrong server.
 
-        :returns: False when all were dropped a moment ago and this one was opened since.
+        :returns: False when all were dropped less than a second ago, and this one was opened since.
         """
         with self._lock:
             if pooled.generation != self.generation:

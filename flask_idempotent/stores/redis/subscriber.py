@@ -209,6 +209,6 @@ class Subscriber(ForkAware):
         """
         with self._lock:
             channel = self._channels.get(channel_name)
-            # A message before the confirmation is for waiters that left the channel just now.
+            # A message before the confirmation is for waiters that have left the channel since.
             if channel is not None and channel.confirmed.is_set():
                 channel.waiters.notify(Notification(channel.read))

@@ -239,7 +239,7 @@ class CorrectionContract:
         assert contend(store, running("dan", "two")) == Claimed(4, 3)
 
     def test_correction_that_gives_up(self, store: Store) -> None:
-        """A corrected request that fails leaves a tombstone: the attempt number goes on."""
+        """A corrected request that fails leaves a tombstone: the attempt number continues."""
         complete(store, response("ada"))
         contend(store, running("bob", "two"), replaces=owner("ada"))
         release(store, "bob")

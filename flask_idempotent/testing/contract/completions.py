@@ -162,7 +162,7 @@ class TombstoneContract:
         assert isinstance(contend(store, running("dan")), Busy)
 
     def test_tombstone_of_each_attempt(self, store: Store) -> None:
-        """The number goes on however often the key is given up."""
+        """The number continues however often the key is released."""
         leave_tombstone(store)
         for attempt in range(3, 6):
             assert contend(store, running(f"n{attempt}")) == Claimed(attempt, 1)

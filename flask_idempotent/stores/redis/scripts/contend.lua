@@ -1,4 +1,4 @@
--- Claims a key that had a record a moment ago, or returns how long the other's lease still lasts.
+-- Claims a key that had a record at the first claim, or returns how long the other's lease still lasts.
 --
 -- KEYS[1]  the record
 -- ARGV[1]  a new record, in progress

@@ -48,8 +48,8 @@ class Idempotent:
     ``timedelta``; sizes are bytes.
 
     :param app: the application; None to call ``init_app`` later.
-    :param store: where records live: a store of this package or a redis-py client, instead of the
-        address in the config.
+    :param store: where records live: a store, which may be your own, or a redis-py client, instead
+        of the address in the config.
     :param timeout: how long a duplicate waits for the first request's response; 60 s by default.
     :param expire: how long a response is kept; 240 s by default.
     :param lease: how long a claim outlives a process that died; 30 s by default.

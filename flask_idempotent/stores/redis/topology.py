@@ -121,7 +121,8 @@ def _unusable(client: object, expected: str) -> SettingsError:
     kind = type(client)
     package = kind.__module__.partition(".")[0]
     return SettingsError(
-        f"store= must be a store of this package or {expected}, not {package}.{kind.__qualname__}. "
-        "In tests, use the address memory:// or the pytest fixture idempotency. For a server that "
-        "another library connects to, set IDEMPOTENT_REDIS_URL to its address."
+        "store= must be a store (a subclass of flask_idempotent.stores.base.Store) or "
+        f"{expected}, not {package}.{kind.__qualname__}. In tests, use the address memory:// or "
+        "the pytest fixture idempotency. For a server that another library connects to, set "
+        "IDEMPOTENT_REDIS_URL to its address."
     )

@@ -88,7 +88,7 @@ class Policy:
         bare = (
             ""
             if self.strict_keys
-            else ', or unquoted, in visible ASCII characters without `"`, `,`, `;` and `\\`'
+            else ',\n  or unquoted, in visible ASCII characters without `"`, `,`, `;` and `\\`'
         )
         return _MARKDOWN.format(
             headers=" or ".join(f"`{name}`" for name in self.headers),
@@ -180,8 +180,8 @@ other request with the same key, at the same moment or later, gets the first one
 ## The key
 
 - Make a new random key for each operation, such as a UUID, and send the same key with every retry.
-- Send it in the header {headers}: as a quoted string (RFC 9651, 3.3.3){bare}. It has 1 to
-  {max_length} characters.{field}
+- Send it in the header {headers}: as a quoted string (RFC 9651, 3.3.3){bare}.
+  It has 1 to {max_length} characters.{field}
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.

@@ -120,3 +120,10 @@ class TestForms:
         strict = policy_of(make_app(config={"IDEMPOTENT_STRICT_KEYS": True})).as_markdown()
         assert "or unquoted" in lenient
         assert "or unquoted" not in strict
+
+    def test_lines_are_short(self, make_app: MakeApp) -> None:
+        """People read the lines; a row of a table is one line, as Markdown wants it."""
+        for strict in (True, False):
+            policy = policy_of(make_app(config={"IDEMPOTENT_STRICT_KEYS": strict}))
+            lines = policy.as_markdown().splitlines()
+            assert max(len(line) for line in lines if not line.startswith("|")) <= 105

@@ -78,24 +78,13 @@ class Shop:
 def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
     """Run the shop under the development server or gunicorn, on its own embedded server."""
     port = free_port()
-    commands = {
-        "dev": [sys.executable, str(SHOP / "app.py"), "--port", str(port)],
-        "gunicorn": [
-            sys.executable, "-m", "gunicorn", "--chdir", str(SHOP), "app:app",
-            "--config", workers.__file__, "--workers", str(WORKERS), "--threads", "4",
-            "--bind", f"127.0.0.1:{port}",
-            # Between its fork and its signal handlers a worker does not hear that it is to end;
-            # then gunicorn ends it by force, after this time instead of its 30 seconds.
-            "--graceful-timeout", "3",
-        ],
-    }  # fmt: skip
     environment = os.environ | {
         "TMPDIR": str(folder),
         "FLASK_SHOP_ORDER_SECONDS": str(seconds),
         "PYTHONWARNINGS": "default",
     }
     process = subprocess.Popen(
-        commands[kind],
+        _command(kind, port),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -127,6 +116,19 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
             if process.stdout is not None:
                 process.stdout.close()
     assert "Traceback" not in "".join(lines), "".join(lines)
+
+
+def _command(kind: str, port: int) -> list[str]:
+    if kind == "dev":
+        return [sys.executable, str(SHOP / "app.py"), "--port", str(port)]
+    return [
+        sys.executable, "-m", "gunicorn", "--chdir", str(SHOP), "app:app",
+        "--config", workers.__file__, "--workers", str(WORKERS), "--threads", "4",
+        "--bind", f"127.0.0.1:{port}",
+        # Between its fork and its signal handlers a worker does not hear that it is to end;
+        # then gunicorn ends it by force, after this time instead of its 30 seconds.
+        "--graceful-timeout", "3",
+    ]  # fmt: skip
 
 
 def _until_it_answers(base: str, process: subprocess.Popen[str], lines: list[str]) -> None:

@@ -17,8 +17,16 @@ from tests.neighbours.smorest import DOCUMENT, OrderIn, OrderOut, served
 
 def etagged(make_app: Callable[..., Flask], order: str, **overrides: Any) -> Flask:
     """An order with an ETag; ``etag`` is above ``@idempotent``, below it, or on the class."""
-    app = make_app(wide=False, config=DOCUMENT)
-    blueprint, stored = Blueprint("orders", "orders"), {"product": "mug"}
+    app, blueprint = make_app(wide=False, config=DOCUMENT), Blueprint("orders", "orders")
+    view = order_view(blueprint, order, **overrides)
+    blueprint.route("/")(blueprint.etag(view) if order == "class" else view)
+    served(app, blueprint)
+    return app
+
+
+def order_view(blueprint: Blueprint, order: str, **overrides: Any) -> type[MethodView]:
+    """The order's methods, each with the decorators in this order."""
+    stored = {"product": "mug"}
 
     def both(method: Any) -> Any:
         protect = idempotent(**overrides)
@@ -66,9 +74,7 @@ def etagged(make_app: Callable[..., Flask], order: str, **overrides: Any) -> Fla
             blueprint.set_etag({"of": "another"})
             return stored
 
-    blueprint.route("/")(blueprint.etag(Order) if order == "class" else Order)
-    served(app, blueprint)
-    return app
+    return Order
 
 
 class TestEtag:

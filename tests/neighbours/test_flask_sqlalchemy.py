@@ -95,22 +95,12 @@ class TestPool:
         with app.app_context():
             db.engine.dispose()
 
-    @pytest.mark.parametrize("gives_back", [True, False])
-    def test_c10_four_duplicates(
-        self,
-        crowded: Flask,
-        way: WayIn,
-        background: Callable[..., Future[TestResponse]],
-        gives_back: bool,
-    ) -> None:
-        """With ``before_wait`` one of five runs and none fails; without, the owner is starved."""
-        app, gate = crowded, Gate()
-        held, waiting = threading.Semaphore(0), threading.Semaphore(0)
+    def ordering_at_a_gate(self, app: Flask, way: WayIn) -> Gate:
+        gate = Gate()
 
         @app.before_request
         def look() -> None:
             db.session.execute(db.select(Order)).all()
-            held.release()
 
         @app.post("/orders/<product>")
         @way
@@ -121,6 +111,20 @@ class TestPool:
             db.session.add(order)
             db.session.commit()
             return f"order {order.id}"
+
+        return gate
+
+    @pytest.mark.parametrize("gives_back", [True, False])
+    def test_c10_four_duplicates(
+        self,
+        crowded: Flask,
+        way: WayIn,
+        background: Callable[..., Future[TestResponse]],
+        gives_back: bool,
+    ) -> None:
+        """With ``before_wait`` one of five runs and none fails; without, the owner is starved."""
+        app, gate = crowded, self.ordering_at_a_gate(crowded, way)
+        waiting = threading.Semaphore(0)
 
         def return_connection(sender: object, **_: object) -> None:
             if gives_back:

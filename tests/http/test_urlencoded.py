@@ -101,7 +101,7 @@ class TestFinding:
         fields, rest = read(b"&".join(pairs), "k", "l")
         assert len(fields) == len(own)
         form = b"&".join(others)
-        # A form of one empty pair cannot be told from an empty form.
+        # A form of one empty pair looks the same as an empty form.
         assert rest == read(form, "k", "l")[1] or not form
 
     @pytest.mark.parametrize("size", [1, 2, 5, 1000])

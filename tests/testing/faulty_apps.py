@@ -34,7 +34,7 @@ def slow() -> Callable[[], str]:
 
 
 def changing(name: str) -> Flask:
-    """An application that changes every answer anew after its view."""
+    """An application that changes every response after its view."""
     app, answers = app_with(lambda: "ran"), count()
 
     @app.after_request

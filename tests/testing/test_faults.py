@@ -203,13 +203,13 @@ class TestFaults:
     @pytest.mark.parametrize("name", FAULTS)
     def test_each(self, name: str) -> None:
         """Each failure is shown with the request, what is wrong, and how to fix it."""
-        make, options, what, mend = FAULTS[name]
+        make, options, what, fix = FAULTS[name]
         with pytest.raises(NotIdempotent) as caught:
             check(make(), **options)
         text = re.sub(r"\s+", " ", str(caught.value))
         assert text.startswith(f"{options.get('method', 'POST')} {options.get('path', '/orders')}:")
         assert what in text
-        assert mend in text.partition("How to fix it: ")[2]
+        assert fix in text.partition("How to fix it: ")[2]
 
     @pytest.mark.parametrize(
         ("answer", "shown"),

@@ -50,10 +50,8 @@ class TestWhatCannotBeDecorated:
                 "@idempotent is above @classmethod.*put it below",
                 id="classmethod",
             ),
-            pytest.param(
-                240, r"takes keywords, as in @idempotent\(expire=240\), not 240", id="value"
-            ),
-            pytest.param("view", "not 'view'", id="name"),
+            pytest.param(240, r"alone or as in @idempotent\(expire=240\), not on 240", id="value"),
+            pytest.param("view", "not on 'view'", id="name"),
             pytest.param(
                 idempotent.exempt(lambda: "ran"), "both decorated .* and exempt", id="exempt view"
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flask_idempotent.policy import ProtectedRoute
+from flask_idempotent.web.routes import requests_name
 
 Routes = Sequence[ProtectedRoute]
 
@@ -13,7 +14,7 @@ _SHOWN = 5
 
 def named(route: ProtectedRoute) -> str:
     """Write a route as the method and the path of its requests."""
-    return f"{'/'.join(route.methods)} {route.rule.rule}"
+    return requests_name(route.methods, route.rule.rule)
 
 
 def listed(names: Sequence[str], routes: Routes = ()) -> str:

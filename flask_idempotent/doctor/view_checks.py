@@ -15,7 +15,7 @@ from flask_idempotent.web.marks import is_protecting, layers_of
 from flask_idempotent.web.notices import keeps_cookies, untracked_views
 from flask_idempotent.web.placement import misplaced
 from flask_idempotent.web.protection import Kind
-from flask_idempotent.web.routes import routes_of
+from flask_idempotent.web.routes import requests_name, routes_of
 from flask_idempotent.web.state import state_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def places(app: Flask) -> Iterator[Finding]:
 def tracked(app: Flask) -> Iterator[Finding]:
     """Find decorated views without a tracked method."""
     idle = [
-        f"{'/'.join(view.methods)} {view.path}"
+        requests_name(view.methods, view.path)
         for view in untracked_views(app, state_of(app).protections)
     ]
     if idle:
@@ -73,7 +73,7 @@ def tracked(app: Flask) -> Iterator[Finding]:
 def unprotected(app: Flask) -> Iterator[Finding]:
     """Find routes that change something and are neither protected nor exempt."""
     names = [
-        f"{'/'.join(methods)} {rule.rule}"
+        requests_name(methods, rule.rule)
         for rule, every, protection in routes_of(app, state_of(app).protections)
         if (methods := sorted(set(every) - SAFE_METHODS))
         and not protection.claims

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_idempotent._http_semantics import UNTRACKED_METHODS
@@ -61,4 +61,9 @@ def qualified_name(view: Any) -> str:
 
 def route_name(rule: Rule) -> str:
     """The methods and the path of a route, such as ``POST /orders``."""
-    return f"{'/'.join(sorted((rule.methods or set()) - UNTRACKED_METHODS))} {rule.rule}"
+    return requests_name(sorted((rule.methods or set()) - UNTRACKED_METHODS), rule.rule)
+
+
+def requests_name(methods: Iterable[str], path: str) -> str:
+    """Requests with these methods to a path, such as ``POST/PUT /orders``."""
+    return f"{'/'.join(methods)} {path}"

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from flask import Flask
 
 from flask_idempotent import Idempotent, signals
+from flask_idempotent._timing import STORE_FAILS_WITHIN
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import FingerprintMismatch, Replay, StillRunning
@@ -27,6 +28,9 @@ from tests.support.engines import request
 View = Callable[[], bytes]
 #: What a client sees: a status, and a body where the view's response came.
 Answer = tuple[int, bytes]
+
+#: A request learns within this time that the store is dead, with a little for the machine.
+DEAD_WITHIN = STORE_FAILS_WITHIN + 0.3
 
 
 class Failed(Exception):

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent._timing import STORE_FAILS_WITHIN
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.redis import client as redis_client
 from tests.chaos.conftest import BINARIES
 from tests.chaos.services import (
+    DEAD_WITHIN,
     CountingView,
     GatedView,
     Service,
@@ -30,9 +30,6 @@ from tests.support.polling import until
 from tests.support.redis_servers import Server, free_port
 
 pytestmark = pytest.mark.chaos
-
-#: A request learns within this time that the store is dead, with a little for the machine.
-DEAD_WITHIN = STORE_FAILS_WITHIN + 0.3
 
 MakeServer = Callable[..., Server]
 MakeService = Callable[..., Service]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from flask_idempotent import current_claim
-from flask_idempotent._timing import STORE_FAILS_WITHIN
 from flask_idempotent.record_format import decode
 from flask_idempotent.records import RunningRecord
 from tests.chaos.services import (
+    DEAD_WITHIN,
     CountingView,
     GatedView,
     Service,
@@ -31,9 +31,6 @@ from tests.support.proxy import Proxy
 from tests.support.redis_servers import Server
 
 pytestmark = pytest.mark.chaos
-
-#: A request learns within this time that the store is dead, with a little for the machine.
-DEAD_WITHIN = STORE_FAILS_WITHIN + 0.3
 
 MakeServer = Callable[..., Server]
 MakeService = Callable[..., Service]

@@ -1,6 +1,7 @@
 """Flask-Idempotent: a request with an idempotency key runs its view once."""
 
 from flask_idempotent.errors import (
+    DatabaseUnavailable,
     IdempotentError,
     OutsideRequest,
     RecordUnreadable,
@@ -15,6 +16,7 @@ from flask_idempotent.web.decorator import idempotent
 from flask_idempotent.web.extension import Idempotent
 
 __all__ = [
+    "DatabaseUnavailable",
     "Idempotent",
     "IdempotentError",
     "OutsideRequest",

@@ -9,6 +9,7 @@ Clients of the application get the problems in ``problems.py``.
         * StoreUnavailable
         * WriteRefused
     * RecordUnreadable
+    * DatabaseUnavailable
 """
 
 from __future__ import annotations
@@ -54,3 +55,7 @@ class WriteRefused(StoreError):
 
 class RecordUnreadable(IdempotentError):
     """A record has an unknown version, damaged bytes, or parts that this package never writes."""
+
+
+class DatabaseUnavailable(IdempotentError):
+    """The view's own database does not say whether the request has run."""

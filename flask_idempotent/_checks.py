@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from flask_idempotent._http_semantics import (
@@ -221,6 +222,22 @@ def function(example: str, *alternatives: bool | None) -> Check:
         return value
 
     return check
+
+
+def transaction(name: str, value: Any) -> Any:
+    """Check for a transaction of the view's own database: an object with its methods, or None."""
+    is_object = not isinstance(value, type)
+    if value is not None and not (is_object and all(map(partial(_has_method, value), _METHODS))):
+        raise _wrong(name, value, "a Transaction or None", "SQLAlchemyTransaction(db)")
+    return value
+
+
+#: The methods of ``engine.transactions.Transaction``.
+_METHODS = ("look_up", "begin", "commit", "roll_back", "has_committed")
+
+
+def _has_method(value: Any, name: str) -> bool:
+    return callable(getattr(value, name, None))
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:

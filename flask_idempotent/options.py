@@ -19,6 +19,8 @@ from flask_idempotent.errors import SettingsError
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
+    from flask_idempotent.engine.transactions import Transaction
+
 #: A time: a number of seconds, or a timedelta.
 Seconds = float | timedelta
 #: What an application's own key function may return; an int or a UUID stands for its text.
@@ -88,6 +90,10 @@ class Overrides(TypedDict, total=False):
     #: What follows when the store fails: ``"reject"`` answers 503, ``"run"`` runs the view without
     #: protection. Default: ``"reject"``.
     on_store_error: Literal["reject", "run"]
+    #: The transaction of the view's own database, such as ``SQLAlchemyTransaction(db)``, which
+    #: commits the response together with the view's rows. Default: None, which means that the
+    #: library commits nothing.
+    transaction: Transaction | None
 
 
 def default_store_if(response: Response) -> bool:
@@ -181,6 +187,7 @@ OPTIONS = (
         "replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", checks.header_name
     ),
     Option("on_store_error", "IDEMPOTENT_ON_STORE_ERROR", "reject", checks.choice("reject", "run")),
+    Option("transaction", None, None, checks.transaction),
     Option("max_waiters", "IDEMPOTENT_MAX_WAITERS", None, checks.integer(0, optional=True)),
     Option(
         "problem_base", "IDEMPOTENT_PROBLEM_BASE", "urn:flask-idempotent:problem:",

@@ -23,6 +23,8 @@ from flask_idempotent.options import OPTIONS, KeyLike, Option, ScopeLike, check_
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
+    from flask_idempotent.engine.transactions import Transaction
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -94,6 +96,7 @@ class Settings:
     keep_headers: frozenset[str]
     replay_header: str
     on_store_error: str
+    transaction: Transaction | None
     max_waiters: int | None
     problem_base: str
     prefix: str
@@ -128,7 +131,9 @@ class Settings:
             self.replay_header.lower()
         }
         _derive(self, "dropped_headers", dropped)
-        _derive(self, "always_inspect", self.required or self.key is not None)
+        # A view with a transaction leaves the commit to the library, with a key and without one.
+        always_inspect = self.required or self.key is not None or self.transaction is not None
+        _derive(self, "always_inspect", always_inspect)
 
     def tracks(self, method: str) -> bool:
         """Return whether requests of this method are tracked."""

@@ -12,6 +12,14 @@ from flask_idempotent._http_semantics import NEVER_KEPT_HEADERS
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.options import KEYWORDS, OPTIONS, check_overrides
 from flask_idempotent.settings import resolve
+from tests.support.transactions import MemoryTransaction
+
+
+class NoTransaction(MemoryTransaction):
+    """It lacks a method of a transaction."""
+
+    roll_back = None  # type: ignore[assignment]
+
 
 CONFIG = {option.name: option.config for option in OPTIONS}
 
@@ -56,6 +64,7 @@ WRONG: dict[str, list[object]] = {
     "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT_HEADERS)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
     "on_store_error": ["ignore", None, False],
+    "transaction": [True, "db", 5, MemoryTransaction, NoTransaction()],
     "max_waiters": [-1, True, 1.5, "5"],
     "problem_base": [None, 5, ""],
     "prefix": [None, 5, "", b"IDEMPOTENT_"],
@@ -162,6 +171,11 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
         {"store_if": None},
         "store_if= must be a function, not None. "
         "For example: lambda response: response.status_code < 500",
+    ),
+    (
+        {"transaction": "db"},
+        "transaction= must be a Transaction or None, not 'db'. "
+        "For example: SQLAlchemyTransaction(db)",
     ),
 ]
 

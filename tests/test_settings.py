@@ -14,6 +14,7 @@ from flask_idempotent._http_semantics import UNTRACKED_METHODS
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.options import OPTIONS, Overrides, check_overrides, default_store_if
 from flask_idempotent.settings import milliseconds, resolve
+from tests.support.transactions import MemoryTransaction
 
 KEYWORDS = set(Overrides.__annotations__)
 CONFIG = {option.name: option.config for option in OPTIONS}
@@ -29,6 +30,9 @@ def second(*_: object) -> Any:
 
 def third(*_: object) -> Any:
     """And another."""
+
+
+orders_db, other_db = MemoryTransaction(), MemoryTransaction()
 
 
 # Name, the default in its final form, and three values to tell apart: as given and as resolved.
@@ -108,6 +112,7 @@ TABLE: list[Row] = [
     ),
     same("replay_header", "Idempotent-Replayed", "X-Replay", "A", "B"),
     same("on_store_error", "reject", "run", "reject", "run"),
+    same("transaction", None, orders_db, None, other_db),
     same("max_waiters", None, 0, None, 5),
     same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),
     same("prefix", "IDEMPOTENT_", "A_", "B_", "C_"),
@@ -286,6 +291,25 @@ class TestTerms:
     def test_takeover(self, on_crash: str, takeover: bool) -> None:
         """Only "rerun" lets another request run after a crash."""
         assert resolve({}, {"on_crash": on_crash}).engine.takeover is takeover
+
+
+class TestAlwaysInspect:
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            {"required": True},
+            {"key": first},
+            {"transaction": orders_db},
+        ],
+    )
+    def test_with(self, overrides: dict[str, Any]) -> None:
+        """A request without a key matters where one is required, hidden in its body, or where its
+        view leaves the commit to the library."""
+        assert resolve({}, overrides).always_inspect
+
+    def test_without(self) -> None:
+        """A view's transaction=None wins over the extension's, and nothing is inspected."""
+        assert not resolve({}, {"transaction": None}, {"transaction": orders_db}).always_inspect
 
 
 class TestSettings:

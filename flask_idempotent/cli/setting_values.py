@@ -10,6 +10,7 @@ from flask import Flask
 
 from flask_idempotent._quantities import duration, size
 from flask_idempotent._redact import without_password
+from flask_idempotent.engine.transactions import Transaction
 from flask_idempotent.options import OPTIONS, REDIS_URL
 from flask_idempotent.settings import origin
 from flask_idempotent.stores.factory import check_url
@@ -81,6 +82,8 @@ def as_dict(values: Iterable[SettingValue]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if callable(value):
         return qualified_name(value)
+    if isinstance(value, Transaction):
+        return qualified_name(type(value))
     if isinstance(value, frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value

@@ -106,6 +106,9 @@ class _Decorator:
             default.
         :param on_store_error: what happens while the store does not answer: ``"reject"``, the
             default, answers 503, ``"run"`` runs the view unprotected.
+        :param transaction: the transaction of the view's own database, which commits the response
+            together with the view's rows, such as ``SQLAlchemyTransaction(db)``. The view itself
+            does not commit then. None by default.
         :returns: the view, protected; or a decorator, where only keywords are given.
         :raises SettingsError: on a wrong name, type or range, and on what cannot be protected.
         """

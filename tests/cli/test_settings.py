@@ -14,6 +14,7 @@ from flask_idempotent.options import OPTIONS
 from flask_idempotent.stores.memory import MemoryStore
 from tests.cli.harness import document, run
 from tests.conftest import MakeApp
+from tests.support.transactions import MemoryTransaction
 
 
 @pytest.fixture
@@ -101,6 +102,12 @@ class TestSettings:
         app = make_app(store=MemoryStore())
         assert document(app, "settings")["redis_url"] == {"value": None, "from": "extension"}
         assert "not used: store= was given" in run(app, "settings").stdout
+
+    def test_transaction(self, make_app: MakeApp) -> None:
+        """A transaction is shown by the name of its class."""
+        app = make_app(transaction=MemoryTransaction())
+        name = "tests.support.transactions.MemoryTransaction"
+        assert document(app, "settings")["transaction"] == {"value": name, "from": "extension"}
 
     @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
     def test_units(self, option: Any) -> None:

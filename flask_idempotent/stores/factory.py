@@ -8,8 +8,8 @@ from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.store import RedisStore
-from flask_idempotent.stores.redis.topology import SingleServer
 
 #: Schemes with nothing after them.
 _BARE_SCHEMES = ("embedded", "memory")
@@ -29,7 +29,7 @@ def check_url(url: str, setting: str | None = None) -> str:
         schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise SettingsError(f"{setting} must begin with one of {schemes}.{_nearest(url)}")
     if scheme not in _BARE_SCHEMES:
-        SingleServer.from_url(url)
+        Server.from_url(url)
     elif rest:
         raise SettingsError(
             f"{setting} {scheme}:// has nothing after the scheme: leave out the rest"

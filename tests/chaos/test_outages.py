@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flask_idempotent.records import CompletedRecord
-from flask_idempotent.stores.redis import client as redis_client
+from flask_idempotent.stores.redis import node as redis_node
 from tests.chaos.conftest import BINARIES
 from tests.chaos.services import (
     DEAD_WITHIN,
@@ -58,7 +58,7 @@ class TestDeadServer:
         """R7: a hundred requests on fifty connections learn in 2 s that the store is dead."""
         runs = CountingView()
         service = make_service(dead_url, runs)
-        assert redis_client._MAX_CONNECTIONS == 50
+        assert redis_node._MAX_CONNECTIONS == 50
         answers = at_once(100, lambda number: timed(service, f"key-{number}"))
         assert {answer.status for answer in answers} == {503}
         assert late(answers, DEAD_WITHIN) == []

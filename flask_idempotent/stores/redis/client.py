@@ -1,62 +1,29 @@
-"""Commands with bounded waiting, and redis-py's errors translated.
-
-redis-py's own defaults send a command ten times with pauses and wait five seconds for each reply. A
-request cannot wait that long to learn that the store is dead. So this client gives out redis-py's
-connections itself, with short timeouts, and sends a command again only once and at once: where its
-connection broke, or leads to a server that was demoted or replaced.
-"""
+"""Commands and scripts, each sent to the server that has its key."""
 
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from flask_idempotent import _timing
-from flask_idempotent.errors import IdempotentError, StoreUnavailable
+from flask_idempotent.errors import IdempotentError
 from flask_idempotent.stores.redis.commands import Command, Script, pack
-from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
+from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.pubsub import PubSubConnection
-from flask_idempotent.stores.redis.topology import SingleServer
-from flask_idempotent.stores.redis.translation import (
-    ANSWERS,
-    ERRORS,
-    LOST,
-    TURNED_AWAY,
-    ScriptUnknown,
-    is_from_wrong_server,
-    read_reply,
-    translated,
-    translation,
-    unavailable,
-)
-
-_MAX_CONNECTIONS = 50
+from flask_idempotent.stores.redis.server import Server
+from flask_idempotent.stores.redis.topology import SingleServer, Topology
+from flask_idempotent.stores.redis.translation import ScriptUnknown
 
 
 class Client:
-    """Sends commands to a server.
+    """Sends commands about keys.
 
-    :param server: where and how to connect.
-    :param prepare: called before each use; makes sure that there is a server.
-    :param clock: returns seconds, for the idle times and ages of connections.
+    :param topology: knows which server has a key.
     """
 
-    def __init__(
-        self,
-        server: SingleServer,
-        prepare: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.server = server
-        self._prepare = prepare
-        size = min(server.max_connections, _MAX_CONNECTIONS)
-        self._pool = Pool(server.connect, size, _timing.POOL_TIMEOUT, server.trusted_idle, clock)
-        self._on_move: Callable[[], Callable[[], None] | None] = lambda: None
-        #: The pool's generation that ``_on_move`` was last called for.
-        self._notified_generation = self._pool.generation
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
 
     @classmethod
     def from_url(
@@ -65,168 +32,83 @@ class Client:
         prepare: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Client:
-        """Make a client from an address; see ``SingleServer.from_url``."""
-        return cls(SingleServer.from_url(url), prepare, clock)
+        """Make a client from an address; see ``Server.from_url``.
+
+        :param prepare: called before each use; makes sure that there is a server.
+        :param clock: returns seconds, for the idle times and ages of connections.
+        """
+        return cls(SingleServer(Server.from_url(url), prepare, clock))
 
     @classmethod
     def from_redis(cls, client: object) -> Client:
-        """Make one that connects as a redis-py client does; see ``SingleServer.from_redis``."""
-        return cls(SingleServer.from_redis(client))
+        """Make one that connects as a redis-py client does; see ``Server.from_redis``."""
+        return cls(SingleServer(Server.from_redis(client)))
 
     def __str__(self) -> str:
-        return str(self.server)
+        return str(self.topology)
 
     def __repr__(self) -> str:
         return f"<Client {self}>"
 
+    def nodes(self) -> Sequence[Node]:
+        """Return the servers, for commands that are not about one key."""
+        return self.topology.nodes()
+
     def execute(self, *command: Any) -> Any:
-        """Send one command and return its reply.
+        """Send one command about a key, which follows the command's name, and return its reply.
 
         :raises RecordUnreadable: when the key holds something other than a string.
         :raises WriteRefused: when the server refuses writes.
         :raises StoreUnavailable: when it does not answer, or answers with an error.
         """
-        return _or_raise(self.execute_many([command])[0])
+        storage_key = str(command[1]) if len(command) > 1 else ""
+        return _or_raise(self.topology.exchange(storage_key, pack(command), 1)[0])
 
     def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send commands in one round trip.
+        """Send commands about keys of one server in one round trip.
 
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
-        return self._exchange(b"".join(map(pack, commands)), len(commands))
+        storage_key, packed = str(commands[0][-1]), b"".join(map(pack, commands))
+        return self.topology.exchange(storage_key, packed, len(commands))
 
     def call(self, command: Command, key: str, *arguments: Any) -> Any:
         """Send a command about one key; raises as ``execute`` does."""
-        return _or_raise(self._exchange(command.pack(key, *arguments), 1)[0])
+        return _or_raise(self.topology.exchange(key, command.pack(key, *arguments), 1)[0])
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
-        reply = self._exchange(script.by_digest.pack(key, *arguments), 1)[0]
+        reply = self.topology.exchange(key, script.by_digest.pack(key, *arguments), 1)[0]
         if type(reply) is ScriptUnknown:
-            reply = self._exchange(script.by_source.pack(key, *arguments), 1)[0]
+            reply = self.topology.exchange(key, script.by_source.pack(key, *arguments), 1)[0]
         return _or_raise(reply)
 
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run a script once for each key and its arguments, in one round trip.
+        """Run a script once for each key and its arguments.
 
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
-        replies = self._exchange(script.by_digest.pack_many(calls), len(calls))
+        replies = self.topology.exchange_many(script.by_digest, calls)
         if ScriptUnknown in map(type, replies):
             # The server was restarted, or its scripts flushed. None of these calls has run.
-            replies = self._exchange(script.by_source.pack_many(calls), len(calls))
+            replies = self.topology.exchange_many(script.by_source, calls)
         return replies
 
-    def _exchange(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands and read their replies, once more where the connection failed.
-
-        :returns: the replies; an ``IdempotentError`` in the place of one that failed.
-        """
-        self._prepare()
-        started = time.monotonic()
-        try:
-            pooled = self._pool.acquire()
-        except PoolExhausted as error:
-            raise StoreUnavailable(str(error), sent=False) from error
-        try:
-            try:
-                replies = self._round_trip(pooled, packed, count)
-            except LOST:
-                if time.monotonic() - started > _timing.RESEND_WITHIN:
-                    raise
-                return self._resend(pooled, packed, count, in_doubt=True)
-            errors = [reply for reply in replies if isinstance(reply, ANSWERS)]
-            if not errors:
-                return replies
-            if time.monotonic() - started < _timing.MOVE_WITHIN and self._may_move(pooled, errors):
-                return self._resend(pooled, packed, count, in_doubt=False)
-            return translated(replies)
-        except ERRORS as error:
-            raise unavailable(error) from error
-        except BaseException:
-            # A signal's handler may interrupt the greeting too: its reply must not be read as the
-            # next command's.
-            pooled.connection.disconnect()
-            raise
-        finally:
-            self._pool.release(pooled)
-
-    def _may_move(self, pooled: PooledConnection, errors: Sequence[BaseException]) -> bool:
-        """Whether a new connection may lead to the right server, where this one did not."""
-        if not any(map(is_from_wrong_server, errors)):
-            return False
-        # A refused greeting says nothing about the connections that are open.
-        return pooled.generation is None or self._pool.drop(pooled)
-
-    def _resend(
-        self, pooled: PooledConnection, packed: bytes, count: int, *, in_doubt: bool
-    ) -> list[Any]:
-        """Send commands again on a new connection.
-
-        :param in_doubt: whether the first sending may have been carried out.
-        """
-        pooled.connection.disconnect()
-        try:
-            return translated(self._round_trip(pooled, packed, count), in_doubt=in_doubt)
-        except StoreUnavailable as error:
-            error.sent = error.sent or in_doubt
-            raise
-
-    def _round_trip(self, pooled: PooledConnection, packed: bytes, count: int) -> list[Any]:
-        connection = pooled.connection
-        try:
-            if not self._pool.trusts(pooled):
-                self._open(pooled)
-            connection.send_packed_command((packed,), check_health=False)
-            return [read_reply(connection) for _ in range(count)]
-        except TURNED_AWAY as error:
-            # redis-py would return this answer again, and the next ones to other commands.
-            connection.disconnect()
-            return [error] * count
-        except BaseException:
-            # A signal's handler may raise before the reply is read: it must not be read as the next
-            # command's.
-            connection.disconnect()
-            raise
-
-    def _open(self, pooled: PooledConnection) -> None:
-        try:
-            generation = self._pool.open(pooled)
-        except TURNED_AWAY:
-            raise
-        except ERRORS as error:
-            raise unavailable(error, sent=False) from error
-        if generation > self._notified_generation:
-            self._notified_generation = generation
-            on_move = self._on_move()
-            if on_move is not None:
-                on_move()
-
     def on_move(self, method: Callable[[], None]) -> None:
-        """Call a method when the first connection is open after all were dropped.
-
-        Its object, which may refer to this client, is not kept alive.
-        """
-        self._on_move = weakref.WeakMethod(method)
+        """Call a method when a server was replaced; see ``Node.on_move``."""
+        for node in self.nodes():
+            node.on_move(method)
 
     @contextmanager
     def subscription(self) -> Iterator[PubSubConnection]:
-        """Open a separate connection for pub/sub.
-
-        :raises StoreUnavailable: when the server cannot be reached.
-        """
-        self._prepare()
-        connection = self.server.connect()
-        try:
-            with translation():
-                connection.connect()
-            yield PubSubConnection(connection)
-        finally:
-            connection.disconnect()
+        """Open a separate connection for pub/sub; see ``Node.subscription``."""
+        (node,) = self.nodes()
+        with node.subscription() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""
-        self._pool.close()
+        self.topology.close()
 
 
 def _or_raise(reply: Any) -> Any:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
 from flask_idempotent.stores.redis.connection import Connection
+from flask_idempotent.stores.redis.server import Server
 
 
 class PoolExhausted(Exception):
@@ -53,25 +54,23 @@ class Pool(ForkAware):
     where other threads may go first, 400 threads on 2 connections left 5 % of the commands without
     a connection within 0.9 s, and each command took 2 us longer.
 
-    :param connect: makes a connection, which need not be open yet.
+    :param server: makes connections, and opens them.
     :param size: how many there may be.
     :param timeout: seconds to wait for a free one.
-    :param trusted_idle: seconds for which a connection may be idle and still be used unchecked.
     :param clock: returns seconds, for idle times and ages.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        server: Server,
         size: int,
         timeout: float,
-        trusted_idle: float = _timing.CONNECTION_MAX_IDLE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connect = connect
+        self._server = server
         self._size = size
         self._timeout = timeout
-        self._trusted_idle = trusted_idle
+        self._trusted_idle = server.trusted_idle
         self._clock = clock
         #: Goes up whenever all connections are dropped.
         self.generation = 0
@@ -93,7 +92,7 @@ class Pool(ForkAware):
             if self._idle:
                 return self._idle.pop()
             if self._made < self._size:
-                pooled = PooledConnection(self._connect())
+                pooled = PooledConnection(self._server.connection())
                 self._made += 1
                 return pooled
             turn = _Turn()
@@ -137,14 +136,15 @@ class Pool(ForkAware):
             and now - pooled.opened < _timing.CONNECTION_MAX_AGE
         )
 
-    def open(self, pooled: PooledConnection) -> int:
+    def open(self, pooled: PooledConnection, since: float) -> int:
         """Connect again, and trust the connection from now on.
 
+        :param since: monotonic time at which the caller began to wait for the server.
         :returns: its generation.
         """
         generation, pooled.generation = self.generation, None
         pooled.connection.disconnect()
-        pooled.connection.connect()
+        self._server.open(pooled.connection, since)
         pooled.opened = pooled.released = self._clock()
         pooled.generation = generation
         return generation

@@ -34,6 +34,7 @@ from flask_idempotent.stores.base import (
 from flask_idempotent.stores.redis import replies
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name
+from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Notification, Waiter
 
@@ -62,7 +63,7 @@ class RedisStore(InspectableStore):
         self._inspect = Script("inspect")
         self._discard_script = Script("discard")
         # Pub/sub ignores databases, so a channel's name ends with the number of its database.
-        self._channel_suffix = f"@{client.server.database}"
+        self._channel_suffix = f"@{client.topology.database}"
         self._subscriber = Subscriber(client.subscription)
         client.on_move(self._subscriber.reconnect)
         self._supports_nx_with_get = True
@@ -163,9 +164,13 @@ class RedisStore(InspectableStore):
 
     def scan(self, prefix: str) -> Iterator[str]:
         pattern = _escape_pattern(prefix) + "*"
+        for node in self._client.nodes():
+            yield from self._scan(node, pattern)
+
+    def _scan(self, node: Node, pattern: str) -> Iterator[str]:
         cursor: Any = b"0"
         while True:
-            cursor, names = self._client.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
+            cursor, names = node.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
             yield from map(decode_name, names)
             if cursor == b"0":
                 return
@@ -212,23 +217,26 @@ class RedisStore(InspectableStore):
         return int(count)
 
     def ping(self) -> None:
-        self._client.execute("PING")
+        for node in self._client.nodes():
+            node.execute("PING")
 
     def facts(self) -> Mapping[str, str]:
-        facts = self._info() | {"transport": self._client.server.transport}
+        node = self._client.nodes()[0]
+        facts = _info(node) | {"transport": self._client.topology.transport}
         # Hosted servers often forbid CONFIG.
         for name in _REPORTED_SETTINGS:  # Redis before 7.0 returns one at a time.
             with suppress(StoreError):
-                facts[name] = self._client.execute("CONFIG", "GET", name)[1].decode()
+                facts[name] = node.execute("CONFIG", "GET", name)[1].decode()
         return facts
-
-    def _info(self) -> dict[str, str]:
-        lines = self._client.execute("INFO").decode(errors="replace").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
+
+
+def _info(node: Node) -> dict[str, str]:
+    lines = node.execute("INFO").decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def _escape_pattern(prefix: str) -> str:

@@ -1,128 +1,85 @@
-"""Which server has the keys, and how to connect to it."""
+"""Which server has a key."""
 
 from __future__ import annotations
 
-import inspect
-import re
-from functools import lru_cache, partial
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.connection import (
-    BlockingConnectionPool,
-    ConnectionPool,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.connection import Connection as TCPConnection
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from flask_idempotent.errors import SettingsError
-from flask_idempotent.stores.redis.addresses import check_address, unusable_address
-from flask_idempotent.stores.redis.connection import Connection
-from flask_idempotent.stores.redis.options import connection_options, trusted_idle
-
-_VALKEY_SCHEME = re.compile("^valkey(s?)://")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+from flask_idempotent.stores.redis.commands import Command
+from flask_idempotent.stores.redis.node import Node
+from flask_idempotent.stores.redis.server import Server
 
 
-class SingleServer:
-    """One server, and how to connect to it.
+class Topology(ABC):
+    """Names the server that has a key, and sends commands to it.
 
-    :param pool: a redis-py connection pool, for its kind of connections and their options; its own
-        connections are not used.
+    Its nodes forget an address that was wrong: they connect again, which looks the address up.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        pool_options = pool.connection_kwargs
-        self.database = int(pool_options.get("db") or 0)
-        self.max_connections: int = pool.max_connections
-        #: Seconds for which a connection may be idle and still be used unchecked.
-        self.trusted_idle = trusted_idle(pool_options)
-        self._encrypted = issubclass(pool.connection_class, SSLConnection)
-        self._options = connection_options(pool_options, encrypted=self._encrypted)
-        self._make = partial(pool.connection_class, **self._options, retry=Retry(NoBackoff(), 0))
-        # This does not connect, but raises now if an option is unknown.
-        driver = getattr(self._make(), "driver_info", None)
-        if driver is not None:
-            # Without it redis-py reads its version from its package's files for each connection.
-            self._make = partial(self._make, driver_info=driver)
+    #: The number of the database that has the records.
+    database: int
+    #: How commands travel; see ``Server.transport``.
+    transport: str
 
-    @classmethod
-    def from_url(cls, url: str) -> SingleServer:
-        """Read a ``redis://``, ``rediss://`` or ``unix://`` address.
+    @abstractmethod
+    def node_of(self, storage_key: str) -> Node:
+        """Return the server that has a key."""
 
-        ``valkey://`` and ``valkeys://`` are other names of the first two.
+    @abstractmethod
+    def nodes(self) -> Sequence[Node]:
+        """Return all servers that have keys, none of them a replica."""
 
-        :raises SettingsError: when the address cannot be used.
+    @abstractmethod
+    def exchange(self, storage_key: str, packed: bytes, count: int) -> list[Any]:
+        """Send commands about one key to the server that has it; see ``Node.exchange``."""
+
+    @abstractmethod
+    def exchange_many(self, command: Command, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send a command once for each key and its arguments, in one round trip per server.
+
+        :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
-        url = _VALKEY_SCHEME.sub(r"redis\1://", url)
-        check_address(url, _option_names(url.partition("://")[0]))
-        try:
-            return cls(ConnectionPool.from_url(url))
-        except (TypeError, ValueError, RedisError):
-            # The messages of these errors quote the address, perhaps its password.
-            raise unusable_address("an option has a value that it cannot have") from None
 
-    @classmethod
-    def from_redis(cls, client: object) -> SingleServer:
-        """Connect as a redis-py client does.
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections; a later command opens new ones."""
 
-        :raises SettingsError: when it is not such a client, or not one of a single server.
-        """
-        pool = client.connection_pool if isinstance(client, Redis) else None
-        if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-            raise _unusable(client, "a redis.Redis client with a plain connection pool")
-        assert pool is not None
-        if not _is_of_redis_py(pool.connection_class):
-            raise _unusable(client, "a redis.Redis client with connections of redis-py")
-        return cls(pool)
 
-    def connect(self) -> Connection:
-        """Make a connection that is not open yet."""
-        connection: Connection = self._make()
-        return connection
+class SingleServer(Topology):
+    """One server has all keys.
 
-    @property
-    def transport(self) -> str:
-        """How commands travel: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``."""
-        if self._encrypted:
-            return "tls"
-        if "path" in self._options:
-            return "socket"
-        local = self._options.get("host", "localhost") in _LOOPBACK
-        return "loopback" if local else "network"
+    :param server: how to connect to it.
+    :param prepare: called before each use; makes sure that there is a server.
+    :param clock: returns seconds, for the idle times and ages of connections.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        prepare: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._node = Node(server, prepare, clock)
+        self.database = server.database
+        self.transport = server.transport
 
     def __str__(self) -> str:
-        if "path" in self._options:
-            return f"unix://{self._options['path']}?db={self.database}"
-        scheme = "rediss" if self._encrypted else "redis"
-        host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
-        return f"{scheme}://{host}:{port}/{self.database}"
+        return str(self._server)
 
+    def node_of(self, storage_key: str) -> Node:
+        return self._node
 
-@lru_cache
-def _option_names(scheme: str) -> frozenset[str]:
-    """Return the names of the options that an address of this scheme may have."""
-    kinds = {"rediss": SSLConnection, "unix": UnixDomainSocketConnection}
-    makers = (ConnectionPool, *kinds.get(scheme, TCPConnection).__mro__)
-    names = {name for maker in makers for name in inspect.signature(maker).parameters}
-    return frozenset(names - {"args", "kwargs", "connection_kwargs"})
+    def nodes(self) -> Sequence[Node]:
+        return (self._node,)
 
+    def exchange(self, storage_key: str, packed: bytes, count: int) -> list[Any]:
+        return self._node.exchange(packed, count)
 
-def _is_of_redis_py(kind: type) -> bool:
-    # A connection of fakeredis has no socket to a server.
-    methods = (getattr(kind, name) for name in ("send_packed_command", "read_response", "can_read"))
-    return all(method.__module__.startswith("redis.") for method in methods)
+    def exchange_many(self, command: Command, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return self._node.exchange(command.pack_many(calls), len(calls))
 
-
-def _unusable(client: object, expected: str) -> SettingsError:
-    kind = type(client)
-    package = kind.__module__.partition(".")[0]
-    return SettingsError(
-        "store= must be a store (a subclass of flask_idempotent.stores.base.Store) or "
-        f"{expected}, not {package}.{kind.__qualname__}. In tests, use the address memory:// or "
-        "the pytest fixture idempotency. For a server that another library connects to, set "
-        "IDEMPOTENT_REDIS_URL to its address."
-    )
+    def close(self) -> None:
+        self._node.close()

@@ -18,7 +18,7 @@ from flask_idempotent.errors import (
     StoreError,
     StoreUnavailable,
 )
-from flask_idempotent.stores.redis import client as module
+from flask_idempotent.stores.redis import node as module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Script
 from tests.support.proxy import Fault, Proxy

@@ -108,7 +108,7 @@ class TestDemotion:
         assert post(app).headers["Idempotent-Replayed"] == "true"
         assert runs == ["run"]
         assert len(pair.replica.client.keys()) == 1
-        assert state_of(app).engine.store._client._pool.generation == 1
+        assert state_of(app).engine.store._client.nodes()[0]._pool.generation == 1
 
     def test_dropped_once_by_all(
         self, pair: Pair, store: RedisStore, background: Callable[..., Future[object]]
@@ -123,10 +123,10 @@ class TestDemotion:
         for _ in range(2):
             claims = [background(work, number) for number in range(8)]
             assert {reply for future in claims for reply in future.result()} == {Claimed(1)}
-            if store._client._pool.generation == 0:
+            if store._client.nodes()[0]._pool.generation == 0:
                 pair.fail_over()
                 pair.replica.client.flushall()
-        assert store._client._pool.generation == 1
+        assert store._client.nodes()[0]._pool.generation == 1
 
     def test_subscriber_follows(self, pair: Pair, store: RedisStore) -> None:
         """The pub/sub connection moves too, once a waiter has polled."""
@@ -156,7 +156,7 @@ class TestDemotion:
             with pytest.raises(WriteRefused) as caught:
                 claim(store, key=KEY + "2")
             assert caught.value.sent is False
-        assert store._client._pool.generation <= 2
+        assert store._client.nodes()[0]._pool.generation <= 2
         pair.address.target = pair.replica.port
         until(lambda: succeeds(lambda: claim(store, key=KEY + "2")), 2)
 
@@ -192,7 +192,7 @@ class TestForgottenFlows:
         """The system probes an idle peer after half a minute, not after two hours."""
         client = Client.from_url(proxy.url)
         client.execute("PING")
-        (pooled,) = client._pool._idle
+        (pooled,) = client.nodes()[0]._pool._idle
         sock = pooled.connection._sock
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_KEEPIDLE"):

@@ -32,6 +32,18 @@ class Connection:
         self._sock, self.closed = None, True
 
 
+class Server:
+    """Makes connections, and opens them."""
+
+    trusted_idle = 60.0
+
+    def __init__(self, make: Callable[[], Connection] = Connection) -> None:
+        self.connection = make
+
+    def open(self, connection: Connection, since: float) -> None:
+        connection.connect()
+
+
 class Clock:
     """Tells the time that a test sets."""
 
@@ -45,7 +57,7 @@ class Clock:
 class TestPool:
     def test_last_used_first(self) -> None:
         """A free connection is given out, the last used first, before another one is made."""
-        pool = Pool(Connection, 3, 1.0)
+        pool = Pool(Server(), 3, 1.0)
         one, other = pool.acquire(), pool.acquire()
         pool.release(one)
         pool.release(other)
@@ -54,7 +66,7 @@ class TestPool:
 
     def test_waits_for_one(self, background: Callable[..., Future[object]]) -> None:
         """If none is free, the caller waits until one is released."""
-        pool = Pool(Connection, 1, 10.0)
+        pool = Pool(Server(), 1, 10.0)
         only = pool.acquire()
         waiting = background(pool.acquire)
         pool.release(only)
@@ -62,7 +74,7 @@ class TestPool:
 
     def test_in_turn(self, background: Callable[..., Future[object]]) -> None:
         """The caller that has waited longest is served first, before any that comes now."""
-        pool = Pool(Connection, 1, 10.0)
+        pool = Pool(Server(), 1, 10.0)
         only = pool.acquire()
         waiting = []
         for number in range(3):
@@ -75,7 +87,7 @@ class TestPool:
 
     def test_exhausted(self) -> None:
         """If none is released in time, that is an error, and the place in the queue is freed."""
-        pool = Pool(Connection, 2, 0.05)
+        pool = Pool(Server(), 2, 0.05)
         in_use = [pool.acquire(), pool.acquire()]
         started = time.monotonic()
         with pytest.raises(PoolExhausted, match="all 2 connections are in use"):
@@ -87,7 +99,7 @@ class TestPool:
     @pytest.mark.parametrize("served", [False, True])
     def test_interrupted(self, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """An interrupted caller keeps no connection, not even one that it was given just now."""
-        pool = Pool(Connection, 1, 0.05)
+        pool = Pool(Server(), 1, 0.05)
         only = pool.acquire()
 
         def interrupt(event: threading.Event, seconds: float) -> bool:
@@ -113,7 +125,7 @@ class TestPool:
                 raise error
             return Connection()
 
-        pool = Pool(make, 1, 0.05)
+        pool = Pool(Server(make), 1, 0.05)
         for _ in range(2):
             with pytest.raises(OSError, match="no"):
                 pool.acquire()
@@ -121,7 +133,7 @@ class TestPool:
 
     def test_close(self) -> None:
         """Closing ends free connections; those in use go on, and the pool can be used again."""
-        pool = Pool(Connection, 2, 1.0)
+        pool = Pool(Server(), 2, 1.0)
         in_use, free = pool.acquire(), pool.acquire()
         pool.release(free)
         pool.close()
@@ -130,7 +142,7 @@ class TestPool:
 
     def test_after_a_fork(self) -> None:
         """A forked process shares no connection with its parent."""
-        pool = Pool(Connection, 1, 0.05)
+        pool = Pool(Server(), 1, 0.05)
         parents = pool.acquire()
         pool.release(parents)
         pool.reset()
@@ -138,7 +150,7 @@ class TestPool:
 
     def test_never_lent_twice(self) -> None:
         """However many threads ask, no connection has two users at once."""
-        pool = Pool(Connection, 4, 10.0)
+        pool = Pool(Server(), 4, 10.0)
         used: set[PooledConnection] = set()
         clashes: list[PooledConnection] = []
 
@@ -168,14 +180,14 @@ class TestTrust:
 
     @pytest.fixture
     def pool(self, clock: Clock) -> Pool:
-        return Pool(Connection, 4, 1.0, trusted_idle=60.0, clock=clock)
+        return Pool(Server(), 4, 1.0, clock)
 
     def use(self, pool: Pool) -> bool:
         """Use a connection as a client does, and return whether it was trusted."""
         pooled = pool.acquire()
         trusted = pool.trusts(pooled)
         if not trusted:
-            pool.open(pooled)
+            pool.open(pooled, 0.0)
         pool.release(pooled)
         return trusted
 
@@ -201,7 +213,7 @@ class TestTrust:
     def test_broken(self, pool: Pool) -> None:
         """One that broke is opened again."""
         pooled = pool.acquire()
-        pool.open(pooled)
+        pool.open(pooled, 0.0)
         pooled.connection.disconnect()
         assert not pool.trusts(pooled)
 
@@ -209,7 +221,7 @@ class TestTrust:
         """If one leads to a wrong server, free ones are closed, and those in use not trusted."""
         misled, in_use, free = pool.acquire(), pool.acquire(), pool.acquire()
         for pooled in (misled, in_use, free):
-            pool.open(pooled)
+            pool.open(pooled, 0.0)
         pool.release(free)
         assert pool.drop(misled) is True
         assert free.connection.closed
@@ -220,16 +232,16 @@ class TestTrust:
         """Of many that notice at the same moment one drops all, and every one may connect again."""
         misled = [pool.acquire() for _ in range(3)]
         for pooled in misled:
-            pool.open(pooled)
+            pool.open(pooled, 0.0)
         assert [pool.drop(pooled) for pooled in misled] == [True] * 3
         assert pool.generation == 1
 
     def test_address_that_leads_there(self, pool: Pool, clock: Clock) -> None:
         """Connections opened since lead where the address leads, and are not dropped at once."""
         pooled = pool.acquire()
-        pool.open(pooled)
+        pool.open(pooled, 0.0)
         pool.drop(pooled)
-        pool.open(pooled)
+        pool.open(pooled, 0.0)
         assert pool.drop(pooled) is False
         clock.now += 1.0
         assert pool.drop(pooled) is True
@@ -238,8 +250,8 @@ class TestTrust:
     def test_dropped_while_it_was_opened(self, pool: Pool) -> None:
         """One that was being opened when all were dropped may lead to the old address."""
         one, other = pool.acquire(), pool.acquire()
-        pool.open(one)
+        pool.open(one, 0.0)
         connect = other.connection.connect
         other.connection.connect = lambda: (connect(), pool.drop(one))
-        pool.open(other)
+        pool.open(other, 0.0)
         assert not pool.trusts(other)

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.topology import SingleServer
+from flask_idempotent.stores.redis.server import Server as StoreServer
 from tests.support.redis_servers import Server
 
 
 class TestConnect:
     def test_driver_is_looked_up_once(self) -> None:
         """What redis-py says of itself to a server is looked up once, not for each connection."""
-        server = SingleServer.from_url("redis://localhost")
-        one, other = server.connect(), server.connect()
+        server = StoreServer.from_url("redis://localhost")
+        one, other = server.connection(), server.connection()
         assert one is not other
         # Releases before 7.2 keep it elsewhere.
         assert getattr(one, "driver_info", None) is getattr(other, "driver_info", None)
+
+    def test_at_another_address(self) -> None:
+        """The same options lead to another address, and the first one stays what it was."""
+        server = StoreServer.from_url("redis://user:pw@one:7/3")
+        other = server.at("other", 8)
+        assert (str(server), str(other)) == ("redis://one:7/3", "redis://other:8/3")
+        connection: Any = other.connection()
+        assert (connection.host, connection.port, connection.db) == ("other", 8, 3)
+        assert server.connection().host == "one"
 
     @pytest.mark.parametrize("url", ["redis://:s3/cret@h:1/0", "redis://h:s3cret/0"])
     def test_bad_address(self, url: str) -> None:
         """An address that redis-py cannot use is a settings error that quotes none of it."""
         with pytest.raises(SettingsError, match="address cannot be used") as caught:
-            SingleServer.from_url(url)
+            StoreServer.from_url(url)
         assert "s3" not in str(caught.value)
 
     def test_unknown_option(self) -> None:
         """An option that this kind of connection does not take is a settings error."""
         with pytest.raises(SettingsError, match=r"option 1 .* is unknown"):
-            SingleServer.from_url("redis://h/0?ssl_ca_certs=ca.pem")
-        SingleServer.from_url("rediss://h/0?ssl_ca_certs=ca.pem")
+            StoreServer.from_url("redis://h/0?ssl_ca_certs=ca.pem")
+        StoreServer.from_url("rediss://h/0?ssl_ca_certs=ca.pem")
 
     def test_redis_client_with_decoding(self, clean_valkey: Server) -> None:
         """Of a redis-py client that decodes replies the address is taken, not the decoding."""
@@ -39,7 +50,7 @@ class TestConnect:
         client = Client.from_redis(given)
         client.execute("SET", "k", b"\xff")
         assert client.execute("GET", "k") == b"\xff"
-        assert client.server.database == 3
+        assert client.topology.database == 3
         client.close()
 
     def test_credential_provider(self, clean_valkey: Server) -> None:
@@ -72,7 +83,7 @@ class TestConnect:
     def test_something_else(self, given: object) -> None:
         """Anything but a redis-py client is refused, with what was expected."""
         with pytest.raises(SettingsError, match=r"store= must be .* not"):
-            SingleServer.from_redis(given)
+            StoreServer.from_redis(given)
 
 
 class TestDescription:
@@ -93,4 +104,4 @@ class TestDescription:
     )
     def test_transport(self, url: str, transport: str) -> None:
         """A server says how commands travel to it."""
-        assert SingleServer.from_url(url).transport == transport
+        assert StoreServer.from_url(url).transport == transport

@@ -79,8 +79,9 @@ class Renewals:
 
     def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()
-        until = self._store.now() + _timing.RESTORE_WITHIN_MS
-        results = self._store.renew([claim.renewal() for claim in claims], until=until)
+        results = self._store.renew(
+            [claim.renewal() for claim in claims], restore_within_ms=_timing.RESTORE_WITHIN_MS
+        )
         for claim, still_ours in zip(claims, results, strict=True):
             if still_ours:
                 claim.renewed = sent

@@ -172,19 +172,15 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def now(self) -> int:
-        """Return the time of the store's clock, in milliseconds since any fixed point."""
-
-    @abstractmethod
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         """Start leases again, and restore claims whose records are gone.
 
         A record that belongs to another owner, or is completed or released, stays as it is.
 
         :param renewals: the claims.
-        :param until: the time of the store's clock, in milliseconds, up to which a record that is
-            gone may be restored. A renewal that is carried out later must not bring back a claim
-            that was released in the meantime.
+        :param restore_within_ms: milliseconds from this call on, by the store's own clock, within
+            which a record that is gone may be restored. A renewal that the store carries out later
+            must not bring back a claim that was released in the meantime.
         :returns: for each claim whether it is still ours; None when that is unknown.
         """
 

@@ -60,6 +60,7 @@ class MemoryStore(ForkAware, InspectableStore):
         return f"<MemoryStore of {len(self._entries)} records>"
 
     def now(self) -> int:
+        """Return the time of the store's clock, in milliseconds since any fixed point."""
         return int(self._clock() * 1000)
 
     def _live_entry(self, storage_key: str) -> _Entry | None:
@@ -146,7 +147,8 @@ class MemoryStore(ForkAware, InspectableStore):
         self._put(storage_key, record, ttl_ms)
         self._notify(storage_key, record)
 
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
+        until = self.now() + restore_within_ms
         with self._lock:
             return [self._renew(renewal, until) for renewal in renewals]
 

@@ -58,7 +58,7 @@ class TestRelease:
         storage_key = claim(app, owner="ada")
         run(app, "release", "k", "--yes", "--even", "running")
         renewal = Renewal(storage_key, running("ada"), HOUR)
-        assert store.renew([renewal], until=store.now() + HOUR) == [False]
+        assert store.renew([renewal], restore_within_ms=HOUR) == [False]
         assert store.complete(storage_key, answer("ada"), ttl_ms=HOUR) is Completion.STORED
 
     def test_free_already(self, app: Flask) -> None:

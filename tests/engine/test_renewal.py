@@ -164,7 +164,7 @@ class TestRenewals:
         """After a renewal with an unknown result the claim is held, and due."""
         claim = claimed(engine)
         claim.renewed -= 20
-        monkeypatch.setattr(faulty, "renew", lambda renewals, until: [None])
+        monkeypatch.setattr(faulty, "renew", lambda renewals, restore_within_ms: [None])
         engine.worker.renewals.renew_due()
         assert claim.held
         assert claim.is_due(time.monotonic())

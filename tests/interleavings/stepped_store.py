@@ -16,7 +16,7 @@ from flask_idempotent.stores.base import (
 )
 from flask_idempotent.stores.waiters import Waiter, WaiterQueue
 from tests.interleavings.actors import Listening, Sending
-from tests.stores.harness import NEVER
+from tests.stores.harness import HOUR
 
 if TYPE_CHECKING:
     from tests.interleavings.simulation import Simulation
@@ -54,15 +54,17 @@ class SteppedStore:
             self._simulation.checker.granted(record._replace(attempt=result.attempt))
             self._simulation.lease_begins()
 
-    def now(self) -> int:
+    def _now(self) -> int:
         return int(self._simulation.time.now * 1000)
 
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
+        until = self._now() + restore_within_ms
+
         def run() -> list[bool | None]:
             simulation = self._simulation
-            # A real server has a clock of its own.
-            end = until if simulation.server_lease is None else NEVER if self.now() <= until else 0
-            replies = self._store.renew(renewals, until=end)
+            # The store's clock goes on while a renewal is on its way.
+            in_time = HOUR if self._now() <= until else -1
+            replies = self._store.renew(renewals, restore_within_ms=in_time)
             for renewal, ours in zip(renewals, replies, strict=True):
                 if ours:
                     simulation.checker.renewed(renewal.record.owner)

@@ -79,8 +79,8 @@ class Silent(MemoryStore):
 class Reviving(MemoryStore):
     """Puts back what is gone, however late it learns of it."""
 
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
-        return super().renew(renewals, until=NEVER)
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
+        return super().renew(renewals, restore_within_ms=NEVER)
 
 
 class Careless(MemoryStore):

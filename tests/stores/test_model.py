@@ -22,7 +22,6 @@ from flask_idempotent.stores.base import (
 from tests.stores.harness import (
     ENDS,
     HOUR,
-    NEVER,
     answer,
     expire,
     lapse,
@@ -161,14 +160,15 @@ class Machine(RuleBasedStateMachine):
         elif entry.record.attempt > 1:
             self.model[key] = Entry(entry.record.tombstone())
 
-    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, until=st.sampled_from([0, NEVER]))
-    def renew(self, key: str, name: str, payload: str, until: int) -> None:
+    @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, in_time=st.booleans())
+    def renew(self, key: str, name: str, payload: str, in_time: bool) -> None:
         record = running(name, payload)
-        (ours,) = self.store.renew([renewal(key, record)], until=until)
+        within_ms = HOUR if in_time else -1
+        (ours,) = self.store.renew([renewal(key, record)], restore_within_ms=within_ms)
         entry = self.model.get(key)
         if entry is None:
-            assert ours is (True if until else None)
-            if until:
+            assert ours is (True if in_time else None)
+            if in_time:
                 self.model[key] = Entry(record)
         elif isinstance(entry.record, RunningRecord) and entry.record.owner == record.owner:
             assert ours is True

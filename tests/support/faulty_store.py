@@ -69,10 +69,13 @@ class FaultyStore(MemoryStore):
         )
         return result
 
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
-        result: list[bool | None] = self._around(
-            "renew", lambda: super(FaultyStore, self).renew(renewals, until=until)
-        )
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
+        until = self.now() + restore_within_ms
+
+        def renew() -> list[bool | None]:
+            return super(FaultyStore, self).renew(renewals, restore_within_ms=until - self.now())
+
+        result: list[bool | None] = self._around("renew", renew)
         return result
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:

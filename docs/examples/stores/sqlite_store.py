@@ -45,7 +45,7 @@ class SQLiteStore(Store):
         self._lock = threading.Lock()
         self._queues: dict[str, WaiterQueue] = {}
 
-    def now(self) -> int:
+    def _now(self) -> int:
         return int(time.time() * 1000)
 
     @contextmanager
@@ -66,7 +66,7 @@ class SQLiteStore(Store):
 
     def _select(self, database: sqlite3.Connection, storage_key: str) -> Row:
         query = "SELECT record, offer, ends FROM records WHERE storage_key = ? AND ends > ?"
-        columns = database.execute(query, (storage_key, self.now())).fetchone()
+        columns = database.execute(query, (storage_key, self._now())).fetchone()
         if columns is None:
             return Row()
         record, offer, ends = columns
@@ -104,35 +104,36 @@ class SQLiteStore(Store):
             if isinstance(current, ReleasedRecord):
                 return self._run(row, record.follow(current), ttl_ms)
             if current.owner == record.owner:
-                row.ends = self.now() + ttl_ms
+                row.ends = self._now() + ttl_ms
                 return Claimed(current.attempt, current.first_attempt)
-            lease_left_ms = row.ends - current.grace_ms - self.now()
+            lease_left_ms = row.ends - current.grace_ms - self._now()
             is_same_request = current.fingerprint == record.fingerprint
             if lease_left_ms > 0 or not takeover or not is_same_request:
                 return Busy(current.fingerprint, lease_left_ms, current.started)
             if row.offer is None:
                 return self._run(row, record.follow(current), ttl_ms)._replace(dead=current)
-            row.record, row.offer, row.ends = row.offer, None, self.now() + ttl_ms
+            row.record, row.offer, row.ends = row.offer, None, self._now() + ttl_ms
             response = row.record
         self._notify(storage_key)
         return response
 
     def _run(self, row: Row, record: RunningRecord, ttl_ms: int) -> Claimed:
-        row.record, row.offer, row.ends = record, None, self.now() + ttl_ms
+        row.record, row.offer, row.ends = record, None, self._now() + ttl_ms
         return Claimed(record.attempt, record.first_attempt)
 
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
+        until = self._now() + restore_within_ms
         return [self._renew(renewal, until) for renewal in renewals]
 
     def _renew(self, renewal: Renewal, until: int) -> bool | None:
         with self._row(renewal.storage_key) as row:
             if row.record is None:
-                if self.now() > until:
+                if self._now() > until:
                     return None
                 self._run(row, renewal.record, renewal.ttl_ms)
                 return True
             if isinstance(row.record, RunningRecord) and row.record.owner == renewal.record.owner:
-                row.ends = self.now() + renewal.ttl_ms
+                row.ends = self._now() + renewal.ttl_ms
                 return True
             return False
 
@@ -150,7 +151,7 @@ class SQLiteStore(Store):
                 if not is_ours and isinstance(current, RunningRecord):
                     row.offer = row.offer or record
                     return Completion.OFFERED
-            row.record, row.offer, row.ends = record, None, self.now() + ttl_ms
+            row.record, row.offer, row.ends = record, None, self._now() + ttl_ms
         self._notify(storage_key)
         return Completion.STORED
 
@@ -168,9 +169,9 @@ class SQLiteStore(Store):
             if not isinstance(current, RunningRecord) or current.owner != owner:
                 return False
             if row.offer is not None:
-                row.record, row.offer, row.ends = row.offer, None, self.now() + response_ttl_ms
+                row.record, row.offer, row.ends = row.offer, None, self._now() + response_ttl_ms
             elif current.attempt > 1 or owner_may_run:
-                row.record, row.ends = current.tombstone(), self.now() + tombstone_ttl_ms
+                row.record, row.ends = current.tombstone(), self._now() + tombstone_ttl_ms
             else:
                 row.record = None
         self._notify(storage_key)

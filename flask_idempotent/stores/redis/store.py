@@ -64,6 +64,8 @@ class RedisStore(InspectableStore):
         self._discard_script = Script("discard")
         # Pub/sub ignores databases, so a channel's name ends with the number of its database.
         self._channel_suffix = f"@{client.topology.database}"
+        #: What tells a script how to wake the waiters.
+        self._publishing = (self._channel_suffix, "PUBLISH")
         self._subscriber = Subscriber(client.subscription)
         client.on_move(self._subscriber.reconnect)
         self._supports_nx_with_get = True
@@ -111,22 +113,20 @@ class RedisStore(InspectableStore):
         takeover: bool,
         replaces: bytes | None = None,
     ) -> ContendResult:
-        arguments = (ttl_ms, int(takeover), self._channel_suffix, replaces or b"")
+        arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"")
         reply = self._client.run(self._contend, storage_key, encode(record), *arguments)
         return replies.of_contend(*reply)
 
-    def now(self) -> int:
+    def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         seconds, microseconds = map(int, self._client.execute("TIME"))
-        return seconds * 1000 + microseconds // 1000
-
-    def renew(self, renewals: Sequence[Renewal], *, until: int) -> list[bool | None]:
+        until = seconds * 1000 + microseconds // 1000 + restore_within_ms
         calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
         return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         data = encode(record)
         try:
-            code = self._client.run(self._complete, storage_key, data, ttl_ms, self._channel_suffix)
+            code = self._client.run(self._complete, storage_key, data, ttl_ms, *self._publishing)
         except RecordUnreadable:
             return Completion.REFUSED
         completion = Completion(code)
@@ -145,9 +145,9 @@ class RedisStore(InspectableStore):
         owner_may_run: bool = False,
     ) -> bool:
         times = (response_ttl_ms, tombstone_ttl_ms)
-        rest = (self._channel_suffix, int(owner_may_run))
+        rest = (*times, *self._publishing, int(owner_may_run))
         try:
-            return bool(self._client.run(self._release, storage_key, owner, *times, *rest))
+            return bool(self._client.run(self._release, storage_key, owner, *rest))
         except RecordUnreadable:
             return False
 
@@ -198,7 +198,7 @@ class RedisStore(InspectableStore):
         return sum(map(self._discard, _batches(infos)))
 
     def _discard(self, infos: Sequence[RecordInfo]) -> int:
-        calls = [(info.storage_key, info.owner, self._channel_suffix) for info in infos]
+        calls = [(info.storage_key, info.owner, *self._publishing) for info in infos]
         count = 0
         for reply in self._client.run_many(self._discard_script, calls):
             if isinstance(reply, IdempotentError):

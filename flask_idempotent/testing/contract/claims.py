@@ -11,20 +11,19 @@ from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
 from flask_idempotent.testing.contract.steps import (
     HOUR,
     KEY,
-    NEVER,
     claim,
     complete,
     contend,
     lapse,
     leave_tombstone,
     owner,
-    pass_time,
     release,
     renewal,
     response,
     running,
     switching_at_each_line,
     take_over,
+    until,
 )
 
 
@@ -96,8 +95,7 @@ class ClaimContract:
     def test_claim_of_an_expired_key(self, store: Store) -> None:
         """A key whose response has expired is free."""
         store.complete(KEY, response(), ttl_ms=1)
-        pass_time(store)
-        assert store.read(KEY) is None
+        until(lambda: store.read(KEY) is None)
         assert claim(store, running("bob", "two")) == Claimed(1)
 
     def test_one_of_many_claims_wins(self, store: Store) -> None:
@@ -264,6 +262,6 @@ def _assert_earlier_runs_are_refused(store: Store) -> None:
     before = store.read(KEY)
     for name, attempt in (("ada", 1), ("bob", 2)):
         assert complete(store, response(name, attempt=attempt)) is Completion.REFUSED
-        assert store.renew([renewal(running(name))], until=NEVER) == [False]
+        assert store.renew([renewal(running(name))], restore_within_ms=HOUR) == [False]
         assert release(store, name) is False
     assert store.read(KEY) == before

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
 from flask_idempotent.testing.contract.steps import (
+    HOUR,
     KEY,
-    NEVER,
     claim,
     complete,
     contend,
@@ -118,7 +118,7 @@ class ReleaseContract:
         claim(store, running())
         assert release(store, "ada", owner_may_run=True) is True
         assert store.read(KEY) == running().tombstone()
-        assert store.renew([renewal(running())], until=NEVER) == [False]
+        assert store.renew([renewal(running())], restore_within_ms=HOUR) == [False]
         assert contend(store, running("bob")) == Claimed(2)
         assert release(store, "bob") is True
         assert complete(store, response("ada")) is Completion.STORED
@@ -184,7 +184,7 @@ class TombstoneContract:
         """A renewal that finds a tombstone has lost the claim, and restores nothing."""
         tombstone = leave_tombstone(store)
         for name in ("ada", "bob"):
-            assert store.renew([renewal(running(name))], until=NEVER) == [False]
+            assert store.renew([renewal(running(name))], restore_within_ms=HOUR) == [False]
         assert store.read(KEY) == tombstone
 
     def test_tombstone_takes_a_late_response(self, store: Store) -> None:
@@ -232,7 +232,7 @@ class FirstAttemptContract:
     def test_first_attempt_after_a_loss(self, store: Store) -> None:
         """A renewal that restores a lost record restores the first attempt too."""
         dan = running("dan")._replace(attempt=4, first_attempt=4)
-        assert store.renew([renewal(dan)], until=NEVER) == [True]
+        assert store.renew([renewal(dan)], restore_within_ms=HOUR) == [True]
         _assert_earlier_run_is_refused(store)
 
 

@@ -18,6 +18,7 @@ from flask_idempotent.records import (
     RunningRecord,
 )
 from flask_idempotent.stores.base import (
+    Busy,
     Claimed,
     ClaimResult,
     Completion,
@@ -30,8 +31,6 @@ from flask_idempotent.stores.base import (
 KEY = "IDEMPOTENT_{contract}"
 #: An hour in milliseconds: how long a lease lasts here, and its record after it.
 HOUR = 3_600_000
-#: A time on any store's clock that never comes.
-NEVER = 1 << 52
 #: How long to wait for another thread, in seconds.
 _PATIENCE = 10
 
@@ -93,14 +92,15 @@ def lapse(store: Store) -> None:
     """End the lease of the key: begin one of a millisecond, and let it pass."""
     record = store.read(KEY)
     assert isinstance(record, RunningRecord)
-    assert store.renew([Renewal(KEY, record, record.grace_ms + 1)], until=0) == [True]
-    pass_time(store)
+    renewal = Renewal(KEY, record, record.grace_ms + 1)
+    assert store.renew([renewal], restore_within_ms=0) == [True]
+    until(lambda: _lease_left_ms(store) <= 0)
 
 
-def pass_time(store: Store) -> None:
-    """Let at least a millisecond pass by the store's own clock."""
-    began = store.now()
-    until(lambda: store.now() > began + 1)
+def _lease_left_ms(store: Store) -> int:
+    other = contend(store, running("nobody"), takeover=False)
+    assert isinstance(other, Busy)
+    return other.lease_left_ms
 
 
 def until(condition: Callable[[], object]) -> None:

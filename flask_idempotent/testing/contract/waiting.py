@@ -9,13 +9,11 @@ from flask_idempotent.stores.base import Busy, Claimed, Store
 from flask_idempotent.testing.contract.steps import (
     HOUR,
     KEY,
-    NEVER,
     claim,
     complete,
     contend,
     lapse,
     owner,
-    pass_time,
     release,
     renewal,
     response,
@@ -26,13 +24,13 @@ from flask_idempotent.testing.contract.steps import (
 
 
 class RenewContract:
-    """``Store.renew`` and ``Store.now``."""
+    """``Store.renew``."""
 
     def test_renewal_starts_the_lease_again(self, store: Store) -> None:
         """A renewed claim has its whole lease; a lapsed one is ours until a take-over."""
         claim(store, running())
         lapse(store)
-        assert store.renew([renewal(running())], until=0) == [True]
+        assert store.renew([renewal(running())], restore_within_ms=0) == [True]
         result = contend(store, running("bob"))
         assert isinstance(result, Busy)
         assert HOUR * 0.9 < result.lease_left_ms <= HOUR
@@ -40,33 +38,29 @@ class RenewContract:
     def test_renewal_restores_a_lost_record(self, store: Store) -> None:
         """A record that the store lost is restored as it was claimed, with a whole lease."""
         lost = running()._replace(attempt=3)
-        assert store.renew([renewal(lost)], until=NEVER) == [True]
+        assert store.renew([renewal(lost)], restore_within_ms=HOUR) == [True]
         assert store.read(KEY) == lost
         result = contend(store, running("bob"))
         assert isinstance(result, Busy)
         assert HOUR * 0.9 < result.lease_left_ms <= HOUR
 
     def test_renewal_that_comes_too_late(self, store: Store) -> None:
-        """A renewal that is carried out after ``until`` restores nothing."""
-        assert store.renew([renewal(running())], until=store.now() - 1) == [None]
+        """A renewal that is carried out after ``restore_within_ms`` restores nothing."""
+        assert store.renew([renewal(running())], restore_within_ms=-1) == [None]
         assert store.read(KEY) is None
-
-    def test_renewal_goes_by_the_stores_clock(self, store: Store) -> None:
-        """``until`` is a time on the clock that ``now`` reads."""
-        assert store.renew([renewal(running())], until=store.now() + HOUR) == [True]
 
     def test_renewal_of_a_completed_key(self, store: Store) -> None:
         """A renewal never writes in progress over a response."""
         claim(store, running())
         complete(store, response())
-        assert store.renew([renewal(running())], until=NEVER) == [False]
+        assert store.renew([renewal(running())], restore_within_ms=HOUR) == [False]
         assert store.read(KEY) == response()
 
     def test_renewal_of_anothers_claim(self, store: Store) -> None:
         """A claim that was taken over is reported as lost, and the other's is left alone."""
         claim(store, running("bob"))
         before = store.read(KEY)
-        assert store.renew([renewal(running("ada"))], until=NEVER) == [False]
+        assert store.renew([renewal(running("ada"))], restore_within_ms=HOUR) == [False]
         assert store.read(KEY) == before
 
     def test_renewal_of_many(self, store: Store) -> None:
@@ -74,13 +68,13 @@ class RenewContract:
         claim(store, running("ada"), storage_key="IDEMPOTENT_{1}")
         claim(store, running("bob"), storage_key="IDEMPOTENT_{2}")
         renewals = [renewal(running("ada"), f"IDEMPOTENT_{{{number}}}") for number in (1, 2, 3)]
-        assert store.renew(renewals, until=NEVER) == [True, False, True]
+        assert store.renew(renewals, restore_within_ms=HOUR) == [True, False, True]
 
     def test_renewal_keeps_an_offer(self, store: Store) -> None:
         """A renewal keeps a late owner's response."""
         claim(store, running("bob"))
         complete(store, response("ada"))
-        store.renew([renewal(running("bob"))], until=NEVER)
+        store.renew([renewal(running("bob"))], restore_within_ms=HOUR)
         release(store, "bob")
         assert store.read(KEY) == response("ada")
 
@@ -214,8 +208,7 @@ class ListenContract:
 
 
 def _assert_expired(store: Store) -> None:
-    pass_time(store)
-    assert store.read(KEY) is None
+    until(lambda: store.read(KEY) is None)
     assert claim(store, running("dan", "two")) == Claimed(1)
 
 

@@ -16,7 +16,6 @@ from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import (
     ENDS,
     HOUR,
-    NEVER,
     answer,
     renewal,
     running,
@@ -53,7 +52,7 @@ class TestRecords:
                 ask(store)
         with pytest.raises(RecordUnreadable):
             store.read(KEY)
-        assert store.renew([renewal(KEY, running())], until=NEVER) == [False]
+        assert store.renew([renewal(KEY, running())], restore_within_ms=HOUR) == [False]
         assert store.release(KEY, running().owner, **ENDS) is False
         assert store.complete(KEY, answer("bob"), ttl_ms=HOUR) is Completion.REFUSED
 
@@ -148,7 +147,8 @@ class TestRecords:
             with suppress(RecordUnreadable):
                 redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
             put()
-            assert redis_store.renew([Renewal(KEY, asking, HOUR)], until=NEVER) == [False]
+            renewals = [Renewal(KEY, asking, HOUR)]
+            assert redis_store.renew(renewals, restore_within_ms=HOUR) == [False]
             for _ in redis_store.inspect([KEY]):
                 pass
             with suppress(RecordUnreadable):
@@ -165,7 +165,7 @@ class TestRecords:
         """C5: no step leaves a record without a time to live."""
         claim(redis_store)
         assert server.client.pttl(KEY) > 0
-        redis_store.renew([renewal(KEY, running())], until=NEVER)
+        redis_store.renew([renewal(KEY, running())], restore_within_ms=HOUR)
         assert server.client.pttl(KEY) > 0
         redis_store.complete(KEY, answer("bob"), ttl_ms=HOUR)
         assert server.client.pttl(KEY) > 0

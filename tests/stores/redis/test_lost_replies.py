@@ -13,7 +13,6 @@ from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import (
     ENDS,
     HOUR,
-    NEVER,
     answer,
     owner,
     renewal,
@@ -69,7 +68,7 @@ class TestLostReplies:
         """A renewal whose reply is lost does not lose the lease."""
         claim(store)
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
-        assert store.renew([renewal(KEY, running())], until=NEVER) == [True]
+        assert store.renew([renewal(KEY, running())], restore_within_ms=HOUR) == [True]
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_subscribe(self, proxy: Proxy, store: RedisStore, action: str) -> None:

@@ -4,6 +4,7 @@
 -- ARGV[1]  the completed record
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  suffix that makes the record's key the name of its channel
+-- ARGV[4]  'PUBLISH', or 'SPUBLISH' in a cluster
 --
 -- Returns 1  stored, now or before
 --         2  offered: another run is in progress, and the response waits in its record
@@ -11,11 +12,12 @@
 --            record is unreadable
 --
 -- The message is empty and means: read the record. Other users of the server may be able to
--- receive and send messages without access to the key. Where PUBLISH is not permitted, the response
+-- receive and send messages without access to the key. Where publishing is not permitted, the response
 -- is stored anyway and waiters find it when they poll: hence pcall.
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
-local record_key, response, ttl_ms, channel_suffix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local record_key, response, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
+local channel_suffix, publish = ARGV[3], ARGV[4]
 local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
 local OFFER_FIRST, OFFER_LAST = 15, 18
 local OWNER_FIRST, OWNER_LAST = 19, 34
@@ -54,5 +56,5 @@ if record then
   end
 end
 redis.call('SET', record_key, response, 'PX', ttl_ms)
-redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+redis.pcall(publish, record_key .. channel_suffix, '')
 return STORED

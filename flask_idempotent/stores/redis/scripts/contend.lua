@@ -5,7 +5,8 @@
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  '1' if a claim whose lease has lapsed may be taken over
 -- ARGV[4]  suffix that makes the record's key the name of its channel
--- ARGV[5]  owner token of the completed record that a corrected request replaces, else ''
+-- ARGV[5]  'PUBLISH', or 'SPUBLISH' in a cluster
+-- ARGV[6]  owner token of the completed record that a corrected request replaces, else ''
 --
 -- Returns {1, attempt, first attempt}              the key is ours
 --         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner
@@ -17,7 +18,8 @@
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
-local may_take_over, channel_suffix, replaced_owner = ARGV[3] == '1', ARGV[4], ARGV[5]
+local may_take_over, channel_suffix, publish = ARGV[3] == '1', ARGV[4], ARGV[5]
+local replaced_owner = ARGV[6]
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
 local OFFER_LAST = 18
@@ -101,7 +103,7 @@ end
 if offer then
   -- An earlier owner finished after its lease: its response is stored, and nobody runs again.
   redis.call('SET', record_key, offer, 'PX', ttl_ms)
-  redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+  redis.pcall(publish, record_key .. channel_suffix, '')
   return {2, offer}
 end
 return claim_next_attempt(record)

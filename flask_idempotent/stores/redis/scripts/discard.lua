@@ -3,12 +3,14 @@
 -- KEYS[1]  the record
 -- ARGV[1]  the bytes at the place of its owner token, '' where the value is not a string
 -- ARGV[2]  suffix that makes the record's key the name of its channel
+-- ARGV[3]  'PUBLISH', or 'SPUBLISH' in a cluster
 --
 -- Returns 1  deleted
 --         0  gone, or replaced by another record
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
-local record_key, inspected_owner, channel_suffix = KEYS[1], ARGV[1], ARGV[2]
+local record_key, inspected_owner = KEYS[1], ARGV[1]
+local channel_suffix, publish = ARGV[2], ARGV[3]
 local OWNER_FIRST, OWNER_LAST = 19, 34
 
 local header = redis.pcall('GETRANGE', record_key, 0, OWNER_LAST - 1)
@@ -18,5 +20,5 @@ if owner ~= inspected_owner or redis.call('UNLINK', record_key) == 0 then
   return 0
 end
 -- The message is empty and means: read the record again.
-redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+redis.pcall(publish, record_key .. channel_suffix, '')
 return 1

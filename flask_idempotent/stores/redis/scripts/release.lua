@@ -5,7 +5,8 @@
 -- ARGV[2]  time to live in milliseconds of a late owner's response, if the record has one
 -- ARGV[3]  time to live in milliseconds of a tombstone
 -- ARGV[4]  suffix that makes the record's key the name of its channel
--- ARGV[5]  '1' if this owner itself may still run, because an operator releases its claim
+-- ARGV[5]  'PUBLISH', or 'SPUBLISH' in a cluster
+-- ARGV[6]  '1' if this owner itself may still run, because an operator releases its claim
 --
 -- Returns 1  released
 --         0  the key has no claim of this owner
@@ -15,7 +16,8 @@
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, owner, response_ttl_ms = KEYS[1], ARGV[1], ARGV[2]
-local tombstone_ttl_ms, channel_suffix, owner_may_run = ARGV[3], ARGV[4], ARGV[5] == '1'
+local tombstone_ttl_ms, channel_suffix, publish = ARGV[3], ARGV[4], ARGV[5]
+local owner_may_run = ARGV[6] == '1'
 local ATTEMPT_FIRST, ATTEMPT_LAST, OFFER_LAST = 11, 14, 18
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local HEADER_SIZE = 54
@@ -39,5 +41,5 @@ else
   redis.call('DEL', record_key)
 end
 -- The message is empty and means: read the record again.
-redis.pcall('PUBLISH', record_key .. channel_suffix, '')
+redis.pcall(publish, record_key .. channel_suffix, '')
 return 1

@@ -65,7 +65,7 @@ class Problem(HTTPException):
     #: Heading of the page for a person who sent a form.
     form_title: ClassVar[str]
     #: Text of that page: what happened, and what to do now.
-    form_detail: ClassVar[str]
+    form_detail: str
     #: Whether the same request may succeed later.
     retryable: ClassVar[bool] = False
 

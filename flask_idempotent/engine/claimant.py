@@ -91,11 +91,7 @@ class Claimant:
             contends = True
 
     def _new_record(self) -> RunningRecord:
-        request = self._request
-        return RunningRecord(
-            self._owner, request.fingerprint, 1, request.settings.grace_ms,
-            _HOST, os.getpid(), time.time(), request.method, request.endpoint,
-        )  # fmt: skip
+        return new_record(self._request, self._owner)
 
     def _send_claim(self, record: RunningRecord) -> ClaimResult | ContendResult:
         result = self._send(self._store.claim, record)
@@ -166,7 +162,7 @@ class Claimant:
             or result.fingerprint == self._request.fingerprint
         ):
             return None
-        if result.operation == b"" or result.operation != self._request.operation():
+        if not self._request.may_correct(result):
             return None
         # A request that has waited for the response to its own payload corrects nothing.
         may_replace = self._began_waiting is None and result.owner != replaced
@@ -240,6 +236,20 @@ class Claimant:
             self._worker.abandon(self._claim)
         else:
             self.release_if_uncertain()
+
+
+def claim_without_store(request: ClaimRequest) -> Claim:
+    """Make a claim that the store does not have, because it fails; its attempt is 0."""
+    record = new_record(request, os.urandom(OWNER_SIZE))._replace(attempt=0)
+    return Claim(request, record, time.monotonic())
+
+
+def new_record(request: ClaimRequest, owner: bytes) -> RunningRecord:
+    """Make the record of a run that begins now in this process, as attempt 1."""
+    return RunningRecord(
+        owner, request.fingerprint, 1, request.settings.grace_ms,
+        _HOST, os.getpid(), time.time(), request.method, request.endpoint,
+    )  # fmt: skip
 
 
 def _pause_before_poll(remaining: float, lease_left: float | None) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flask_idempotent import _timing
 from flask_idempotent._msgpack import pack
-from flask_idempotent.records import RunningRecord
+from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import Renewal
 
@@ -34,6 +35,13 @@ class ClaimRequest(NamedTuple):
     method: str = ""
     endpoint: str = ""
     path: tuple[str | None, ...] = ()
+
+    def may_correct(self, record: CompletedRecord) -> bool:
+        """Whether this is a corrected request, which may replace a response that is stored.
+
+        :param record: the stored response of another request.
+        """
+        return record.operation != b"" and record.operation == self.operation()
 
     def operation(self) -> bytes:
         """Digest method and path, which a corrected request has in common with the first one."""
@@ -70,6 +78,8 @@ class Claim:
     view_returned: bool = False
     #: The view has called ``release()``.
     released_by_view: bool = False
+    #: Owner token of the answer in the view's own database that this run may replace.
+    replaces: bytes | None = None
     #: The log already has a warning that the view runs longer than ``max_run``.
     overrun_reported: bool = False
     #: The monotonic time before the last successful claim or renewal was sent.
@@ -96,8 +106,13 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """1 on the first run, higher after an owner died: a fencing token."""
+        """1 on the first run, higher after an owner died: a fencing token. 0 without a store."""
         return self.record.attempt
+
+    @property
+    def is_in_store(self) -> bool:
+        """Whether the store has it; False where the store failed and the view runs anyway."""
+        return self.record.attempt > 0
 
     def release(self) -> None:
         """Give up the key when the view ends: its response is not stored, the next request runs.
@@ -123,6 +138,25 @@ class Claim:
         """Whether the view runs longer than ``max_run``."""
         limit = self.request.settings.max_run
         return limit is not None and not self.view_returned and now - self.sent > limit
+
+    def completed(
+        self, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
+    ) -> CompletedRecord:
+        """Make the record of this run's response.
+
+        The parameters are those of ``Engine.complete``.
+        """
+        running, settings = self.record, self.request.settings
+        compress = (
+            settings.compress is not None and body is not None and len(body) >= settings.compress
+        )
+        record = CompletedRecord(
+            running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
+            compress, running.method, running.endpoint,
+        )  # fmt: skip
+        if record.status_code in settings.correctable:
+            return record._replace(operation=self.request.operation())
+        return record
 
     def renewal(self) -> Renewal:
         """What the store needs to renew this claim."""

@@ -13,6 +13,7 @@ from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.outcomes import Outcome, StillRunning
 from flask_idempotent.engine.reports import Reports
+from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import CompletedRecord
@@ -120,19 +121,46 @@ class Engine(ForkAware):
         :param headers: the headers that a replay repeats.
         :param body: the bytes, or None for a body that is not kept.
         """
-        if not claim.is_ours:
-            return
-        record = _completed_record(claim, status, headers, body)
+        if claim.is_ours:
+            record = claim.completed(status, headers, body)
+            self._complete(claim, record, claim.request.settings.expire_ms)
+
+    def restore(self, claim: Claim, answer: Answer) -> None:
+        """Store the answer that the view's own database has, in place of one of this claim's.
+
+        It is stored for the rest of its time, as the claim's: only the owner of a key completes it.
+        """
+        # After a loss of its records the store counts from 1 again.
+        attempt = max(claim.attempt, answer.record.attempt)
+        record = answer.record._replace(owner=claim.record.owner, attempt=attempt)
+        self._complete(claim, record, max(1, answer.ttl_ms))
+
+    def restore_unclaimed(self, answer: Answer) -> None:
+        """Store the answer that the view's own database has of a run whose owner died.
+
+        It is stored as that run's, which the store accepts as if its owner were alive.
+        """
+        # A run without the store has attempt 0, which no record in it has.
+        record = answer.record._replace(attempt=max(1, answer.record.attempt))
         try:
-            self._complete_in_store(claim, record)
+            self.store.complete(answer.storage_key, record, ttl_ms=max(1, answer.ttl_ms))
         except StoreError as error:
             self._reports.store_failed("complete", error)
-            self._complete_later(claim, record)
+
+    def _complete(self, claim: Claim, record: CompletedRecord, ttl_ms: int) -> None:
+        if not claim.is_in_store:
+            claim.settled = True
+            return
+        try:
+            self._complete_in_store(claim, record, ttl_ms)
+        except StoreError as error:
+            self._reports.store_failed("complete", error)
+            self._complete_later(claim, record, ttl_ms)
         except Exception:
             raise
         except BaseException:
             # A web server's timeout, for example. The view has answered anyway.
-            self._complete_later(claim, record)
+            self._complete_later(claim, record, ttl_ms)
             raise
 
     def complete_later(
@@ -146,26 +174,25 @@ class Engine(ForkAware):
 
         The parameters are those of ``complete``. Destructors may call it.
         """
-        if claim.is_ours and not claim.completing:
-            self._complete_later(claim, _completed_record(claim, status, headers, body))
+        if claim.is_ours and claim.is_in_store and not claim.completing:
+            record = claim.completed(status, headers, body)
+            self._complete_later(claim, record, claim.request.settings.expire_ms)
 
-    def _complete_later(self, claim: Claim, record: CompletedRecord) -> None:
+    def _complete_later(self, claim: Claim, record: CompletedRecord, ttl_ms: int) -> None:
         self.worker.write_later(
             claim.storage_key,
-            lambda: self._complete_in_store(claim, record),
-            claim.request.settings.expire,
+            lambda: self._complete_in_store(claim, record, ttl_ms),
+            ttl_ms / 1000,
             lambda reason: self._give_up_response(claim, reason),
         )
 
-    def _complete_in_store(self, claim: Claim, record: CompletedRecord) -> None:
+    def _complete_in_store(self, claim: Claim, record: CompletedRecord, ttl_ms: int) -> None:
         with claim.lock:
             if claim.settled:
                 return
             claim.completing = True
             began = time.monotonic()
-            completion = self.store.complete(
-                claim.storage_key, record, ttl_ms=claim.request.settings.expire_ms
-            )
+            completion = self.store.complete(claim.storage_key, record, ttl_ms=ttl_ms)
             ended = time.monotonic()
             claim.settled = True
         self.worker.renewals.remove(claim)
@@ -189,6 +216,8 @@ class Engine(ForkAware):
             if claim.settled:
                 return
             claim.settled = True
+        if not claim.is_in_store:
+            return
         self.worker.renewals.remove(claim)
         try:
             self.worker.release(claim.request, claim.record.owner)
@@ -203,20 +232,6 @@ class Engine(ForkAware):
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
         self.worker.abandon(claim)
-
-
-def _completed_record(
-    claim: Claim, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
-) -> CompletedRecord:
-    running, settings = claim.record, claim.request.settings
-    compress = settings.compress is not None and body is not None and len(body) >= settings.compress
-    record = CompletedRecord(
-        running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
-        compress, running.method, running.endpoint,
-    )  # fmt: skip
-    if record.status_code in settings.correctable:
-        return record._replace(operation=claim.request.operation())
-    return record
 
 
 def _was_replaced(

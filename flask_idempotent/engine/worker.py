@@ -114,6 +114,8 @@ class Worker(ForkAware):
         if claim.settled:
             return
         claim.settled = True
+        if not claim.is_in_store:
+            return
         self.renewals.remove(claim)
 
         def release() -> None:

@@ -113,6 +113,21 @@ def varying_by_cookie(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, st
     return (*others, ("Vary", vary.to_header()))
 
 
+def body_in_memory(response: Response, max_body: int) -> bytes | None:
+    """Return the body of a response that does not stream; None where it does, or is too large.
+
+    :param max_body: the size in bytes of the largest body that is kept.
+    """
+    if response.status_code == 204:
+        # The body of a 204 is neither sent nor read.
+        return b""
+    if not response.is_sequence:
+        return None
+    # With X-Sendfile, Content-Length is that of the file, so the body itself is measured.
+    body = b"".join(response.iter_encoded())
+    return body if len(body) <= max_body else None
+
+
 def capture_body(
     response: Response, max_body: int, on_complete: OnComplete, on_dropped: OnDropped
 ) -> None:
@@ -122,13 +137,8 @@ def capture_body(
 
     :param max_body: the size in bytes of the largest body that is kept.
     """
-    if response.status_code == 204:
-        # The body of a 204 is neither sent nor read.
-        on_complete(b"")
-    elif response.is_sequence:
-        # With X-Sendfile, Content-Length is that of the file, so the body itself is measured.
-        body = b"".join(response.iter_encoded())
-        on_complete(body if len(body) <= max_body else None)
+    if response.is_sequence or response.status_code == 204:
+        on_complete(body_in_memory(response, max_body))
     elif (response.content_length or 0) > max_body:
         on_complete(None)
     else:

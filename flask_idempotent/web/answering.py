@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from flask_idempotent.engine.outcomes import StillRunning
-    from flask_idempotent.errors import RecordUnreadable, StoreError
+    from flask_idempotent.errors import DatabaseUnavailable, RecordUnreadable, StoreError
     from flask_idempotent.web.protected_request import ProtectedRequest
 
 
@@ -104,6 +104,20 @@ def store_unavailable(current: ProtectedRequest, error: StoreError) -> Problem:
     return reject(current, problems.TemporarilyUnavailable(_NO_STORE, retry_after=1))
 
 
+def database_unavailable(current: ProtectedRequest, error: DatabaseUnavailable) -> Problem:
+    """The view's own database does not say whether this request ran before."""
+    logger.error("the database of %s does not answer: %s", current.request.endpoint, error)
+    return reject(current, problems.TemporarilyUnavailable(_NO_STORE, retry_after=1))
+
+
+def commit_unknown(current: ProtectedRequest, error: DatabaseUnavailable) -> Problem:
+    """The view ran, and its own database does not say whether it was committed."""
+    logger.error("the database of %s does not answer: %s", current.request.endpoint, error)
+    problem = problems.TemporarilyUnavailable(_NO_COMMIT, retry_after=1)
+    problem.form_detail = _NO_COMMIT_OF_FORM
+    return reject(current, problem)
+
+
 _MISSING = (
     "This operation needs an idempotency key. Send a new random one, such as a UUID{}, and the "
     "same one with every retry."
@@ -132,6 +146,14 @@ _UNAVAILABLE = (
 _NO_STORE = (
     "It cannot be checked now whether this request ran before, so it was not run. Send it again "
     "with the same idempotency key after the time in Retry-After."
+)
+_NO_COMMIT = (
+    "It cannot be checked now whether this request was carried out. Send it again with the same "
+    "idempotency key after the time in Retry-After: it is carried out once."
+)
+_NO_COMMIT_OF_FORM = (
+    "It is not known yet whether it was processed. Wait a moment, then reload this page to send "
+    "the form again. It will not be processed twice."
 )
 _UNREADABLE = (
     "What is stored for this idempotency key cannot be read, so the request was not run. Look up "

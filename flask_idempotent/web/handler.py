@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.wrappers import Response
+
 from flask_idempotent import signals
 from flask_idempotent._logging import logger
 from flask_idempotent.engine.claims import Claim, ClaimRequest
@@ -43,6 +45,7 @@ from flask_idempotent.web.protected_request import (
 from flask_idempotent.web.replaying import fetch_stored, replay_stored
 from flask_idempotent.web.request_state import FirstCall, request_state, runs_already
 from flask_idempotent.web.running import run_claimed
+from flask_idempotent.web.transacted import consult_database, run_transacted, run_unclaimed
 
 if TYPE_CHECKING:
     from flask import Request
@@ -99,7 +102,7 @@ def _serve_without_key(current: ProtectedRequest) -> ResponseReturnValue:
     if current.settings.requires_key(current.request.method):
         raise key_missing(current)
     current.body.hand_to_view()
-    answer = current.run_view()
+    answer = _run_without_claim(current)
     if current.body.stopped_because is not None:
         logger.warning(
             "%s ran without a key: its form was not searched to the end, because %s",
@@ -115,9 +118,11 @@ def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnVa
         return current.run_view()
     try:
         outcome = _claim(current, claim_request)
+        claim = outcome if isinstance(outcome, Claim) else None
+        if current.settings.transaction is not None:
+            return _serve_transacted(current, claim_request, outcome)
         if isinstance(outcome, Claim):
-            claim = outcome
-            return run_claimed(current, claim)
+            return run_claimed(current, outcome)
     except BaseException:
         # A worker's timeout, for example, may interrupt at any point, and nothing else would free
         # the key of a view that has not begun.
@@ -141,6 +146,16 @@ def _claim(current: ProtectedRequest, request: ClaimRequest) -> Outcome | None:
         return None
 
 
+def _serve_transacted(
+    current: ProtectedRequest, request: ClaimRequest, outcome: Outcome | None
+) -> ResponseReturnValue:
+    outcome = consult_database(current, request, outcome)
+    if not isinstance(outcome, Claim):
+        return _answer(current, outcome)
+    result = run_transacted(current, outcome)
+    return result if isinstance(result, Response) else _answer(current, result)
+
+
 def _answer(
     current: ProtectedRequest, outcome: Replay | StillRunning | OutcomeUnknown | FingerprintMismatch
 ) -> ResponseReturnValue:
@@ -162,4 +177,10 @@ def _answer(
 
 def _run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     request_state(current.request).runs_unclaimed = True  # So no nested call claims it.
-    return current.run_view()
+    return _run_without_claim(current)
+
+
+def _run_without_claim(current: ProtectedRequest) -> ResponseReturnValue:
+    if current.settings.transaction is None:
+        return current.run_view()
+    return run_unclaimed(current)

@@ -45,7 +45,7 @@ class RequestState:
     garbage collector runs.
     """
 
-    __slots__ = ("claim", "first_call", "renders_key", "runs_unclaimed")
+    __slots__ = ("claim", "first_call", "in_transaction", "renders_key", "runs_unclaimed")
 
     def __init__(self) -> None:
         #: The claim of its key, once there is one.
@@ -54,6 +54,8 @@ class RequestState:
         self.first_call: FirstCall | None = None
         #: Whether its view runs without a claim although the request has a key.
         self.runs_unclaimed = False
+        #: Whether its view, which claims nothing, runs in a transaction that the library ends.
+        self.in_transaction = False
         #: Whether the page has a fresh key, so that no cache may keep it.
         self.renders_key = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.exceptions import HTTPException
 
@@ -33,22 +33,38 @@ if TYPE_CHECKING:
     from flask_idempotent.web.protected_request import ProtectedRequest
 
 
+class KeptParts(NamedTuple):
+    """What is kept of a response, besides its body.
+
+    :param status: the status code, or the whole status line.
+    :param headers: the headers that a replay repeats.
+    :param keeps_body: False where the response cannot be sent again.
+    """
+
+    status: int | str
+    headers: tuple[tuple[str, str], ...]
+    keeps_body: bool = True
+
+
 def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     """Run the view of a claimed request; its response is stored when its body is known."""
     engine = current.state.engine
-    note_claim(current.request, claim)
     accessed_before = was_accessed()
     try:
-        _report_claim(current, claim)
-        current.body.hand_to_view()
-        claim.view_started = True
+        start_run(current, claim)
         response = _respond(current)
     except BaseException:
         engine.release(claim, "failed")
         raise
     claim.view_returned = True
     try:
-        _settle(current, claim, response, uses_session=was_accessed() and not accessed_before)
+        reason = why_not_kept(current, claim, response)
+        if reason is not None:
+            engine.release(claim, reason)
+        else:
+            uses_session = was_accessed() and not accessed_before
+            parts = kept_parts(current, response, uses_session=uses_session)
+            store_response(current, claim, response, parts)
     except BaseException:
         # The view has run: its key must neither stay in progress nor become free again.
         engine.complete_later(claim, 500, (), None)
@@ -56,7 +72,9 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     return response
 
 
-def _report_claim(current: ProtectedRequest, claim: Claim) -> None:
+def start_run(current: ProtectedRequest, claim: Claim) -> None:
+    """Report a claim, and prepare the request for its view."""
+    note_claim(current.request, claim)
     if claim.dead_record is not None:
         _log_take_over(current, claim, claim.dead_record)
     signals.send(
@@ -68,6 +86,8 @@ def _report_claim(current: ProtectedRequest, claim: Claim) -> None:
         owner=claim.owner,
         took_over=claim.dead_record is not None,
     )
+    current.body.hand_to_view()
+    claim.view_started = True
 
 
 def _log_take_over(current: ProtectedRequest, claim: Claim, dead: RunningRecord) -> None:
@@ -83,13 +103,26 @@ def _respond(current: ProtectedRequest) -> Response:
     try:
         value: Any = current.run_view()
     except Exception as error:
-        # What the application's error handlers make of an error is the view's answer. What they
-        # leave unhandled, or raise themselves, is raised from here.
-        try:
-            value = handle_user_exception(current_context(), error)
-        except Exception as unhandled:
-            current.state.mark_handled(unhandled)
-            raise
+        value = handled(current, error)
+    return make_response(current, value)
+
+
+def handled(current: ProtectedRequest, error: Exception) -> Any:
+    """Return what the application's error handlers make of an error: the view's answer.
+
+    It is the error that is being handled.
+
+    :raises Exception: what they leave unhandled, or raise themselves.
+    """
+    try:
+        return handle_user_exception(current_context(), error)
+    except Exception as unhandled:
+        current.state.mark_handled(unhandled)
+        raise
+
+
+def make_response(current: ProtectedRequest, value: Any) -> Response:
+    """Make a response of what a view or an error handler returned."""
     if isinstance(value, HTTPException):
         # Flask would run it as a WSGI application, whose answer looks like a stream.
         value = value.get_response(current.request.environ)
@@ -97,43 +130,53 @@ def _respond(current: ProtectedRequest) -> Response:
     return keep_out_of_caches(current.request, current.app.make_response(value))
 
 
-def _settle(
-    current: ProtectedRequest, claim: Claim, response: Response, *, uses_session: bool
-) -> None:
-    engine, settings = current.state.engine, current.settings
+def why_not_kept(current: ProtectedRequest, claim: Claim, response: Response) -> str | None:
+    """Return the reason for which a response is not kept; None where it is.
+
+    :returns: a reason of the signal ``released``.
+    """
     if claim.released_by_view:
-        engine.release(claim, "by-view")
-        return
-    if not should_store(response, settings):
-        engine.release(claim, "not-stored")
-        return
+        return "by-view"
+    return None if should_store(response, current.settings) else "not-stored"
+
+
+def kept_parts(current: ProtectedRequest, response: Response, *, uses_session: bool) -> KeptParts:
+    """Return what is kept of a response, besides its body.
+
+    :param uses_session: whether the view used the session.
+    """
+    settings = current.settings
     try:
         status, headers = capture(response, settings)
     except ValueError as error:
-        _complete_without_body(current, claim, response, error)
-        return
+        # The view has run: its retries can only learn that its response was not kept.
+        logger.error(
+            "the response of %s is not kept, as it could not be sent again: record %s: %s",
+            current.request.endpoint, current.storage_key, error,
+        )  # fmt: skip
+        status = status_of(response)
+        return KeptParts(status if is_status(status) else 500, (), keeps_body=False)
     if uses_session and "vary" not in settings.drop_headers:
         # Flask adds it to the first response later, and would not add it to a replay.
         headers = varying_by_cookie(headers)
-    without_body = (claim, status, headers)
+    return KeptParts(status, headers)
+
+
+def store_response(
+    current: ProtectedRequest, claim: Claim, response: Response, parts: KeptParts
+) -> None:
+    """Complete a claim with a response when its body is known: now, or when its stream ends."""
+    engine, settings = current.state.engine, current.settings
+    without_body = (claim, parts.status, parts.headers)
+    if not parts.keeps_body:
+        _complete(engine, *without_body, None)
+        return
     capture_body(
         response,
         settings.max_body,
         partial(_complete, engine, *without_body),
         partial(engine.complete_later, *without_body, None),
     )
-
-
-def _complete_without_body(
-    current: ProtectedRequest, claim: Claim, response: Response, error: ValueError
-) -> None:
-    # The view has run: its retries can only learn that its response was not kept.
-    logger.error(
-        "the response of %s is not kept, as it could not be sent again: record %s: %s",
-        current.request.endpoint, claim.storage_key, error,
-    )  # fmt: skip
-    status = status_of(response)
-    _complete(current.state.engine, claim, status if is_status(status) else 500, (), None)
 
 
 def _complete(

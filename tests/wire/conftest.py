@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +76,8 @@ class WebServer:
         return self._log.read_text(errors="replace")
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 class Wire:
@@ -200,20 +198,34 @@ class Wire:
         return sum(count for _, count in self._store.pubsub_numsub(*channels))
 
 
-@pytest.fixture(scope="session", params=list(_COMMANDS))
-def web_server(
-    request: pytest.FixtureRequest, valkey: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebServer]:
-    """Each kind of web server in turn."""
-    log = tmp_path_factory.mktemp("wire") / f"{request.param}.log"
-    server = WebServer(request.param, valkey.port, log)
-    yield server
-    server.stop()
+@pytest.fixture(scope="session")
+def web_servers(
+    valkey: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], WebServer]]:
+    """Returns the web server of a kind, which starts once for all files of tests.
+
+    With a parametrized fixture pytest would start each kind again for each file: 60 starts, which
+    take a second of the processor each.
+    """
+    folder = tmp_path_factory.mktemp("wire")
+    with ExitStack() as stack:
+
+        @cache
+        def started(kind: str) -> WebServer:
+            server = WebServer(kind, valkey.port, folder / f"{kind}.log")
+            stack.callback(server.stop)
+            return server
+
+        yield started
 
 
-@pytest.fixture
-def wire(web_server: WebServer, clean_valkey: Server) -> Iterator[Wire]:
+@pytest.fixture(params=list(_COMMANDS))
+def wire(
+    request: pytest.FixtureRequest,
+    web_servers: Callable[[str], WebServer],
+    clean_valkey: Server,
+) -> Iterator[Wire]:
     """Each kind of web server in turn, with an empty store."""
-    wire = Wire(web_server, clean_valkey.port)
+    wire = Wire(web_servers(request.param), clean_valkey.port)
     yield wire
     wire.close()

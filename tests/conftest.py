@@ -19,7 +19,13 @@ from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn
 from tests.support.proxy import Proxy
-from tests.support.redis_servers import Server, old_redis_binary, redis_binary, valkey_binary
+from tests.support.redis_servers import (
+    OLD_REDIS,
+    Server,
+    old_redis_binary,
+    redis_binary,
+    valkey_binary,
+)
 
 MakeApp = Callable[..., Flask]
 
@@ -81,7 +87,11 @@ def clean_valkey(valkey: Server) -> Server:
     return valkey
 
 
-@pytest.fixture(params=["memory", *SERVERS, "old by proxy"])
+#: A server before Redis 7.0: a real one, or where there is none today's behind a proxy.
+OLD_SERVER = "old redis" if OLD_REDIS.exists() else "old by proxy"
+
+
+@pytest.fixture(params=["memory", "valkey", "redis", OLD_SERVER])
 def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
     """Each store in turn, empty."""
     if request.param == "memory":

@@ -35,11 +35,10 @@ print(json.dumps({"seen": seen, "seconds": seconds, "threads": threading.active_
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment of an interpreter that keeps compiled modules and measures no coverage."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-    cache = str(tmp_path_factory.mktemp("compiled"))
-    return kept | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
+    return kept | {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 def look(environment: dict[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,10 +40,13 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskCli
         del sys.modules[name]
 
 
-@pytest.fixture(params=["dev", "gunicorn"])
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
-    tmp_path.chmod(0o700)
-    with shop(request.param, tmp_path) as running:
+@pytest.fixture(scope="module", params=["dev", "gunicorn"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    folder.chmod(0o700)
+    with shop(request.param, folder) as running:
         yield running
 
 
@@ -93,6 +97,7 @@ class TestServers:
         """Twenty parallel orders with one key: one order and twenty equal answers."""
         headers = {"Idempotency-Key": '"twenty"', "Content-Type": "application/json"}
         body = json.dumps({"product": "teapot", "quantity": 2}).encode()
+        before = running.counts()
 
         def place(_: int) -> Answer:
             return send(f"{running.base}/api/orders", body, **headers)
@@ -101,27 +106,37 @@ class TestServers:
             answers = list(pool.map(place, range(20)))
         assert {answer.status for answer in answers} == {201}
         assert {answer.body for answer in answers} == {answers[0].body}
-        assert {answer.headers["Location"] for answer in answers} == {"/api/orders/1"}
+        assert len({answer.headers["Location"] for answer in answers}) == 1
         assert sum(a.headers["Idempotent-Replayed"] == "true" for a in answers) == 19
-        assert running.counts() == {"received": 20, "placed": 1, "replayed": 19}
+        assert since(before, running) == {"received": 20, "placed": 1, "replayed": 19}
 
     def test_form_sent_twice_at_once(self, running: Shop) -> None:
         """A double-clicked form is one order, and both clicks lead to it."""
         form = urllib.parse.urlencode({**FORM, "__idempotent_key": running.form_key()}).encode()
+        before = running.counts()
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: send(f"{running.base}/orders", form), range(2)))
-        assert [(a.status, a.headers["Location"]) for a in answers] == [(303, "/orders/1")] * 2
-        assert running.counts()["placed"] == 1
+        assert {answer.status for answer in answers} == {303}
+        assert len({answer.headers["Location"] for answer in answers}) == 1
+        assert since(before, running)["placed"] == 1
 
     def test_without_a_key_each_request_orders(self, running: Shop) -> None:
         """Without a key two clicks are two orders: the library adds nothing unasked."""
         form = urllib.parse.urlencode(FORM).encode()
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: send(f"{running.base}/orders", form), range(2)))
-        assert {a.headers["Location"] for a in answers} == {"/orders/1", "/orders/2"}
+        assert len({answer.headers["Location"] for answer in answers}) == 2
 
-    def test_interrupt_ends_all_of_it(self, running: Shop, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kind", ["dev", "gunicorn"])
+    def test_interrupt_ends_all_of_it(self, kind: str, tmp_path: Path) -> None:
         """Ctrl-C ends the shop quietly and in good order."""
-        assert running.counts()["placed"] == 0
-        running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(20) == 0
+        tmp_path.chmod(0o700)
+        with shop(kind, tmp_path) as running:
+            assert running.counts()["placed"] == 0
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(20) == 0
+
+
+def since(before: dict[str, int], running: Shop) -> Counter[str]:
+    """What a shop has counted since an earlier look."""
+    return Counter(running.counts()) - Counter(before)

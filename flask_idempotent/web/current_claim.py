@@ -42,7 +42,9 @@ class CurrentClaim:
         """The number of this run: 1 for the first, higher after a process died.
 
         It never goes back for a key, so a system that remembers the highest number that it has
-        seen can refuse an earlier run that is still alive: a fencing token.
+        seen can refuse an earlier run that is still alive: a fencing token. It is 0 where the store
+        has failed, and the view runs because ``on_store_error`` is ``"run"`` and the view has a
+        ``transaction``.
         """
         return self._claim.attempt
 

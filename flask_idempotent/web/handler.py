@@ -142,7 +142,8 @@ def _claim(current: ProtectedRequest, request: ClaimRequest) -> Outcome | None:
         signals.send(signals.store_failed, current.app, operation="claim", error=error)
         if current.settings.on_store_error != "run":
             raise store_unavailable(current, error) from None
-        logger.warning("running without protection, the store failed to claim: %s", error)
+        missing = "protection" if current.settings.transaction is None else "the store"
+        logger.warning("running without %s, the store failed to claim: %s", missing, error)
         return None
 
 

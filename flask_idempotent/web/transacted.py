@@ -66,14 +66,14 @@ def run_transacted(
     engine, run = current.state.engine, _Run(current, claim)
     try:
         start_run(current, claim)
-        run.respond()
+        response = run.respond()
     except BaseException:
         run.discard()
         engine.release(claim, "failed")
         raise
     claim.view_returned = True
     try:
-        return run.finish()
+        return run.finish(response)
     except BaseException:
         # The next request gets the answer from the database.
         engine.abandon(claim)
@@ -90,8 +90,10 @@ def run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     notes.in_transaction = True
     try:
         transaction.begin()
-        response = make_response(current, current.run_view())
-        _report_own_commit(current, transaction)
+        try:
+            response = make_response(current, current.run_view())
+        finally:
+            _report_own_commit(current, transaction)
         if response.status_code < 400:
             transaction.commit(None)
         else:
@@ -116,74 +118,76 @@ class _Run:
         self._claim = claim
         self._transaction = _transaction_of(current)
         self._session_accessed_before = was_accessed()
-        #: The view's response, or its error handler's.
-        self._response: Response
-        #: What is kept of it; None where it is not kept, for this reason.
-        self._parts: KeptParts | None = None
+        #: Why the response is not kept, a reason of the signal ``released``; None where it is.
         self._why_not_kept: str | None = None
+        #: What is kept of the response, besides its body.
+        self._parts = KeptParts(500, ())
         #: The answer that the key has, where another run has committed it first.
         self._others: Answer | None = None
 
-    def respond(self) -> None:
+    def respond(self) -> Response:
         """Run the view, and commit what it wrote with its response, or roll back.
 
         :raises Problem: when the database does not say what it has committed.
         :raises Exception: what the application's error handlers leave unhandled.
         """
-        current, transaction = self._current, self._transaction
-        transaction.begin()
+        self._transaction.begin()
         try:
-            value = current.run_view()
+            value = self._current.run_view()
         except Exception as error:
-            self._answer_error(error)
-            return
-        self._keep(make_response(current, value))
-        _report_own_commit(current, transaction)
-        if self._response.status_code >= 400 or self._claim.released_by_view:
-            transaction.roll_back()
-            self._commit_alone()
-            return
-        try:
-            self._commit()
-        except DatabaseUnavailable as error:
-            raise commit_unknown(current, error) from None
-        except Exception as error:
-            self._answer_error(error)
+            return self._answer_error(error)
+        response = make_response(self._current, value)
+        if response.status_code < 400 and not self._claim.released_by_view:
+            return self._commit_rows(response)
+        self._roll_back()
+        return self._commit_alone(response)
 
-    def _answer_error(self, error: Exception) -> None:
-        """Let the application's error handlers answer, after nothing of the view is left."""
+    def _commit_rows(self, response: Response) -> Response:
+        """Commit what the view wrote, with its response where that is kept."""
+        _report_own_commit(self._current, self._transaction)
+        try:
+            if self._keeps(response):
+                self._commit(response)
+            else:
+                self._transaction.commit(None)
+        except Exception as error:
+            response.close()
+            if isinstance(error, DatabaseUnavailable):
+                raise commit_unknown(self._current, error) from None
+            return self._answer_error(error)
+        return response
+
+    def _answer_error(self, error: Exception) -> Response:
+        """Let the application's error handlers answer, when nothing of the view is left."""
+        self._roll_back()
+        value: Any = handled(self._current, error)
+        # What the handlers wrote and have not committed.
+        self._transaction.roll_back()
+        return self._commit_alone(make_response(self._current, value))
+
+    def _roll_back(self) -> None:
         _report_own_commit(self._current, self._transaction)
         self._transaction.roll_back()
-        value: Any = handled(self._current, error)
-        self._transaction.roll_back()
-        self._keep(make_response(self._current, value))
-        self._commit_alone()
 
-    def _keep(self, response: Response) -> None:
-        """Find out what is kept of a response."""
-        self._response, self._parts = response, None
-        self._why_not_kept = why_not_kept(self._current, self._claim, response)
-        if self._why_not_kept is None:
-            uses_session = was_accessed() and not self._session_accessed_before
-            self._parts = kept_parts(self._current, response, uses_session=uses_session)
-
-    def _commit_alone(self) -> None:
-        """Commit the answer without rows, where it is kept."""
-        if self._parts is None:
-            return
+    def _commit_alone(self, response: Response) -> Response:
+        """Commit a response that is kept, without rows."""
         try:
-            self._commit()
+            if self._keeps(response):
+                self._commit(response)
         except DatabaseUnavailable as error:
             raise commit_unknown(self._current, error) from None
+        return response
 
-    def _commit(self) -> None:
-        """Commit what the view wrote, with its answer where that is kept."""
-        if self._parts is None:
-            self._transaction.commit(None)
-            return
-        claim, (status, headers, keeps_body) = self._claim, self._parts
-        max_body = self._current.settings.max_body
-        body = body_in_memory(self._response, max_body) if keeps_body else None
+    def _keeps(self, response: Response) -> bool:
+        self._why_not_kept = why_not_kept(self._current, self._claim, response)
+        return self._why_not_kept is None
+
+    def _commit(self, response: Response) -> None:
+        current, claim = self._current, self._claim
+        uses_session = was_accessed() and not self._session_accessed_before
+        self._parts = kept_parts(current, response, uses_session=uses_session)
+        status, headers, keeps_body = self._parts
+        body = body_in_memory(response, current.settings.max_body) if keeps_body else None
         record = claim.completed(status, headers, body)
         answer = Answer(claim.storage_key, record, claim.request.settings.expire_ms)
         stored = commit_answer(self._transaction, answer, replaces=claim.replaces)
@@ -194,20 +198,20 @@ class _Run:
         """Roll back, after an error that goes on rising."""
         _discard(self._transaction)
 
-    def finish(self) -> Response | Replay | FingerprintMismatch:
+    def finish(self, response: Response) -> Response | Replay | FingerprintMismatch:
         """Complete the claim with what was committed, or release it.
 
         :returns: the response; or what follows where another run has committed first.
         """
-        engine = self._current.state.engine
+        current, claim, engine = self._current, self._claim, self._current.state.engine
         if self._others is not None:
-            self._response.close()
-            return adopt(engine, self._claim, self._others)
-        if self._parts is not None:
-            store_response(self._current, self._claim, self._response, self._parts)
+            response.close()
+            return adopt(engine, claim, self._others)
+        if self._why_not_kept is not None:
+            engine.release(claim, self._why_not_kept)
         else:
-            engine.release(self._claim, self._why_not_kept or "not-stored")
-        return self._response
+            store_response(current, claim, response, self._parts)
+        return response
 
 
 def _transaction_of(current: ProtectedRequest) -> Transaction:

@@ -38,6 +38,8 @@ class FaultyStore(MemoryStore):
         super().__init__(self.clock)
         #: Whether completions and releases wake no waiter.
         self.is_silent = False
+        #: Whether releases do not arrive, as if the owner had died.
+        self.is_deaf = False
         self.before: dict[str, list[Action]] = {}
         self.after: dict[str, list[Action]] = {}
         self.calls: list[str] = []
@@ -86,6 +88,8 @@ class FaultyStore(MemoryStore):
         return result
 
     def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+        if self.is_deaf:
+            return True
         result: bool = self._around(
             "release", lambda: super(FaultyStore, self).release(storage_key, owner, **ttls)
         )

@@ -55,7 +55,6 @@ class MemoryTransaction(InspectableTransaction):
 
     @property
     def _open(self) -> _Open:
-        # The context of a test's client inside a view has a transaction of its own.
         transaction: _Open = g.setdefault("memory_transaction", _Open())
         return transaction
 

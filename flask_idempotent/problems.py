@@ -260,7 +260,7 @@ class BodyUnavailable(Problem, InternalServerError):
 
 
 class TemporarilyUnavailable(Problem, ServiceUnavailable):
-    """The store cannot be asked whether this request ran before."""
+    """The store, or the view's own database, cannot be asked whether this request ran before."""
 
     slug = "store-unavailable"
     title = "Temporarily unavailable"

@@ -18,8 +18,8 @@ from flask_idempotent._logging import logger
 _signals = Namespace()
 
 #: A request claimed its key and its view is about to run.
-#: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run; ``owner``: str;
-#: ``took_over``: bool, whether the previous owner died.
+#: ``key``, ``storage_key``: str; ``attempt``: int, 1 on a first run, 0 without the store;
+#: ``owner``: str; ``took_over``: bool, whether the previous owner died.
 claimed = _signals.signal("claimed")
 
 #: A duplicate is about to wait for the first request. A receiver can return what that request may
@@ -27,7 +27,7 @@ claimed = _signals.signal("claimed")
 #: ``key``, ``storage_key``: str.
 before_wait = _signals.signal("before_wait")
 
-#: The view's response is stored.
+#: The view's response is stored, or the answer that its own database has kept.
 #: ``key``, ``storage_key``: str; ``status``: int; ``kept``: bool, False when the body was too
 #: large or incomplete, so that a retry gets 409 "response-not-kept"; ``seconds``: float, how long
 #: the store took.

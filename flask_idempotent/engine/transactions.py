@@ -82,8 +82,23 @@ class Transaction(ABC):
         return False
 
 
+class Weakness(NamedTuple):
+    """What may break the promise of a transaction, for ``flask idempotent doctor``.
+
+    :param text: what was found, and what follows from it.
+    :param fix: how to fix it.
+    """
+
+    text: str
+    fix: str
+
+
 class InspectableTransaction(Transaction):
     """A transaction whose answers operators can delete, with ``flask idempotent``."""
+
+    #: Whether the current transaction is that of the current thread. The body of an async view runs
+    #: in another one.
+    is_thread_local = False
 
     @abstractmethod
     def delete(self, storage_keys: Iterable[str]) -> int:
@@ -98,6 +113,14 @@ class InspectableTransaction(Transaction):
 
         :returns: how many were deleted.
         """
+
+    def longest_expired(self) -> float | None:
+        """Return how long ago the answer that expired first did so, in seconds; None for none."""
+        return None
+
+    def weaknesses(self) -> Iterable[Weakness]:
+        """Return what may break the promise, as far as the database and its driver show it."""
+        return ()
 
 
 def commit_answer(

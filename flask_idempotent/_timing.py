@@ -11,6 +11,15 @@ A request learns within ``STORE_FAILS_WITHIN``, two seconds, that the store is d
 * The wrong server answers, and it sends the command once more on a new connection:
   ``MOVE_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 2.0.
 
+Where Sentinels name the server, what they say is part of the time to connect:
+
+* It waits for a free connection, the Sentinels, and then to connect to a dead store:
+  ``POOL_TIMEOUT + SENTINEL_AT_LEAST + CONNECT_TIMEOUT - SENTINEL_AT_LEAST`` = 1.6.
+* It waits for a free connection, the Sentinels, and then for the greeting of a silent store:
+  ``POOL_TIMEOUT + SENTINEL_AT_LEAST + REPLY_TIMEOUT`` = 2.0.
+* No connection is open, and the Sentinels answer late:
+  ``SENTINEL_WITHIN + CONNECT_TIMEOUT - SENTINEL_AT_LEAST + REPLY_TIMEOUT`` = 2.0.
+
 A waiter starts its last poll ``REPLY_TIMEOUT`` before its own timeout, or ``STORE_FAILS_WITHIN``
 where the store failed before. So a silent store does not make a request overshoot its timeout.
 
@@ -38,6 +47,17 @@ RESEND_WITHIN = 0.1
 #: A command that a wrong server answers this soon is sent once more, to the right one.
 MOVE_WITHIN = STORE_FAILS_WITHIN - CONNECT_TIMEOUT - REPLY_TIMEOUT
 
+# Sentinels.
+
+#: A request waits for the Sentinels' answers until it is this old, ...
+SENTINEL_WITHIN = 0.6
+#: ... and this long at least. Connecting to the server that they name may take less time by this.
+SENTINEL_AT_LEAST = 0.2
+#: They are asked this often while the store is used.
+SENTINEL_EVERY = 1.0
+#: They are not asked any more, and all connections closed, when the store was not used for so long.
+SENTINEL_UNUSED_AFTER = 5.0
+
 # Connections.
 
 #: An idle connection is trusted for this long. Firewalls and NAT drop flows without notice, some
@@ -48,6 +68,9 @@ CONNECTION_MAX_AGE = 600.0
 #: All connections are dropped at most this often. Where those that were opened since reach the
 #: wrong server too, the address leads there.
 POOL_DROP_EVERY = 1.0
+
+#: The pause after an unexpected error in a background thread.
+BACKGROUND_ERROR_PAUSE = 1.0
 
 # Waiting for another request.
 

@@ -15,11 +15,18 @@ class TestStoreFailsWithin:
             pytest.param(("POOL_TIMEOUT", "REPLY_TIMEOUT"), id="silent"),
             pytest.param(("RESEND_WITHIN", "CONNECT_TIMEOUT", "REPLY_TIMEOUT"), id="broken"),
             pytest.param(("MOVE_WITHIN", "CONNECT_TIMEOUT", "REPLY_TIMEOUT"), id="wrong server"),
+            pytest.param(("POOL_TIMEOUT", "SENTINEL_AT_LEAST", "REPLY_TIMEOUT"), id="Sentinels"),
         ],
     )
     def test_sum(self, times: tuple[str, ...]) -> None:
         """Each way to learn that the store fails takes two seconds at most."""
         assert sum(getattr(_timing, name) for name in times) <= _timing.STORE_FAILS_WITHIN + 1e-9
+
+    def test_late_sentinels(self) -> None:
+        """The same holds if the Sentinels answer as late as a request waits for them."""
+        connect = _timing.CONNECT_TIMEOUT - _timing.SENTINEL_AT_LEAST
+        total = _timing.SENTINEL_WITHIN + connect + _timing.REPLY_TIMEOUT
+        assert total <= _timing.STORE_FAILS_WITHIN + 1e-9
 
 
 class TestRestoring:

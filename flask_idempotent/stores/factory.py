@@ -8,12 +8,15 @@ from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.base import InspectableStore, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.store import RedisStore
 
 #: Schemes with nothing after them.
 _BARE_SCHEMES = ("embedded", "memory")
-SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", *_BARE_SCHEMES)
+SCHEMES = (
+    *("redis", "rediss", "valkey", "valkeys", "unix"),
+    *("redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"),
+    *_BARE_SCHEMES,
+)
 
 
 def check_url(url: str, setting: str | None = None) -> str:
@@ -29,7 +32,7 @@ def check_url(url: str, setting: str | None = None) -> str:
         schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise SettingsError(f"{setting} must begin with one of {schemes}.{_nearest(url)}")
     if scheme not in _BARE_SCHEMES:
-        Server.from_url(url)
+        Client.from_url(url).close()
     elif rest:
         raise SettingsError(
             f"{setting} {scheme}:// has nothing after the scheme: leave out the rest"

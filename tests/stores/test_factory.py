@@ -90,7 +90,7 @@ class TestCheckUrl:
     @pytest.mark.parametrize(
         "url",
         ["", "localhost", "localhost:6379", "http://localhost", "redis:localhost", "redis:/host",
-         "REDIS://host", " redis://host", "redis+sentinel://host", "memory:", "://"],
+         "REDIS://host", " redis://host", "redis+sentinels://host", "memory:", "://"],
     )  # fmt: skip
     def test_unknown_scheme(self, url: str) -> None:
         """An unknown scheme is an error that names REDIS_URL and the known ones."""

@@ -15,7 +15,9 @@ from flask_idempotent._checks import closest
 from flask_idempotent.errors import SettingsError
 
 #: A name, an IPv4 address, or an IPv6 address with its zone.
-_HOST = re.compile(r"[\w.-]+|[\da-f:.]+(%\w+)?", re.IGNORECASE)
+HOST = re.compile(r"[\w.-]+|[\da-f:.]+(%\w+)?", re.IGNORECASE)
+#: The fault of a host that is not one.
+BAD_HOST = 'its host has characters that a host name cannot have (options follow a "?")'
 _DATABASE = re.compile(r"/?\d*/?", re.ASCII)
 #: Without the characters that separate options and users, which a path contains as %XX.
 _SOCKET = re.compile(r"(?!.*@/)/[^:&=]+")
@@ -45,8 +47,10 @@ def unusable_address(fault: str) -> SettingsError:
     """
     return SettingsError(
         f"the store's address cannot be used: {fault}. It must look like "
-        "redis://user:password@host:6379/0 or unix://user:password@/path/of/socket?db=0, with "
-        "special characters of the password as %XX"
+        "redis://user:password@host:6379/0, unix://user:password@/path/of/socket?db=0, "
+        "redis+sentinel://user:password@host-1,host-2/name-of-the-primary/0 or "
+        "redis+cluster://user:password@host-1,host-2, with special characters of the password as "
+        "%XX"
     )
 
 
@@ -56,11 +60,17 @@ def _faults(
     if parts.fragment:
         yield 'it has a "#", which an address cannot have'
     yield from _faulty_socket(parts, pairs) if parts.scheme == "unix" else _faulty_place(parts)
-    for number, (name, value) in enumerate(pairs, 1):
+    yield from faulty_options(pairs, options)
+    for name, value in pairs:
+        if name == "host" and not HOST.fullmatch(value):
+            yield BAD_HOST
+
+
+def faulty_options(pairs: list[tuple[str, str]], options: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with each option that connections do not accept."""
+    for number, (name, _) in enumerate(pairs, 1):
         if name not in options:
             yield f'option {number} after the "?" is unknown{_nearest(name, options)}'
-        if name == "host" and not _HOST.fullmatch(value):
-            yield _BAD_HOST
 
 
 def _faulty_socket(parts: SplitResult, pairs: list[tuple[str, str]]) -> Iterator[str]:
@@ -73,8 +83,8 @@ def _faulty_socket(parts: SplitResult, pairs: list[tuple[str, str]]) -> Iterator
 def _faulty_place(parts: SplitResult) -> Iterator[str]:
     if parts.port == 0:  # This raises ValueError if it is not a number.
         yield "its port is 0"
-    if parts.hostname is not None and not _HOST.fullmatch(parts.hostname):
-        yield _BAD_HOST
+    if parts.hostname is not None and not HOST.fullmatch(parts.hostname):
+        yield BAD_HOST
     if not _DATABASE.fullmatch(parts.path):
         yield "what follows the host is not a database number"
 
@@ -82,6 +92,3 @@ def _faulty_place(parts: SplitResult) -> Iterator[str]:
 def _nearest(name: str, options: Collection[str]) -> str:
     close = closest(name.lower(), options)
     return f", perhaps {close}= was meant" if close else ""
-
-
-_BAD_HOST = 'its host has characters that a host name cannot have (options follow a "?")'

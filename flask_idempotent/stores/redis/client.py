@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask_idempotent.errors import IdempotentError
+from flask_idempotent.stores.redis.clients import topology_of
 from flask_idempotent.stores.redis.commands import Command, Script, pack
+from flask_idempotent.stores.redis.fleet_addresses import SentinelAddress, read_address
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.pubsub import PubSubConnection
+from flask_idempotent.stores.redis.sentinel import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
 from flask_idempotent.stores.redis.translation import ScriptUnknown
@@ -32,17 +35,21 @@ class Client:
         prepare: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Client:
-        """Make a client from an address; see ``Server.from_url``.
+        """Make a client from an address.
 
-        :param prepare: called before each use; makes sure that there is a server.
+        :param prepare: called before each use of a single server; makes sure that there is one.
         :param clock: returns seconds, for the idle times and ages of connections.
+        :raises SettingsError: when the address cannot be used.
         """
+        address = read_address(url)
+        if isinstance(address, SentinelAddress):
+            return cls(SentinelPrimary.at(address, clock))
         return cls(SingleServer(Server.from_url(url), prepare, clock))
 
     @classmethod
     def from_redis(cls, client: object) -> Client:
-        """Make one that connects as a redis-py client does; see ``Server.from_redis``."""
-        return cls(SingleServer(Server.from_redis(client)))
+        """Make one that connects as a redis-py client does; see ``topology_of``."""
+        return cls(topology_of(client))
 
     def __str__(self) -> str:
         return str(self.topology)
@@ -93,11 +100,6 @@ class Client:
             # The server was restarted, or its scripts flushed. None of these calls has run.
             replies = self.topology.exchange_many(script.by_source, calls)
         return replies
-
-    def on_move(self, method: Callable[[], None]) -> None:
-        """Call a method when a server was replaced; see ``Node.on_move``."""
-        for node in self.nodes():
-            node.on_move(method)
 
     @contextmanager
     def subscription(self) -> Iterator[PubSubConnection]:

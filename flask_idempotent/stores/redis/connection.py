@@ -11,6 +11,10 @@ class Connection(Protocol):
 
     #: The socket; None while it is not open. redis-py 6.0 has no public name for this.
     _sock: Any
+    host: str
+    port: int
+    #: Seconds that connecting may take.
+    socket_connect_timeout: float
 
     def connect(self) -> None: ...
 
@@ -23,3 +27,34 @@ class Connection(Protocol):
     def can_read(self, timeout: float) -> bool: ...
 
     def read_response(self) -> Any: ...
+
+
+class Connector(Protocol):
+    """Makes connections to a server, and opens them."""
+
+    #: The number of the database that they use.
+    database: int
+    #: The largest number of them at the same time.
+    max_connections: int
+    #: Seconds for which one may be idle and still be used unchecked.
+    trusted_idle: float
+
+    def connection(self) -> Connection:
+        """Make a connection that is not open yet."""
+        ...
+
+    def open(self, connection: Connection, since: float) -> None:
+        """Connect a connection that is not open.
+
+        :param since: monotonic time at which the caller began to wait for the server.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Look the address up again before the next connection is opened: it may be wrong."""
+        ...
+
+    @property
+    def transport(self) -> str:
+        """How commands travel: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``."""
+        ...

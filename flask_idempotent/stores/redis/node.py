@@ -17,9 +17,9 @@ from typing import Any
 from flask_idempotent import _timing
 from flask_idempotent.errors import IdempotentError, StoreUnavailable
 from flask_idempotent.stores.redis.commands import pack
+from flask_idempotent.stores.redis.connection import Connector
 from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
 from flask_idempotent.stores.redis.pubsub import PubSubConnection
-from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.translation import (
     ANSWERS,
     ERRORS,
@@ -45,7 +45,7 @@ class Node:
 
     def __init__(
         self,
-        server: Server,
+        server: Connector,
         prepare: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,12 +94,18 @@ class Node:
                 if time.monotonic() - started > _timing.RESEND_WITHIN:
                     raise
                 return self._resend(pooled, packed, count, started, in_doubt=True)
+            in_time = time.monotonic() - started < _timing.MOVE_WITHIN
             errors = [reply for reply in replies if isinstance(reply, ANSWERS)]
-            if not errors:
+            if errors:
+                if in_time and self._may_move(pooled, errors):
+                    return self._resend(pooled, packed, count, started, in_doubt=False)
+                return translated(replies)
+            if pooled.generation == self._pool.generation:
                 return replies
-            if time.monotonic() - started < _timing.MOVE_WITHIN and self._may_move(pooled, errors):
-                return self._resend(pooled, packed, count, started, in_doubt=False)
-            return translated(replies)
+            # Another server has taken over in the meantime, perhaps without what this one did.
+            if in_time:
+                return self._resend(pooled, packed, count, started, in_doubt=True)
+            raise StoreUnavailable("another server has taken over")
         except ERRORS as error:
             raise unavailable(error) from error
         except BaseException:
@@ -125,6 +131,7 @@ class Node:
         :param in_doubt: whether the first sending may have been carried out.
         """
         pooled.connection.disconnect()
+        self._server.forget()
         try:
             return translated(self._round_trip(pooled, packed, count, started), in_doubt=in_doubt)
         except StoreUnavailable as error:
@@ -167,9 +174,9 @@ class Node:
             on_move()
 
     def on_move(self, method: Callable[[], None]) -> None:
-        """Call a method when the first connection is open after all were dropped.
+        """Call a method when another server has taken over.
 
-        Its object, which may refer to this client, is not kept alive.
+        Its object, which may refer to this node, is not kept alive.
         """
         self._on_move = weakref.WeakMethod(method)
 
@@ -187,6 +194,19 @@ class Node:
             yield PubSubConnection(connection)
         finally:
             connection.disconnect()
+
+    @property
+    def generation(self) -> int:
+        """Goes up whenever all connections are dropped."""
+        return self._pool.generation
+
+    def drop(self) -> None:
+        """Stop using all connections, that of the waiters too: another server has taken over."""
+        self._notify_move(self._pool.drop_all())
+
+    def close_unused(self, seconds: float) -> bool:
+        """Close all connections if none was used for so long, and return whether that is so."""
+        return self._pool.close_unused(seconds)
 
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""

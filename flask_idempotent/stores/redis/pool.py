@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
-from flask_idempotent.stores.redis.connection import Connection
-from flask_idempotent.stores.redis.server import Server
+from flask_idempotent.stores.redis.connection import Connection, Connector
 
 
 class PoolExhausted(Exception):
@@ -62,7 +61,7 @@ class Pool(ForkAware):
 
     def __init__(
         self,
-        server: Server,
+        server: Connector,
         size: int,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
@@ -162,6 +161,25 @@ class Pool(ForkAware):
             self._dropped = self._clock()
             self.generation += 1
         self.close()
+        return True
+
+    def drop_all(self) -> int:
+        """Stop trusting the connections that are open, and return the new generation."""
+        with self._lock:
+            self.generation += 1
+        self.close()
+        return self.generation
+
+    def close_unused(self, seconds: float) -> bool:
+        """Close all connections if none was used for so long, and return whether that is so."""
+        with self._lock:
+            idle = self._idle
+            # The last one is the one that was released last.
+            if self._made > len(idle) or (idle and self._clock() - idle[-1].released < seconds):
+                return False
+            self._idle, self._made = [], 0
+        for pooled in idle:
+            pooled.connection.disconnect()
         return True
 
     def close(self) -> None:

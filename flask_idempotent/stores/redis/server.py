@@ -7,19 +7,16 @@ import inspect
 import re
 from functools import lru_cache, partial
 
-from redis import Redis
 from redis.backoff import NoBackoff
+from redis.connection import Connection as TCPConnection
 from redis.connection import (
-    BlockingConnectionPool,
     ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.connection import Connection as TCPConnection
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.redis.addresses import check_address, unusable_address
 from flask_idempotent.stores.redis.connection import Connection
 from flask_idempotent.stores.redis.options import connection_options, trusted_idle
@@ -59,29 +56,14 @@ class Server:
         :raises SettingsError: when the address cannot be used.
         """
         url = _VALKEY_SCHEME.sub(r"redis\1://", url)
-        check_address(url, _option_names(url.partition("://")[0]))
+        check_address(url, option_names(url.partition("://")[0]))
         try:
             return cls(ConnectionPool.from_url(url))
         except (TypeError, ValueError, RedisError):
             # The messages of these errors quote the address, perhaps its password.
             raise unusable_address("an option has a value that it cannot have") from None
 
-    @classmethod
-    def from_redis(cls, client: object) -> Server:
-        """Connect as a redis-py client does.
-
-        :raises SettingsError: when it is not such a client, or not one of a single server.
-        """
-        pool = client.connection_pool if isinstance(client, Redis) else None
-        if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-            raise _unusable(client, "a redis.Redis client with a plain connection pool")
-        assert pool is not None
-        if not _is_of_redis_py(pool.connection_class):
-            raise _unusable(client, "a redis.Redis client with connections of redis-py")
-        return cls(pool)
-
     def connection(self) -> Connection:
-        """Make a connection that is not open yet."""
         connection: Connection = self._make()
         return connection
 
@@ -93,15 +75,13 @@ class Server:
         return other
 
     def open(self, connection: Connection, since: float) -> None:
-        """Connect a connection that is not open.
-
-        :param since: monotonic time at which the caller began to wait for the server.
-        """
         connection.connect()
+
+    def forget(self) -> None:
+        pass  # The system looks a name up for each connection.
 
     @property
     def transport(self) -> str:
-        """How commands travel: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``."""
         if self._encrypted:
             return "tls"
         if "path" in self._options:
@@ -113,31 +93,19 @@ class Server:
         if "path" in self._options:
             return f"unix://{self._options['path']}?db={self.database}"
         scheme = "rediss" if self._encrypted else "redis"
+        return f"{scheme}://{self.place}/{self.database}"
+
+    @property
+    def place(self) -> str:
+        """The host and the port."""
         host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
-        return f"{scheme}://{host}:{port}/{self.database}"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @lru_cache
-def _option_names(scheme: str) -> frozenset[str]:
+def option_names(scheme: str) -> frozenset[str]:
     """Return the names of the options that an address of this scheme may have."""
     kinds = {"rediss": SSLConnection, "unix": UnixDomainSocketConnection}
     makers = (ConnectionPool, *kinds.get(scheme, TCPConnection).__mro__)
     names = {name for maker in makers for name in inspect.signature(maker).parameters}
     return frozenset(names - {"args", "kwargs", "connection_kwargs"})
-
-
-def _is_of_redis_py(kind: type) -> bool:
-    # A connection of fakeredis has no socket to a server.
-    methods = (getattr(kind, name) for name in ("send_packed_command", "read_response", "can_read"))
-    return all(method.__module__.startswith("redis.") for method in methods)
-
-
-def _unusable(client: object, expected: str) -> SettingsError:
-    kind = type(client)
-    package = kind.__module__.partition(".")[0]
-    return SettingsError(
-        "store= must be a store (a subclass of flask_idempotent.stores.base.Store) or "
-        f"{expected}, not {package}.{kind.__qualname__}. In tests, use the address memory:// or "
-        "the pytest fixture idempotency. For a server that another library connects to, set "
-        "IDEMPOTENT_REDIS_URL to its address."
-    )

@@ -67,7 +67,7 @@ class RedisStore(InspectableStore):
         #: What tells a script how to wake the waiters.
         self._publishing = (self._channel_suffix, "PUBLISH")
         self._subscriber = Subscriber(client.subscription)
-        client.on_move(self._subscriber.reconnect)
+        client.topology.on_move(self._subscriber.reconnect)
         self._supports_nx_with_get = True
 
     def __str__(self) -> str:

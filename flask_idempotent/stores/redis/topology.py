@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask_idempotent.stores.redis.commands import Command
+from flask_idempotent.stores.redis.connection import Connector
 from flask_idempotent.stores.redis.node import Node
-from flask_idempotent.stores.redis.server import Server
 
 
 class Topology(ABC):
@@ -20,7 +20,7 @@ class Topology(ABC):
 
     #: The number of the database that has the records.
     database: int
-    #: How commands travel; see ``Server.transport``.
+    #: How commands travel; see ``Connector.transport``.
     transport: str
 
     @abstractmethod
@@ -43,6 +43,10 @@ class Topology(ABC):
         """
 
     @abstractmethod
+    def on_move(self, method: Callable[[], None]) -> None:
+        """Call a method when another server has taken over; see ``Node.on_move``."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""
 
@@ -57,7 +61,7 @@ class SingleServer(Topology):
 
     def __init__(
         self,
-        server: Server,
+        server: Connector,
         prepare: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,6 +84,9 @@ class SingleServer(Topology):
 
     def exchange_many(self, command: Command, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         return self._node.exchange(command.pack_many(calls), len(calls))
+
+    def on_move(self, method: Callable[[], None]) -> None:
+        self._node.on_move(method)
 
     def close(self) -> None:
         self._node.close()

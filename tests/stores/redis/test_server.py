@@ -83,7 +83,7 @@ class TestConnect:
     def test_something_else(self, given: object) -> None:
         """Anything but a redis-py client is refused, with what was expected."""
         with pytest.raises(SettingsError, match=r"store= must be .* not"):
-            StoreServer.from_redis(given)
+            Client.from_redis(given)
 
 
 class TestDescription:

@@ -1,0 +1,416 @@
+"""The primary that Sentinels name: which of them is believed, and what follows when it changes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis.sentinel import Sentinel
+
+from flask_idempotent import _timing
+from flask_idempotent.errors import SettingsError, StoreUnavailable
+from flask_idempotent.stores.base import Claimed
+from flask_idempotent.stores.factory import adopt_store, open_store
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.store import RedisStore
+from tests.stores.harness import HOUR, answer
+from tests.stores.redis.helpers import KEY, claim
+from tests.support.fake_sentinels import AnsweringServer, FakeSentinel
+from tests.support.polling import until
+from tests.support.proxy import Fault, Proxy
+from tests.support.redis_servers import Server, free_port
+
+MakeSentinel = Callable[..., FakeSentinel]
+MakeClient = Callable[..., Client]
+
+
+@pytest.fixture
+def make_sentinel() -> Iterator[MakeSentinel]:
+    made = []
+
+    def make(port: int | None, *options: Any) -> FakeSentinel:
+        made.append(FakeSentinel(port, *options))
+        return made[-1]
+
+    yield make
+    for sentinel in made:
+        sentinel.close()
+
+
+def address(*ports: int, options: str = "") -> str:
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    return f"redis+sentinel://{hosts}/shop{options}"
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    made = []
+
+    def make(*sentinels: FakeSentinel | int, options: str = "") -> Client:
+        ports = [s if isinstance(s, int) else s.port for s in sentinels]
+        made.append(Client.from_url(address(*ports, options=options)))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def replica() -> Iterator[AnsweringServer]:
+    """A server that is a replica."""
+    role = b"*1\r\n$5\r\nslave\r\n"
+    server = AnsweringServer(lambda words: role if words[0] == b"ROLE" else b"+OK\r\n")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener.getsockname()[1]
+
+
+def port_of(client: Client) -> int:
+    """The port of the server that a client's commands reach."""
+    return int(client.execute("CONFIG", "GET", "port")[1])
+
+
+class TestWhoIsBelieved:
+    def test_all_agree(
+        self, clean_valkey: Server, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """The server that they name has the records, in the database of the address."""
+        sentinels = [make_sentinel(clean_valkey.port) for _ in range(3)]
+        store = RedisStore(make_client(*sentinels, options="/3"))
+        assert claim(store) == Claimed(1)
+        assert clean_valkey.client.info("keyspace")["db3"]["keys"] == 1
+        store.close()
+
+    @pytest.mark.parametrize("fault", ["dead", "silent", "unknown", "strange", "replica", "nobody"])
+    def test_one_is_wrong(
+        self,
+        fault: str,
+        clean_valkey: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+        replica: AnsweringServer,
+    ) -> None:
+        """One that is dead, silent, knows nothing or names a wrong server is passed over."""
+        right = make_sentinel(clean_valkey.port)
+        named = {"unknown": None, "strange": -1, "replica": replica.port, "nobody": free_port()}
+        wrong = make_sentinel(named.get(fault, clean_valkey.port), 9)
+        wrong.is_silent = fault == "silent"
+        client = make_client(free_port() if fault == "dead" else wrong, right)
+        started = time.monotonic()
+        assert port_of(client) == clean_valkey.port
+        assert time.monotonic() - started < _timing.STORE_FAILS_WITHIN
+
+    def test_last_failover_counts(
+        self,
+        clean_valkey: Server,
+        redis_server: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+    ) -> None:
+        """Of two primaries the one of the last failover counts, whatever most of them say."""
+        stale = [make_sentinel(redis_server.port, 3) for _ in range(2)]
+        client = make_client(*stale, make_sentinel(clean_valkey.port, 4))
+        until(lambda: port_of(client) == clean_valkey.port)
+
+    def test_most_count(
+        self,
+        clean_valkey: Server,
+        redis_server: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+    ) -> None:
+        """Where they may not be asked for the failover's number, the majority counts."""
+        right = [make_sentinel(clean_valkey.port, None) for _ in range(2)]
+        client = make_client(make_sentinel(redis_server.port, None), *right)
+        until(lambda: port_of(client) == clean_valkey.port)
+
+
+class TestNobodyKnows:
+    def test_silent_ones(self, silent: int, make_client: MakeClient) -> None:
+        """Silent Sentinels are noticed in time; nothing was sent."""
+        client = make_client(silent, silent)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="no Sentinel names the primary") as caught:
+            client.execute("PING")
+        assert time.monotonic() - started < _timing.STORE_FAILS_WITHIN
+        assert caught.value.sent is False
+
+    def test_unknown_name(self, make_sentinel: MakeSentinel, make_client: MakeClient) -> None:
+        """The error says so if they do not know the primary's name."""
+        with pytest.raises(StoreUnavailable, match="does not know a primary of this name"):
+            make_client(make_sentinel(None)).execute("PING")
+
+    def test_only_replicas(
+        self, replica: AnsweringServer, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """A server that is not a primary is not used, even if all of them name it."""
+        client = make_client(make_sentinel(replica.port), make_sentinel(replica.port))
+        with pytest.raises(StoreUnavailable, match="is not a primary") as caught:
+            client.execute("SET", "key", "value")
+        assert caught.value.sent is False
+        assert [b"SET", b"key", b"value"] not in replica.commands
+
+    def test_dead_and_silent_primaries(
+        self, silent: int, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """A primary that does not answer is noticed in time."""
+        for port in (silent, free_port()):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                make_client(make_sentinel(port)).execute("PING")
+            assert time.monotonic() - started < _timing.STORE_FAILS_WITHIN
+
+    def test_no_more_threads(
+        self, make_sentinel: MakeSentinel, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that can have no more threads gets the error of a store that is away."""
+
+        def refuse(_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        client = make_client(make_sentinel(1))
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StoreUnavailable, match="can't start new thread") as caught:
+            client.execute("PING")
+        assert caught.value.sent is False
+
+
+class TestCredentials:
+    def test_of_both(self, clean_valkey: Server, make_sentinel: MakeSentinel) -> None:
+        """Sentinels and primary have credentials each."""
+        clean_valkey.client.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "+@all", "~*")
+        sentinel = make_sentinel(clean_valkey.port, 1, "s3cret")
+        client = Client.from_url(
+            f"redis+sentinel://shop:pw@127.0.0.1:{sentinel.port}/shop?sentinel_password=s3cret"
+        )
+        try:
+            assert client.execute("ACL", "WHOAMI") == b"shop"
+        finally:
+            client.close()
+            clean_valkey.client.acl_deluser("shop")
+
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [("", "Authentication required"), ("?sentinel_password=wr0ng", "this is wrong")],
+    )
+    def test_wrong(
+        self, options: str, fault: str, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """A wrong password of the Sentinels is said, and not shown."""
+        client = make_client(make_sentinel(1, 1, "s3cret"), options=options)
+        with pytest.raises(StoreUnavailable, match=f"no Sentinel names .*: {fault}") as caught:
+            client.execute("PING")
+        assert "wr0ng" not in str(caught.value)
+
+    def test_of_a_redis_py_client(self, clean_valkey: Server, make_sentinel: MakeSentinel) -> None:
+        """A client of Sentinel.master_for gives addresses, credentials, name and database."""
+        sentinel = make_sentinel(clean_valkey.port, 1, "s3cret")
+        given = Sentinel(
+            [("127.0.0.1", sentinel.port)], sentinel_kwargs={"password": "s3cret"}, db=2
+        ).master_for("shop", decode_responses=True)
+        store = adopt_store(given)
+        assert isinstance(store, RedisStore)
+        assert repr(store) == f"<RedisStore redis+sentinel://127.0.0.1:{sentinel.port}/shop/2>"
+        assert claim(store) == Claimed(1)
+        assert clean_valkey.client.info("keyspace")["db2"]["keys"] == 1
+        store.close()
+
+    def test_tls_of_a_redis_py_client(self) -> None:
+        """One that connects over TLS is followed in that."""
+        given = Sentinel([("s1", 26379)]).master_for("shop", ssl=True)
+        assert str(adopt_store(given)) == "rediss+sentinel://s1:26379/shop/0"
+
+    def test_client_of_replicas(self) -> None:
+        """A client of Sentinel.slave_for is refused."""
+        with pytest.raises(SettingsError, match=r"Sentinel\.master_for, not of slave_for"):
+            adopt_store(Sentinel([("s1", 26379)]).slave_for("shop"))
+
+    def test_permission_is_missing(self, clean_valkey: Server, make_sentinel: MakeSentinel) -> None:
+        """Where ROLE is not permitted the error says so."""
+        clean_valkey.client.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "+ping")
+        sentinel = make_sentinel(clean_valkey.port)
+        client = Client.from_url(f"redis+sentinel://shop:pw@127.0.0.1:{sentinel.port}/shop")
+        try:
+            with pytest.raises(StoreUnavailable, match=r"(?i)'role'"):
+                client.execute("PING")
+        finally:
+            client.close()
+            clean_valkey.client.acl_deluser("shop")
+
+
+@pytest.fixture
+def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the Sentinels twenty times a second."""
+    monkeypatch.setattr(_timing, "SENTINEL_EVERY", 0.05)
+
+
+@pytest.mark.usefixtures("asked_often")
+class TestMove:
+    @pytest.fixture
+    def sentinels(self, clean_valkey: Server, make_sentinel: MakeSentinel) -> list[FakeSentinel]:
+        return [make_sentinel(clean_valkey.port) for _ in range(3)]
+
+    def move(self, sentinels: list[FakeSentinel], port: int) -> None:
+        for sentinel in sentinels:
+            sentinel.primary_port, sentinel.epoch = port, 2
+
+    def test_former_primary_is_left(
+        self,
+        redis_server: Server,
+        sentinels: list[FakeSentinel],
+        make_client: MakeClient,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The former primary goes on answering, and yet no connection to it is used any more."""
+        client = make_client(*sentinels)
+        port_of(client)
+        # One of them is enough: it led the failover.
+        self.move(sentinels[:1], redis_server.port)
+        until(lambda: port_of(client) == redis_server.port)
+        assert f"name another primary: 127.0.0.1:{redis_server.port} instead" in caplog.text
+        # The others say it later, and nothing changes.
+        self.move(sentinels, redis_server.port)
+        asked = sentinels[2].asked
+        until(lambda: port_of(client) == redis_server.port and sentinels[2].asked > asked + 2)
+        assert client.nodes()[0].generation == 1
+
+    def test_waiters_follow(
+        self, redis_server: Server, sentinels: list[FakeSentinel], make_client: MakeClient
+    ) -> None:
+        """The waiters' subscription moves without any other command."""
+        store = RedisStore(make_client(*sentinels))
+        claim(store)
+        with store.listen(KEY, 5) as waiter:
+            self.move(sentinels, redis_server.port)
+            (channel,) = store._subscriber._channels.values()
+            until(lambda: redis_server.client.pubsub_channels() and channel.confirmed.is_set())
+            # It may have missed a message.
+            assert waiter.wait(5) is None
+            other = open_store(redis_server.url, "tests")
+            other.complete(KEY, answer(), ttl_ms=HOUR)
+            assert waiter.wait(5) == answer()
+            other.close()
+        store.close()
+        redis_server.client.flushall()
+
+    def test_answer_on_its_way(
+        self,
+        clean_valkey: Server,
+        redis_server: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What the former primary answers after the change is not believed: it is asked again."""
+        monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
+        redis_server.client.flushall()
+        proxy = Proxy(clean_valkey.port)
+        sentinel = make_sentinel(proxy.port)
+        store = RedisStore(make_client(sentinel))
+        claim(store, key="other")
+        generation = store._client.nodes()[0].generation
+        proxy.faults.append(Fault(b"NX", "delay", 0.3))
+        result: list[object] = []
+        thread = threading.Thread(target=lambda: result.append(claim(store)))
+        thread.start()
+        until(lambda: proxy.happened)
+        self.move([sentinel], redis_server.port)
+        until(lambda: store._client.nodes()[0].generation > generation)
+        thread.join()
+        assert result == [Claimed(1)]
+        assert redis_server.client.exists(KEY)
+        store.close()
+        proxy.close()
+
+    def test_unavailable_sentinels(
+        self, clean_valkey: Server, sentinels: list[FakeSentinel], make_client: MakeClient
+    ) -> None:
+        """If all Sentinels die, the primary goes on serving, on new connections too."""
+        client = make_client(*sentinels)
+        port_of(client)
+        for sentinel in sentinels:
+            sentinel.primary_port = None
+        asked = sentinels[0].asked
+        until(lambda: sentinels[0].asked > asked + 2)
+        assert port_of(client) == clean_valkey.port
+        client.nodes()[0].drop()
+        assert port_of(client) == clean_valkey.port
+
+    def test_refused_write(
+        self,
+        clean_valkey: Server,
+        redis_server: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A primary that refuses as a replica is left at once: the Sentinels are asked again."""
+        monkeypatch.setattr(_timing, "SENTINEL_EVERY", 60.0)
+        proxy = Proxy(clean_valkey.port)
+        sentinel = make_sentinel(proxy.port)
+        client = make_client(sentinel)
+        port_of(client)
+        self.move([sentinel], redis_server.port)
+        refusal = b"-READONLY You can't write against a read only replica.\r\n"
+        proxy.faults.append(Fault(b"SET", "refuse", reply=refusal, times=9))
+        assert client.execute("SET", "key", "value") == b"OK"
+        assert redis_server.client.get("key") == b"value"
+        proxy.close()
+
+
+class TestTraffic:
+    def test_only_while_it_is_used(
+        self,
+        clean_valkey: Server,
+        redis_server: Server,
+        make_sentinel: MakeSentinel,
+        make_client: MakeClient,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A client that is not used asks nobody and keeps no connection; then it asks first."""
+        monkeypatch.setattr(_timing, "SENTINEL_EVERY", 0.02)
+        monkeypatch.setattr(_timing, "SENTINEL_UNUSED_AFTER", 0.1)
+        sentinel = make_sentinel(clean_valkey.port)
+        client = make_client(sentinel)
+        port_of(client)
+        until(lambda: not sentinel_threads())
+        assert client.nodes()[0]._pool._idle == []
+        sentinel.primary_port, sentinel.epoch = redis_server.port, 2
+        assert port_of(client) == redis_server.port
+
+    def test_nothing_starts_early(
+        self, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """No thread starts, and nobody is asked, before the first command."""
+        sentinel = make_sentinel(1)
+        make_client(sentinel)
+        assert (sentinel_threads(), sentinel.asked) == ([], 0)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_forked_process(
+        self, clean_valkey: Server, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """A forked process asks on connections of its own, in threads of its own."""
+        client = make_client(make_sentinel(clean_valkey.port))
+        port_of(client)
+        child = os.fork()
+        if not child:
+            os._exit(not (sentinel_threads() == [] and port_of(client) == clean_valkey.port))
+        assert os.waitpid(child, 0)[1] == 0
+        assert port_of(client) == clean_valkey.port
+
+
+def sentinel_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "sentinel" in thread.name]

@@ -8,8 +8,8 @@ IS_SUPPORTED := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in $(NEWEST_FIRST); do \
 	"$$python" -c '$(IS_SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
 
-# Files of tests run side by side, one on each core; each starts servers of its own.
-SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile
+# Files of tests run side by side; conftest.py says how many. Those that take longest come first.
+SIDE_BY_SIDE := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 # `make test` runs the chaos tests and the pages' examples, on one Python only.
 ON_EVERY_PYTHON := tests --ignore=tests/chaos --ignore=tests/examples
 

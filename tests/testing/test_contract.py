@@ -14,6 +14,7 @@ from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.testing import StoreContract
+from flask_idempotent.testing.contract import steps
 from flask_idempotent.testing.contract.steps import HOUR
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores" / "sqlite_store.py"
@@ -93,8 +94,12 @@ class TestBrokenStores:
         ],
     )
     def test_is_found(
-        self, broken: type[MemoryStore], test: Callable[[StoreContract, Store], None]
+        self,
+        broken: type[MemoryStore],
+        test: Callable[[StoreContract, Store], None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A store that breaks the contract fails the test of what it breaks."""
+        monkeypatch.setattr(steps, "PATIENCE", 0.1)
         with pytest.raises(AssertionError):
             test(StoreContract(), broken())

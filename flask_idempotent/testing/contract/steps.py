@@ -31,8 +31,8 @@ from flask_idempotent.stores.base import (
 KEY = "IDEMPOTENT_{contract}"
 #: An hour in milliseconds: how long a lease lasts here, and its record after it.
 HOUR = 3_600_000
-#: How long to wait for another thread, in seconds.
-_PATIENCE = 10
+#: How long to wait for another thread or for a record to expire, in seconds.
+PATIENCE = 10
 
 
 def owner(name: str) -> bytes:
@@ -105,7 +105,7 @@ def _lease_left_ms(store: Store) -> int:
 
 def until(condition: Callable[[], object]) -> None:
     """Return as soon as something is true."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         threading.Event().wait(0.001)

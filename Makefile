@@ -19,7 +19,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check -q
 unexport PYTHONDONTWRITEBYTECODE
 
 # What test-newest takes pre-releases of, where there are any.
-NEWEST := flask werkzeug redis click jinja2 msgpack blinker
+NEWEST := flask werkzeug redis click jinja2 msgpack blinker sqlalchemy
 
 .DEFAULT_GOAL := help
 
@@ -144,7 +144,7 @@ clean: ## Remove everything that these commands made
 .venv-min/min.stamp: pyproject.toml .venv/dev.stamp | .venv-min/bin/python
 	.venv/bin/uv pip compile -q --no-header --no-annotate --python .venv-min/bin/python \
 		--resolution lowest-direct --extra apispec --extra async --extra embedded --extra forms \
-		--extra opentelemetry --extra prometheus --extra speed \
+		--extra opentelemetry --extra prometheus --extra speed --extra sqlalchemy \
 		-o .venv-min/constraints.txt pyproject.toml
 	.venv-min/bin/python $(PIP_INSTALL) -c .venv-min/constraints.txt -e '.[test,speed]'
 	@touch $@

@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,13 @@ from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn
+from tests.support.databases import (
+    Database,
+    DatabaseServer,
+    MariaDBServer,
+    PostgreSQLServer,
+    sqlite_file,
+)
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import (
     OLD_REDIS,
@@ -67,6 +75,33 @@ def old_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(old_redis_binary(), tmp_path_factory.mktemp("old")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQLServer]:
+    """Debian's PostgreSQL, for the whole session; skipped where it is missing."""
+    server = PostgreSQLServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDBServer]:
+    """Debian's MariaDB, for the whole session; skipped where it is missing."""
+    server = MariaDBServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Each kind of database in turn, empty; with ``indirect`` those that a test names."""
+    if request.param == "sqlite":
+        return sqlite_file(tmp_path)
+    server: DatabaseServer = request.getfixturevalue(request.param)
+    return server.new_database()
 
 
 SERVERS = {"valkey": "valkey", "redis": "redis_server", "old redis": "old_redis"}

@@ -173,6 +173,16 @@ class MariaDBServer(DatabaseServer):
         if _RUN_AS:
             for folder in (system.parent, system):
                 shutil.chown(folder, _RUN_AS["user"], _RUN_AS["group"])
+        if self.durable:
+            # A server that is killed soon after it has made its first files cannot start again.
+            self._run_once()
+
+    def _run_once(self) -> None:
+        subprocess.run(
+            [*self._command(), "--bootstrap"],
+            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, cwd=self.folder, **_RUN_AS,
+        )  # fmt: skip
 
     def _command(self) -> list[str]:
         binary = shutil.which("mariadbd") or "/usr/sbin/mariadbd"

@@ -1,7 +1,7 @@
 """What all commands share: their options, their store, and their exit codes.
 
 A command ends with 0 when it is done, 1 when it refuses or finds an error, 2 on wrong usage or
-settings, and 3 when the store failed.
+settings, and 3 when the store or a database failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from flask import Flask
 
 from flask_idempotent._printable import printable
-from flask_idempotent.errors import SettingsError, StoreError
+from flask_idempotent.errors import DatabaseUnavailable, SettingsError, StoreError
 from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.flask_compat import current_application
@@ -41,7 +41,7 @@ class WrongSettings(click.ClickException):
 
 
 class StoreFailed(click.ClickException):
-    """The store did not answer, or refused."""
+    """The store, or the database of a transaction, did not answer or refused."""
 
     exit_code = 3
 
@@ -68,6 +68,8 @@ class CommandGroup(click.Group):
             raise WrongSettings(str(error)) from error
         except StoreError as error:
             raise StoreFailed(f"the store failed: {error}{_hint(error)}") from error
+        except DatabaseUnavailable as error:
+            raise StoreFailed(f"the database failed: {error}") from error
 
 
 def _hint(error: StoreError) -> str:

@@ -9,6 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
+from flask_idempotent.cli.answers import delete_answers
 from flask_idempotent.cli.options import (
     confirm,
     json_option,
@@ -41,7 +42,8 @@ def purge_command(
     """Delete records.
 
     All records with this application's prefix, except claims whose lease is running, and
-    tombstones, which expire by themselves. Waiters are woken.
+    tombstones, which expire by themselves. The answers that the databases of transactions keep
+    for them are deleted too. Waiters are woken.
     """
     if everything == (older is not None):
         raise click.UsageError("Give either --older, such as --older 2h, or --all.")
@@ -54,6 +56,8 @@ def purge_command(
         details = ", ".join(f"{number} {condition}" for condition, number in counts)
         records = formatting.quantity(len(to_delete), "record")
         confirm(f"This deletes {records} ({details}). {_CONSEQUENCE} Continue?", yes=yes)
+    # Before the records: a request in between gets its record, and puts nothing back.
+    delete_answers(this_app(), [info.storage_key for info in to_delete])
     with progress(to_delete, "Deleting", len(to_delete)) as infos:
         deleted = _delete(store, infos, state_of(this_app()).settings().engine)
     if as_json:

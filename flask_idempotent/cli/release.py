@@ -6,7 +6,15 @@ import click
 
 from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting, record_fields
-from flask_idempotent.cli.options import Refused, confirm, json_option, this_store, yes_option
+from flask_idempotent.cli.answers import delete_answers, has_answer
+from flask_idempotent.cli.options import (
+    Refused,
+    confirm,
+    json_option,
+    this_app,
+    this_store,
+    yes_option,
+)
 from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
@@ -26,21 +34,47 @@ from flask_idempotent.stores.base import InspectableStore, RecordInfo
 def release_command(ref: RecordRef, even: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Free a KEY whose owner died.
 
-    Waiters are woken, and the next request with the key runs its view.
+    Waiters are woken, and the next request with the key runs its view. With --even completed, the
+    answer that the database of the view's transaction keeps is deleted too.
     """
-    store = this_store()
-    info, _ = find_record(store, ref)
-    condition = condition_of(info)
+    app, store = this_app(), this_store()
+    info, is_committed = _find(store, ref), has_answer(app, ref.storage_key)
+    if info is None and not is_committed:
+        raise Refused(ref.not_found)
+    condition = _condition(info, is_committed)
     if condition != "lapsed" and condition not in even:
-        owner = record_fields.owner(info.record) if isinstance(info.record, RunningRecord) else ""
-        raise Refused(_REFUSALS[condition].format(lease=record_fields.lease(info), owner=owner))
-    confirm(f"{info.storage_key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
-    if not free(store, info, ref.settings):
-        raise Refused(f"{info.storage_key} was not released: it has changed since it was read.")
+        raise Refused(_refusal(condition, info))
+    confirm(f"{ref.storage_key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
+    if is_committed and "completed" in even:
+        # Before the record: a request in between gets it, and puts nothing back.
+        delete_answers(app, [ref.storage_key])
+    if info is not None and not free(store, info, ref.settings):
+        raise Refused(f"{ref.storage_key} was not released: it has changed since it was read.")
     if as_json:
-        formatting.write_json({"storage_key": info.storage_key, "was": condition})
+        formatting.write_json({"storage_key": ref.storage_key, "was": condition})
     else:
-        click.echo(printable(f"Released {info.storage_key}."))
+        click.echo(printable(f"Released {ref.storage_key}."))
+
+
+def _find(store: InspectableStore, ref: RecordRef) -> RecordInfo | None:
+    try:
+        return find_record(store, ref)[0]
+    except Refused:
+        return None
+
+
+def _condition(info: RecordInfo | None, is_committed: bool) -> str:
+    """The condition of a key; completed if its database says so, whatever the store has lost."""
+    condition = "completed" if info is None else condition_of(info)
+    is_free = condition in ("lapsed", "released")
+    return "completed" if is_committed and is_free else condition
+
+
+def _refusal(condition: str, info: RecordInfo | None) -> str:
+    if info is None:
+        return _REFUSALS[condition]
+    owner = record_fields.owner(info.record) if isinstance(info.record, RunningRecord) else ""
+    return _REFUSALS[condition].format(lease=record_fields.lease(info), owner=owner)
 
 
 def condition_of(info: RecordInfo) -> str:
@@ -53,7 +87,7 @@ def condition_of(info: RecordInfo) -> str:
 
 
 def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) -> bool:
-    """Release a claim, or delete any other record.
+    """Release a claim, or delete any other record but a tombstone, which blocks nothing.
 
     Nothing happens to a record that has changed since it was read.
 
@@ -69,7 +103,7 @@ def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) ->
             tombstone_ttl_ms=settings.running_ttl_ms,
             owner_may_run=True,
         )
-    return store.discard([info]) > 0
+    return isinstance(info.record, ReleasedRecord) or store.discard([info]) > 0
 
 
 _DESCRIPTIONS = {

@@ -83,10 +83,16 @@ def _plain(value: Any) -> Any:
     if callable(value):
         return qualified_name(value)
     if isinstance(value, Transaction):
-        return qualified_name(type(value))
+        return _described(value)
     if isinstance(value, frozenset):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _described(transaction: Transaction) -> str:
+    if type(transaction).__repr__ is object.__repr__:
+        return qualified_name(type(transaction))
+    return repr(transaction)
 
 
 def _text(name: str, value: Any) -> str:

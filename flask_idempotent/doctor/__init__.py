@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flask_idempotent.doctor import deployment_checks, server_checks, view_checks
+from flask_idempotent.doctor import (
+    deployment_checks,
+    server_checks,
+    transaction_checks,
+    view_checks,
+)
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.policy import protected_routes
 from flask_idempotent.web.state import state_of
@@ -20,7 +25,7 @@ def diagnose(app: Flask) -> list[Finding]:
     One of them claims a key in the store and deletes its record again.
 
     :returns: what each check found: first about the server, then about the deployment and the
-        settings, then about the views.
+        settings, then about the databases of transactions, then about the views.
     """
     return list(_findings(app))
 
@@ -31,4 +36,5 @@ def _findings(app: Flask) -> Iterator[Finding]:
     store = state.engine.store
     yield from server_checks.examine(store, state.settings().prefix)
     yield from deployment_checks.examine(app, store, state.settings(), routes)
+    yield from transaction_checks.examine(app, routes)
     yield from view_checks.examine(app, routes)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain
-from types import CodeType
 from typing import TYPE_CHECKING
 
 from flask_idempotent.doctor.routes import Routes
+from flask_idempotent.doctor.view_code import codes_of
 from flask_idempotent.web.marks import layers_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def _functions(app: Flask, routes: Routes) -> Iterator[tuple[str, object]]:
 def _sources(function: object, scope_headers: frozenset[str]) -> set[str]:
     """Say what a function reads of a request that may identify the caller."""
     sources = set()
-    for code in _codes(function):
+    for code in codes_of(function):
         if "request" not in code.co_names:
             continue
         if "cookies" in code.co_names:
@@ -81,14 +80,3 @@ def _identifies_caller(header: str, scope_headers: frozenset[str]) -> bool:
         and _CALLERS_HEADER.fullmatch(header) is not None
         and _NO_CALLER.fullmatch(header) is None
     )
-
-
-def _codes(function: object) -> Iterator[CodeType]:
-    while isinstance(function, partial):
-        function = function.func
-    left = [getattr(function, "__code__", None)]
-    while left:
-        code = left.pop()
-        if isinstance(code, CodeType):
-            yield code
-            left.extend(code.co_consts)

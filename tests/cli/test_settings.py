@@ -109,6 +109,16 @@ class TestSettings:
         name = "tests.support.transactions.MemoryTransaction"
         assert document(app, "settings")["transaction"] == {"value": name, "from": "extension"}
 
+    def test_described_transaction(self, make_app: MakeApp) -> None:
+        """A transaction that describes itself is shown as it does."""
+
+        class Described(MemoryTransaction):
+            def __repr__(self) -> str:
+                return "Described(answers)"
+
+        app = make_app(transaction=Described())
+        assert document(app, "settings")["transaction"]["value"] == "Described(answers)"
+
     @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
     def test_units(self, option: Any) -> None:
         """Settings that are a time or a size are written with a unit."""

@@ -41,7 +41,8 @@ chaos: .venv/dev.stamp ## Kill processes and cut connections for about 15 minute
 	@.venv/bin/python $(PIP_INSTALL) 'uwsgi>=2.0.27' >/dev/null 2>&1 || \
 		echo 'uWSGI cannot be built here: its tests are skipped.'
 	CHAOS=full INTERLEAVINGS=full .venv/bin/python -m pytest -p no:cacheprovider -s \
-		--session-timeout 2400 tests/chaos tests/interleavings
+		--session-timeout 2400 tests/chaos tests/interleavings \
+		tests/stores/test_contract.py tests/stores/test_model.py
 
 .PHONY: bench
 bench: .venv-bench/bench.stamp ## Measure speed and memory against bare Flask and a peer, and draw the charts

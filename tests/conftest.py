@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ from tests.support.redis_servers import (
     redis_binary,
     valkey_binary,
 )
+from tests.support.sentinel_sets import SentinelSet
 
 MakeApp = Callable[..., Flask]
 
@@ -104,6 +106,25 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     return server.new_database()
 
 
+@pytest.fixture(scope="session")
+def valkey_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """A primary, two replicas and three Sentinels of Valkey, for the whole session."""
+    with SentinelSet(valkey_binary(), tmp_path_factory.mktemp("sentinels")) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture(scope="session")
+def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
+    """The same of Debian's redis-server; skipped where it is missing."""
+    with SentinelSet(redis_binary(), tmp_path_factory.mktemp("sentinels")) as sentinels:
+        yield sentinels
+
+
+#: Those of Redis in the long form only: each set is seven processes.
+SENTINELS = {"valkey sentinels": "valkey_sentinels"}
+if os.environ.get("CHAOS") == "full":
+    SENTINELS["redis sentinels"] = "redis_sentinels"
+
 SERVERS = {"valkey": "valkey", "redis": "redis_server", "old redis": "old_redis"}
 
 
@@ -126,7 +147,7 @@ def clean_valkey(valkey: Server) -> Server:
 OLD_SERVER = "old redis" if OLD_REDIS.exists() else "old by proxy"
 
 
-@pytest.fixture(params=["memory", "valkey", "redis", OLD_SERVER])
+@pytest.fixture(params=["memory", "valkey", "redis", OLD_SERVER, *SENTINELS])
 def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
     """Each store in turn, empty."""
     if request.param == "memory":
@@ -135,6 +156,10 @@ def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
         proxy: Proxy = request.getfixturevalue("proxy")
         proxy.refuse_nx_with_get()
         store = open_store(proxy.url, "tests")
+    elif request.param in SENTINELS:
+        sentinels: SentinelSet = request.getfixturevalue(SENTINELS[request.param])
+        sentinels.primary.client.flushall()
+        store = open_store(sentinels.url, "tests")
     else:
         server: Server = request.getfixturevalue(SERVERS[request.param])
         server.client.flushall()

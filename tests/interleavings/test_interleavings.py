@@ -24,6 +24,7 @@ from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.simulation import Simulation
 from tests.interleavings.stopped_time import Time, stopped_time
 from tests.support.redis_servers import Server
+from tests.support.sentinel_sets import SentinelSet
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; this many are drawn.
@@ -55,10 +56,19 @@ def time() -> Iterator[Time]:
 
 @pytest.fixture
 def real_store(clean_valkey: Server) -> Iterator[InspectableStore]:
+    yield from patient_store(clean_valkey.url)
+
+
+@pytest.fixture
+def sentinels_store(valkey_sentinels: SentinelSet) -> Iterator[InspectableStore]:
+    yield from patient_store(valkey_sentinels.url)
+
+
+def patient_store(url: str) -> Iterator[InspectableStore]:
     with pytest.MonkeyPatch.context() as patch:
         # Faults come from the schedule alone, however slow this machine is.
         patch.setattr(_timing, "REPLY_TIMEOUT", 10.0)
-        store = open_store(clean_valkey.url, "tests")
+        store = open_store(url, "tests")
     assert isinstance(store, InspectableStore)
     yield store
     store.close()
@@ -88,10 +98,19 @@ def test_every_interleaving(name: str, time: Time) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -> None:
     """The scripts and the real pub/sub keep every rule that the store in memory keeps."""
+    run_on(real_store, name, time)
 
+
+@pytest.mark.parametrize("name", CASES if FULL else list(CASES)[::8])
+def test_on_sentinels(name: str, sentinels_store: InspectableStore, time: Time) -> None:
+    """The same holds on the primary that Sentinels name."""
+    run_on(sentinels_store, name, time)
+
+
+def run_on(store: InspectableStore, name: str, time: Time) -> None:
     def make() -> Simulation:
-        real_store.delete([KEY])
-        return Simulation(CASES[name], real_store, time)
+        store.delete([KEY])
+        return Simulation(CASES[name], store, time)
 
     expected = SCHEDULES[name]
     small = expected is not None and expected <= REAL_SAMPLE

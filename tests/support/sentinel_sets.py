@@ -140,6 +140,16 @@ class SentinelSet:
         for server in (*self.sentinels, *self.servers):
             server.stop()
 
+    def __enter__(self) -> SentinelSet:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
 
 def follow(replica: Server, port: int) -> None:
     """Make a server the replica of another one."""

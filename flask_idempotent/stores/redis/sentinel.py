@@ -142,7 +142,8 @@ class Sentinels(ForkAware):
 
     def reset(self) -> None:
         self._changed = threading.Condition()
-        self._place: Place | None = None
+        #: Where the primary was when they answered last.
+        self.place: Place | None = None
         self._forgotten_at = float("-inf")
 
     def forget(self) -> None:
@@ -166,9 +167,9 @@ class Sentinels(ForkAware):
         with self._changed:
             self._changed.wait_for(lambda: self._most_answered(after), until - now)
             places = self._ranked()
-            if not places and self._place is not None:
+            if not places and self.place is not None:
                 # It was right before all Sentinels became unavailable, and its role is checked.
-                places = [self._place]
+                places = [self.place]
         if not places:
             faults = "; ".join(dict.fromkeys(sentinel.answer.fault for sentinel in self._all))
             raise StoreUnavailable(f"no Sentinel names the primary: {faults}", sent=False)
@@ -188,13 +189,13 @@ class Sentinels(ForkAware):
     def _on_answer(self) -> float | None:
         with self._changed:
             ranked = self._ranked()
-            before, self._place = self._place, ranked[0] if ranked else self._place
-            has_moved = before is not None and self._place != before
+            before, self.place = self.place, ranked[0] if ranked else self.place
+            has_moved = before is not None and self.place != before
             self._changed.notify_all()
         if has_moved:
             logger.warning(
                 "the Sentinels name another primary: %s:%s instead of %s:%s",
-                *(self._place or ()),
+                *(self.place or ()),
                 *(before or ()),
             )
             self._on_move()
@@ -220,9 +221,13 @@ class _Primary:
         self._server = server
         self._sentinels = sentinels
         self.database = server.database
-        self.transport = server.transport
         self.max_connections = server.max_connections
         self.trusted_idle = server.trusted_idle
+
+    @property
+    def transport(self) -> str:
+        place = self._sentinels.place
+        return (self._server.at(*place) if place else self._server).transport
 
     def connection(self) -> Connection:
         connection = self._server.connection()

@@ -20,8 +20,11 @@ class Topology(ABC):
 
     #: The number of the database that has the records.
     database: int
-    #: How commands travel; see ``Connector.transport``.
-    transport: str
+
+    @property
+    @abstractmethod
+    def transport(self) -> str:
+        """How commands travel; see ``Connector.transport``."""
 
     @abstractmethod
     def node_of(self, storage_key: str) -> Node:
@@ -68,7 +71,10 @@ class SingleServer(Topology):
         self._server = server
         self._node = Node(server, prepare, clock)
         self.database = server.database
-        self.transport = server.transport
+
+    @property
+    def transport(self) -> str:
+        return self._server.transport
 
     def __str__(self) -> str:
         return str(self._server)

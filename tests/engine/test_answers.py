@@ -22,6 +22,7 @@ from flask_idempotent.records import CompletedRecord, RunningRecord
 from tests.stores.harness import lapse
 from tests.support.engines import KEY, claimed, finish, request
 from tests.support.faulty_store import FaultyStore, fail
+from tests.support.polling import until
 
 
 @dataclass
@@ -131,6 +132,14 @@ class TestClaim:
         assert isinstance(replay, Replay)
         assert replay.completed.body == b"another's"
 
+    def test_that_has_expired(self, real_engine: Engine) -> None:
+        """An answer that has expired when the commit met it is replayed, and the store frees the
+        key at once."""
+        claim = claimed(real_engine)
+        assert isinstance(adopt(real_engine, claim, answer_to(request(), ttl_ms=-5)), Replay)
+        assert not real_engine.worker.pending
+        until(lambda: isinstance(real_engine.claim(request(timeout=0)), Claim))
+
 
 class TestUnknown:
     """The owner died, and the settings hold its key."""
@@ -154,12 +163,16 @@ class TestUnknown:
         assert replay.completed == answer.record
 
     def test_answer_of_another_run(self, real_engine: Engine) -> None:
-        """That of another run is replayed too, and does no harm to the record."""
+        """That of another run is replayed too, even of one without the store; it waits in the
+        record for the next one that may take over."""
         self.dead_run(real_engine)
         answer = answer_to(request(), attempt=0)
         outcome = consult(real_engine, Answering(answer), request(), OutcomeUnknown())
         assert isinstance(outcome, Replay)
         assert isinstance(real_engine.store.read(KEY), RunningRecord)
+        replay = real_engine.claim(request(takeover=True))
+        assert isinstance(replay, Replay)
+        assert replay.completed.body == b"ordered"
 
     @pytest.mark.parametrize(
         "answer",

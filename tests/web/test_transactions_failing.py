@@ -66,6 +66,15 @@ class TestErrorAnswers:
             ("released", "failed"),
         ]
 
+    @pytest.mark.parametrize("key", ["key", None])
+    def test_no_response(self, shop: Shop, key: str | None) -> None:
+        """A view that returns nothing valid is rolled back, with a key and without one."""
+        shop.answer = lambda: None
+        assert shop.post(key).status_code == 500
+        assert (shop.db.rows, shop.db.answers) == ([], {})
+        shop.answer = lambda: "now"
+        assert shop.post(key).text == "now"
+
     def test_released_by_the_view(self, shop: Shop) -> None:
         """C8: an answer that the view gives up is not kept."""
         shop.answer = lambda: (current_claim.release(), ("no", 404))[1]
@@ -296,6 +305,14 @@ class TestInterrupted:
         shop.store.before["complete"] = [raising(SystemExit())]
         with pytest.raises(SystemExit):
             shop.post()
+        assert shop.post().text == "run 1"
+        assert shop.db.rows == ["row 1"]
+
+    def test_store_that_is_broken(self, make_app: MakeApp) -> None:
+        """The same where a store of the application's own raises what it should not."""
+        shop = Shop(make_app, timeout=0)
+        shop.store.before["complete"] = [raising(ValueError())] * 2
+        assert shop.post().status_code == 500
         assert shop.post().text == "run 1"
         assert shop.db.rows == ["row 1"]
 

@@ -23,6 +23,7 @@ from tests.neighbours.resources.conftest import (
     shop,
 )
 from tests.support.faulty_store import FaultyStore
+from tests.support.transactions import MemoryTransaction
 
 
 class TestReplay:
@@ -202,3 +203,29 @@ def test_view_fails(make_app: MakeApp, rest: Any) -> None:
     shop(app, orders(rest, post=post, method_decorators=[DECORATOR]), rest)
     assert [replayed(send(app.test_client(), key="a")) for _ in range(2)] == [False, True]
     assert [replayed(send(app.test_client(), key="b")) for _ in range(2)] == [False, False]
+
+
+@pytest.mark.parametrize("key", [None, "a"])
+def test_transaction(make_app: MakeApp, rest: Any, place: str, key: str | None) -> None:
+    """R10: the Api's response is there before the commit: its status decides, with a key and
+    without one, and the replay is what the Api wrote."""
+    app, db, statuses = make_app(wide=False), MemoryTransaction(), iter([400, 503, 201, 201])
+
+    def post(self: object) -> Any:
+        db.write("order")
+        status = next(statuses)
+        return {"status": status}, status
+
+    options = {"transaction": db, "correctable": False, "dont_keep": [400]}
+    decorator = idempotent(**options)  # type: ignore[arg-type]
+    members: dict[str, Any] = {"post": decorator(post) if place == "method" else post}
+    if "decorators" in place:
+        members[place.removeprefix("bare ")] = [decorator]
+    on_api = {"decorators": [decorator]} if place == "Api" else {}
+    shop(app, orders(rest, **members), rest, **on_api)
+    headers = {"Accept": OWN}
+    answers = [send(app.test_client(), key=key, headers=headers) for _ in range(4)]
+    assert [answer.text for answer in answers] == [
+        f'own {{"status": {status}}}' for status in (400, 503, 201, 201)
+    ]
+    assert db.rows == ["order"] * (1 if key else 2)

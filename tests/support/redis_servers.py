@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 import redis
@@ -36,18 +37,23 @@ class Server:
     """A server on a free loopback port, which a test can stop, kill and start again."""
 
     def __init__(self, binary: str, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
-            binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder),
+            binary, "--bind", "127.0.0.1", "--dir", str(folder),
             "--save", "", "--appendonly", "no", "--loglevel", "warning", *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(port=self.port, socket_timeout=5)
+        self._listen_on(free_port())
 
-    def start(self) -> Server:
+    def _listen_on(self, port: int) -> None:
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.client = redis.Redis(port=port, socket_timeout=5)
+
+    def start(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self._command, "--port", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
         while True:
@@ -60,6 +66,16 @@ class Server:
                 assert self._process.poll() is None, "the server ended while it started"
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.02)
+
+    def start_elsewhere(self) -> Self:
+        """Start a killed server on another port."""
+        self.client.close()
+        self._listen_on(free_port())
+        return self.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None

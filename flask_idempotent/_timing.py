@@ -72,6 +72,15 @@ POOL_DROP_EVERY = 1.0
 #: The pause after an unexpected error in a background thread.
 BACKGROUND_ERROR_PAUSE = 1.0
 
+# Clusters.
+
+#: The nodes are asked which slots they have at most this often, ...
+SLOTS_EVERY = 1.0
+#: ... and by a request that finds the last answer older than this.
+SLOTS_MAX_AGE = 10.0
+#: The pause before a command is sent again some of whose keys have migrated.
+TRY_AGAIN_AFTER = 0.02
+
 # Waiting for another request.
 
 #: The longest wait for the confirmation of a subscription; then the waiter relies on polling.

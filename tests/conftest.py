@@ -28,6 +28,7 @@ from tests.support.databases import (
     sqlite_file,
 )
 from tests.support.proxy import Proxy
+from tests.support.redis_fleets import Cluster
 from tests.support.redis_servers import (
     OLD_REDIS,
     Server,
@@ -120,10 +121,35 @@ def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentin
         yield sentinels
 
 
-#: Those of Redis in the long form only: each set is seven processes.
+#: Those of Redis in the long form only: each set is six or seven processes.
 SENTINELS = {"valkey sentinels": "valkey_sentinels"}
 if os.environ.get("CHAOS") == "full":
     SENTINELS["redis sentinels"] = "redis_sentinels"
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Six nodes of the embedded package's Valkey, for the whole session."""
+    cluster = Cluster(valkey_binary(), tmp_path_factory.mktemp("valkey-cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Six nodes of Debian's redis-server, for the whole session; skipped where it is missing."""
+    cluster = Cluster(redis_binary(), tmp_path_factory.mktemp("redis-cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+CLUSTERS = {"valkey cluster": "valkey_cluster"}
+if os.environ.get("CHAOS") == "full":
+    CLUSTERS["redis cluster"] = "redis_cluster"
 
 SERVERS = {"valkey": "valkey", "redis": "redis_server", "old redis": "old_redis"}
 
@@ -147,7 +173,7 @@ def clean_valkey(valkey: Server) -> Server:
 OLD_SERVER = "old redis" if OLD_REDIS.exists() else "old by proxy"
 
 
-@pytest.fixture(params=["memory", "valkey", "redis", OLD_SERVER, *SENTINELS])
+@pytest.fixture(params=["memory", "valkey", "redis", OLD_SERVER, *SENTINELS, *CLUSTERS])
 def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
     """Each store in turn, empty."""
     if request.param == "memory":
@@ -160,6 +186,10 @@ def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
         sentinels: SentinelSet = request.getfixturevalue(SENTINELS[request.param])
         sentinels.primary.client.flushall()
         store = open_store(sentinels.url, "tests")
+    elif request.param in CLUSTERS:
+        cluster: Cluster = request.getfixturevalue(CLUSTERS[request.param])
+        cluster.flush()
+        store = open_store(cluster.url, "tests")
     else:
         server: Server = request.getfixturevalue(SERVERS[request.param])
         server.client.flushall()

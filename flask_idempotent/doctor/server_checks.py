@@ -70,7 +70,7 @@ def latency(store: InspectableStore) -> Finding:
 
 def _configuration(store: InspectableStore) -> Iterator[Finding]:
     try:
-        facts = store.facts()
+        servers = store.facts()
     except StoreError as failure:
         yield note(
             "facts",
@@ -79,8 +79,9 @@ def _configuration(store: InspectableStore) -> Iterator[Finding]:
             'Allow the user +info and +config|get, or check these by hand: see the page "Stores".',
         )
         return
-    for check in FACTS:
-        yield from check(facts)
+    for facts in servers:
+        for check in FACTS:
+            yield from check(facts)
 
 
 def version(facts: Facts) -> Iterator[Finding]:

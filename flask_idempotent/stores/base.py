@@ -282,9 +282,9 @@ class InspectableStore(Store):
         """Check that the store answers."""
 
     @abstractmethod
-    def facts(self) -> Mapping[str, str]:
-        """Return what the server reports about itself and its settings, under Redis's names.
+    def facts(self) -> Sequence[Mapping[str, str]]:
+        """Return what each server that has keys reports about itself, under Redis's names.
 
-        ``transport`` is added to them: ``"tls"``, ``"socket"``, ``"loopback"`` or ``"network"``.
-        What the server does not report is left out; without a server the mapping is empty.
+        ``address`` is added to that, and ``transport``: ``"tls"``, ``"socket"``, ``"loopback"`` or
+        ``"network"``. What a server does not report is left out. Without a server there is nothing.
         """

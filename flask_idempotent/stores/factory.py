@@ -15,6 +15,7 @@ _BARE_SCHEMES = ("embedded", "memory")
 SCHEMES = (
     *("redis", "rediss", "valkey", "valkeys", "unix"),
     *("redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"),
+    *("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster"),
     *_BARE_SCHEMES,
 )
 

@@ -273,8 +273,8 @@ class MemoryStore(ForkAware, InspectableStore):
     def ping(self) -> None:
         """Do nothing: a process that can ask is alive."""
 
-    def facts(self) -> Mapping[str, str]:
-        return {}
+    def facts(self) -> Sequence[Mapping[str, str]]:
+        return ()
 
     def close(self) -> None:
         """Do nothing: the records stay for others that use this store."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +129,9 @@ class Cluster:
 
     def flush(self) -> None:
         """Empty every primary."""
-        for node in self.primaries():
-            node.client.flushall()
+        for node in self.nodes:
+            with suppress(redis.ReadOnlyError):
+                node.client.flushall()
 
     def counts(self) -> dict[str, int]:
         """How often each command was called, on all nodes together; see ``Server.counts``."""

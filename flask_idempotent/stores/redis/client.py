@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from flask_idempotent.errors import IdempotentError
+from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.stores.redis.clients import topology_of
-from flask_idempotent.stores.redis.commands import Command, Script, pack
-from flask_idempotent.stores.redis.fleet_addresses import SentinelAddress, read_address
+from flask_idempotent.stores.redis.cluster import Cluster
+from flask_idempotent.stores.redis.commands import Command, Script, decode_name, pack
+from flask_idempotent.stores.redis.fleet_addresses import (
+    ClusterAddress,
+    SentinelAddress,
+    read_address,
+)
 from flask_idempotent.stores.redis.node import Node
-from flask_idempotent.stores.redis.pubsub import PubSubConnection
 from flask_idempotent.stores.redis.sentinel import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
@@ -44,6 +47,8 @@ class Client:
         address = read_address(url)
         if isinstance(address, SentinelAddress):
             return cls(SentinelPrimary.at(address, clock))
+        if isinstance(address, ClusterAddress):
+            return cls(Cluster.at(address, clock))
         return cls(SingleServer(Server.from_url(url), prepare, clock))
 
     @classmethod
@@ -71,14 +76,6 @@ class Client:
         storage_key = str(command[1]) if len(command) > 1 else ""
         return _or_raise(self.topology.exchange(storage_key, pack(command), 1)[0])
 
-    def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send commands about keys of one server in one round trip.
-
-        :returns: the replies; an ``IdempotentError`` in the place of one that failed.
-        """
-        storage_key, packed = str(commands[0][-1]), b"".join(map(pack, commands))
-        return self.topology.exchange(storage_key, packed, len(commands))
-
     def call(self, command: Command, key: str, *arguments: Any) -> Any:
         """Send a command about one key; raises as ``execute`` does."""
         return _or_raise(self.topology.exchange(key, command.pack(key, *arguments), 1)[0])
@@ -96,17 +93,59 @@ class Client:
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
         replies = self.topology.exchange_many(script.by_digest, calls)
-        if ScriptUnknown in map(type, replies):
-            # The server was restarted, or its scripts flushed. None of these calls has run.
-            replies = self.topology.exchange_many(script.by_source, calls)
+        # A server was restarted, or its scripts flushed.
+        refused = [number for number, reply in enumerate(replies) if type(reply) is ScriptUnknown]
+        if refused:
+            again = self.topology.exchange_many(script.by_source, [calls[n] for n in refused])
+            for number, reply in zip(refused, again, strict=True):
+                replies[number] = reply
         return replies
 
-    @contextmanager
-    def subscription(self) -> Iterator[PubSubConnection]:
-        """Open a separate connection for pub/sub; see ``Node.subscription``."""
-        (node,) = self.nodes()
-        with node.subscription() as connection:
-            yield connection
+    def clocks(self, storage_keys: Sequence[str]) -> list[int | None]:
+        """Return the time by the clock of the server that has each key, in milliseconds.
+
+        :returns: None in the place of a server that does not answer.
+        :raises StoreUnavailable: when none does.
+        """
+        clocks: dict[str, int] = {}
+        errors: list[StoreError] = []
+        for node, names in self._by_node(storage_keys, errors).items():
+            try:
+                seconds, microseconds = map(int, node.execute("TIME"))
+            except StoreError as error:
+                errors.append(error)
+            else:
+                clocks |= dict.fromkeys(names, seconds * 1000 + microseconds // 1000)
+        if errors and not clocks:
+            raise errors[0]
+        return [clocks.get(name) for name in storage_keys]
+
+    def subscribers(self, channel_names: Sequence[str]) -> dict[str, int]:
+        """Return how many subscribers channels have.
+
+        :raises StoreError: when a server does not say.
+        """
+        counts: dict[str, int] = {}
+        errors: list[StoreError] = []
+        for node, names in self._by_node(channel_names, errors).items():
+            answer = node.execute("PUBSUB", self.topology.pubsub.count_subscribers, *names)
+            counts |= zip(map(decode_name, answer[::2]), answer[1::2], strict=True)
+        if errors:
+            raise errors[0]
+        return counts
+
+    def _by_node(self, names: Iterable[str], errors: list[StoreError]) -> dict[Node, list[str]]:
+        """Group keys or channels by the server that has them.
+
+        :param errors: gets an error for each that no server has.
+        """
+        groups: dict[Node, list[str]] = {}
+        for name in names:
+            try:
+                groups.setdefault(self.topology.node_of(name), []).append(name)
+            except StoreError as error:
+                errors.append(error)
+        return groups
 
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""

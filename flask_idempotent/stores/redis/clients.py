@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.connection import (
     BlockingConnectionPool,
     Connection,
@@ -12,6 +12,7 @@ from redis.connection import (
 from redis.sentinel import SentinelConnectionPool
 
 from flask_idempotent.errors import SettingsError
+from flask_idempotent.stores.redis.cluster import Cluster
 from flask_idempotent.stores.redis.sentinel import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
@@ -28,7 +29,18 @@ def topology_of(client: object) -> Topology:
             return _primary(client, pool)
         if type(pool) in (ConnectionPool, BlockingConnectionPool):
             return SingleServer(_server(client, pool))
-    raise _unusable(client, "a redis.Redis client with a plain connection pool")
+    if isinstance(client, RedisCluster):
+        return _cluster(client)
+    raise _unusable(client, "a redis.Redis client with a plain connection pool, or a RedisCluster")
+
+
+def _cluster(client: RedisCluster) -> Cluster:
+    nodes = client.get_nodes()
+    pool = client.get_redis_connection(nodes[0]).connection_pool
+    manager = client.nodes_manager
+    places = [(node.host, int(node.port)) for node in (*manager.startup_nodes.values(), *nodes)]
+    remap = manager.address_remap or (lambda place: place)
+    return Cluster(_server(client, pool), list(dict.fromkeys(places)), remap=remap)
 
 
 def _primary(client: object, pool: SentinelConnectionPool) -> SentinelPrimary:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask_idempotent import _timing
@@ -74,19 +73,18 @@ class Node:
             raise reply
         return reply
 
-    def exchange(self, packed: bytes, count: int) -> list[Any]:
+    def exchange(self, packed: bytes, count: int, since: float | None = None) -> list[Any]:
         """Send commands in one round trip, and once more where the connection failed.
 
         :param packed: the commands as bytes.
         :param count: how many they are.
+        :param since: monotonic time at which another node was sent them in vain; None where none
+            was.
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
         self._prepare()
-        started = time.monotonic()
-        try:
-            pooled = self._pool.acquire()
-        except PoolExhausted as error:
-            raise StoreUnavailable(str(error), sent=False) from error
+        started = time.monotonic() if since is None else since
+        pooled = self._acquire(since)
         try:
             try:
                 replies = self._round_trip(pooled, packed, count, started)
@@ -115,6 +113,15 @@ class Node:
             raise
         finally:
             self._pool.release(pooled)
+
+    def _acquire(self, since: float | None) -> PooledConnection:
+        timeout = None
+        if since is not None:
+            timeout = max(0.0, since + _timing.MOVE_WITHIN - time.monotonic())
+        try:
+            return self._pool.acquire(timeout)
+        except PoolExhausted as error:
+            raise StoreUnavailable(str(error), sent=False) from error
 
     def _may_move(self, pooled: PooledConnection, errors: Sequence[BaseException]) -> bool:
         """Whether a new connection may lead to the right server, where this one did not."""
@@ -180,20 +187,16 @@ class Node:
         """
         self._on_move = weakref.WeakMethod(method)
 
-    @contextmanager
-    def subscription(self) -> Iterator[PubSubConnection]:
+    def subscription(self) -> PubSubConnection:
         """Open a separate connection for pub/sub.
 
         :raises StoreUnavailable: when the server cannot be reached.
         """
         self._prepare()
         connection = self._server.connection()
-        try:
-            with translation():
-                self._server.open(connection, time.monotonic())
-            yield PubSubConnection(connection)
-        finally:
-            connection.disconnect()
+        with translation():
+            self._server.open(connection, time.monotonic())
+        return PubSubConnection(connection)
 
     @property
     def generation(self) -> int:

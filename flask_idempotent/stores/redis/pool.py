@@ -82,9 +82,10 @@ class Pool(ForkAware):
         self._idle: list[PooledConnection] = []
         self._turns: deque[_Turn] = deque()
 
-    def acquire(self) -> PooledConnection:
+    def acquire(self, timeout: float | None = None) -> PooledConnection:
         """Return a connection, trusted or not; ``release`` must follow.
 
+        :param timeout: seconds to wait for a free one, where that is less than usual.
         :raises PoolExhausted: when none is free in time.
         """
         with self._lock:
@@ -97,7 +98,7 @@ class Pool(ForkAware):
             turn = _Turn()
             self._turns.append(turn)
         try:
-            if not turn.has_come.wait(self._timeout):
+            if not turn.has_come.wait(self._timeout if timeout is None else timeout):
                 raise PoolExhausted(f"all {self._size} connections are in use")
         except BaseException:
             self._withdraw(turn)

@@ -96,8 +96,13 @@ class Server:
         return f"{scheme}://{self.place}/{self.database}"
 
     @property
-    def place(self) -> str:
+    def endpoint(self) -> tuple[str, int]:
         """The host and the port."""
+        return self._options.get("host", "localhost"), int(self._options.get("port", 6379))
+
+    @property
+    def place(self) -> str:
+        """The host and the port, as an address has them."""
         host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -34,14 +34,13 @@ from flask_idempotent.stores.base import (
 from flask_idempotent.stores.redis import replies
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name
+from flask_idempotent.stores.redis.facts import facts_of
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Notification, Waiter
 
 #: How many records one round trip scans, inspects or deletes.
 _BATCH = 500
-#: Settings of the server that ``facts`` reports besides INFO.
-_REPORTED_SETTINGS = ("save", "min-replicas-to-write")
 
 Item = TypeVar("Item")
 
@@ -62,11 +61,12 @@ class RedisStore(InspectableStore):
         self._renew = Script("renew")
         self._inspect = Script("inspect")
         self._discard_script = Script("discard")
+        self._delete_script = Script("delete")
         # Pub/sub ignores databases, so a channel's name ends with the number of its database.
         self._channel_suffix = f"@{client.topology.database}"
         #: What tells a script how to wake the waiters.
-        self._publishing = (self._channel_suffix, "PUBLISH")
-        self._subscriber = Subscriber(client.subscription)
+        self._publishing = (self._channel_suffix, client.topology.pubsub.publish)
+        self._subscriber = Subscriber(client.topology)
         client.topology.on_move(self._subscriber.reconnect)
         self._supports_nx_with_get = True
 
@@ -118,10 +118,14 @@ class RedisStore(InspectableStore):
         return replies.of_contend(*reply)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
-        seconds, microseconds = map(int, self._client.execute("TIME"))
-        until = seconds * 1000 + microseconds // 1000 + restore_within_ms
-        calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
-        return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
+        clocks = self._client.clocks([renewal.storage_key for renewal in renewals])
+        calls = [
+            (r.storage_key, encode(r.record), r.ttl_ms, clock + restore_within_ms)
+            for r, clock in zip(renewals, clocks, strict=True)
+            if clock is not None
+        ]
+        answers = iter(self._client.run_many(self._renew, calls))
+        return [None if clock is None else replies.of_renew(next(answers)) for clock in clocks]
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         data = encode(record)
@@ -188,8 +192,7 @@ class RedisStore(InspectableStore):
         counts: dict[str, int] | None = None
         # Not every user is permitted to count subscribers.
         with suppress(StoreError):
-            answer = self._client.execute("PUBSUB", "NUMSUB", *channels) if channels else []
-            counts = dict(zip(map(decode_name, answer[::2]), answer[1::2], strict=True))
+            counts = self._client.subscribers(channels)
         for info in infos:
             waiters = None if counts is None else counts.get(self._channel(info.storage_key), 0)
             yield replace(info, waiters=waiters)
@@ -199,44 +202,39 @@ class RedisStore(InspectableStore):
 
     def _discard(self, infos: Sequence[RecordInfo]) -> int:
         calls = [(info.storage_key, info.owner, *self._publishing) for info in infos]
-        count = 0
-        for reply in self._client.run_many(self._discard_script, calls):
-            if isinstance(reply, IdempotentError):
-                raise reply
-            count += reply
-        return count
+        return _sum(self._client.run_many(self._discard_script, calls))
 
     def delete(self, storage_keys: Iterable[str]) -> int:
         return sum(map(self._delete, _batches(storage_keys)))
 
     def _delete(self, names: Sequence[str]) -> int:
-        messages = [("PUBLISH", self._channel(name), b"") for name in names]
-        count, *_ = self._client.execute_many([("UNLINK", *names), *messages])
-        if isinstance(count, StoreError):
-            raise count
-        return int(count)
+        suffix, publish = self._publishing
+        calls = [(name, suffix.encode(), publish) for name in names]
+        return _sum(self._client.run_many(self._delete_script, calls))
 
     def ping(self) -> None:
         for node in self._client.nodes():
             node.execute("PING")
 
-    def facts(self) -> Mapping[str, str]:
-        node = self._client.nodes()[0]
-        facts = _info(node) | {"transport": self._client.topology.transport}
-        # Hosted servers often forbid CONFIG.
-        for name in _REPORTED_SETTINGS:  # Redis before 7.0 returns one at a time.
-            with suppress(StoreError):
-                facts[name] = node.execute("CONFIG", "GET", name)[1].decode()
-        return facts
+    def facts(self) -> Sequence[Mapping[str, str]]:
+        transport = self._client.topology.transport
+        return [
+            {**facts_of(node), "address": str(node), "transport": transport}
+            for node in self._client.nodes()
+        ]
 
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
 
 
-def _info(node: Node) -> dict[str, str]:
-    lines = node.execute("INFO").decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
+def _sum(counts: Iterable[Any]) -> int:
+    total = 0
+    for count in counts:
+        if isinstance(count, IdempotentError):
+            raise count
+        total += count
+    return total
 
 
 def _escape_pattern(prefix: str) -> str:

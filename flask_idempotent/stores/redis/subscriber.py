@@ -1,27 +1,30 @@
-"""One pub/sub connection for all waiters of a process: what the waiters see of it.
+"""One thread listens for all waiters of a process: what the waiters see of it.
 
 Pub/sub makes waiting fast; the waiters' own polling makes it right. So a broken connection is not
-an error here: every waiter is woken to poll, and the thread in ``pubsub.py`` connects again. That
-thread starts at the first wait, never before.
+an error here: its waiters are woken to poll, and the thread opens it again. That thread starts at
+the first wait, never before.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from flask_idempotent._forks import ForkAware
 from flask_idempotent._logging import logger
-from flask_idempotent.stores.redis.pubsub import Connect, SubscriberThread
+from flask_idempotent.stores.redis.subscriber_thread import SubscriberThread
+from flask_idempotent.stores.redis.topology import Topology
 from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
 
 if TYPE_CHECKING:
     from flask_idempotent.records import Record
 
 Read = Callable[[], "Record | None"]
+#: What the thread does with a channel: ``subscribe`` or ``unsubscribe``.
+ChannelCommand = Callable[[SubscriberThread, str], None]
 
 
 class _Channel:
@@ -39,11 +42,11 @@ class _Channel:
 class Subscriber(ForkAware):
     """Subscribes to the channels that requests of this process wait on.
 
-    :param connect: opens a connection for pub/sub.
+    :param topology: says which server has a channel.
     """
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
         super().__init__()
 
     def reset(self) -> None:
@@ -52,7 +55,7 @@ class Subscriber(ForkAware):
 
     def _start_over(self) -> None:
         self._channels: dict[str, _Channel] = {}
-        self._commands: list[tuple[str, str]] = []
+        self._commands: list[tuple[ChannelCommand, str]] = []
         self._thread: threading.Thread | None = None
         self._wake_socket: socket.socket | None = None
         self._closing = False
@@ -77,7 +80,7 @@ class Subscriber(ForkAware):
             channel = self._channels.get(channel_name)
             if channel is None:
                 channel = self._channels[channel_name] = _Channel(read)
-                self._enqueue("SUBSCRIBE", channel_name)
+                self._enqueue(SubscriberThread.subscribe, channel_name)
             return channel, channel.waiters.join()
 
     def _leave(self, channel_name: str, channel: _Channel, waiter: Waiter) -> None:
@@ -86,7 +89,7 @@ class Subscriber(ForkAware):
             channel.unconfirmed.discard(waiter)
             if not channel.waiters and self._channels.get(channel_name) is channel:
                 del self._channels[channel_name]
-                self._enqueue("UNSUBSCRIBE", channel_name)
+                self._enqueue(SubscriberThread.unsubscribe, channel_name)
 
     def _mark_unconfirmed(self, channel: _Channel, waiter: Waiter) -> None:
         with self._lock:
@@ -94,7 +97,7 @@ class Subscriber(ForkAware):
                 waiter.may_have_missed = True
                 channel.unconfirmed.add(waiter)
 
-    def _enqueue(self, command: str, channel_name: str) -> None:
+    def _enqueue(self, command: ChannelCommand, channel_name: str) -> None:
         self._commands.append((command, channel_name))
         if self._thread is None:
             try:
@@ -104,14 +107,14 @@ class Subscriber(ForkAware):
                 # again.
                 logger.warning("listening for completions could not begin: %s", error)
         elif len(self._commands) == 1:
-            self._wake_thread()
+            self.wake()
 
     def _start_thread(self) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         thread = threading.Thread(
-            target=SubscriberThread(self, self._connect, theirs).run,
+            target=SubscriberThread(self, self._topology, theirs).run,
             name="flask-idempotent-subscriber",
             daemon=True,
         )
@@ -123,11 +126,12 @@ class Subscriber(ForkAware):
             raise
         self._wake_socket, self._thread = ours, thread
 
-    def _wake_thread(self) -> None:
-        assert self._wake_socket is not None
-        # A thread that is ending has closed its side; one with a full buffer wakes anyway.
-        with suppress(BlockingIOError, BrokenPipeError):
-            self._wake_socket.send(b"\0")
+    def wake(self) -> None:
+        """Wake the thread to look for something to do."""
+        if self._wake_socket is not None:
+            # A thread that is ending has closed its side; one with a full buffer wakes anyway.
+            with suppress(BlockingIOError, BrokenPipeError):
+                self._wake_socket.send(b"\0")
 
     def notify_stored(self, channel_name: str, notification: Notification) -> None:
         """Wake the waiters of a channel with the response that this process has just stored."""
@@ -138,11 +142,11 @@ class Subscriber(ForkAware):
                     channel.waiters.notify(notification)
 
     def reconnect(self) -> None:
-        """Listen on a new connection: the current one may lead to a server that was replaced."""
+        """Look again which servers have the channels: some were replaced, or slots have moved."""
         with self._lock:
             if self._thread is not None:
                 self._must_reconnect = True
-                self._wake_thread()
+                self.wake()
 
     def close(self) -> None:
         """End the thread and its connection; a later wait starts them again."""
@@ -151,7 +155,7 @@ class Subscriber(ForkAware):
             if thread is None or wake_socket is None:
                 return
             self._closing = True
-            self._wake_thread()
+            self.wake()
         thread.join()
         with self._lock:
             # Another call may have closed it in the meantime, and another thread may have started.
@@ -166,8 +170,8 @@ class Subscriber(ForkAware):
         """Whether the thread has to end."""
         return self._closing
 
-    def take_commands(self) -> list[tuple[str, str]]:
-        """Remove and return the commands to send next, in order."""
+    def take_commands(self) -> list[tuple[ChannelCommand, str]]:
+        """Remove and return what to do next, in order."""
         with self._lock:
             commands, self._commands = self._commands, []
             return commands
@@ -177,20 +181,18 @@ class Subscriber(ForkAware):
         must_reconnect, self._must_reconnect = self._must_reconnect, False
         return must_reconnect
 
-    def restart(self) -> list[str]:
-        """Start on a new connection, and return the names of the channels to subscribe to.
+    def interrupt(self, channel_names: Iterable[str]) -> None:
+        """Mark subscriptions as not confirmed any more.
 
-        Waiters whose subscription was confirmed on the former connection may have missed a message
-        and are woken to poll.
+        Waiters whose subscription was confirmed may have missed a message and are woken to poll.
         """
         with self._lock:
-            self._commands = []
-            for channel in self._channels.values():
-                if channel.confirmed.is_set():
+            for channel_name in channel_names:
+                channel = self._channels.get(channel_name)
+                if channel is not None and channel.confirmed.is_set():
                     channel.confirmed.clear()
                     channel.unconfirmed.update(channel.waiters)
                     channel.waiters.wake_to_poll()
-            return list(self._channels)
 
     def confirm(self, channel_name: str) -> None:
         """Mark a subscription as confirmed, and wake the waiters that did not wait for that."""

@@ -10,6 +10,8 @@ from typing import Any
 from flask_idempotent.stores.redis.commands import Command
 from flask_idempotent.stores.redis.connection import Connector
 from flask_idempotent.stores.redis.node import Node
+from flask_idempotent.stores.redis.pubsub import PLAIN
+from flask_idempotent.stores.redis.translation import Moved
 
 
 class Topology(ABC):
@@ -20,6 +22,8 @@ class Topology(ABC):
 
     #: The number of the database that has the records.
     database: int
+    #: The commands of pub/sub that its servers are sent.
+    pubsub = PLAIN
 
     @property
     @abstractmethod
@@ -44,6 +48,10 @@ class Topology(ABC):
 
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
+
+    @abstractmethod
+    def note_moved(self, name: str, node: Node, moved: Moved) -> None:
+        """Note that a node has answered that another one has a key or a channel."""
 
     @abstractmethod
     def on_move(self, method: Callable[[], None]) -> None:
@@ -90,6 +98,9 @@ class SingleServer(Topology):
 
     def exchange_many(self, command: Command, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         return self._node.exchange(command.pack_many(calls), len(calls))
+
+    def note_moved(self, name: str, node: Node, moved: Moved) -> None:
+        pass  # It is a node of a cluster, and the address of one server does not fit.
 
     def on_move(self, method: Callable[[], None]) -> None:
         self._node.on_move(method)

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ChildDeadlockedError,
     MasterDownError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -51,6 +54,33 @@ _REFUSAL = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
 
 class ScriptUnknown(StoreUnavailable):
     """The server does not have the script."""
+
+
+class TryAgain(StoreUnavailable):
+    """Some of a command's keys have migrated to another node, and some have not."""
+
+
+class Redirected(StoreUnavailable):
+    """Another node of the cluster has the key.
+
+    :param message: what the node answered.
+    :param host: the other one's host; empty for the same host.
+    :param port: its port.
+    :param sent: whether an earlier sending may have been carried out.
+    """
+
+    def __init__(self, message: str, host: str, port: int, *, sent: bool) -> None:
+        super().__init__(message, sent=sent)
+        self.host = host
+        self.port = port
+
+
+class Moved(Redirected):
+    """The key's slot belongs to the other node from now on."""
+
+
+class Asked(Redirected):
+    """The other node has this key while the slot migrates."""
 
 
 def read_reply(connection: Connection) -> Any:
@@ -97,6 +127,11 @@ def _translated(error: RedisError, in_doubt: bool) -> IdempotentError:
     message = _message(error)
     if isinstance(error, NoScriptError):
         return ScriptUnknown(message, sent=in_doubt)
+    if isinstance(error, AskError):  # MovedError derives from it.
+        redirected = Moved if isinstance(error, MovedError) else Asked
+        return redirected(message, error.host, error.port, sent=in_doubt)
+    if isinstance(error, TryAgainError):
+        return TryAgain(message, sent=in_doubt)
     if "WRONGTYPE" in message:
         return RecordUnreadable("the key holds another kind of value than a string")
     if isinstance(error, OutOfMemoryError | ReadOnlyError) or _REFUSAL.search(message):

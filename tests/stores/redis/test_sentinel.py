@@ -295,7 +295,7 @@ class TestMove:
         with store.listen(KEY, 5) as waiter:
             self.move(sentinels, redis_server.port)
             (channel,) = store._subscriber._channels.values()
-            until(lambda: redis_server.client.pubsub_channels() and channel.confirmed.is_set())
+            until(lambda: redis_server.client.pubsub_channels() and not channel.unconfirmed)
             # It may have missed a message.
             assert waiter.wait(5) is None
             other = open_store(redis_server.url, "tests")

@@ -15,7 +15,7 @@ from flask_idempotent import _timing
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.pubsub import PubSubConnection, SubscriberThread
+from flask_idempotent.stores.redis.pubsub import PubSubConnection
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from tests.stores.harness import answer
 from tests.support.polling import until
@@ -43,7 +43,7 @@ def client(proxy: Proxy) -> Iterator[Client]:
 
 @pytest.fixture
 def subscriber(client: Client) -> Iterator[Subscriber]:
-    subscriber = Subscriber(client.subscription)
+    subscriber = Subscriber(client.topology)
     yield subscriber
     subscriber.close()
 
@@ -155,37 +155,25 @@ class TestInterruptions:
             subscriber.deliver(NAME)
             assert not waiter.notified
 
-    def test_left_and_joined_again(self, subscriber: Subscriber) -> None:
-        """A waiter that joins a channel that was just left waits for its own confirmation."""
-
-        class Deaf:
-            def send(self, *command: str) -> None:
-                pass
-
-        subscriber._wish = lambda *_: None  # type: ignore[method-assign]
-        channel, _ = subscriber._join(NAME, read)
-        thread = SubscriberThread(subscriber, subscriber._connect, None)  # type: ignore[arg-type]
-        for command in ("SUBSCRIBE", "UNSUBSCRIBE", "SUBSCRIBE"):
-            thread._send(Deaf(), command, NAME)  # type: ignore[arg-type]
-        thread._handle([b"subscribe", NAME.encode(), 1])
-        assert not channel.confirmed.is_set()
-        thread._handle([b"subscribe", NAME.encode(), 1])
-        assert channel.confirmed.is_set()
-
     def test_server_away(
-        self, subscriber: Subscriber, clean_valkey: Server, caplog: pytest.LogCaptureFixture
+        self,
+        subscriber: Subscriber,
+        client: Client,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """While no connection can be opened waiters poll, and the thread keeps trying."""
         tries: list[float] = []
-        connect = subscriber._connect
+        (node,) = client.nodes()
+        connect = node.subscription
 
-        def refuse_twice() -> object:
+        def refuse_twice() -> PubSubConnection:
             tries.append(time.monotonic())
             if len(tries) < 3:
                 raise StoreError("nobody there")
             return connect()
 
-        subscriber._connect = refuse_twice  # type: ignore[assignment]
+        monkeypatch.setattr(node, "subscription", refuse_twice)
         with subscriber.listen(NAME, 0.01, read):
             assert subscriber._channels[NAME].confirmed.wait(5)
         assert len(tries) == 3
@@ -275,7 +263,7 @@ class TestInterruptions:
 class TestClosing:
     def test_many_at_once(self, client: Client) -> None:
         """However many close at once, and whatever the thread does just then, none fails."""
-        subscriber = Subscriber(client.subscription)
+        subscriber = Subscriber(client.topology)
         with ThreadPoolExecutor(4) as pool:
             for _ in range(100):
                 with subscriber.listen(NAME, 5, read):

@@ -47,27 +47,28 @@ def _failed(sender: object, operation: str, error: Exception) -> None:
     note("store_failed", operation=operation, error=str(error))
 
 
-def _run(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
-    run = {"key": current_claim.key, "owner": current_claim.owner, "run": uuid.uuid4().hex}
+def run(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
+    """Run for a while, and answer with the name of this run."""
+    facts = {"key": current_claim.key, "owner": current_claim.owner, "run": uuid.uuid4().hex}
     g.owner, number = current_claim.owner, request.headers["X-Request"]
-    note("start", attempt=current_claim.attempt, request=number, path=request.path, **run)
+    note("start", attempt=current_claim.attempt, request=number, path=request.path, **facts)
     time.sleep(milliseconds / 1000)
-    note("end", **run)
-    return jsonify(run), 201, {"X-Run": run["run"]}
+    note("end", **facts)
+    return jsonify(facts), 201, {"X-Run": facts["run"]}
 
 
 @app.post("/work/<int:milliseconds>")
 @idempotent
 def work(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
     """Takes a while."""
-    return _run(milliseconds)
+    return run(milliseconds)
 
 
 @app.post("/impatient/<int:milliseconds>")
 @idempotent(timeout=0)
 def impatient(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
     """Takes a while; its duplicates get 409 at once."""
-    return _run(milliseconds)
+    return run(milliseconds)
 
 
 @app.post("/hang/<int:milliseconds>")
@@ -76,6 +77,6 @@ def hang(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
     """Hangs in a key's first run, for longer than gunicorn lets a worker hang."""
     marker = Path(os.environ[FOLDER]) / f"hung-{current_claim.key}"
     if marker.exists():
-        return _run(0)
+        return run(0)
     marker.touch()
-    return _run(milliseconds)
+    return run(milliseconds)

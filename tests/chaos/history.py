@@ -132,10 +132,12 @@ class History:
             self.answered[line["key"]].append(line["time"])
 
     def _on_completed(self, line: Note) -> None:
-        # A response that is stored in the background has no request that names its owner.
+        # A response that is stored in the background has no request that names its owner, and one
+        # that was found in the view's database no run in this process.
         runs = [run for run in self.runs[line["key"]] if run.pid == line["pid"]]
-        run = self._owners.get(line["owner"]) or runs[-1]
-        run.completed = line["time"]
+        run = self._owners.get(line["owner"]) or next(reversed(runs), None)
+        if run is not None:
+            run.completed = line["time"]
 
     def _on_lease_lost(self, line: Note) -> None:
         # By owner: when a process is stopped between claim and view, the lease may be lost before

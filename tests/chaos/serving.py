@@ -84,7 +84,7 @@ def row_named(test: str) -> Row:
 def table() -> str:
     """The table of the tests that ran, as Markdown."""
     lines = [
-        "| Test | Requests | CountingView | Kills | Faults | Slowest | Violations |",
+        "| Test | Requests | Runs | Kills | Faults | Slowest | Violations |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in _rows:
@@ -153,12 +153,12 @@ class ServedApp:
 
 
 def _gunicorn(
-    port: int, workers: int, kind: str, threads: int, options: tuple[str, ...]
+    port: int, workers: int, kind: str, threads: int, options: tuple[str, ...], app: str
 ) -> list[str]:
     command = [
         sys.executable, "-m", "gunicorn", "--config", "python:tests.chaos.gunicorn_config",
         "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
-        "--keep-alive", "60", "--backlog", "1024", *options, "tests.chaos.app:app",
+        "--keep-alive", "60", "--backlog", "1024", *options, app,
     ]  # fmt: skip
     return [*command, "--threads", str(threads)] if kind == "gthread" else command
 
@@ -171,6 +171,7 @@ def serve(
     workers: int,
     kind: str = "gthread",
     threads: int = 4,
+    app: str = "tests.chaos.app:app",
     **settings: object,
 ) -> Iterator[ServedApp]:
     """Serve the application with gunicorn, and kill all of its processes at the end.
@@ -179,10 +180,11 @@ def serve(
     :param url: where records live.
     :param options: more arguments of gunicorn.
     :param kind: the worker class; a ``sync`` worker has one thread.
+    :param app: where gunicorn finds the application.
     :param settings: the application's configuration.
     """
     port = free_port()
-    command = _gunicorn(port, workers, kind, threads, options)
+    command = _gunicorn(port, workers, kind, threads, options, app)
     # A killed process leaves half a coverage file, and measuring slows down each start.
     environment = {name: value for name, value in os.environ.items() if "COV" not in name}
     environment |= {

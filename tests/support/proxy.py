@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["cut before", "lose reply", "half reply", "swallow", "delay", "hold", "refuse"]
+Action = Literal[
+    "cut before", "cut after", "lose reply", "half reply", "swallow", "delay", "hold", "refuse"
+]
 
 #: For ``times``: more often than anything happens in a test.
 EVER = 1_000_000_000
@@ -45,6 +47,8 @@ class Proxy:
         #: it back, and any other action breaks the connection.
         self.message_faults: list[Fault] = []
         self.happened: list[Action] = []
+        #: Whether new connections are closed at once.
+        self.is_shut = False
         self._silent = threading.Event()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._forgotten: set[tuple[socket.socket, socket.socket]] = set()
@@ -97,6 +101,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.is_shut:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
@@ -161,7 +168,7 @@ def _pass_on(server: socket.socket, data: bytes, fault: Fault | None) -> bool:
         time.sleep(fault.seconds)
     if fault is None or fault.action != "swallow":
         server.sendall(data)
-    return True
+    return fault is None or fault.action != "cut after"
 
 
 def _fault_for(data: bytes, faults: list[Fault], happened: list[Action]) -> Fault | None:

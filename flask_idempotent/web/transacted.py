@@ -90,10 +90,7 @@ def run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     notes.in_transaction = True
     try:
         transaction.begin()
-        try:
-            response = make_response(current, current.run_view())
-        finally:
-            _report_own_commit(current, transaction)
+        response = make_response(current, _call_view(current, transaction))
         if response.status_code < 400:
             transaction.commit(None)
         else:
@@ -133,50 +130,53 @@ class _Run:
         """
         self._transaction.begin()
         try:
-            value = self._current.run_view()
+            value = _call_view(self._current, self._transaction)
         except Exception as error:
             return self._answer_error(error)
         response = make_response(self._current, value)
         if response.status_code < 400 and not self._claim.released_by_view:
             return self._commit_rows(response)
-        self._roll_back()
+        self._transaction.roll_back()
         return self._commit_alone(response)
 
     def _commit_rows(self, response: Response) -> Response:
         """Commit what the view wrote, with its response where that is kept."""
-        _report_own_commit(self._current, self._transaction)
         try:
             if self._keeps(response):
                 self._commit(response)
             else:
                 self._transaction.commit(None)
         except Exception as error:
-            response.close()
-            if isinstance(error, DatabaseUnavailable):
-                raise commit_unknown(self._current, error) from None
+            self._drop(response, error)
             return self._answer_error(error)
         return response
 
     def _answer_error(self, error: Exception) -> Response:
         """Let the application's error handlers answer, when nothing of the view is left."""
-        self._roll_back()
+        self._transaction.roll_back()
         value: Any = handled(self._current, error)
         # What the handlers wrote and have not committed.
         self._transaction.roll_back()
         return self._commit_alone(make_response(self._current, value))
-
-    def _roll_back(self) -> None:
-        _report_own_commit(self._current, self._transaction)
-        self._transaction.roll_back()
 
     def _commit_alone(self, response: Response) -> Response:
         """Commit a response that is kept, without rows."""
         try:
             if self._keeps(response):
                 self._commit(response)
-        except DatabaseUnavailable as error:
-            raise commit_unknown(self._current, error) from None
+        except Exception as error:
+            self._drop(response, error)
+            raise
         return response
+
+    def _drop(self, response: Response, error: Exception) -> None:
+        """Close a response that goes nowhere, because its commit failed.
+
+        :raises Problem: when it is not known whether it was committed.
+        """
+        response.close()
+        if isinstance(error, DatabaseUnavailable):
+            raise commit_unknown(self._current, error) from None
 
     def _keeps(self, response: Response) -> bool:
         self._why_not_kept = why_not_kept(self._current, self._claim, response)
@@ -222,9 +222,12 @@ def _transaction_of(current: ProtectedRequest) -> Transaction:
     return transaction
 
 
-def _report_own_commit(current: ProtectedRequest, transaction: Transaction) -> None:
-    if transaction.has_committed():
-        logger.error(_COMMITTED, current.request.endpoint)
+def _call_view(current: ProtectedRequest, transaction: Transaction) -> Any:
+    try:
+        return current.run_view()
+    finally:
+        if transaction.has_committed():
+            logger.error(_COMMITTED, current.request.endpoint)
 
 
 def _discard(transaction: Transaction) -> None:

@@ -111,6 +111,7 @@ idempotent(on_crash="again")  # type: ignore[call-overload]
 idempotent(240)  # type: ignore[call-overload]
 Idempotent(app, expires=5)  # type: ignore[call-arg]
 Idempotent(app, on_store_error="ignore")  # type: ignore[arg-type]
+idempotent(transaction="orders.db")  # type: ignore[call-overload]
 Idempotent("app")  # type: ignore[arg-type]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any, NoReturn
 
 import pytest
@@ -175,18 +176,21 @@ class TestCommitFails:
         assert (shop.runs, shop.db.rows) == (2, [])
 
     def test_response_is_closed(self, shop: Shop) -> None:
-        """The response that goes nowhere is closed, and so are its files."""
-        closed = []
+        """A response that goes nowhere is closed, and so are its files: the view's, and that of an
+        error handler whose commit fails as well."""
+        made, closed = count(1), []
 
-        def answer() -> Response:
-            response = Response("ordered")
-            response.call_on_close(lambda: closed.append("first"))
+        def answer(*_: object) -> Response:
+            number = next(made)
+            response = Response(f"response {number}")
+            response.call_on_close(lambda: closed.append(number))
             return response
 
         shop.answer = answer
-        shop.db.before["commit"].append(lambda: 1 / 0)
-        shop.post()
-        assert closed == ["first"]
+        shop.app.register_error_handler(ZeroDivisionError, answer)
+        shop.db.before["commit"] += [lambda: 1 / 0] * 2
+        assert shop.post().text == "response 3"
+        assert closed == [1, 2, 3]
 
 
 class TestDatabaseUnavailable:
@@ -356,6 +360,13 @@ class TestCommitsByItself:
         assert shop.the_answer.record.body == b"ordered"
         (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
         assert record.getMessage().startswith("order commits by itself, although it has transa")
+
+    def test_failed_commit(self, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+        """It is reported once, also where the commit of its answer fails."""
+        shop.answer = self.commit(shop, "ordered")
+        shop.db.before["commit"].append(lambda: 1 / 0)
+        shop.post()
+        assert caplog.text.count("order commits by itself") == 1
 
     @pytest.mark.parametrize("key", ["key", None])
     def test_error(self, shop: Shop, key: str | None, caplog: pytest.LogCaptureFixture) -> None:

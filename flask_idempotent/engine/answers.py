@@ -17,7 +17,7 @@ from flask_idempotent.engine.transactions import Answer, Transaction
 def consult(
     engine: Engine, transaction: Transaction, request: ClaimRequest, outcome: Outcome | None
 ) -> Outcome:
-    """Look up the answer of a key before its view runs, and before it is held after a crash.
+    """Look up the answer of a key before its view runs, and before a request is refused.
 
     :param outcome: what the store says; None where it failed and the view runs anyway.
     :returns: the outcome by the database, where it has an answer; else the store's.
@@ -29,6 +29,8 @@ def consult(
         return _check_claim(engine, transaction, outcome)
     if isinstance(outcome, OutcomeUnknown):
         return _check_unknown(engine, transaction, request)
+    if isinstance(outcome, FingerprintMismatch):
+        return _check_mismatch(transaction, request)
     return outcome
 
 
@@ -51,6 +53,16 @@ def _check_unknown(
     if answer is None or not _is_binding(answer, request):
         return OutcomeUnknown()
     engine.restore_unclaimed(answer)
+    return _outcome_of(answer, request)
+
+
+def _check_mismatch(
+    transaction: Transaction, request: ClaimRequest
+) -> FingerprintMismatch | Replay:
+    # A store that lost the record lets another request have the key until that has looked up too.
+    answer = transaction.look_up(request.storage_key)
+    if answer is None or answer.ttl_ms <= 0:
+        return FingerprintMismatch()
     return _outcome_of(answer, request)
 
 

@@ -128,9 +128,10 @@ def commit_answer(
 ) -> Answer:
     """Commit an answer with the view's rows, and return the answer that the key has then.
 
-    It is another run's where that one has committed first; the view's rows are discarded then.
+    It is another one where another run has committed first; the view's rows are discarded then.
 
     :param replaces: as in ``Transaction.commit``.
+    :returns: the object that was given, where its response is the key's; else what is stored.
     :raises DatabaseUnavailable: when the answer is locked, or it cannot be found out whether it was
         committed. Nothing else may be assumed; the next run looks it up.
     :raises Exception: the view's own error, such as a serialization failure or a violated
@@ -146,8 +147,17 @@ def commit_answer(
         stored = _look_up_after(transaction, answer.storage_key, error)
         if stored is None or stored.record.owner == replaces:
             raise
-        return stored
+        if not _is_same_response(stored.record, answer.record):
+            return stored
     return answer
+
+
+def _is_same_response(stored: CompletedRecord, ours: CompletedRecord) -> bool:
+    # The owner alone does not say it. A commit that seems to have failed may be carried out later,
+    # after the same run has turned the failure into another response.
+    return (stored.owner, stored.status, stored.headers, stored.body) == (
+        ours.owner, ours.status, ours.headers, ours.body,
+    )  # fmt: skip
 
 
 def _look_up_after(transaction: Transaction, storage_key: str, error: Exception) -> Answer | None:

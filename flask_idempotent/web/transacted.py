@@ -191,7 +191,7 @@ class _Run:
         record = claim.completed(status, headers, body)
         answer = Answer(claim.storage_key, record, claim.request.settings.expire_ms)
         stored = commit_answer(self._transaction, answer, replaces=claim.replaces)
-        if stored.record.owner != record.owner:
+        if stored is not answer:
             self._others = stored
 
     def discard(self) -> None:

@@ -185,9 +185,31 @@ class TestUnknown:
         assert isinstance(outcome, OutcomeUnknown)
 
 
+class TestMismatch:
+    """Another request has the key in the store, perhaps only until it looks the answer up."""
+
+    def test_its_own_answer(self, engine: Engine) -> None:
+        """A request whose answer the database has gets it, not a refusal."""
+        answer = answer_to(request())
+        outcome = consult(engine, Answering(answer), request(), FingerprintMismatch())
+        assert outcome == Replay(answer.record, 0.0)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [None, answer_to(request(), ttl_ms=-1), answer_to(request("two"))],
+        ids=["none", "expired", "another's"],
+    )
+    def test_no_answer(self, engine: Engine, answer: Answer | None) -> None:
+        """Otherwise it is refused."""
+        outcome = consult(engine, Answering(answer), request(), FingerprintMismatch())
+        assert isinstance(outcome, FingerprintMismatch)
+
+
 class TestOtherOutcomes:
-    @pytest.mark.parametrize("outcome", [StillRunning(1.0), FingerprintMismatch()])
-    def test_are_left_alone(self, engine: Engine, outcome: StillRunning) -> None:
+    @pytest.mark.parametrize(
+        "outcome", [StillRunning(1.0), Replay(answer_to(request()).record, 0.0)]
+    )
+    def test_are_left_alone(self, engine: Engine, outcome: StillRunning | Replay) -> None:
         """Where the store has an outcome of its own the database is not asked."""
         transaction = Answering()
         transaction.look_up = fail(AssertionError())  # type: ignore[assignment, method-assign]

@@ -51,6 +51,18 @@ class TestCommitAnswer:
         assert commit_answer(transaction, OURS) is found
         assert transaction.calls == ["commit", "roll back", "look up"]
 
+    def test_ours_in_other_words(self) -> None:
+        """Where ours was committed and the reply lost, the given object is returned: a database
+        rounds the time."""
+        stored = OURS._replace(record=OURS.record._replace(time=1.5), ttl_ms=900)
+        assert commit_answer(Scripted(RuntimeError("lost"), stored), OURS) is OURS
+
+    def test_another_answer_of_the_same_run(self) -> None:
+        """A commit that seemed to fail may be carried out after the same run has turned the failure
+        into another response: then the first one is the key's."""
+        stored = OURS._replace(record=OURS.record._replace(status=400))
+        assert commit_answer(Scripted(RuntimeError("duplicate key"), stored), OURS) is stored
+
     @pytest.mark.parametrize("found", [None, THEIRS])
     def test_views_own_error(self, found: Answer | None) -> None:
         """The view's own error is raised where no answer is there but the one to be replaced."""

@@ -142,6 +142,23 @@ class TestCommitErrors:
         shop.app.register_error_handler(UniqueViolation, lambda error: ("exists", 409))
         assert shop.post().text == "exists"
 
+    def test_carried_out_late(self, shop: Shop) -> None:
+        """A commit that seemed to fail and is carried out later, after an error handler has
+        answered, is the key's all the same."""
+        owners: list[bytes] = []
+
+        def lose_connection() -> None:
+            owners.append(bytes.fromhex(current_claim.owner))
+            raise ConnectionLost
+
+        shop.db.before["commit"] += [
+            lose_connection,
+            lambda: other_run(shop, owner=owners[0], body=b"run 1")(),
+        ]
+        shop.app.register_error_handler(ConnectionLost, lambda error: ("ask later", 409))
+        assert [shop.post().text for _ in range(2)] == ["run 1", "run 1"]
+        assert shop.runs == 1
+
     def test_of_a_run_that_replaces(self, shop: Shop) -> None:
         """The answer that is to be replaced is not that of another run."""
         shop.post()

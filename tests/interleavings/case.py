@@ -25,6 +25,16 @@ FAULTS = {
     "unknown": "a renewal whose reply says nothing",
 }
 
+#: What can happen to a statement on its way to the database.
+DATABASE_FAULTS = {
+    # The database refuses the connection.
+    "look up": ("away",),
+    # Another transaction holds the key's lock for longer than this one waits.
+    "insert": ("locked",),
+    # The connection breaks. It was committed; or it was not; or it is, some time later.
+    "commit": ("lost", "dropped", "late"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -35,6 +45,9 @@ class Request:
     :param status: what its view answers; after INVALID a corrected request may use the key.
     :param unread: whether nobody reads its response, which is then stored in the background.
     :param tries: how often it is sent while the answer is 503.
+    :param runs_anyway: whether its view runs while the store fails.
+    :param error_status: the status of what an error handler answers to a failed commit, which is
+        kept; 0 for none.
     """
 
     process: str
@@ -45,6 +58,8 @@ class Request:
     takeover: bool = True
     timeout: float = TIMEOUT
     tries: int = 1
+    runs_anyway: bool = False
+    error_status: int = 0
 
     @property
     def claim_request(self) -> ClaimRequest:
@@ -63,6 +78,8 @@ class Case:
     :param renewals: rounds of each process's worker.
     :param polls: how often each waiter polls without being woken.
     :param kinds: the faults that may happen.
+    :param transaction: whether the views' database keeps the answers.
+    :param expiries: how often an answer in the database may expire.
     """
 
     requests: tuple[Request, ...]
@@ -73,3 +90,6 @@ class Case:
     losses: int = 0
     faults: int = 0
     kinds: tuple[str, ...] = tuple(FAULTS)
+    transaction: bool = False
+    database_faults: int = 0
+    expiries: int = 0

@@ -15,7 +15,6 @@ from typing import Any
 from greenlet import getcurrent
 
 from flask_idempotent._timing import REPLY_TIMEOUT
-from flask_idempotent.engine.claims import Claim
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import Record, RunningRecord
 from flask_idempotent.stores.base import Store
@@ -31,6 +30,8 @@ from tests.interleavings.actors import (
     Sending,
 )
 from tests.interleavings.case import KEY, LEASE, Case
+from tests.interleavings.database import Database
+from tests.interleavings.database_rules import DatabaseChecker
 from tests.interleavings.explore import Choice
 from tests.interleavings.processes import Processes
 from tests.interleavings.rules import Checker
@@ -46,19 +47,25 @@ class Simulation(Processes):
 
     :param case: who is there and what may happen.
     :param store: an empty store; what it keeps is looked at after each command.
+    :param database: what kind of database keeps the views' rows.
     """
 
-    def __init__(self, case: Case, store: Store, time: Time) -> None:
+    def __init__(
+        self, case: Case, store: Store, time: Time, database: type[Database] = Database
+    ) -> None:
         self.case = case
         self.time = time
         time.now = 1000.0
         self.store = store
         self.lapses, self.crashes = case.lapses, case.crashes
         self.losses, self.faults = case.losses, case.faults
+        self.database_faults, self.expiries = case.database_faults, case.expiries
         self.hub = getcurrent()
         self.steps = 0
         self.lease_ends = 0.0
         self.checker = Checker(self)
+        self.database = database(self)
+        self.database_checker = DatabaseChecker(self)
         self.waiters: list[Waiter] = []
         self.late_commands: list[LateCommand] = []
         self._taken: Choice | None = None
@@ -124,6 +131,8 @@ class Simulation(Processes):
         result = run()
         after = self.record()
         self.checker.changed(before, after)
+        if self.case.transaction:
+            self.database_checker.changed(after)
         if self.server_lease is not None:
             self.server_lease.follow(before, after)
         return result
@@ -145,7 +154,8 @@ class Simulation(Processes):
     def choices(self) -> list[Choice]:
         able = [step for actor in self.actors for step in actor.point.steps(self, actor)]
         able += [
-            Choice("server", command.name, frozenset({"store"})) for command in self.late_commands
+            Choice("server", command.name, frozenset({"store", "database"}))
+            for command in self.late_commands
         ]
         return able + list(self._accidents(bool(able))) or self._passing()
 
@@ -156,6 +166,9 @@ class Simulation(Processes):
             yield Choice("time", "a lease passes", frozenset())
         if self.losses and record is not None:
             yield Choice("server", "loses the record", frozenset({"store"}))
+        answer = self.database.answer
+        if self.expiries and answer is not None and answer.ttl_ms > 0:
+            yield Choice("database", "the answer expires", frozenset({"database"}))
         if self.crashes:
             alive = {a.process: None for a in self.actors if not isinstance(a.point, Resting)}
             for process in alive:
@@ -181,13 +194,17 @@ class Simulation(Processes):
             self.advance(LEASE + 1)
         elif choice.who == "crash":
             self._crash(choice.what)
+        elif choice.who == "database":
+            self.expiries -= 1
+            self.database.expire()
         elif choice.what == "loses the record":
             self.losses -= 1
-            self._lose()
+            self.lose()
         elif choice.who == "server":
             self._late(choice.what)
         else:
             self._step(next(actor for actor in self.actors if actor.name == choice.who), choice)
+        self.database_checker.check()
 
     def _step(self, actor: Actor, choice: Choice) -> None:
         if choice.what == "polls":
@@ -213,9 +230,11 @@ class Simulation(Processes):
         for actor in [actor for actor in self.actors if actor.process == process]:
             self.actors.remove(actor)
             actor.throw()
+            self.database.forget(actor)
         self.engines.pop(process).worker.reset()
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """The store's record is gone."""
         if isinstance(self.store, MemoryStore):
             self.store._entries.clear()
         else:
@@ -238,15 +257,11 @@ class Simulation(Processes):
         for actor in self.actors:
             assert isinstance(actor.point, Resting), f"{actor.name} hangs"
         self.checker.finish()
+        self.database_checker.finish()
         self.advance(LEASE + 1)
-        last = replace(self.case.requests[0], timeout=0.0)
-        engine = self._engine("the last")
-        self.engines["the last"] = engine
-        outcome = engine.claim(last.claim_request)
-        if isinstance(outcome, Claim):
-            self.checker.runs(0, last, outcome)
-            engine.complete(outcome, 200, (), b"one by 0")
-        self.checker.answered(0, last, outcome)
+        last = replace(self.case.requests[0], process="the last", timeout=0.0, fails=False)
+        self.engines["the last"] = self._engine("the last")
+        self._serve(0, last)
 
     def abandon(self) -> None:
         for actor in self.actors:

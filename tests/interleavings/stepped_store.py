@@ -21,6 +21,9 @@ from tests.stores.harness import HOUR
 if TYPE_CHECKING:
     from tests.interleavings.simulation import Simulation
 
+#: Milliseconds that the store keeps an answer that has expired in the database.
+EXPIRED_TTL = 1
+
 
 class SteppedStore:
     """The store as one process sees it."""
@@ -78,6 +81,8 @@ class SteppedStore:
         def run() -> Completion:
             completion = self._store.complete(storage_key, record, ttl_ms=ttl_ms)
             self._simulation.checker.completed(record.owner, completion)
+            if ttl_ms == EXPIRED_TTL and completion is Completion.STORED:
+                self._simulation.lose()
             return completion
 
         completion: Completion = self._simulation.call("complete", run)

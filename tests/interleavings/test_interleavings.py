@@ -1,6 +1,6 @@
 """The engine and the stores' contract over every interleaving of small cases.
 
-``INTERLEAVINGS=full`` runs all schedules of each case with a number in ``SCHEDULES``, and more on
+``INTERLEAVINGS=full`` runs all schedules of each case with a number of schedules, and more on
 the real server, in some minutes; else the larger cases are sampled, the same each time, in some
 seconds. The end of the report tells how many schedules ran.
 """
@@ -20,11 +20,15 @@ from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
+from tests.interleavings.database_cases import DATABASE_CASES, DATABASE_SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.simulation import Simulation
 from tests.interleavings.stopped_time import Time, stopped_time
 from tests.support.redis_servers import Server
 from tests.support.sentinel_sets import SentinelSet
+
+ALL_CASES = CASES | DATABASE_CASES
+ALL_SCHEDULES = SCHEDULES | DATABASE_SCHEDULES
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; this many are drawn.
@@ -87,15 +91,15 @@ def run(case: Case, time: Time, expected: int | None) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL_CASES)
 def test_every_interleaving(name: str, time: Time) -> None:
     """Every rule holds, whatever the order of steps and the faults between them."""
-    count = run(CASES[name], time, SCHEDULES[name])
+    count = run(ALL_CASES[name], time, ALL_SCHEDULES.get(name))
     ran["in memory"] += count
     print(f"{name}: {count} schedules")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL_CASES)
 def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -> None:
     """The scripts and the real pub/sub keep every rule that the store in memory keeps."""
     run_on(real_store, name, time)
@@ -110,9 +114,9 @@ def test_on_sentinels(name: str, sentinels_store: InspectableStore, time: Time) 
 def run_on(store: InspectableStore, name: str, time: Time) -> None:
     def make() -> Simulation:
         store.delete([KEY])
-        return Simulation(CASES[name], store, time)
+        return Simulation(ALL_CASES[name], store, time)
 
-    expected = SCHEDULES[name]
+    expected = ALL_SCHEDULES.get(name)
     small = expected is not None and expected <= REAL_SAMPLE
     count = explore(make) if small else sample(make, REAL_SAMPLE)
     ran["on a real server"] += count

@@ -101,3 +101,47 @@ def test_claim_without_reply_and_an_answer_from_a_notification(follow: Follow) -
         request 2: notified
         """,
     )
+
+
+def test_mismatch_by_a_request_that_has_not_looked_up(follow: Follow) -> None:
+    """A client is not refused its own answer while another request has the key for a moment.
+
+    The store had lost the record, and a request with another payload had claimed the key but not
+    looked the answer up yet. The refusal took the store's word.
+    """
+    follow(
+        Case((A, Request("B", payload="two"), Request("C")), losses=1, transaction=True),
+        """
+        request 1: claim
+        request 1: look up
+        request 1: insert
+        request 1: commit
+        request 1: complete
+        server: loses the record
+        request 2: claim
+        request 3: claim
+        request 3: look up
+        """,
+    )
+
+
+def test_commit_that_is_carried_out_after_it_failed(follow: Follow) -> None:
+    """An error handler's answer to a failed commit is not the key's when the commit lands later.
+
+    Both had the same owner token, which was taken for the same response: the client and the store
+    had the error, the database had the rows and their answer.
+    """
+    follow(
+        Case((Request("A", error_status=400), B), database_faults=1, transaction=True),
+        """
+        request 1: claim
+        request 1: look up
+        request 1: insert
+        request 1: commit late
+        request 1: look up
+        server: late commit
+        request 1: insert
+        request 1: look up
+        request 1: complete
+        """,
+    )

@@ -1,0 +1,134 @@
+"""The rules of exactly once can be broken: the search finds a faulty database or engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flask_idempotent.engine import answers, transactions
+from flask_idempotent.engine.answers import consult
+from flask_idempotent.engine.claims import Claim
+from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import FingerprintMismatch
+from flask_idempotent.engine.transactions import Answer, commit_answer
+from flask_idempotent.records import CompletedRecord
+from flask_idempotent.stores.memory import MemoryStore
+from tests.interleavings import processes
+from tests.interleavings.database import Database, Open, owner_of
+from tests.interleavings.database_cases import DATABASE_CASES
+from tests.interleavings.explore import BrokenRule, sample
+from tests.interleavings.simulation import Simulation
+from tests.interleavings.stopped_time import stopped_time
+
+
+class Keyless(Database):
+    """Has no unique key."""
+
+    def _insert(self, transaction: Open, answer: Answer, replaces: bytes | None) -> None:
+        transaction.answer = answer
+
+
+class Overwriting(Database):
+    """Lets any run replace an answer that has expired."""
+
+    def _insert(self, transaction: Open, answer: Answer, replaces: bytes | None) -> None:
+        if self.answer is not None and self.answer.ttl_ms <= 0:
+            replaces = owner_of(self.answer)
+        super()._insert(transaction, answer, replaces)
+
+
+class Partial(Database):
+    """Commits what the view wrote before the answer is inserted."""
+
+    def _insert(self, transaction: Open, answer: Answer, replaces: bytes | None) -> None:
+        self._commit(transaction)
+        super()._insert(transaction, answer, replaces)
+
+
+def search(case: str, database: type[Database] = Database) -> None:
+    with stopped_time() as time:
+        sample(
+            lambda: Simulation(DATABASE_CASES[case], MemoryStore(time.monotonic), time, database),
+            1000,
+        )
+
+
+@pytest.mark.parametrize(
+    ("database", "case", "rule"),
+    [
+        (Keyless, "rows, late owner", "two commits of one key"),
+        (Keyless, "rows, lost record", "two commits of one key"),
+        (Overwriting, "rows, expired, late owner", "that its run did not see was replaced"),
+        (Partial, "rows", "committed without an answer"),
+    ],
+)
+def test_broken_database_is_found(database: type[Database], case: str, rule: str) -> None:
+    """A database that breaks its contract breaks a rule in some schedule."""
+    with pytest.raises(BrokenRule, match=rule):
+        search(case, database)
+
+
+def _run_without_looking(_: Engine, __: Database, claim: Claim) -> Claim:
+    return claim
+
+
+def _refuse_without_looking(*_: object) -> FingerprintMismatch:
+    return FingerprintMismatch()
+
+
+def _by_owner(stored: CompletedRecord, ours: CompletedRecord) -> bool:
+    return stored.owner == ours.owner
+
+
+def _without_looking_after(transaction: Database, answer: Answer, **options: Any) -> Answer:
+    transaction.commit(answer, **options)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken", "case", "rule"),
+    [
+        (answers, "_check_claim", _run_without_looking, "rows, lost record", "has the answer"),
+        (answers, "_check_mismatch", _refuse_without_looking,
+         "rows, lost record, two payloads", "refused without looking"),
+        (transactions, "_is_same_response", _by_owner,
+         "rows, commit fails, handled", "not committed"),
+        (processes, "commit_answer", _without_looking_after, "rows, late owner", "got a fault"),
+    ],
+)  # fmt: skip
+def test_broken_engine_is_found(
+    module: object,
+    name: str,
+    broken: Callable[..., object],
+    case: str,
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine that does not ask the database breaks a rule in some schedule."""
+    monkeypatch.setattr(module, name, broken)
+    with pytest.raises(BrokenRule, match=rule):
+        search(case)
+
+
+def test_completing_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that completes its key in the store before its commit breaks a rule at once."""
+    claims: list[tuple[Engine, Claim]] = []
+
+    def consult_and_note(engine: Engine, *arguments: Any) -> object:
+        outcome = consult(engine, *arguments)
+        if isinstance(outcome, Claim):
+            claims.append((engine, outcome))
+        return outcome
+
+    def complete_and_commit(database: Database, answer: Answer, **options: Any) -> Answer:
+        engine, claim = next(pair for pair in claims if pair[1].record.owner == owner_of(answer))
+        record = answer.record
+        engine.complete(claim, record.status, record.headers, record.body)
+        return commit_answer(database, answer, **options)
+
+    monkeypatch.setattr(processes, "consult", consult_and_note)
+    monkeypatch.setattr(processes, "commit_answer", complete_and_commit)
+    with pytest.raises(BrokenRule, match="the store has an answer that is not committed"):
+        search("rows")

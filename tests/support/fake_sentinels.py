@@ -10,14 +10,17 @@ from collections.abc import Callable
 class AnsweringServer(socketserver.ThreadingTCPServer):
     """Answers every command with what a function returns.
 
-    :param answer: gets the words of a command; returns the bytes of a reply, or None for silence.
+    :param answer: gets the words of a command, and the number of its connection; returns the bytes
+        of a reply, or None for silence.
     """
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, answer: Callable[[list[bytes]], bytes | None]) -> None:
+    def __init__(self, answer: Callable[[list[bytes], int], bytes | None]) -> None:
         self.answer = answer
+        #: How many connections were opened.
+        self.connections = 0
         self.commands: list[list[bytes]] = []
         super().__init__(("127.0.0.1", 0), _Conversation)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
@@ -37,13 +40,14 @@ class _Conversation(socketserver.StreamRequestHandler):
     server: AnsweringServer
 
     def handle(self) -> None:
+        number, self.server.connections = self.server.connections, self.server.connections + 1
         while line := self.rfile.readline():
             words = []
             for _ in range(int(line[1:])):
                 size = int(self.rfile.readline()[1:])
                 words.append(self.rfile.read(size + 2)[:-2])
             self.server.commands.append(words)
-            reply = self.server.answer(words)
+            reply = self.server.answer(words, number)
             if reply is not None:
                 self.wfile.write(reply)
 
@@ -69,7 +73,7 @@ class FakeSentinel:
         """How often it was asked where the primary is."""
         return sum(words[1:2] == [b"GET-MASTER-ADDR-BY-NAME"] for words in self._server.commands)
 
-    def _answer(self, words: list[bytes]) -> bytes | None:
+    def _answer(self, words: list[bytes], _: int) -> bytes | None:
         if self.is_silent:
             return None
         if words[0] == b"AUTH":

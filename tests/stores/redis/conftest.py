@@ -10,6 +10,8 @@ import pytest
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.conftest import SERVERS
+from tests.support.fake_sentinels import FakeSentinel
+from tests.support.proxy import Proxy
 from tests.support.redis_servers import Server
 
 
@@ -34,3 +36,16 @@ def redis_store(server: Server) -> Iterator[RedisStore]:
     assert isinstance(store, RedisStore)
     yield store
     store.close()
+
+
+@pytest.fixture(params=["one server", "Sentinel"])
+def store_behind_proxy(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[RedisStore]:
+    """A store on a server behind a proxy, at its address and as a Sentinel's primary."""
+    sentinel = FakeSentinel(proxy.port)
+    one = request.param == "one server"
+    url = proxy.url if one else f"redis+sentinel://127.0.0.1:{sentinel.port}/shop"
+    store = open_store(url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()
+    sentinel.close()

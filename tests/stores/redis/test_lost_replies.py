@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from flask_idempotent import _timing
 from flask_idempotent.stores.base import Busy, Claimed, Completion
-from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import (
     ENDS,
@@ -24,13 +21,10 @@ from tests.support.proxy import Fault, Proxy
 
 class TestLostReplies:
     @pytest.fixture
-    def store(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
+    def store(self, store_behind_proxy: RedisStore, monkeypatch: pytest.MonkeyPatch) -> RedisStore:
         # However slow this machine is, a broken connection is noticed at once.
         monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
-        store = open_store(proxy.url, "tests")
-        assert isinstance(store, RedisStore)
-        yield store
-        store.close()
+        return store_behind_proxy
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_claim(self, proxy: Proxy, store: RedisStore, action: str) -> None:

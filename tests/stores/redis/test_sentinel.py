@@ -65,7 +65,7 @@ def make_client() -> Iterator[MakeClient]:
 def replica() -> Iterator[AnsweringServer]:
     """A server that is a replica."""
     role = b"*1\r\n$5\r\nslave\r\n"
-    server = AnsweringServer(lambda words: role if words[0] == b"ROLE" else b"+OK\r\n")
+    server = AnsweringServer(lambda words, _: role if words[0] == b"ROLE" else b"+OK\r\n")
     yield server
     server.close()
 

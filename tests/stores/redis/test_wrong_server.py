@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,58 +10,37 @@ from flask_idempotent import _timing
 from flask_idempotent.errors import StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import pack
+from tests.support.fake_sentinels import AnsweringServer
 from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server
 
 
-class _Scripted(socketserver.ThreadingTCPServer):
+class Scripted:
     """A server that answers every command with what a test says, for each connection."""
-
-    daemon_threads = True
-    allow_reuse_address = True
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
-        self.greeted = 0
-        super().__init__(("127.0.0.1", 0), _Connection)
+        self.server = AnsweringServer(self._answer)
+        self.url = f"redis://:secret@127.0.0.1:{self.server.port}/0"
 
-    @property
-    def url(self) -> str:
-        return f"redis://:secret@127.0.0.1:{self.server_address[1]}/0"
-
-
-class _Connection(socketserver.StreamRequestHandler):
-    server: _Scripted
-
-    def handle(self) -> None:
-        number, self.server.greeted = self.server.greeted, self.server.greeted + 1
-        while line := self.rfile.readline():
-            words = []
-            for _ in range(int(line[1:])):
-                size = int(self.rfile.readline()[1:])
-                words.append(self.rfile.read(size + 2)[:-2])
-            reply = self.server.answers[min(number, len(self.server.answers) - 1)]
-            if words[0] == b"CLIENT" or (words[0] == b"AUTH" and not reply.startswith(b"-WRONG")):
-                reply = b"+OK"
-            self.wfile.write(reply + b"\r\n")
+    def _answer(self, words: list[bytes], number: int) -> bytes:
+        reply = self.answers[min(number, len(self.answers) - 1)]
+        if words[0] == b"CLIENT" or (words[0] == b"AUTH" and not reply.startswith(b"-WRONG")):
+            reply = b"+OK"
+        return reply + b"\r\n"
 
 
 @pytest.fixture
-def scripted() -> Iterator[Callable[..., _Scripted]]:
+def scripted() -> Iterator[Callable[..., Scripted]]:
     made = []
 
-    def make(*answers: bytes) -> _Scripted:
-        server = _Scripted(*answers)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        made.append((server, thread))
-        return server
+    def make(*answers: bytes) -> Scripted:
+        made.append(Scripted(*answers))
+        return made[-1]
 
     yield make
-    for server, thread in made:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    for scripted in made:
+        scripted.server.close()
 
 
 TURNED_AWAY = [
@@ -80,16 +57,16 @@ class TestTurnedAway:
     """Answers that mean that this is the wrong server and that nothing was carried out."""
 
     def test_another_connection_serves(
-        self, scripted: Callable[..., _Scripted], refusal: bytes
+        self, scripted: Callable[..., Scripted], refusal: bytes
     ) -> None:
         """The command is sent once more, on a new connection."""
         server = scripted(refusal, b"+PONG")
         client = Client.from_url(server.url)
         assert client.execute("PING") == b"PONG"
-        assert server.greeted == 2
+        assert server.server.connections == 2
         client.close()
 
-    def test_the_same_again(self, scripted: Callable[..., _Scripted], refusal: bytes) -> None:
+    def test_the_same_again(self, scripted: Callable[..., Scripted], refusal: bytes) -> None:
         """The same answer again is an error that says that nothing was carried out."""
         server = scripted(refusal)
         client = Client.from_url(server.url)
@@ -97,11 +74,11 @@ class TestTurnedAway:
             client.execute("PING")
         assert caught.value.sent is False
         assert isinstance(caught.value, WriteRefused) is refusal.startswith(b"-READONLY")
-        assert server.greeted == 2
+        assert server.server.connections == 2
         client.close()
 
     def test_every_command_of_a_batch(
-        self, scripted: Callable[..., _Scripted], refusal: bytes
+        self, scripted: Callable[..., Scripted], refusal: bytes
     ) -> None:
         """Commands of one round trip are refused together, and leave no reply behind."""
         server = scripted(refusal, refusal, b"+PONG")
@@ -115,7 +92,7 @@ class TestTurnedAway:
 
 
 class TestLoading:
-    def test_is_over(self, scripted: Callable[..., _Scripted]) -> None:
+    def test_is_over(self, scripted: Callable[..., Scripted]) -> None:
         """A connection that got this answer is closed, and the next command opens another one."""
         server = scripted(TURNED_AWAY[0])
         client = Client.from_url(server.url)

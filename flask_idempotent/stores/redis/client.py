@@ -16,7 +16,7 @@ from flask_idempotent.stores.redis.fleet_addresses import (
     read_address,
 )
 from flask_idempotent.stores.redis.node import Node
-from flask_idempotent.stores.redis.sentinel import SentinelPrimary
+from flask_idempotent.stores.redis.primary import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
 from flask_idempotent.stores.redis.translation import ScriptUnknown

@@ -13,7 +13,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.redis.cluster import Cluster
-from flask_idempotent.stores.redis.sentinel import SentinelPrimary
+from flask_idempotent.stores.redis.primary import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
 

@@ -8,7 +8,8 @@ import sys
 WITHOUT = """
 import importlib, sys
 
-adapters = dict(prometheus="prometheus_client", opentelemetry="opentelemetry", apispec="apispec")
+adapters = dict(prometheus="prometheus_client", opentelemetry="opentelemetry", apispec="apispec",
+    sqlalchemy="sqlalchemy")
 for module, package in adapters.items():
     sys.modules[package] = None
     try:

@@ -1,0 +1,93 @@
+"""What differs between databases: waiting for a lock, and the errors that matter."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+#: How long an answer's row waits for another transaction that is about to write the same key, in
+#: milliseconds, and in seconds for MySQL, which counts whole ones.
+_LOCK_WAIT_MS = 1500
+_LOCK_WAIT_S = 1
+
+#: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB, and result code of SQLite.
+_LOCKED = {"55P03", 1205, sqlite3.SQLITE_BUSY}
+_NO_TABLE = {"42P01", 1146}
+
+
+@contextmanager
+def bounded_lock_wait(connection: Connection) -> Iterator[None]:
+    """Limit how long the statements inside wait for a lock."""
+    name = connection.dialect.name
+    if name == "postgresql":
+        # Until the end of the transaction, so a trigger that is deferred to COMMIT is bounded too.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
+        yield
+    elif name == "sqlite":
+        before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {before}")
+    else:
+        connection.exec_driver_sql(
+            "SET @idempotent_before = @@SESSION.innodb_lock_wait_timeout, "
+            f"SESSION innodb_lock_wait_timeout = {_LOCK_WAIT_S}"
+        )
+        try:
+            yield
+        finally:
+            # A connection that broke has nothing to restore, and its error matters more.
+            with suppress(DBAPIError):
+                connection.exec_driver_sql(
+                    "SET SESSION innodb_lock_wait_timeout = @idempotent_before, "
+                    "@idempotent_before = NULL"
+                )
+
+
+def is_locked(error: DBAPIError) -> bool:
+    """Whether a statement waited for a lock in vain."""
+    return not _LOCKED.isdisjoint(_codes_of(error))
+
+
+def is_missing_table(error: DBAPIError) -> bool:
+    """Whether a statement named a table that does not exist."""
+    return not _NO_TABLE.isdisjoint(_codes_of(error)) or "no such table" in str(error.orig)
+
+
+def _codes_of(error: DBAPIError) -> Iterator[object]:
+    """The database's own codes of an error, which each driver keeps in another place."""
+    for name in ("sqlite_errorcode", "sqlstate", "pgcode", "errno"):
+        yield getattr(error.orig, name, None)
+    for argument in error.orig.args[:1] if error.orig else ():
+        # pg8000 has the fields of the server's message.
+        yield argument.get("C") if isinstance(argument, dict) else argument
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Whether each statement of a transaction that has begun is committed by itself."""
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return True
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        # Without an isolation level sqlite3 begins nothing; SQLAlchemy's recipe for savepoints
+        # does then.
+        return driver.isolation_level is None and not driver.in_transaction
+    if hasattr(driver, "get_autocommit"):
+        return bool(driver.get_autocommit())
+    return bool(getattr(driver, "autocommit", False))
+
+
+def begins_late(connection: Connection) -> bool:
+    """Whether a transaction begins only with the first statement that writes, as sqlite3's do.
+
+    A savepoint before it begins one by itself, and commits it when it ends.
+    """
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name == "sqlite" and not driver.in_transaction

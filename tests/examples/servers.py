@@ -81,6 +81,8 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
     environment = os.environ | {
         "TMPDIR": str(folder),
         "FLASK_SHOP_ORDER_SECONDS": str(seconds),
+        # How long a retry waits for a worker that was killed.
+        "FLASK_IDEMPOTENT_LEASE": "2",
         "PYTHONWARNINGS": "default",
     }
     process = subprocess.Popen(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
 import signal
 import sys
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,10 @@ from flask.testing import FlaskClient
 
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.examples.servers import SHOP, Answer, Shop, send, shop
+from tests.support.polling import until
 
 FORM = {"product": "teapot", "quantity": "2"}
+CRASHING_FORM = {**FORM, "__idempotent_key": "a-key", "crash": "after-commit"}
 
 
 @pytest.fixture
@@ -26,7 +31,6 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskCli
     """The shop in this process, on a store in memory."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.syspath_prepend(str(SHOP))
-    known = set(sys.modules)
     app = importlib.import_module("app").create_app(
         {
             "REDIS_URL": "memory://",
@@ -36,8 +40,8 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskCli
     )
     yield app.test_client()
     app.extensions[EXTENSION_KEY].engine.close()
-    for name in set(sys.modules) - known:
-        del sys.modules[name]
+    for path in SHOP.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(scope="module", params=["dev", "gunicorn"])
@@ -90,6 +94,60 @@ class TestPages:
             client.post("/orders", data={**FORM, "__idempotent_key": "a-key"})
         counts = client.get("/activity.json").json["counts"]
         assert counts == {"received": 3, "placed": 1, "replayed": 2}
+
+
+class TestCrash:
+    """The button of the activity page: a worker that dies after its commit."""
+
+    def test_killed_after_the_commit(
+        self, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The process is killed when the order is committed; the retry gets it, with no second."""
+        kills = []
+
+        class Killed(BaseException):
+            pass
+
+        def kill(process: int, number: int) -> None:
+            kills.append((process, number))
+            raise Killed
+
+        monkeypatch.setattr("os.kill", kill)
+        with pytest.raises(Killed):
+            client.post("/orders", data=CRASHING_FORM)
+        assert kills == [(os.getpid(), signal.SIGKILL)]
+        again = client.post("/orders", data=CRASHING_FORM)
+        assert (again.status_code, again.location) == (303, "/orders/1")
+        assert client.get("/activity.json").json["counts"] == {
+            "received": 2, "placed": 1, "replayed": 1,
+        }  # fmt: skip
+
+    def test_button(self, client: FlaskClient) -> None:
+        """The activity page has the form, with a key, and says what its button does."""
+        page = client.get("/activity").text
+        assert "kills the worker process with SIGKILL" in page
+        form = page.partition('id="crash"')[2].partition("</form>")[0]
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', form))
+        assert fields.pop("__idempotent_key")
+        assert fields == {"product": "mug", "quantity": "1", "crash": "after-commit"}
+
+    def test_real_crash(self, running: Shop) -> None:
+        """The worker dies without an answer, another one starts, and there is one order."""
+        form = urllib.parse.urlencode(CRASHING_FORM).encode()
+        with pytest.raises(OSError, match=r"closed|reset"):
+            send(f"{running.base}/orders", form)
+        answers = []
+
+        def is_answered() -> bool:
+            with suppress(OSError):
+                answers.append(send(f"{running.base}/orders", form))
+            return bool(answers) and answers[-1].status != 503
+
+        until(is_answered, 30)
+        again = answers[-1]
+        assert (again.status, again.headers["Location"]) == (303, "/orders/1")
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert running.counts()["placed"] == 1
 
 
 class TestServers:

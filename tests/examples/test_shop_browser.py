@@ -122,6 +122,21 @@ def test_activity_page_moves_by_itself(browser: webdriver.Chrome, running: Shop)
     WebDriverWait(browser, 20).until(lambda _: int(shown.text) == before + 1)
 
 
+def test_crash_button_orders_once(browser: webdriver.Chrome, running: Shop) -> None:
+    """The worker is killed after the commit, the page tries again, and shows one order."""
+    browser.get(f"{running.base}/activity")
+    title_is(browser, "Activity")
+    button = (By.CSS_SELECTOR, "#crash button")
+    before = running.counts()["placed"]
+    WebDriverWait(browser, 20).until(lambda b: b.find_element(*button)).click()
+    said = WebDriverWait(browser, 20).until(lambda b: b.find_element(By.ID, "crashed"))
+    WebDriverWait(browser, 20).until(lambda _: "is placed, once" in said.text)
+    assert "try no. 1" not in said.text
+    assert running.counts()["placed"] == before + 1
+    events = browser.find_element(By.ID, "events")
+    WebDriverWait(browser, 20).until(lambda _: "the worker is killed" in events.text)
+
+
 def open_in_background(running: Shop) -> None:
     body = b'{"product": "moon", "quantity": 1}'
     send(f"{running.base}/api/orders", body, content_type="application/json")

@@ -3,9 +3,10 @@
     python docs/examples/shop/app.py [--port N] [--host H]
     gunicorn --chdir docs/examples/shop app:app --workers 2 --threads 4
 
-Both need ``flask-idempotent[embedded]``, and neither needs a Redis server: the library starts a
-private one. Settings come from `create_app` or the environment, with ``FLASK_`` in front:
-``SHOP_ORDER_SECONDS`` is how long an order takes, ``SHOP_DATABASE`` is the path of the database.
+Both need ``flask-idempotent[embedded,sqlalchemy]``, and neither needs a server: the library starts
+a private store, and the orders are in a file of SQLite. Settings come from `create_app` or the
+environment, with ``FLASK_`` in front: ``SHOP_ORDER_SECONDS`` is how long an order takes,
+``SHOP_DATABASE`` is the path of the database.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ from flask_idempotent import Idempotent, current_claim, idempotent
 # This file is run as a script, imported from its own folder, or imported from a package.
 if TYPE_CHECKING or __package__:
     from .catalogue import MOST, PRODUCTS, SHELF, Unfit, check
-    from .ledger import Ledger, Order
+    from .crash import CrashingTransaction, crash_after_commit
+    from .ledger import Base, Ledger, Order
     from .problems import problem, problem_page, refusal
     from .reporter import report_signals
     from .serve import main
     from .shared_file import shared_file
 else:
     from catalogue import MOST, PRODUCTS, SHELF, Unfit, check
-    from ledger import Ledger, Order
+    from crash import CrashingTransaction, crash_after_commit
+    from ledger import Base, Ledger, Order
     from problems import problem, problem_page, refusal
     from reporter import report_signals
     from serve import main
@@ -56,12 +59,17 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Create the shop's application."""
     app = Flask(__name__)
     app.config.from_mapping(REDIS_URL="embedded://", SHOP_ORDER_SECONDS=2, SHOP_DATABASE=None)
+    # Short, because the activity page kills workers: their claims end with their leases.
+    app.config["IDEMPOTENT_LEASE"] = 5
     app.config.from_prefixed_env()
     app.config.from_mapping(config or {})
-    named = app.config["SHOP_DATABASE"]
-    app.extensions["shop"] = Ledger(lambda: named or shared_file("orders.sqlite3"))
-    Idempotent(app)
-    report_signals(app, ledger(app).note)
+    books = Ledger(app.config["SHOP_DATABASE"] or shared_file("orders.sqlite3"))
+    app.extensions["shop"] = books
+    # Orders and responses are committed together, even if the worker is killed right after it.
+    Idempotent(app, transaction=CrashingTransaction(books.session, metadata=Base.metadata))
+    books.create_tables()
+    report_signals(app, books.note)
+    app.teardown_appcontext(lambda _: books.session.remove())
     app.register_blueprint(shop)
     for status in (404, 409, 422):
         app.register_error_handler(status, problem)
@@ -106,7 +114,8 @@ def index() -> Response:
 def order() -> ResponseReturnValue:
     """Place the order that the form describes."""
     try:
-        placed = place(request.form.get("product"), request.form.get("quantity", type=int))
+        form = request.form
+        placed = place(form.get("product"), form.get("quantity", type=int), form.get("crash"))
     except Unfit as error:
         return problem_page("This order cannot be placed", str(error)), 422
     return redirect(url_for(".confirmation", number=placed.number), 303)
@@ -120,30 +129,38 @@ def api_order() -> ResponseReturnValue:
     if not isinstance(body, dict):
         return refusal(400, 'Send a JSON object: {"product": "teapot", "quantity": 2}.')
     try:
-        placed = place(body.get("product"), body.get("quantity"))
+        placed = place(body.get("product"), body.get("quantity"), body.get("crash"))
     except Unfit as error:
         return refusal(422, str(error))
     return describe(placed), 201, {"Location": url_for(".api_confirmation", number=placed.number)}
 
 
-def place(product: object, quantity: object) -> Order:
-    """Check and place an order, which takes as long as a payment might."""
+def place(product: object, quantity: object, crash: object) -> Order:
+    """Check and place an order, which takes as long as a payment might.
+
+    :param crash: whether to kill the worker once the order is committed.
+    """
     chosen, count = check(product, quantity)
     time.sleep(float(current_app.config["SHOP_ORDER_SECONDS"]))
-    return ledger().place(chosen.slug, count, current_claim.key if current_claim else None)
+    key = current_claim.key if current_claim else None
+    placed = ledger().place(chosen.slug, count, key)
+    if crash:
+        crash_after_commit()
+        ledger().write("crashed", "Committed, and the worker is killed: nobody has an answer", key)
+    return placed
 
 
 @shop.get("/orders/<int:number>")
 def confirmation(number: int) -> str:
-    found = ledger().order(number) or abort(404, f"There is no order no. {number}.")
-    product = PRODUCTS[found.product]
-    return render_template("order.html", order=found, product=product, counts=ledger().counts())
+    placed = ledger().order(number) or abort(404, f"There is no order no. {number}.")
+    product = PRODUCTS[placed.product]
+    return render_template("order.html", order=placed, product=product, counts=ledger().counts())
 
 
 @shop.get("/api/orders/<int:number>")
 def api_confirmation(number: int) -> ResponseReturnValue:
-    found = ledger().order(number)
-    return describe(found) if found else refusal(404, f"There is no order no. {number}.")
+    placed = ledger().order(number)
+    return describe(placed) if placed else refusal(404, f"There is no order no. {number}.")
 
 
 def describe(order: Order) -> dict[str, Any]:

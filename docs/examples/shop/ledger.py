@@ -1,121 +1,117 @@
-"""Orders, events and counters, in one SQLite file that every worker of a run shares."""
+"""Orders, events and counters, in one SQLite file that every worker of a run shares.
+
+An order is written in the transaction of its view, which the library commits together with the
+view's response. Events are committed at once, so that the activity page shows them.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-SCHEMA = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS orders (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    product TEXT NOT NULL, quantity INTEGER NOT NULL, key TEXT, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, key TEXT);
-COMMIT;
-"""
+from sqlalchemy import create_engine, delete, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
+
 COUNTED = ("received", "placed", "replayed")
-KEPT = {"orders": 1000, "events": 200}
+EVENTS_KEPT = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Base(MappedAsDataclass, DeclarativeBase):
+    """What all tables of the shop have in common."""
+
+
+class Order(Base):
     """One placed order; *key* is the start of the key it came with, if it came with one."""
 
-    number: int
-    product: str
-    quantity: int
-    key: str | None
-    at: float
+    __tablename__ = "orders"
+
+    number: Mapped[int] = mapped_column(primary_key=True, init=False)
+    product: Mapped[str]
+    quantity: Mapped[int]
+    key: Mapped[str | None]
+    at: Mapped[float] = mapped_column(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Base):
     """One line of the activity page."""
 
-    id: int
-    at: float
-    kind: str
-    text: str
-    key: str | None
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    kind: Mapped[str]
+    text: Mapped[str]
+    key: Mapped[str | None]
+    at: Mapped[float] = mapped_column(default_factory=time.time)
+
+
+class Count(Base):
+    """How many events of one kind there were."""
+
+    __tablename__ = "counts"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
 
 
 class Ledger:
     """The shop's orders, events and counters.
 
-    :param find: returns the path of the file. It is called at the first use, and so after a server
-        has forked: a process never inherits an open file.
+    :param path: the file of the database.
     """
 
-    def __init__(self, find: Callable[[], str | Path]) -> None:
-        self._find = find
-        self._lock = threading.Lock()
-        self._opened: sqlite3.Connection | None = None
+    def __init__(self, path: str | Path) -> None:
+        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        #: The session of the current thread, in which views read and write.
+        self.session = scoped_session(sessionmaker(self._engine))
+
+    def create_tables(self) -> None:
+        with self._engine.begin() as connection:
+            # Another worker may be doing the same.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            Base.metadata.create_all(connection)
+        # A server that forks from now on leaves no connection to its workers.
+        self._engine.dispose()
 
     def place(self, product: str, quantity: int, key: str | None = None) -> Order:
-        """Store one order, and the event that reports it."""
-        at, key = time.time(), shorten(key)
-        with self._write() as db:
-            columns = "INSERT INTO orders (product, quantity, key, at) VALUES (?, ?, ?, ?)"
-            number = db.execute(columns, (product, quantity, key, at)).lastrowid or 0
-            _count(db, "placed")
-            text = f"Order no. {number} placed: {quantity} × {product}"
-            _add_event(db, "placed", text if key else text + ", without a key", key)
-            _trim(db, "orders")
-        return Order(number, product, quantity, key, at)
+        """Write one order, and the event that reports it, without committing them."""
+        order = Order(product, quantity, shorten(key))
+        self.session.add(order)
+        self.session.flush()
+        text = f"Order no. {order.number} placed: {quantity} × {product}"
+        self.write("placed", text if key else text + ", without a key", key)
+        return order
+
+    def write(self, kind: str, text: str, key: str | None = None) -> None:
+        """Write one event in the transaction of the view."""
+        _write(self.session(), kind, text, key)
 
     def note(self, kind: str, text: str, key: str | None = None) -> None:
-        """Store one event; the kinds in `COUNTED` increase their counter too."""
-        with self._write() as db:
-            if kind in COUNTED:
-                _count(db, kind)
-            _add_event(db, kind, text, shorten(key))
-            _trim(db, "events")
+        """Write one event in a transaction of its own."""
+        with Session(self._engine) as session, session.begin():
+            _write(session, kind, text, key)
 
     def order(self, number: int) -> Order | None:
         """Return the order with that number, or None."""
-        with self._read() as db:
-            row = db.execute("SELECT * FROM orders WHERE number = ?", (number,)).fetchone()
-        return Order(*row) if row else None
+        return self.session.get(Order, number)
 
     def counts(self) -> dict[str, int]:
         """Return the three counters, by the kind of event they count."""
-        with self._read() as db:
-            counts = dict(db.execute("SELECT name, value FROM counts").fetchall())
-        return {name: counts.get(name, 0) for name in COUNTED}
+        counts = {count.kind: count.value for count in self.session.scalars(select(Count))}
+        return {kind: counts.get(kind, 0) for kind in COUNTED}
 
     def events(self, most: int = 40) -> list[Event]:
         """Return the last events, newest first."""
-        with self._read() as db:
-            query = "SELECT id, at, kind, text, key FROM events ORDER BY id DESC LIMIT ?"
-            return [Event(*row) for row in db.execute(query, (most,))]
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            yield self._connection()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._connection() as db:
-            # A transaction that begins with a read can fail with "database is locked" at its first
-            # write, however long the timeout; one that begins as a writer waits for the others.
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._opened is None:
-            self._opened = _open(self._find())
-            weakref.finalize(self, self._opened.close)
-        return self._opened
+        newest_first = select(Event).order_by(Event.id.desc()).limit(most)
+        return list(self.session.scalars(newest_first))
 
 
 def shorten(key: str | None) -> str | None:
@@ -123,26 +119,14 @@ def shorten(key: str | None) -> str | None:
     return key if key is None or len(key) <= 8 else key[:8] + "…"
 
 
-def _open(path: str | Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA synchronous = OFF")
-    db.executescript(SCHEMA)
-    return db
-
-
-def _count(db: sqlite3.Connection, name: str) -> None:
-    db.execute("INSERT OR IGNORE INTO counts VALUES (?, 0)", (name,))
-    db.execute("UPDATE counts SET value = value + 1 WHERE name = ?", (name,))
-
-
-def _add_event(db: sqlite3.Connection, kind: str, text: str, key: str | None) -> None:
-    columns = "INSERT INTO events (at, kind, text, key) VALUES (?, ?, ?, ?)"
-    db.execute(columns, (time.time(), kind, text, key))
-
-
-def _trim(db: sqlite3.Connection, table: str) -> None:
-    order = {"orders": "number", "events": "id"}[table]
-    db.execute(
-        f"DELETE FROM {table} WHERE {order} <= (SELECT max({order}) FROM {table}) - ?",
-        (KEPT[table],),
-    )
+def _write(session: Session, kind: str, text: str, key: str | None) -> None:
+    """Write an event; the kinds in `COUNTED` increase their counter too."""
+    # The first statement writes: a transaction of SQLite that has read may not wait for a writer.
+    event = Event(kind, text, shorten(key))
+    session.add(event)
+    session.flush()
+    session.execute(delete(Event).where(Event.id <= event.id - EVENTS_KEPT))
+    if kind in COUNTED:
+        one_more = {"value": Count.value + 1}
+        count = insert(Count).values(kind=kind, value=1)
+        session.execute(count.on_conflict_do_update(index_elements=[Count.kind], set_=one_more))

@@ -1,9 +1,10 @@
-"""Runs the shop on Werkzeug's development server."""
+"""Runs the shop on Werkzeug's development server, in a worker that may be killed."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import multiprocessing
 import os
 import secrets
 import signal
@@ -18,7 +19,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 HELLO = """
   Shop      {base}/
-  Activity  {base}/activity     (keep it open beside the shop)
+  Activity  {base}/activity     (keep it open beside the shop; a button kills the worker)
 
 Or order with curl. Send this line twice, at once or one after the other: the second request
 gets the first one's response, "Idempotent-Replayed: true" says so, and there is one order.
@@ -49,8 +50,9 @@ def main(create_app: Callable[[], Flask]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="shop-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("FLASK_SHOP_DATABASE", f"{folder}/orders.sqlite3")
-        with suppress(KeyboardInterrupt):
-            serve(create_app(), arguments.host, listen(arguments.host, arguments.port))
+        with suppress(KeyboardInterrupt), listen(arguments.host, arguments.port) as listener:
+            greet(arguments.host, listener)
+            keep_serving(create_app, arguments.host, listener)
         # A second Ctrl-C must not interrupt the clean-up with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -79,14 +81,43 @@ def bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def serve(app: Flask, host: str, listener: socket.socket) -> None:
-    with listener:
-        port = listener.getsockname()[1]
-        server = make_server(
-            host, port, app, threaded=True, request_handler=QuietHandler, fd=listener.fileno()
-        )
+def greet(host: str, listener: socket.socket) -> None:
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
     curl = CURL.format(base=base, key=f"try-{secrets.token_hex(3)}")
     print(HELLO.format(base=base, curl=curl), flush=True)
+
+
+def keep_serving(create_app: Callable[[], Flask], host: str, listener: socket.socket) -> None:
+    """Run a worker, and another one whenever it is killed.
+
+    Clients that connect in between wait for the next worker: the listening socket stays open.
+    """
+    context = multiprocessing.get_context("fork")
+    while True:
+        worker = context.Process(target=serve, args=(create_app, host, listener))
+        worker.start()
+        try:
+            worker.join()
+        except KeyboardInterrupt:
+            worker.terminate()
+            worker.join()
+            raise
+        if worker.exitcode != -signal.SIGKILL:
+            sys.exit(worker.exitcode)
+        print("The worker was killed. The next one starts.", flush=True)
+
+
+def serve(create_app: Callable[[], Flask], host: str, listener: socket.socket) -> None:
+    """Serve requests until SIGTERM: the life of a worker."""
+    # Ctrl-C goes to all processes of a terminal; the parent ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = make_server(
+        host,
+        listener.getsockname()[1],
+        create_app(),
+        threaded=True,
+        request_handler=QuietHandler,
+        fd=listener.fileno(),
+    )
     server.serve_forever()

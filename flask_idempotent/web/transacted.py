@@ -83,8 +83,8 @@ def run_transacted(
 def run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     """Run a view that claims nothing, for a request without a key, in its transaction."""
     notes = request_state(current.request)
-    if notes.in_transaction:
-        # The view has called a decorated function, and commits what that writes.
+    if notes.in_transaction or _is_called_by_protected_view(current):
+        # With a key, too, what the function writes is committed or not with the rest of the view.
         return current.run_view()
     transaction = _transaction_of(current)
     notes.in_transaction = True
@@ -212,6 +212,14 @@ class _Run:
         else:
             store_response(current, claim, response, self._parts)
         return response
+
+
+def _is_called_by_protected_view(current: ProtectedRequest) -> bool:
+    protections, request = current.state.protections, current.request
+    if current.part is None or protections.part_name(current.part, request) is None:
+        return False
+    protection = protections.of_request(request)
+    return protection is not None and protection.claims
 
 
 def _transaction_of(current: ProtectedRequest) -> Transaction:

@@ -149,6 +149,23 @@ class TestNested:
         assert (db.rows, db.answers) == ([], {})
 
     @pytest.mark.parametrize("key", ["a", None])
+    @pytest.mark.parametrize("wide", [True, False])
+    def test_in_a_protected_view_without(
+        self, make_app: MakeApp, db: MemoryTransaction, key: str | None, wide: bool
+    ) -> None:
+        """In a protected view without a transaction they have none either, and return what they
+        return there: the view itself commits."""
+        app = make_app(wide=wide)
+        write = idempotent(transaction=db)(writing(db))
+
+        def view() -> list[str]:
+            return [write()]
+
+        app.post("/")(view if wide else idempotent(view))
+        assert post(app, key).json == ["run 1"]
+        assert (db.calls, db.rows) == ([], [])
+
+    @pytest.mark.parametrize("key", ["a", None])
     def test_in_a_view_without(self, app: Flask, db: MemoryTransaction, key: str | None) -> None:
         """In a view that nothing protects they have a transaction each."""
         first = idempotent(transaction=db)(writing(db, "first"))

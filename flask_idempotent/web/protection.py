@@ -22,8 +22,6 @@ from flask_idempotent.web.routes import qualified_name
 if TYPE_CHECKING:
     from flask import Flask, Request
 
-    from flask_idempotent.engine.transactions import Transaction
-
 #: The source of the exemption of Flask's own views for static files.
 STATIC_FILES = "static files"
 #: The settings that decide who gets a response, and for which request.
@@ -197,21 +195,6 @@ class Protections:
             return False
         owner = self._app.blueprints.get(name) if name else self._app
         return owner is not None and owner.has_static_folder
-
-    def transactions(self) -> list[Transaction]:
-        """The transactions of all views, each once: where answers may be.
-
-        That of a function which no route names, because a view calls it, is known once it was
-        called.
-        """
-        settings = [self.settings(), *(call.settings for call in self.calls.values())]
-        for rule in self._app.url_map.iter_rules():
-            if rule.endpoint in self._app.view_functions:
-                methods = rule.methods or ()
-                settings += [self.of(rule.endpoint, method).settings for method in methods]
-        transactions = (each.transaction for each in settings if each is not None)
-        # Not a set: a transaction of the application's may have no hash.
-        return list({id(each): each for each in transactions if each is not None}.values())
 
     def of_call(
         self, function: Callable[..., Any], overrides: Mapping[str, Any], request: Request

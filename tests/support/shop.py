@@ -10,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.records import CompletedRecord
 from tests.support.clients import post
 from tests.support.faulty_store import FaultyStore, fail
 from tests.support.transactions import MemoryTransaction
@@ -54,6 +55,26 @@ class Shop:
         """Let time pass for the store and the database."""
         self.store.clock.now += seconds  # type: ignore[attr-defined]
         self.db.now += round(seconds * 1000)
+
+    def other_run(self, **changes: Any) -> Callable[[], None]:
+        """Make a function with which another run of the running key commits a row and an answer.
+
+        :param changes: what its answer has besides this.
+        """
+
+        def commit() -> None:
+            (storage_key,) = self.store.scan("")
+            running = self.store.read(storage_key)
+            assert running is not None
+            record = CompletedRecord(
+                b"other owner 1234", running.fingerprint, 2, 201, (), b"the other run", 1.0
+            )
+            self.db.rows.append("row of the other run")
+            self.db.answers[storage_key] = Answer(
+                storage_key, record._replace(**changes), self.db.now + 240_000
+            )
+
+        return commit
 
     @property
     def the_answer(self) -> Answer:

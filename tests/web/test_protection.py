@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, ClassVar
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Flask
 from flask.views import MethodView
 
 from flask_idempotent import Idempotent, OutsideRequest, SettingsError, idempotent
@@ -18,7 +18,6 @@ from tests.conftest import MakeApp
 from tests.support.clients import post, problem
 from tests.support.faulty_store import FaultyStore
 from tests.support.protections import add_view, protection_of
-from tests.support.transactions import MemoryTransaction
 from tests.support.views import LazyView
 
 
@@ -120,32 +119,6 @@ class TestOf:
             app.view_functions["view"] = view
             answers = [post(app, f"key-{number}", "/view") for _ in "12"]
             assert "Idempotent-Replayed" in answers[1].headers
-
-
-class TestTransactions:
-    def test_of_views_blueprints_and_extension(self, make_app: MakeApp) -> None:
-        """The transactions of an application are listed, each once."""
-        first, second, third = (MemoryTransaction() for _ in range(3))
-        app = make_app(transaction=first)
-        add_view(app, "own", idempotent(transaction=second)(lambda: ""))
-        add_view(app, "none", idempotent(transaction=None)(lambda: ""))
-        blueprint = idempotent.protect(Blueprint("api", "api"), transaction=third)
-        add_view(blueprint, "first")
-        add_view(blueprint, "second")
-        app.register_blueprint(blueprint)
-        transactions = state_of(app).protections.transactions()
-        assert sorted(map(id, transactions)) == sorted(map(id, (first, second, third)))
-
-    def test_of_a_function_that_a_view_calls(self, make_app: MakeApp) -> None:
-        """That of a decorated function which is not a view is listed once it was called."""
-        transaction, app = MemoryTransaction(), make_app(wide=False)
-        add_view(app, "view", lambda: idempotent(transaction=transaction)(lambda: "ran")())
-        post(app, path="/view")
-        assert state_of(app).protections.transactions() == [transaction]
-
-    def test_none(self, make_app: MakeApp) -> None:
-        """An application that sets none has none."""
-        assert state_of(make_app()).protections.transactions() == []
 
 
 class TestMarks:

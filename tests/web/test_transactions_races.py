@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
 from flask import Response
 from werkzeug.test import TestResponse
 
 from flask_idempotent import current_claim
-from flask_idempotent.engine.transactions import Answer
-from flask_idempotent.errors import DatabaseUnavailable
-from flask_idempotent.records import CompletedRecord
 from tests.conftest import MakeApp
 from tests.support.clients import Gate, problem, recorded
 from tests.support.faulty_store import FaultyStore
@@ -26,27 +22,6 @@ from tests.support.transactions import (
 )
 
 Background = Callable[..., Future[TestResponse]]
-
-
-@pytest.fixture
-def shop(make_app: MakeApp) -> Shop:
-    """One view with a transaction, its store and its database."""
-    return Shop(make_app)
-
-
-def other_run(shop: Shop, **changes: Any) -> Callable[[], None]:
-    """Another run of the key commits its row and its answer."""
-
-    def commit() -> None:
-        ((storage_key, entry),) = shop.store._entries.items()
-        record = CompletedRecord(
-            b"other owner 1234", entry.record.fingerprint, 2, 201, (), b"the other run", 1.0
-        )
-        answer = Answer(storage_key, record._replace(**changes), shop.db.now + 240_000)
-        shop.db.rows.append("row of the other run")
-        shop.db.answers[storage_key] = answer
-
-    return commit
 
 
 class TestAnotherRunCommits:
@@ -62,7 +37,7 @@ class TestAnotherRunCommits:
             return response
 
         shop.answer = answer
-        shop.db.before["commit"].append(other_run(shop))
+        shop.db.before["commit"].append(shop.other_run())
         with recorded(shop.app) as events:
             for _ in range(2):
                 response = shop.post()
@@ -74,7 +49,7 @@ class TestAnotherRunCommits:
 
     def test_fingerprint(self, shop: Shop) -> None:
         """An answer to another payload is a 422, for later requests too."""
-        shop.db.before["commit"].append(other_run(shop, fingerprint=b"another payload!"))
+        shop.db.before["commit"].append(shop.other_run(fingerprint=b"another payload!"))
         with recorded(shop.app) as events:
             assert [problem(shop.post()) for _ in range(2)] == [(422, "key-reused")] * 2
         assert shop.db.rows == ["row of the other run"]
@@ -83,24 +58,24 @@ class TestAnotherRunCommits:
     def test_w5_get(self, make_app: MakeApp) -> None:
         """W5: a GET is served as if it carried no key, now that its own rows are rolled back."""
         shop = Shop(make_app, methods=["GET"])
-        shop.db.before["commit"].append(other_run(shop, fingerprint=b"another payload!"))
+        shop.db.before["commit"].append(shop.other_run(fingerprint=b"another payload!"))
         assert shop.post(method="GET").text == "run 2"
         assert shop.db.rows == ["row of the other run", "row 2"]
 
     def test_marker(self, shop: Shop) -> None:
         """A response of the other run that was not kept is a 409."""
-        shop.db.before["commit"].append(other_run(shop, body=None))
+        shop.db.before["commit"].append(shop.other_run(body=None))
         assert problem(shop.post()) == (409, "response-not-kept")
 
     def test_before_an_error_answer(self, shop: Shop) -> None:
         """An error answer gives way to an answer that is there already, too."""
         shop.answer = lambda: ("no", 404)
-        shop.db.before["commit"].append(other_run(shop))
+        shop.db.before["commit"].append(shop.other_run())
         assert shop.post().text == "the other run"
 
     def test_expired(self, shop: Shop) -> None:
         """An answer that has expired since counts as well: it is this key's only commit."""
-        commit = other_run(shop)
+        commit = shop.other_run()
 
         def commit_and_wait() -> None:
             commit()
@@ -112,7 +87,7 @@ class TestAnotherRunCommits:
 
     def test_shows_as_another_error(self, shop: Shop) -> None:
         """A conflict may show as a serialization failure."""
-        shop.db.before["commit"].append(other_run(shop))
+        shop.db.before["commit"].append(shop.other_run())
         shop.db.after["commit"].append(raising(SerializationFailure()))
         assert shop.post().text == "the other run"
 
@@ -153,7 +128,7 @@ class TestCommitErrors:
 
         shop.db.before["commit"] += [
             lose_connection,
-            lambda: other_run(shop, owner=owners[0], body=b"run 1")(),
+            lambda: shop.other_run(owner=owners[0], body=b"run 1")(),
         ]
         shop.app.register_error_handler(ConnectionLost, lambda error: ("ask later", 409))
         assert [shop.post().text for _ in range(2)] == ["run 1", "run 1"]
@@ -172,113 +147,9 @@ class TestCommitErrors:
         """An expired answer that another run has replaced meanwhile is not replaced again."""
         shop.post()
         shop.pass_time(300)
-        shop.db.before["commit"].append(other_run(shop))
+        shop.db.before["commit"].append(shop.other_run())
         assert shop.post().text == "the other run"
         assert shop.db.rows == ["row 1", "row of the other run"]
-
-
-class TestTakeOver:
-    """An owner dies between its commit and the store's."""
-
-    @pytest.fixture
-    def shop(self, make_app: MakeApp) -> Shop:
-        """A shop whose first run dies; the store hears nothing of it."""
-        return Shop(make_app, lease=30, timeout=0)
-
-    def die(self, shop: Shop, moment: str) -> None:
-        shop.answer = lambda: f"run {shop.runs}, attempt {current_claim.attempt}"
-        method = {"before": shop.db.before, "after": shop.db.after}[moment]["commit"]
-        method.append(raising(SystemExit()))
-        shop.store.is_deaf = True
-        with pytest.raises(SystemExit):
-            shop.post()
-        shop.store.is_deaf = False
-        shop.pass_time(31)
-
-    def test_after_the_commit(self, shop: Shop) -> None:
-        """The next request takes over, finds the answer and replays it: no view runs."""
-        self.die(shop, "after")
-        with recorded(shop.app) as events:
-            assert [shop.post().text for _ in range(2)] == ["run 1, attempt 1"] * 2
-        assert (shop.runs, shop.db.rows) == (1, ["row 1"])
-        assert [name for name, _ in events] == ["completed", "replayed", "replayed"]
-
-    def test_before_the_commit(self, shop: Shop) -> None:
-        """Where it died before, the next request runs."""
-        self.die(shop, "before")
-        assert shop.post().text == "run 2, attempt 2"
-        assert shop.db.rows == ["row 2"]
-
-
-class TestHold:
-    """``on_crash="hold"``: what happened is looked up before a key is held."""
-
-    @pytest.fixture
-    def shop(self, make_app: MakeApp) -> Shop:
-        """A shop that holds the keys of runs that died."""
-        return Shop(make_app, lease=30, timeout=0, on_crash="hold")
-
-    def die(self, shop: Shop, moment: str) -> None:
-        TestTakeOver.die(TestTakeOver(), shop, moment)
-
-    def test_after_the_commit(self, shop: Shop) -> None:
-        """The answer is there: it is replayed, and the store has it again as the dead run's."""
-        self.die(shop, "after")
-        with recorded(shop.app) as events:
-            assert [shop.post().text for _ in range(2)] == ["run 1, attempt 1"] * 2
-        assert [name for name, _ in events] == ["replayed", "replayed"]
-        assert shop.db.calls.count("look_up") == 2
-        stored = shop.store.read(shop.the_answer.storage_key)
-        assert isinstance(stored, CompletedRecord)
-        assert stored.owner == shop.the_answer.record.owner
-
-    def test_before_the_commit(self, shop: Shop) -> None:
-        """It is not there: nobody knows, and the key is held."""
-        self.die(shop, "before")
-        assert problem(shop.post()) == (409, "outcome-unknown")
-        assert shop.runs == 1
-
-    def test_store_fails(self, shop: Shop) -> None:
-        """An answer that the store does not take now is replayed anyway."""
-        self.die(shop, "after")
-        shop.fail_store("complete")
-        with recorded(shop.app) as events:
-            assert shop.post().text == "run 1, attempt 1"
-        assert [name for name, _ in events] == ["store_failed", "replayed"]
-
-    def test_without_the_store(self, make_app: MakeApp) -> None:
-        """The answer of a run that had no claim in the store is taken by it, too."""
-        shop = Shop(make_app, lease=30, on_crash="hold", on_store_error="run")
-        self.die(shop, "before")
-        shop.fail_store("claim")
-        shop.post()
-        shop.heal_store()
-        assert [shop.post().text for _ in range(2)] == ["run 2, attempt 0"] * 2
-
-    def test_of_another_payload(self, shop: Shop) -> None:
-        """An answer to another payload is a 422."""
-        self.die(shop, "before")
-        other_run(shop, fingerprint=b"another payload!")()
-        assert problem(shop.post()) == (422, "key-reused")
-
-    def test_that_is_to_be_corrected(self, shop: Shop) -> None:
-        """The answer that the dead run was to correct says nothing of that run."""
-        shop.answer = lambda: ("no", 422)
-        shop.post(data=b"x")
-        shop.answer = raising(SystemExit())
-        shop.store.is_deaf = True
-        with pytest.raises(SystemExit):
-            shop.post(data=b"5")
-        shop.store.is_deaf = False
-        shop.pass_time(31)
-        assert problem(shop.post(data=b"5")) == (409, "outcome-unknown")
-
-    def test_database_unavailable(self, shop: Shop) -> None:
-        """Where the database does not answer it is a 503, which may be retried."""
-        self.die(shop, "after")
-        shop.db.before["look_up"].append(raising(DatabaseUnavailable("away")))
-        assert problem(shop.post()) == (503, "store-unavailable")
-        assert shop.post().text == "run 1, attempt 1"
 
 
 class TestLateOwner:
@@ -320,7 +191,7 @@ class TestWaiters:
         """A waiter gets the answer that the database has, like the owner."""
         gate = Gate()
         shop.answer = lambda: (gate(), "this run")[1]
-        shop.db.before["commit"].append(other_run(shop))
+        shop.db.before["commit"].append(shop.other_run())
         owner = background(shop.post)
         gate.reached()
         waiter = background(shop.post)

@@ -26,7 +26,7 @@ def current_session(source: Source) -> Session:
     if not isinstance(session, Session):
         raise SettingsError(
             f"SQLAlchemyTransaction needs an SQLAlchemy Session, not a {type(session).__name__}"
-            f"{_ASYNC if hasattr(session, 'run_sync') else ''}"
+            f"{_hint(session)}"
         )
     return session
 
@@ -40,13 +40,16 @@ def check_source(source: Source) -> None:
     has_session = hasattr(type(source), "session") or "session" in getattr(source, "__dict__", ())
     if isinstance(source, scoped_session) or has_session:
         return
-    hint = _ASYNC if hasattr(source, "run_sync") else ""
-    if isinstance(source, Session):
-        hint = ": a Session serves one thread only"
     raise SettingsError(
         "SQLAlchemyTransaction takes Flask-SQLAlchemy's db or a scoped_session, not a "
-        f"{type(source).__name__}{hint}"
+        f"{type(source).__name__}{_hint(source)}"
     )
+
+
+def _hint(source: object) -> str:
+    if isinstance(source, Session):
+        return ": a Session serves one thread only"
+    return _ASYNC if type(source).__module__.startswith("sqlalchemy.ext.asyncio") else ""
 
 
 def check_binds(source: Source, session: Session) -> None:

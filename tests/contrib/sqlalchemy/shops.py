@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, String, create_engine, func, select
+from sqlalchemy import Engine, String, create_engine, event, func, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -92,3 +92,15 @@ def answer(
     record = CompletedRecord(owner, b"f" * 16, 1, 201, (("Location", "/orders/1"),), b"{}")
     record = record._replace(method="POST", endpoint="create", operation=b"op")
     return Answer(key, record._replace(**parts), ttl_ms)
+
+
+def begin_for_real(shop: Shop) -> None:
+    """SQLAlchemy's recipe for SQLite: transactions begin at once, and have a snapshot."""
+
+    @event.listens_for(shop.engine, "connect")
+    def configure(connection: object, record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]
+        connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[attr-defined]
+
+    event.listen(shop.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    shop.engine.dispose()

@@ -1,0 +1,333 @@
+"""Committing: locks, the database's own errors, lost connections and views that commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from flask_idempotent.contrib.sqlalchemy.table import NowMs
+from flask_idempotent.engine.transactions import commit_answer
+from flask_idempotent.errors import DatabaseUnavailable
+from tests.contrib.sqlalchemy.shops import (
+    OURS,
+    THEIRS,
+    MakeShop,
+    Order,
+    Shop,
+    answer,
+    begin_for_real,
+)
+from tests.support.databases import Database, MariaDBServer, PostgreSQLServer
+from tests.support.proxy import Action, Fault, Proxy
+
+KEY = "IDEMPOTENT_{a}"
+
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+
+Background = Callable[..., Future[Any]]
+
+LOCK_WAIT = {
+    "sqlite": "PRAGMA busy_timeout",
+    "postgresql": "SELECT current_setting('lock_timeout')",
+    "mariadb": "SELECT @@SESSION.innodb_lock_wait_timeout",
+}
+
+
+def owner_of(shop: Shop) -> bytes | None:
+    stored = shop.transaction.look_up(KEY)
+    return stored and stored.record.owner
+
+
+class Stopped:
+    """Another owner that has written its answer, and stopped before its COMMIT."""
+
+    def __init__(self, shop: Shop, background: Background) -> None:
+        self._reached, self._go_on = threading.Event(), threading.Event()
+        other = shop.another()
+        event.listen(other.engine, "commit", self._stop)
+        self._committed = background(other.transaction.commit, answer(owner=THEIRS))
+        assert self._reached.wait(5)
+
+    def _stop(self, connection: object) -> None:
+        self._reached.set()
+        assert self._go_on.wait(20)
+
+    def commit(self) -> None:
+        self._go_on.set()
+        self._committed.result(5)
+
+
+class TestLocked:
+    """Another owner is between its INSERT and its COMMIT."""
+
+    def test_bounded(self, shop: Shop, background: Background) -> None:
+        """The INSERT waits a second or two, and the database is unavailable then."""
+        other = Stopped(shop, background)
+        shop.transaction.begin()
+        with pytest.raises(DatabaseUnavailable, match=r"\{a\} locked"):
+            commit_answer(shop.transaction, answer())
+        other.commit()
+        assert owner_of(shop) == THEIRS
+
+    def test_commits_meanwhile(self, shop: Shop, background: Background) -> None:
+        """When the other commits in time, its answer is this request's too."""
+        other = Stopped(shop, background)
+        waiting = threading.Event()
+
+        def commit() -> bytes:
+            waiting.set()
+            stored = commit_answer(shop.transaction, answer())
+            shop.session.remove()
+            return stored.record.owner
+
+        ours = background(commit)
+        assert waiting.wait(5)
+        other.commit()
+        assert ours.result(5) == THEIRS
+
+    def test_wait_is_restored(self, shop: Shop) -> None:
+        """The limit holds for our statements only: the connection has its own one afterwards."""
+        statement = text(LOCK_WAIT[shop.database.kind])
+        before = shop.session.scalar(statement)
+        shop.transaction.commit(answer())
+        assert shop.session.scalar(statement) == before
+
+
+class TestOwnErrors:
+    """Where no answer is there after a failed commit, the view's own error is raised."""
+
+    @on_postgresql
+    def test_serializable_conflict(self, make_shop: MakeShop) -> None:
+        """Under SERIALIZABLE a conflict on the key is a 40001, and the first's answer is there."""
+        ours, theirs = (make_shop(isolation_level="SERIALIZABLE") for _ in range(2))
+        for shop, product in ((ours, "mug"), (theirs, "teapot")):
+            assert shop.transaction.look_up(KEY) is None
+            shop.transaction.begin()
+            shop.session.query(Order).all()
+            shop.write(product)
+        assert commit_answer(theirs.transaction, answer(owner=THEIRS)).record.owner == THEIRS
+        assert commit_answer(ours.transaction, answer()).record.owner == THEIRS
+        assert ours.products() == ["teapot"]
+
+    @on_postgresql
+    def test_serialization_failure(self, make_shop: MakeShop) -> None:
+        """A serialization failure of the view's own rows is raised."""
+        ours, theirs = (make_shop(isolation_level="SERIALIZABLE") for _ in range(2))
+        for shop, product in ((ours, "mug"), (theirs, "teapot")):
+            shop.transaction.begin()
+            shop.session.query(Order).all()
+            shop.write(product)
+        commit_answer(theirs.transaction, answer("IDEMPOTENT_{b}"))
+        with pytest.raises(OperationalError, match="could not serialize"):
+            commit_answer(ours.transaction, answer())
+        assert ours.count_answers() == 1
+
+    @on_postgresql
+    def test_deferred_constraint(self, make_shop: MakeShop) -> None:
+        """A constraint that is checked at COMMIT leaves nothing behind."""
+        shop = make_shop()
+        shop.write("mug")
+        shop.session.commit()
+        shop.session.execute(
+            text(
+                "CREATE TABLE refunds (id INTEGER REFERENCES orders DEFERRABLE INITIALLY DEFERRED)"
+            )
+        )
+        shop.session.commit()
+        shop.transaction.begin()
+        shop.session.execute(text("INSERT INTO refunds VALUES (99)"))
+        with pytest.raises(IntegrityError, match="refunds"):
+            commit_answer(shop.transaction, answer())
+        assert owner_of(shop) is None
+
+    @on_servers
+    def test_deadlock(self, shop: Shop, background: Background) -> None:
+        """A deadlock of the views is raised where it is noticed, and the other one commits."""
+        for product in ("mug", "teapot"):
+            shop.write(product)
+        shop.session.commit()
+        other = shop.another()
+        if shop.database.kind == "postgresql":
+            for each in (shop, other):
+                each.session.execute(text("SET LOCAL deadlock_timeout = '50ms'"))
+        lock = "UPDATE orders SET product = product WHERE product = :product"
+        shop.session.execute(text(lock), {"product": "mug"})
+        other.session.execute(text(lock), {"product": "teapot"})
+        failed = threading.Event()
+
+        def cross(session: Session, product: str, owner: bytes) -> object:
+            try:
+                session.execute(text(lock), {"product": product})
+            except OperationalError:
+                session.rollback()
+                failed.set()
+                return None
+            session.commit()
+            return owner
+
+        ours = background(cross, shop.session(), "teapot", OURS)
+        theirs = background(cross, other.session(), "mug", THEIRS)
+        assert {ours.result(10), theirs.result(10)} in ({None, OURS}, {None, THEIRS})
+        assert failed.is_set()
+
+
+class TestLostCommit:
+    """The connection breaks at COMMIT."""
+
+    @pytest.fixture
+    def proxy(self, shop: Shop) -> Proxy:
+        """Between another process of the shop and the server."""
+        assert shop.database.server is not None
+        return Proxy(shop.database.server.port)
+
+    @on_servers
+    @pytest.mark.parametrize(("action", "committed"), [("cut before", False), ("lose reply", True)])
+    def test_cut(self, shop: Shop, proxy: Proxy, action: Action, committed: bool) -> None:
+        """What was committed is looked up on a new connection."""
+        server = shop.database.server
+        assert isinstance(server, PostgreSQLServer | MariaDBServer)
+        url = shop.database.url.replace(f":{server.port}/", f":{proxy.port}/")
+        ours = Shop(Database(shop.database.kind, url))
+        ours.transaction.begin()
+        ours.write("mug")
+        proxy.faults.append(Fault(b"COMMIT", action))
+        if committed:
+            assert commit_answer(ours.transaction, answer()).record.owner == OURS
+        else:
+            with pytest.raises(OperationalError):
+                commit_answer(ours.transaction, answer())
+        assert proxy.happened == [action]
+        assert shop.products() == (["mug"] if committed else [])
+        assert owner_of(shop) == (OURS if committed else None)
+        ours.close()
+        proxy.close()
+
+    @on_servers
+    def test_not_to_be_known(self, shop: Shop, proxy: Proxy) -> None:
+        """Where the database is away afterwards, it is unknown what was committed."""
+        assert shop.database.server is not None
+        url = shop.database.url.replace(f":{shop.database.server.port}/", f":{proxy.port}/")
+        ours = Shop(Database(shop.database.kind, url))
+        ours.transaction.begin()
+        ours.write("mug")
+        proxy.faults.append(Fault(b"COMMIT", "lose reply"))
+        proxy.target = 1
+        with pytest.raises(DatabaseUnavailable, match="unknown"):
+            commit_answer(ours.transaction, answer())
+        assert shop.products() == ["mug"]
+        ours.close()
+        proxy.close()
+
+
+class TestViewsOwnCommit:
+    """``has_committed``: whether the view has committed by itself."""
+
+    def test_savepoints(self, make_shop: MakeShop) -> None:
+        """A savepoint is not a commit, and what was written in one is committed with the answer."""
+        shop = make_shop()
+        if shop.database.kind == "sqlite":
+            begin_for_real(shop)
+        shop.transaction.begin()
+        with shop.session.begin_nested():
+            shop.write("mug")
+        shop.session.begin_nested()
+        shop.write("teapot")
+        assert not shop.transaction.has_committed()
+        shop.transaction.commit(answer())
+        assert shop.products() == ["mug", "teapot"]
+
+    def test_in_a_savepoint(self, make_shop: MakeShop) -> None:
+        """A commit while a savepoint is open is one."""
+        shop = make_shop()
+        shop.transaction.begin()
+        shop.session.begin_nested()
+        shop.write("mug")
+        shop.session.commit()
+        assert shop.transaction.has_committed()
+
+    def test_with_begin(self, shop: Shop) -> None:
+        """``with session.begin()`` commits; the answer follows in a transaction of its own."""
+        shop.transaction.look_up(KEY)
+        shop.transaction.begin()
+        with shop.session.begin():
+            shop.write("mug")
+        assert shop.transaction.has_committed()
+        assert commit_answer(shop.transaction, answer()).record.owner == OURS
+        assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
+
+    def test_without_autobegin(self, make_shop: MakeShop) -> None:
+        """A session that never begins by itself works too."""
+        shop = make_shop(session_options={"autobegin": False})
+        assert shop.transaction.look_up(KEY) is None
+        shop.transaction.begin()
+        shop.transaction.commit(None)
+        with shop.session.begin():
+            shop.write("mug")
+        shop.transaction.commit(answer())
+        assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
+
+    def test_commit_of_nothing(self, shop: Shop) -> None:
+        """A commit before anything was sent commits nothing."""
+        shop.transaction.begin()
+        shop.session.commit()
+        assert not shop.transaction.has_committed()
+
+    def test_flush_and_roll_back(self, shop: Shop) -> None:
+        """Neither a flush nor a rollback is a commit."""
+        shop.transaction.begin()
+        shop.write("mug")
+        shop.session.rollback()
+        shop.write("teapot")
+        assert not shop.transaction.has_committed()
+
+    def test_autocommit(self, shop: Shop) -> None:
+        """A view that switches to AUTOCOMMIT commits each statement."""
+        shop.transaction.begin()
+        shop.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        assert shop.transaction.has_committed()
+
+    def test_ends_with_the_run(self, shop: Shop) -> None:
+        """What is committed before ``begin`` or after the end is not the view's."""
+        shop.write("mug")
+        shop.session.commit()
+        shop.transaction.begin()
+        assert not shop.transaction.has_committed()
+        shop.transaction.roll_back()
+        shop.write("teapot")
+        shop.session.commit()
+        assert not shop.transaction.has_committed()
+        assert not shop.session.info
+
+    def test_request_in_a_view(self, shop: Shop) -> None:
+        """A view that calls another view has a transaction of its own."""
+        inner = shop.another()
+        shop.transaction.begin()
+        inner.transaction.begin()
+        inner.write("mug")
+        inner.session.commit()
+        assert inner.transaction.has_committed()
+        inner.transaction.roll_back()
+        assert not shop.transaction.has_committed()
+        shop.write("teapot")
+        shop.session.commit()
+        assert shop.transaction.has_committed()
+
+
+@on_servers
+def test_view_longer_than_its_answer(shop: Shop) -> None:
+    """Times are those of the INSERT, not of the transaction's start, which may be long ago."""
+    pause = {"postgresql": "SELECT pg_sleep(0.05)", "mariadb": "SELECT SLEEP(0.05)"}
+    before = shop.session.scalar(select(NowMs()))
+    shop.session.execute(text(pause[shop.database.kind]))
+    shop.transaction.commit(answer())
+    stored = shop.transaction.look_up(KEY)
+    assert stored is not None
+    assert stored.record.time * 1000 >= before + 50

@@ -1,0 +1,242 @@
+"""Looking an answer up: it sees what others have committed, and leaves no trace in the session."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.pool import AssertionPool, StaticPool
+
+from flask_idempotent.contrib.sqlalchemy import SQLAlchemyTransaction
+from flask_idempotent.errors import DatabaseUnavailable, SettingsError
+from tests.contrib.sqlalchemy.shops import (
+    OURS,
+    Base,
+    MakeShop,
+    Order,
+    Shop,
+    answer,
+    begin_for_real,
+)
+from tests.support.databases import Database
+from tests.support.proxy import Proxy
+
+KEY = "IDEMPOTENT_{a}"
+
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+
+#: Ends all connections of the user but this one, as an administrator or a failover does.
+KILL = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :id",
+    "mariadb": "KILL :id",
+}
+CONNECTION_ID = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+
+
+def cut(shop: Shop, connection_id: int) -> None:
+    """Break a connection, from another one."""
+    other = create_engine(shop.database.url, isolation_level="AUTOCOMMIT")
+    with other.connect() as connection:
+        connection.execute(text(KILL[shop.database.kind]), {"id": connection_id})
+    other.dispose()
+
+
+def owner_of(shop: Shop) -> bytes | None:
+    stored = shop.transaction.look_up(KEY)
+    return stored and stored.record.owner
+
+
+class TestSession:
+    """What the look-up leaves of the session's transaction."""
+
+    def test_none_is_left_open(self, shop: Shop) -> None:
+        """Where no transaction is open, none is afterwards, and no connection is in use."""
+        shop.transaction.look_up(KEY)
+        assert not shop.session().in_transaction()
+        assert shop.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        with shop.session.begin():
+            shop.session.add(Order(product="mug"))
+        assert shop.products() == ["mug"]
+
+    @on_servers
+    def test_isolation_level_of_the_view(self, shop: Shop) -> None:
+        """A view may set the isolation level of its transaction, as without us."""
+        shop.transaction.look_up(KEY)
+        options = {"isolation_level": "SERIALIZABLE"}
+        connection = shop.session.connection(execution_options=options)
+        assert connection.get_isolation_level() == "SERIALIZABLE"
+        shop.write("mug")
+        shop.transaction.commit(answer())
+        assert shop.products() == ["mug"]
+
+    def test_open_transaction_goes_on(self, shop: Shop) -> None:
+        """What was written before the view, and not committed, is committed with its answer."""
+        shop.write("mug")
+        assert owner_of(shop) is None
+        assert shop.session().in_transaction()
+        shop.write("teapot")
+        shop.transaction.commit(answer())
+        assert shop.products() == ["mug", "teapot"]
+
+    def test_pending_objects(self, shop: Shop) -> None:
+        """The look-up flushes nothing, and opens no transaction in the database."""
+        shop.session.add(Order(product="mug"))
+        shop.transaction.look_up(KEY)
+        assert len(shop.session.new) == 1
+        assert shop.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+class TestSnapshot:
+    """A user loader has read before the view, and another request has committed since."""
+
+    @pytest.fixture
+    def options(self, database: Database) -> dict[str, object]:
+        """MariaDB's level is REPEATABLE READ by default."""
+        return {"isolation_level": "REPEATABLE READ"} if database.kind == "postgresql" else {}
+
+    def test_seen(self, make_shop: MakeShop, options: dict[str, object]) -> None:
+        """The answer is looked up apart from the transaction, whose snapshot is older."""
+        shop = make_shop(**options)
+        if shop.database.kind == "sqlite":
+            begin_for_real(shop)
+        shop.session.query(Order).all()
+        shop.another().transaction.commit(answer())
+        assert owner_of(shop) == OURS
+        shop.session.rollback()
+
+    @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+    def test_pool_of_one(self, make_shop: MakeShop, options: dict[str, object]) -> None:
+        """Where the pool has one connection, that is an error at once, not after its timeout."""
+        shop = make_shop(**options, pool_size=1, max_overflow=0)
+        assert owner_of(shop) is None
+        shop.session.query(Order).all()
+        with pytest.raises(SettingsError, match="pool_size"):
+            shop.transaction.look_up(KEY)
+
+    @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+    def test_exhausted_pool(self, make_shop: MakeShop) -> None:
+        """Where all connections are in use, the database is unavailable."""
+        shop = make_shop(pool_size=2, max_overflow=0, pool_timeout=0.01)
+        shop.session.query(Order).all()
+        with (
+            shop.engine.connect(),
+            pytest.raises(DatabaseUnavailable, match="no connection to look up"),
+        ):
+            shop.transaction.look_up(KEY)
+
+    @on_postgresql
+    def test_read_committed(self, make_shop: MakeShop) -> None:
+        """Below it the transaction's own connection does, and one is enough."""
+        shop = make_shop(pool_size=1, max_overflow=0)
+        shop.session.query(Order).all()
+        shop.another().transaction.commit(answer())
+        assert owner_of(shop) == OURS
+
+
+class TestOneConnection:
+    """Sessions that share one connection, as in unit tests."""
+
+    @pytest.mark.parametrize("options", [{}, {"poolclass": StaticPool}])
+    def test_in_memory(self, options: dict[str, object]) -> None:
+        """A database in memory works, and what was written before the view stays."""
+        shop = Shop(Database("sqlite", "sqlite://"), **options).create_tables()
+        shop.write("mug")
+        assert owner_of(shop) is None
+        shop.transaction.begin()
+        shop.write("teapot")
+        shop.transaction.commit(answer())
+        assert owner_of(shop) == OURS
+        assert shop.products() == ["mug", "teapot"]
+        shop.close()
+
+    def test_outer_transaction(self, shop: Shop) -> None:
+        """A test that rolls everything back gives the session a connection; it sees the answer."""
+        if shop.database.kind == "sqlite":
+            begin_for_real(shop)
+        with shop.engine.connect() as connection:
+            connection.begin()
+            factory = sessionmaker(connection, join_transaction_mode="create_savepoint")
+            transaction = SQLAlchemyTransaction(scoped_session(factory), metadata=Base.metadata)
+            assert transaction.look_up(KEY) is None
+            transaction.commit(answer())
+            stored = transaction.look_up(KEY)
+            assert stored is not None
+            connection.rollback()
+            assert transaction.look_up(KEY) is None
+            assert not connection.in_transaction()
+        assert owner_of(shop) is None
+
+    @on_sqlite
+    def test_assertion_pool(self, make_shop: MakeShop) -> None:
+        """A pool that forbids a second connection gets the error that names the remedy."""
+        shop = make_shop(poolclass=AssertionPool)
+        shop.session.query(Order).all()
+        with pytest.raises(SettingsError, match="pool_size"):
+            shop.transaction.look_up(KEY)
+        shop.session.rollback()
+
+
+class TestBroken:
+    """Connections that broke, and databases that are away."""
+
+    @on_servers
+    def test_idle_connections(self, shop: Shop) -> None:
+        """An idle connection of the pool that broke is opened again."""
+        shop.transaction.commit(answer())
+        with shop.engine.connect() as connection:
+            number = connection.scalar(text(CONNECTION_ID[shop.database.kind]))
+        cut(shop, number)
+        assert owner_of(shop) == OURS
+
+    @on_servers
+    def test_connection_of_the_transaction(self, shop: Shop) -> None:
+        """Where the transaction's connection broke, another one is used."""
+        number = shop.session.scalar(text(CONNECTION_ID[shop.database.kind]))
+        cut(shop, number)
+        assert owner_of(shop) is None
+        shop.transaction.roll_back()
+        shop.transaction.commit(answer())
+        assert owner_of(shop) == OURS
+
+    @on_postgresql
+    def test_failed_transaction(self, shop: Shop) -> None:
+        """Where the transaction has failed, another one is used."""
+        with pytest.raises(DBAPIError):
+            shop.session.execute(text("SELECT 1 / 0"))
+        assert owner_of(shop) is None
+
+    def test_missing_table(self, make_shop: MakeShop) -> None:
+        """A missing table is an error that says how to create it."""
+        shop = make_shop()
+        shop.transaction.table.drop(shop.engine)
+        assert not shop.transaction.has_table()
+        with pytest.raises(SettingsError, match=r"create_all\(\).*flask db migrate"):
+            shop.transaction.look_up(KEY)
+        assert not shop.session().in_transaction()
+
+    @on_servers
+    def test_away(self, shop: Shop) -> None:
+        """A database that refuses connections is unavailable, and the error shows no password."""
+        server = shop.database.server
+        assert server is not None
+        proxy = Proxy(server.port)
+        url = shop.database.url.replace(
+            f"@127.0.0.1:{server.port}", f":secret@127.0.0.1:{proxy.port}"
+        )
+        proxy.close()
+        away = Shop(Database(shop.database.kind, url))
+        with pytest.raises(DatabaseUnavailable) as raised:
+            away.transaction.look_up(KEY)
+        assert "secret" not in str(raised.value)
+        away.close()
+
+    @on_sqlite
+    def test_no_permission(self, shop: Shop) -> None:
+        """A database file that cannot be opened is unavailable."""
+        away = Shop(Database("sqlite", "sqlite:////nowhere/at/all.db"))
+        with pytest.raises(DatabaseUnavailable, match="unable to open"):
+            away.transaction.look_up(KEY)
+        away.close()

@@ -7,6 +7,7 @@ follows from the marks along a route.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, Final
@@ -93,7 +94,9 @@ def mark_placed(layer: object) -> None:
     Another application may use the function without the decorator.
     """
     if was_decorated(layer):
-        delattr(layer, _WAS_DECORATED)
+        # The first requests of two threads may both come here.
+        with suppress(AttributeError):
+            delattr(layer, _WAS_DECORATED)
 
 
 def methods_of(view: object) -> Collection[str]:

@@ -10,7 +10,14 @@ import pytest
 from flask.views import MethodView, View
 
 from flask_idempotent import idempotent
-from flask_idempotent.web.marks import EXEMPT, layers_of, mark_of, marks_of, methods_of
+from flask_idempotent.web.marks import (
+    EXEMPT,
+    layers_of,
+    mark_of,
+    mark_placed,
+    marks_of,
+    methods_of,
+)
 from tests.support.views import LazyView
 
 
@@ -155,3 +162,17 @@ class TestLayersOf:
         assert list(layers_of(lazy, "")) == [lazy]
         assert decorated in list(layers_of(lazy, "", load=True))
         assert decorated in list(layers_of(lazy, ""))
+
+
+class PlacedByAnotherThread:
+    """A decorated function whose note is taken off after it was read."""
+
+    def __getattr__(self, name: str) -> int:
+        return id(self)
+
+
+def test_placed_by_two_threads() -> None:
+    """The first requests of two threads may note at the same time where a function is placed."""
+    layer = PlacedByAnotherThread()
+    mark_placed(layer)
+    assert not vars(layer)

@@ -6,6 +6,7 @@ from flask_idempotent.cli.doctor import doctor_command
 from flask_idempotent.cli.list_records import list_command
 from flask_idempotent.cli.options import CommandGroup
 from flask_idempotent.cli.policy import policy_command
+from flask_idempotent.cli.prune import prune_command
 from flask_idempotent.cli.purge import purge_command
 from flask_idempotent.cli.release import release_command
 from flask_idempotent.cli.routes import routes_command
@@ -22,6 +23,7 @@ commands = CommandGroup(
         list_command,
         release_command,
         purge_command,
+        prune_command,
         stats_command,
         watch_command,
         doctor_command,

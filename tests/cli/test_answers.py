@@ -98,3 +98,31 @@ class TestPurge:
         assert document(app, "purge", "--all", "--yes") == {"deleted": 3, "running": 1}
         assert list(db.answers) == [name("c")]
         assert pay(app, "a") == "run 4"
+
+
+class TestPrune:
+    def test_expired(self, app: Flask, db: MemoryTransaction) -> None:
+        """Expired answers are deleted in batches, and no others."""
+        for key in ("a", "b", "c"):
+            pay(app, key)
+        db.now += 10**9
+        pay(app, "d")
+        assert run(app, "prune", "--batch", "2").stdout == "Deleted 3 expired answers.\n"
+        assert list(db.answers) == [name("d")]
+        assert document(app, "prune") == {"deleted": 0}
+
+    def test_nothing_to_prune(self, app: Flask) -> None:
+        """Without a transaction there are no answers to delete: the command refuses."""
+        refused = run(app, "prune")
+        assert (refused.exit_code, "expire by themselves" in refused.stderr) == (1, True)
+
+    def test_each_database_once(self, app: Flask, db: MemoryTransaction) -> None:
+        """Views that share a transaction have one database, which is pruned once."""
+        app.add_url_rule("/more", view_func=idempotent(transaction=db)(more), methods=["POST"])
+        pay(app)
+        db.now += 10**9
+        assert document(app, "prune") == {"deleted": 1}
+
+
+def more() -> str:
+    return ""

@@ -118,7 +118,8 @@ def other_threads(app: Flask, transacted: Routes) -> Iterator[Finding]:
     lost = [
         named(route)
         for route in transacted
-        if getattr(route.settings.transaction, "is_thread_local", False)
+        if isinstance(route.settings.transaction, InspectableTransaction)
+        and route.settings.transaction.is_thread_local
         and any(iscoroutinefunction(layer) for layer in _layers(app, route))
     ]
     if lost:

@@ -96,10 +96,6 @@ class Weakness(NamedTuple):
 class InspectableTransaction(Transaction):
     """A transaction whose answers operators can delete, with ``flask idempotent``."""
 
-    #: Whether the current transaction is that of the current thread. The body of an async view runs
-    #: in another one.
-    is_thread_local = False
-
     @abstractmethod
     def delete(self, storage_keys: Iterable[str]) -> int:
         """Delete the answers of keys, in batches.
@@ -113,6 +109,11 @@ class InspectableTransaction(Transaction):
 
         :returns: how many were deleted.
         """
+
+    @property
+    def is_thread_local(self) -> bool:
+        """Whether each thread has a transaction of its own. Async views run in another thread."""
+        return False
 
     def longest_expired(self) -> float | None:
         """Return how long ago the answer that expired first did so, in seconds; None for none."""

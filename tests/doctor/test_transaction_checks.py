@@ -49,6 +49,11 @@ class MonitoredTransaction(MemoryTransaction):
 
     expired: float | None = None
     found: tuple[Weakness, ...] = ()
+    thread_local = False
+
+    @property
+    def is_thread_local(self) -> bool:
+        return self.thread_local
 
     def longest_expired(self) -> float | None:
         return self.expired
@@ -204,6 +209,6 @@ class TestViews:
             return ""
 
         transaction = MonitoredTransaction()
-        transaction.is_thread_local = thread_local
+        transaction.thread_local = thread_local
         assert by_check(examined(make_app, transaction, view)).get("async") == level
         assert "async" not in by_check(examined(make_app, transaction, plain))

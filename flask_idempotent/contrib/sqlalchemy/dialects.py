@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from flask_idempotent.engine.transactions import Weakness
+
 #: How long an answer's row waits for another transaction that is about to write the same key, in
 #: milliseconds, and in seconds for MySQL, which counts whole ones.
 _LOCK_WAIT_MS = 1500
@@ -85,9 +87,14 @@ def is_autocommit(connection: Connection) -> bool:
 
 
 def begins_late(connection: Connection) -> bool:
-    """Whether a transaction begins only with the first statement that writes, as sqlite3's do.
-
-    A savepoint before it begins one by itself, and commits it when it ends.
-    """
+    """Whether a transaction begins only with the first statement that writes, as sqlite3's do."""
     driver: Any = connection.connection.driver_connection
     return connection.dialect.name == "sqlite" and not driver.in_transaction
+
+
+COMMITS_AT_SAVEPOINTS = Weakness(
+    "SQLite's driver begins a transaction only with the first INSERT, UPDATE or DELETE: a "
+    "savepoint (session.begin_nested) before that commits what it has written when it ends.",
+    'Let SQLAlchemy begin transactions: the page "Exactly once" shows how, under "Savepoints on '
+    'SQLite". Without savepoints nothing needs to be done.',
+)

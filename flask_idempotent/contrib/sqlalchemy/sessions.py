@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Pool
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import AssertionPool, QueuePool, SingletonThreadPool, StaticPool
+from sqlalchemy.util import ThreadLocalRegistry
 
 from flask_idempotent.errors import SettingsError
 
@@ -29,6 +30,12 @@ def current_session(source: Source) -> Session:
             f"{_hint(session)}"
         )
     return session
+
+
+def is_thread_local(source: Source) -> bool:
+    """Whether each thread has a session of its own."""
+    scoped = source if isinstance(source, scoped_session) else getattr(source, "session", None)
+    return isinstance(getattr(scoped, "registry", None), ThreadLocalRegistry)
 
 
 def check_source(source: Source) -> None:

@@ -15,7 +15,6 @@ from sqlalchemy import (
     RowMapping,
     delete,
     func,
-    inspect,
     select,
 )
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from flask_idempotent.contrib.sqlalchemy import runs, sessions
 from flask_idempotent.contrib.sqlalchemy.dialects import (
+    COMMITS_AT_SAVEPOINTS,
     begins_late,
     bounded_lock_wait,
     is_autocommit,
@@ -31,7 +31,7 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
 )
 from flask_idempotent.contrib.sqlalchemy.statements import Statements, answer_of
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
-from flask_idempotent.engine.transactions import Answer, InspectableTransaction
+from flask_idempotent.engine.transactions import Answer, InspectableTransaction, Weakness
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError
 
 #: How many keys are deleted in one statement; SQLite takes 999 parameters at most before 3.32.
@@ -136,45 +136,22 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 deleted += self._delete(connection, some, has_expired)
         return deleted
 
-    def has_table(self) -> bool:
-        """Whether the database has the table of answers.
+    @property
+    def is_thread_local(self) -> bool:
+        return sessions.is_thread_local(self._source)
 
-        :raises DatabaseUnavailable: when it does not answer.
-        """
+    def longest_expired(self) -> float | None:
+        age_ms = select(NowMs() - func.min(self.table.c.expires))
         with self._own_transaction() as connection:
-            return inspect(connection).has_table(self.table.name, self.table.schema)
+            milliseconds = connection.scalar(age_ms)
+        return milliseconds / 1000 if milliseconds is not None and milliseconds > 0 else None
 
-    def count_expired(self) -> int:
-        """Count the answers that ``prune`` would delete.
-
-        :raises DatabaseUnavailable: when the database does not answer.
-        :raises SettingsError: when there is no table.
-        """
-        expired = select(func.count()).where(self.table.c.expires <= NowMs())
+    def weaknesses(self) -> Iterable[Weakness]:
         with self._own_transaction() as connection:
-            return connection.scalars(expired).one()
+            return [COMMITS_AT_SAVEPOINTS] if begins_late(connection) else []
 
-    def check(self) -> None:
-        """Check what can be checked before the first request, and the connection.
-
-        :raises DatabaseUnavailable: when the database does not answer.
-        :raises SettingsError: when its sessions write to several databases, commit each statement
-            by itself, or are those of a database that is not supported.
-        """
-        session = self._session()
-        bind = self._bind(session)
-        with self._errors(), bind.engine.connect() as connection:
-            connection.scalar(select(NowMs()))
-            self._check_connection(connection)
-
-    def commits_at_savepoints(self) -> bool:
-        """Whether the end of a savepoint may commit, as with SQLite and the defaults of its driver.
-
-        SQLAlchemy's page on SQLite has the remedy, "Serializable isolation / Savepoints /
-        Transactional DDL".
-        """
-        with self._own_transaction() as connection:
-            return begins_late(connection)
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(table_name={self.table.name!r})"
 
     def _session(self) -> Session:
         return sessions.current_session(self._source)

@@ -290,6 +290,7 @@ class TestMove:
         self, redis_server: Server, sentinels: list[FakeSentinel], make_client: MakeClient
     ) -> None:
         """The waiters' subscription moves without any other command."""
+        redis_server.client.flushall()
         store = RedisStore(make_client(*sentinels))
         claim(store)
         with store.listen(KEY, 5) as waiter:

@@ -134,9 +134,9 @@ class Cluster:
                 node.client.flushall()
 
     def counts(self) -> dict[str, int]:
-        """How often each command was called, on all nodes together; see ``Server.counts``."""
+        """How often each command was called, on all primaries together; see ``Server.counts``."""
         total: dict[str, int] = {}
-        for node in self.nodes:
+        for node in self.primaries():
             for name, calls in node.counts().items():
                 total[name] = total.get(name, 0) + calls
         return total

@@ -21,6 +21,8 @@ from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
 from flask_idempotent.stores.redis.translation import ScriptUnknown
 
+_TIME = pack(("TIME",))
+
 
 class Client:
     """Sends commands about keys.
@@ -109,9 +111,10 @@ class Client:
         """
         clocks: dict[str, int] = {}
         errors: list[StoreError] = []
-        for node, names in self._by_node(storage_keys, errors).items():
+        for names in self._by_node(storage_keys, errors).values():
             try:
-                seconds, microseconds = map(int, node.execute("TIME"))
+                reply = _or_raise(self.topology.exchange(names[0], _TIME, 1)[0])
+                seconds, microseconds = map(int, reply)
             except StoreError as error:
                 errors.append(error)
             else:

@@ -41,7 +41,7 @@ def read_slots(reply: Any, host: str) -> list[SlotRange]:
     try:
         slots = parse_cluster_slots(reply, current_host=host)
         ranges = [SlotRange(*bounds, node["primary"]) for bounds, node in slots.items()]
-    except (AttributeError, IndexError, TypeError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError("not a reply to CLUSTER SLOTS") from error
     # A node that does not know another one's host name says "?".
     return [slot_range for slot_range in ranges if slot_range.place[0] != "?"]

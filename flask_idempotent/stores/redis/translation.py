@@ -128,8 +128,8 @@ def _translated(error: RedisError, in_doubt: bool) -> IdempotentError:
     if isinstance(error, NoScriptError):
         return ScriptUnknown(message, sent=in_doubt)
     if isinstance(error, AskError):  # MovedError derives from it.
-        redirected = Moved if isinstance(error, MovedError) else Asked
-        return redirected(message, error.host, error.port, sent=in_doubt)
+        kind, name = (Moved, "MOVED") if isinstance(error, MovedError) else (Asked, "ASK")
+        return kind(f"{name} {message}", error.host, error.port, sent=in_doubt)
     if isinstance(error, TryAgainError):
         return TryAgain(message, sent=in_doubt)
     if "WRONGTYPE" in message:

@@ -1,0 +1,33 @@
+"""A store before two addresses that say what a test says about the slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flask_idempotent import _timing
+from flask_idempotent.stores.factory import open_store
+from flask_idempotent.stores.redis.store import RedisStore
+from tests.stores.redis.helpers import KEY
+from tests.support.redis_fleets import Cluster
+from tests.support.shown_cluster import ShownCluster
+
+
+@pytest.fixture
+def shown(valkey_cluster: Cluster) -> Iterator[ShownCluster]:
+    valkey_cluster.flush()
+    shown = ShownCluster(valkey_cluster, KEY)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def store(shown: ShownCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
+    # However slow this machine is, an answer comes in time to be followed.
+    monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
+    monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
+    store = open_store(shown.url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()

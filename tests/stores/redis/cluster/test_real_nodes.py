@@ -1,0 +1,197 @@
+"""Six real nodes: slots that migrate, scripts that are flushed, and a RedisCluster as the store."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from redis import RedisCluster
+from redis.cluster import ClusterNode as RedisClusterNode
+from redis.crc import key_slot
+
+from flask_idempotent.errors import SettingsError
+from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.stores.factory import adopt_store, open_store
+from flask_idempotent.stores.redis.store import RedisStore
+from tests.stores.harness import ENDS, HOUR, answer, owner, renewal, running
+from tests.stores.redis.helpers import KEY, claim, contend
+from tests.support.polling import until
+from tests.support.redis_fleets import Cluster
+
+SLOT = key_slot(KEY.encode())
+
+
+@pytest.fixture
+def store(valkey_cluster: Cluster) -> Iterator[RedisStore]:
+    valkey_cluster.flush()
+    store = open_store(valkey_cluster.url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()
+
+
+def keys_of_each_node(cluster: Cluster) -> list[str]:
+    """A key of each primary."""
+    keys = {cluster.node_of(key).port: key for key in map("IDEMPOTENT_{{{}}}".format, range(12))}
+    assert len(keys) == 3
+    return list(keys.values())
+
+
+class TestMigration:
+    def test_while_a_slot_migrates(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """Each step works before its key has moved, after it has, and after the slot has."""
+        claim(store)
+        source = valkey_cluster.node_of(KEY)
+        target = next(node for node in valkey_cluster.primaries() if node is not source)
+        with valkey_cluster.migrating(SLOT, target):
+            assert claim(store, "bob") == running()
+            valkey_cluster.move_keys(SLOT, source, target)
+            assert claim(store, "bob") == running()
+            assert isinstance(contend(store, "bob"), Busy)
+            assert store.renew([renewal(KEY, running())], restore_within_ms=HOUR) == [True]
+            assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
+            assert claim(store, "bob", KEY + "new") == Claimed(1)
+            assert store.release(KEY + "new", owner("bob"), **ENDS)
+            assert store.read(KEY) == answer()
+        assert claim(store, "bob") == answer()
+        assert store.delete([KEY]) == 1
+        valkey_cluster.move_slot(SLOT, source)
+
+    def test_waiters_follow(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """A slot that has moved wakes its waiters to look, and they listen at the new node."""
+        claim(store)
+        source = valkey_cluster.node_of(KEY)
+        target = next(node for node in valkey_cluster.primaries() if node is not source)
+        other = open_store(valkey_cluster.url, "tests")
+        with closing(other), store.listen(KEY, 5) as waiter:
+            valkey_cluster.move_slot(SLOT, target)
+            assert waiter.wait(5) is None
+            until(lambda: target.ask("PUBSUB", "SHARDCHANNELS"))
+            (channel,) = store._subscriber._channels.values()
+            until(lambda: not channel.unconfirmed)
+            waiter.wait(0)
+            other.complete(KEY, answer(), ttl_ms=HOUR)
+            assert waiter.wait(5) == answer()
+        valkey_cluster.move_slot(SLOT, source)
+
+
+class TestScripts:
+    def test_flushed_on_one_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """A node that has lost the scripts gets them again, and only its calls are sent again."""
+        keys = keys_of_each_node(valkey_cluster)
+        for key in keys:
+            claim(store, key=key)
+            store.complete(key, answer(), ttl_ms=HOUR)
+        infos = list(store.inspect(keys))
+        assert store.discard(infos) == 3
+        for key in keys:
+            claim(store, key=key)
+        infos = list(store.inspect(keys))
+        valkey_cluster.node_of(keys[0]).client.script_flush()
+        assert store.discard(infos) == 3
+
+
+class TestClocks:
+    def test_asked_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """Renewals ask the clock of each node that has one of the keys, once."""
+        keys = keys_of_each_node(valkey_cluster)
+        for key in keys:
+            claim(store, key=key)
+        valkey_cluster.reset_counts()
+        renewals = [renewal(key, running()) for key in [*keys, *keys]]
+        assert store.renew(renewals, restore_within_ms=HOUR) == [True] * 6
+        # One more TIME is the script's, where a record is gone.
+        assert [node.counts().get("time") for node in valkey_cluster.primaries()] == [1, 1, 1]
+
+
+class TestCost:
+    def test_first_request(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """A first request costs two commands, a replay one, at the node that has the key alone."""
+        claim(store)
+        store.complete(KEY, answer(), ttl_ms=HOUR)
+        valkey_cluster.reset_counts()
+        claim(store, key=KEY + "2")
+        store.complete(KEY + "2", answer(), ttl_ms=HOUR)
+        claim(store, "bob", KEY + "2")
+        counts = valkey_cluster.counts()
+        counts = {name: counts.get(name, 0) for name in ("set", "evalsha", "get", "spublish")}
+        # The script for a completion calls GET, SET and SPUBLISH itself.
+        assert counts == {"set": 3, "evalsha": 1, "get": 1, "spublish": 1}
+
+    def test_waking(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """Half of the waiters are woken within 50 ms of the completion in another process."""
+        times = []
+        with closing(open_store(valkey_cluster.url, "tests")) as other:
+            for number in range(20):
+                key = f"IDEMPOTENT_{{{number}}}"
+                claim(store, key=key)
+                with store.listen(key, 5) as waiter:
+                    began = time.monotonic()
+                    other.complete(key, answer(), ttl_ms=HOUR)
+                    assert waiter.wait(5) == answer()
+                    times.append(time.monotonic() - began)
+        assert statistics.median(times) < 0.05
+
+
+class TestAdopting:
+    def test_addresses_and_credentials(self, valkey_cluster: Cluster) -> None:
+        """Of a RedisCluster, addresses and credentials are taken."""
+        for node in valkey_cluster.nodes:
+            node.ask("ACL", "SETUSER", "shop", "on", ">pw", "~*", "&*", "+@all")
+        port = valkey_cluster.nodes[0].port
+        with RedisCluster(host="127.0.0.1", port=port, username="shop", password="pw") as client:
+            store = adopt_store(client)
+        with closing(store):
+            assert claim(store) is not None
+            used = [c["user"] for n in valkey_cluster.nodes for c in n.client.client_list()]
+            assert "shop" in used
+            assert "pw" not in str(store) + repr(store)
+        for node in valkey_cluster.nodes:
+            node.ask("ACL", "DELUSER", "shop")
+
+    def test_remapped_addresses(self, valkey_cluster: Cluster) -> None:
+        """What its ``address_remap`` says of a node's address is believed."""
+        asked = []
+
+        def remap(place: tuple[str, int]) -> tuple[str, int]:
+            asked.append(place)
+            return "localhost", place[1]
+
+        seeds = [RedisClusterNode("127.0.0.1", valkey_cluster.nodes[0].port)]
+        with RedisCluster(startup_nodes=seeds, address_remap=remap) as client:
+            store = adopt_store(client)
+        asked.clear()
+        with closing(store):
+            claim(store)
+            assert len(set(asked)) == 3
+            assert [str(node) for node in store._client.nodes()] == [
+                f"redis://localhost:{port}/0" for _, port in dict.fromkeys(asked)
+            ]
+
+    def test_database(self) -> None:
+        """A cluster has one database only, and an address says so."""
+        with pytest.raises(SettingsError, match="only database 0"):
+            open_store("redis+cluster://localhost/1", "tests")
+
+
+class TestOperators:
+    def test_facts_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """Each primary says what it is, and whether all slots are covered."""
+        facts = store.facts()
+        ports = {node.port for node in valkey_cluster.primaries()}
+        assert {each["address"] for each in facts} == {f"redis://127.0.0.1:{p}/0" for p in ports}
+        for each in facts:
+            assert (each["role"], each["cluster_slots_ok"]) == ("master", "16384")
+            assert each["cluster-require-full-coverage"] == "no"
+
+    def test_waiters_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """Waiters are counted at the node that has their channel."""
+        keys = keys_of_each_node(valkey_cluster)
+        for key in keys:
+            claim(store, key=key)
+        with store.listen(keys[0], 5), store.listen(keys[1], 5):
+            infos = {info.storage_key: info.waiters for info in store.inspect(keys)}
+        assert infos == {keys[0]: 1, keys[1]: 1, keys[2]: 0}

@@ -84,7 +84,7 @@ def run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     """Run a view that claims nothing, for a request without a key, in its transaction."""
     notes = request_state(current.request)
     if notes.in_transaction or _is_called_by_protected_view(current):
-        # With a key, too, what the function writes is committed or not with the rest of the view.
+        # What this function writes belongs to the transaction of the view, as it does with a key.
         return current.run_view()
     transaction = _transaction_of(current)
     notes.in_transaction = True

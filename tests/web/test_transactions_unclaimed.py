@@ -79,7 +79,7 @@ class TestWithoutKey:
 
 class TestStoreFails:
     def test_run(self, make_app: MakeApp) -> None:
-        """With ``on_store_error="run"`` the database alone sees to it that a key runs once; the
+        """With ``on_store_error="run"`` the database alone ensures that a key commits once; the
         view has a claim with attempt 0."""
         shop = Shop(make_app, on_store_error="run")
         shop.answer = lambda: f"{current_claim.key}, {current_claim.attempt}, {current_claim.held}"

@@ -1,13 +1,11 @@
-"""What operators ask of the table, and what they delete."""
+"""What operators delete."""
 
 from __future__ import annotations
 
 import pytest
 from sqlalchemy.exc import ProgrammingError
 
-from flask_idempotent.errors import DatabaseUnavailable
-from tests.contrib.sqlalchemy.shops import Base, MakeShop, Shop, answer, begin_for_real
-from tests.support.databases import Database
+from tests.contrib.sqlalchemy.shops import Shop, answer
 
 KEYS = [f"IDEMPOTENT_{{{number}}}" for number in range(4)]
 
@@ -23,9 +21,8 @@ def used(shop: Shop) -> Shop:
 
 def test_prune(used: Shop) -> None:
     """Expired answers are deleted, a batch in each transaction; the others stay."""
-    assert used.transaction.count_expired() == 3
     assert [used.transaction.prune(2) for _ in range(3)] == [2, 1, 0]
-    assert used.transaction.count_expired() == 0
+    assert used.count_answers() == 1
     assert used.transaction.look_up(KEYS[3]) is not None
 
 
@@ -52,41 +49,10 @@ def test_delete(used: Shop) -> None:
     assert used.count_answers() == 2
 
 
-def test_has_table(shop: Shop) -> None:
-    """Whether the table is there can be asked; without it nothing else can."""
-    assert shop.transaction.has_table()
-    Base.metadata.drop_all(shop.engine)
-    assert not shop.transaction.has_table()
-
-
-def test_check(shop: Shop) -> None:
-    """A session that can be used is said to be."""
-    shop.transaction.check()
-    assert not shop.session().in_transaction()
-
-
-def test_check_away() -> None:
-    """A database that is away is unavailable."""
-    shop = Shop(Database("sqlite", "sqlite:////nowhere/at/all.db"))
-    for ask in (shop.transaction.check, shop.transaction.has_table):
-        with pytest.raises(DatabaseUnavailable):
-            ask()
-    shop.close()
-
-
-def test_commits_at_savepoints(make_shop: MakeShop) -> None:
-    """SQLite's driver commits at the end of a first savepoint, where transactions begin late."""
-    shop = make_shop()
-    assert shop.transaction.commits_at_savepoints() == (shop.database.kind == "sqlite")
-    if shop.database.kind == "sqlite":
-        begin_for_real(shop)
-        assert not shop.transaction.commits_at_savepoints()
-
-
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_other_errors(shop: Shop) -> None:
     """An error that says neither is raised as it is."""
     with shop.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE idempotent_answers DROP COLUMN expires")
     with pytest.raises(ProgrammingError, match="expires"):
-        shop.transaction.count_expired()
+        shop.transaction.prune(1)

@@ -182,7 +182,7 @@ class TestDatabases:
         """So is one whose driver does."""
         shop = make_shop(connect_args=arguments)
         with pytest.raises(SettingsError, match="AUTOCOMMIT"):
-            shop.transaction.check()
+            shop.transaction.look_up(KEY)
 
 
 @on_sqlite

@@ -24,6 +24,7 @@ from tests.interleavings.database_cases import DATABASE_CASES, DATABASE_SCHEDULE
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.simulation import Simulation
 from tests.interleavings.stopped_time import Time, stopped_time
+from tests.support.redis_fleets import Cluster
 from tests.support.redis_servers import Server
 from tests.support.sentinel_sets import SentinelSet
 
@@ -68,6 +69,12 @@ def sentinels_store(valkey_sentinels: SentinelSet) -> Iterator[InspectableStore]
     yield from patient_store(valkey_sentinels.url)
 
 
+@pytest.fixture
+def cluster_store(valkey_cluster: Cluster) -> Iterator[InspectableStore]:
+    valkey_cluster.flush()
+    yield from patient_store(valkey_cluster.url)
+
+
 def patient_store(url: str) -> Iterator[InspectableStore]:
     with pytest.MonkeyPatch.context() as patch:
         # Faults come from the schedule alone, however slow this machine is.
@@ -109,6 +116,12 @@ def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -
 def test_on_sentinels(name: str, sentinels_store: InspectableStore, time: Time) -> None:
     """The same holds on the primary that Sentinels name."""
     run_on(sentinels_store, name, time)
+
+
+@pytest.mark.parametrize("name", CASES if FULL else list(CASES)[4::8])
+def test_on_a_cluster(name: str, cluster_store: InspectableStore, time: Time) -> None:
+    """The same holds on a cluster, with its sharded pub/sub."""
+    run_on(cluster_store, name, time)
 
 
 def run_on(store: InspectableStore, name: str, time: Time) -> None:

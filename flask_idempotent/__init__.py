@@ -8,6 +8,7 @@ from flask_idempotent.errors import (
     SettingsError,
     StoreError,
     StoreUnavailable,
+    TooFewReplicas,
     WriteRefused,
 )
 from flask_idempotent.options import default_store_if
@@ -24,6 +25,7 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "StoreUnavailable",
+    "TooFewReplicas",
     "WriteRefused",
     "current_claim",
     "default_store_if",

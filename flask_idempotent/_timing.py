@@ -8,6 +8,8 @@ A request learns within ``STORE_FAILS_WITHIN``, two seconds, that the store is d
   ``POOL_TIMEOUT + REPLY_TIMEOUT`` = 1.8.
 * Its connection breaks, and it sends the command once more on a new one:
   ``RESEND_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 1.7.
+* It waits for a free connection, and then for replicas that do not confirm its write:
+  ``POOL_TIMEOUT + REPLICAS_TIMEOUT`` = 1.6.
 * The wrong server answers, and it sends the command once more on a new connection:
   ``MOVE_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 2.0.
 
@@ -57,6 +59,16 @@ SENTINEL_AT_LEAST = 0.2
 SENTINEL_EVERY = 1.0
 #: They are not asked any more, and all connections closed, when the store was not used for so long.
 SENTINEL_UNUSED_AFTER = 5.0
+
+# Confirmation by replicas (``min_replicas``).
+
+#: The longest wait for replicas to confirm a write. It is part of a reply, which may take longer.
+REPLICAS_TIMEOUT = 0.7
+#: While replicas are missing, they are asked this often for a confirmation.
+REPLICAS_EVERY = 1.0
+#: The latest time at which a command that confirms another may be sent: what is left is enough for
+#: a free connection and a reply.
+CONFIRM_WITHIN = STORE_FAILS_WITHIN - POOL_TIMEOUT - REPLY_TIMEOUT
 
 # Connections.
 

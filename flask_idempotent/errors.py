@@ -8,6 +8,7 @@ Clients of the application get the problems in ``problems.py``.
     * StoreError
         * StoreUnavailable
         * WriteRefused
+        * TooFewReplicas
     * RecordUnreadable
     * DatabaseUnavailable
 """
@@ -51,6 +52,10 @@ class WriteRefused(StoreError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)
+
+
+class TooFewReplicas(StoreError):
+    """Fewer replicas than ``min_replicas`` confirmed what the store has written."""
 
 
 class RecordUnreadable(IdempotentError):

@@ -90,6 +90,8 @@ class Overrides(TypedDict, total=False):
     #: What follows when the store fails: ``"reject"`` answers 503, ``"run"`` runs the view without
     #: protection, apart from that of its ``transaction``. Default: ``"reject"``.
     on_store_error: Literal["reject", "run"]
+    #: How many of the store's replicas must have a claim before its view runs. Default: 0.
+    min_replicas: int
     #: The transaction of the view's own database, such as ``SQLAlchemyTransaction(db)``, which
     #: commits the response together with the view's rows. Default: None, which means that the
     #: library commits nothing.
@@ -187,6 +189,7 @@ OPTIONS = (
         "replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", checks.header_name
     ),
     Option("on_store_error", "IDEMPOTENT_ON_STORE_ERROR", "reject", checks.choice("reject", "run")),
+    Option("min_replicas", "IDEMPOTENT_MIN_REPLICAS", 0, checks.integer(0)),
     Option("transaction", None, None, checks.transaction),
     Option("max_waiters", "IDEMPOTENT_MAX_WAITERS", None, checks.integer(0, optional=True)),
     Option(

@@ -38,6 +38,7 @@ class EngineSettings:
     :param correctable: the statuses after which a corrected request may use the key.
     :param max_run: seconds for which the lease of a view that runs is renewed; None for as long
         as it runs.
+    :param min_replicas: how many replicas must have a claim before its view runs.
     """
 
     timeout: float
@@ -47,6 +48,7 @@ class EngineSettings:
     compress: int | None = None
     correctable: frozenset[int] = frozenset()
     max_run: float | None = None
+    min_replicas: int = 0
     #: ``expire`` in milliseconds, the unit of stores.
     expire_ms: int = dataclasses.field(init=False)
     #: Milliseconds that a record in progress is kept: never less than its lease.
@@ -96,6 +98,7 @@ class Settings:
     keep_headers: frozenset[str]
     replay_header: str
     on_store_error: str
+    min_replicas: int
     transaction: Transaction | None
     max_waiters: int | None
     problem_base: str
@@ -122,6 +125,7 @@ class Settings:
             compress=self.compress,
             correctable=self.correctable,
             max_run=self.max_run,
+            min_replicas=self.min_replicas,
         )
         _derive(self, "engine", engine)
         _derive(self, "environ_names", tuple(map(environ_name, self.headers)))

@@ -64,6 +64,7 @@ WRONG: dict[str, list[object]] = {
     "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT_HEADERS)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
     "on_store_error": ["ignore", None, False],
+    "min_replicas": [None, -1, True, 1.5, "1"],
     "transaction": [True, "db", 5, MemoryTransaction, NoTransaction()],
     "max_waiters": [-1, True, 1.5, "5"],
     "problem_base": [None, 5, ""],

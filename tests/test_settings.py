@@ -112,6 +112,7 @@ TABLE: list[Row] = [
     ),
     same("replay_header", "Idempotent-Replayed", "X-Replay", "A", "B"),
     same("on_store_error", "reject", "run", "reject", "run"),
+    same("min_replicas", 0, 1, 0, 2),
     same("transaction", None, orders_db, None, other_db),
     same("max_waiters", None, 0, None, 5),
     same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),

@@ -42,6 +42,8 @@ class Engine(ForkAware):
         self.linger = linger
         self._reports = Reports(sender)
         self.worker = Worker(store, self._reports)
+        #: What the store's ``confirmed_by`` returned, by the number of replicas.
+        self._confirmed_stores: dict[int, Store] = {}
         self._max_waiters = max_waiters
         super().__init__()
         _engines.add(self)
@@ -74,7 +76,7 @@ class Engine(ForkAware):
             # This request may need the response that is pending. While the store is still
             # unavailable, this raises and no claim is tried. Writes of other keys can wait.
             self.worker.pending.run(request.storage_key)
-        claimant = Claimant(self.store, self.worker, request)
+        claimant = Claimant(self._store_for(request), self.worker, request)
         try:
             outcome = claimant.claim()
             if isinstance(outcome, StillRunning):
@@ -85,6 +87,18 @@ class Engine(ForkAware):
             claimant.abandon()
             raise
         return outcome
+
+    def _store_for(self, request: ClaimRequest) -> Store:
+        """Return the store for a request: with ``min_replicas``, the one that replicas confirm.
+
+        :raises SettingsError: when the store has no replicas.
+        """
+        replicas = request.settings.min_replicas
+        if not replicas:
+            return self.store
+        if replicas not in self._confirmed_stores:
+            self._confirmed_stores[replicas] = self.store.confirmed_by(replicas)
+        return self._confirmed_stores[replicas]
 
     def _wait(self, claimant: Claimant, outcome: StillRunning, request: ClaimRequest) -> Outcome:
         if request.settings.timeout > 0 and self._enter():
@@ -193,7 +207,8 @@ class Engine(ForkAware):
                 return
             claim.completing = True
             began = time.monotonic()
-            completion = self.store.complete(claim.storage_key, record, ttl_ms=ttl_ms)
+            store = self._store_for(claim.request)
+            completion = store.complete(claim.storage_key, record, ttl_ms=ttl_ms)
             ended = time.monotonic()
             claim.settled = True
         self.worker.renewals.remove(claim)

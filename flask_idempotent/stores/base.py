@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flask_idempotent.errors import SettingsError
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -116,9 +117,8 @@ class Store(ABC):
     """Where records live, as far as requests need it.
 
     A store of your own derives from this class, or from ``InspectableStore``, and is given to
-    ``Idempotent(app, store=...)``. Requests use it from many threads at once.
-
-    Every method raises ``StoreError`` when the store fails to carry it out.
+    ``Idempotent(app, store=...)``. Requests use it from many threads at once. Every method raises
+    ``StoreError`` when the store fails to carry it out.
     """
 
     @abstractmethod
@@ -242,6 +242,18 @@ class Store(ABC):
         :raises RecordUnreadable: when it has damaged bytes.
         """
 
+    def confirmed_by(self, replicas: int) -> Store:
+        """Return this store as views with ``min_replicas`` need it; the default refuses.
+
+        Its ``claim``, ``contend`` and ``complete`` raise ``TooFewReplicas`` after they wrote what
+        fewer replicas have confirmed in time; ``complete`` asks again when it is called again.
+
+        :param replicas: how many must confirm, at least 1.
+        :raises SettingsError: when this kind of store has no replicas.
+        """
+        kind = type(self).__name__
+        raise SettingsError(f"min_replicas={replicas} needs a store with replicas: {kind} has none")
+
     @abstractmethod
     def close(self) -> None:
         """Close connections and end threads; a later call starts them again."""
@@ -263,9 +275,7 @@ class InspectableStore(Store):
 
     @abstractmethod
     def discard(self, infos: Iterable[RecordInfo]) -> int:
-        """Delete records that are still those that were inspected, and wake their waiters.
-
-        They are deleted in batches.
+        """Delete, in batches, records that did not change since, and wake their waiters.
 
         :returns: how many were deleted.
         """

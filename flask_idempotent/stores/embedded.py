@@ -59,7 +59,15 @@ def open_embedded(app: str) -> RedisStore:
         )
     _opened[app] += 1
     server = SharedServer(_folder(f"{app}#{_opened[app]}"))
-    return RedisStore(Client.from_url(server.url, prepare=server.join))
+    return EmbeddedStore(Client.from_url(server.url, prepare=server.join))
+
+
+class EmbeddedStore(RedisStore):
+    """Keeps records on a private server of one application, which has no replicas."""
+
+    def confirmed_by(self, replicas: int) -> EmbeddedStore:
+        # No failover can lose its records, and development needs no settings of its own.
+        return self
 
 
 def _folder(name: str, temporary: str | None = None) -> Path:

@@ -107,6 +107,8 @@ class _Decorator:
         :param on_store_error: what happens while the store does not answer: ``"reject"``, the
             default, answers 503, ``"run"`` runs the view without protection, apart from that of
             its ``transaction``.
+        :param min_replicas: how many of the store's replicas must have a claim before the view
+            runs, so that a failover to one of them keeps it; 0 by default.
         :param transaction: the transaction of the view's own database, which commits the response
             together with the view's rows, such as ``SQLAlchemyTransaction(db)``. The view itself
             does not commit then. None by default.

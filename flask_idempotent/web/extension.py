@@ -74,6 +74,8 @@ class Idempotent:
     :param keep_headers: names of response headers that are kept although they are not by default.
     :param on_store_error: ``"reject"``, the default, or ``"run"``: what happens while the store
         does not answer.
+    :param min_replicas: how many of the store's replicas must have a claim before its view runs; 0
+        by default.
     :param transaction: the transaction of the application's database, which commits each response
         together with the rows of its view; None by default.
     :raises SettingsError: on a wrong name, type or range.

@@ -76,18 +76,18 @@ class Client:
         :raises StoreUnavailable: when it does not answer, or answers with an error.
         """
         storage_key = str(command[1]) if len(command) > 1 else ""
-        return _or_raise(self.topology.exchange(storage_key, pack(command), 1)[0])
+        return or_raise(self.topology.exchange(storage_key, pack(command), 1)[0])
 
     def call(self, command: Command, key: str, *arguments: Any) -> Any:
         """Send a command about one key; raises as ``execute`` does."""
-        return _or_raise(self.topology.exchange(key, command.pack(key, *arguments), 1)[0])
+        return or_raise(self.topology.exchange(key, command.pack(key, *arguments), 1)[0])
 
     def run(self, script: Script, key: str, *arguments: Any) -> Any:
         """Run a script on one key; raises as ``execute`` does."""
         reply = self.topology.exchange(key, script.by_digest.pack(key, *arguments), 1)[0]
         if type(reply) is ScriptUnknown:
             reply = self.topology.exchange(key, script.by_source.pack(key, *arguments), 1)[0]
-        return _or_raise(reply)
+        return or_raise(reply)
 
     def run_many(self, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a script once for each key and its arguments.
@@ -113,7 +113,7 @@ class Client:
         errors: list[StoreError] = []
         for names in self._by_node(storage_keys, errors).values():
             try:
-                reply = _or_raise(self.topology.exchange(names[0], _TIME, 1)[0])
+                reply = or_raise(self.topology.exchange(names[0], _TIME, 1)[0])
                 seconds, microseconds = map(int, reply)
             except StoreError as error:
                 errors.append(error)
@@ -155,7 +155,8 @@ class Client:
         self.topology.close()
 
 
-def _or_raise(reply: Any) -> Any:
+def or_raise(reply: Any) -> Any:
+    """Return a reply, or raise the error that is in its place."""
     if isinstance(reply, IdempotentError):
         raise reply
     return reply

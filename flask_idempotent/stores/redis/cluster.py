@@ -198,6 +198,10 @@ class Cluster(Topology):
         assert isinstance(node, ClusterNode)
         self._map.note(slot_of(name), (moved.host or node.place[0], moved.port))
 
+    def recheck(self, node: Node) -> None:
+        assert isinstance(node, ClusterNode)
+        self._map.suspect(node)
+
     def on_move(self, method: Callable[[], None]) -> None:
         self._map.on_move(method)
 

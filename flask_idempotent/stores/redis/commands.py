@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -34,13 +34,19 @@ def _frame(parts: Sequence[Any]) -> bytes:
 _frame_cached = lru_cache(typed=True)(_frame)
 
 
+#: Whether a reply means that the command has written what replicas must confirm.
+Wrote = Callable[[Any], bool]
+
+
 class Command:
     """A command about one key.
 
     :param words: the words before the key.
+    :param wrote: what replicas must confirm of it, where they can be asked; None for nothing.
     """
 
-    def __init__(self, *words: str | bytes | int) -> None:
+    def __init__(self, *words: str | bytes | int, wrote: Wrote | None = None) -> None:
+        self.wrote = wrote
         self._head = _frame(words)
         self._count = len(words)
 
@@ -65,9 +71,11 @@ class Script:
     """A Lua script.
 
     :param name: its file name without the extension.
+    :param wrote: what replicas must confirm of it, where they can be asked; None for nothing.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wrote: Wrote | None = None) -> None:
+        self.wrote = wrote
         path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
         self.source = path.read_bytes()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()

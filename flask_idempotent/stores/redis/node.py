@@ -207,6 +207,11 @@ class Node:
         """Stop using all connections, that of the waiters too: another server has taken over."""
         self._notify_move(self._pool.drop_all())
 
+    def recheck(self) -> None:
+        """Open new connections from now on, which looks the server's address up again."""
+        self._server.forget()
+        self._pool.close()
+
     def close_unused(self, seconds: float) -> bool:
         """Close all connections if none was used for so long, and return whether that is so."""
         return self._pool.close_unused(seconds)

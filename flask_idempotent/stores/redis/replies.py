@@ -28,6 +28,11 @@ def of_contend(code: int, *rest: Any) -> ContendResult:
     return Busy(other.fingerprint, lease_left_ms, other.started)
 
 
+def is_claimed(reply: Any) -> bool:
+    """Whether a reply of ``contend.lua`` means that the key is ours."""
+    return bool(reply[0] == _CLAIMED)
+
+
 def of_renew(reply: Any) -> bool | None:
     """Read a reply of ``renew.lua``, or the error in its place."""
     if isinstance(reply, RecordUnreadable):

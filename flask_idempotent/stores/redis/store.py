@@ -36,6 +36,7 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name
 from flask_idempotent.stores.redis.facts import facts_of
 from flask_idempotent.stores.redis.node import Node
+from flask_idempotent.stores.redis.replicas import ConfirmingClient
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.waiters import Notification, Waiter
 
@@ -49,14 +50,15 @@ class RedisStore(InspectableStore):
     """Keeps records on a Redis or Valkey server.
 
     :param client: sends commands to it.
+    :param subscriber: wakes waiters; None for a new one.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, subscriber: Subscriber | None = None) -> None:
         self._client = client
-        self._set = Command("SET")
-        self._claim = Script("claim")
-        self._contend = Script("contend")
-        self._complete = Script("complete")
+        self._set = Command("SET", wrote=lambda record: record is None)
+        self._claim = Script("claim", wrote=lambda record: record is None)
+        self._contend = Script("contend", wrote=replies.is_claimed)
+        self._complete = Script("complete", wrote=lambda code: code == Completion.STORED.value)
         self._release = Script("release")
         self._renew = Script("renew")
         self._inspect = Script("inspect")
@@ -66,8 +68,10 @@ class RedisStore(InspectableStore):
         self._channel_suffix = f"@{client.topology.database}"
         #: What tells a script how to wake the waiters.
         self._publishing = (self._channel_suffix, client.topology.pubsub.publish)
-        self._subscriber = Subscriber(client.topology)
-        client.topology.on_move(self._subscriber.reconnect)
+        if subscriber is None:
+            subscriber = Subscriber(client.topology)
+            client.topology.on_move(subscriber.reconnect)
+        self._subscriber = subscriber
         self._supports_nx_with_get = True
 
     def __str__(self) -> str:
@@ -75,6 +79,10 @@ class RedisStore(InspectableStore):
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._client}>"
+
+    def confirmed_by(self, replicas: int) -> RedisStore:
+        client = ConfirmingClient(self._client.topology, replicas)
+        return RedisStore(client, self._subscriber)
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         try:

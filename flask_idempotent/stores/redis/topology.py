@@ -57,6 +57,10 @@ class Topology(ABC):
     def on_move(self, method: Callable[[], None]) -> None:
         """Call a method when another server has taken over; see ``Node.on_move``."""
 
+    def recheck(self, node: Node) -> None:
+        """Find out again where a server is: this one may have been cut off and replaced."""
+        node.recheck()
+
     @abstractmethod
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""

@@ -34,8 +34,14 @@ if record then
   local is_ours = string.sub(record, OWNER_FIRST, OWNER_LAST)
       == string.sub(response, OWNER_FIRST, OWNER_LAST)
   local state = string.sub(record, 2, 2)
+  if state == 'c' and is_ours then
+    -- WAIT behind this script waits for what this connection has written, and only for that. So the
+    -- first byte is written again, as it is: the first call may have come over another connection.
+    redis.call('SETRANGE', record_key, 0, string.sub(record, 1, 1))
+    return STORED
+  end
   if state ~= 'p' and state ~= 'r' then
-    return state == 'c' and is_ours and STORED or REFUSED
+    return REFUSED
   end
   if not is_ours then
     local is_same_request = string.sub(record, FINGERPRINT_FIRST, FINGERPRINT_LAST)

@@ -1,0 +1,48 @@
+"""A primary and its replica, which a test may pause."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.polling import until
+from tests.support.redis_servers import Server
+
+
+class ReplicatedServer:
+    """A primary and one replica, on free loopback ports.
+
+    :param binary: the program of both.
+    :param folder: where their files go.
+    """
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self.primary = Server(binary, folder, "--repl-diskless-sync-delay", "0")
+        upstream = f"127.0.0.1 {self.primary.port}".split()
+        self.replica = Server(binary, folder, "--replicaof", *upstream)
+        self.url = self.primary.url
+
+    def start(self) -> ReplicatedServer:
+        self.primary.start()
+        self.replica.start()
+        until(self._confirms)
+        return self
+
+    def _confirms(self) -> bool:
+        self.primary.client.set("any", "")
+        return self.primary.client.wait(1, 100) == 1
+
+    @contextmanager
+    def replica_paused(self) -> Iterator[None]:
+        """Stop the replica, which stays connected."""
+        self.replica.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.replica.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.replica.stop()
+        self.primary.stop()

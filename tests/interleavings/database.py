@@ -117,7 +117,8 @@ class Database(Transaction):
         transaction.answer, self.lock = answer, transaction
 
     def _commit(self, transaction: Open) -> None:
-        self._simulation.database_checker.committed(transaction, self.answer)
+        with self._simulation.rules():
+            self._simulation.database_checker.committed(transaction, self.answer)
         if transaction.answer is not None:
             self.answer = transaction.answer
         self._end(transaction)
@@ -129,7 +130,8 @@ class Database(Transaction):
             self.lock = None
 
     def roll_back(self) -> None:
-        self._end(self._open[getcurrent()])
+        if getcurrent() in self._open:
+            self._end(self._open[getcurrent()])
 
     def expire(self) -> None:
         """Let the answer's time pass."""

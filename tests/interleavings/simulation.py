@@ -9,10 +9,11 @@ hits a command.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from greenlet import getcurrent
+from greenlet import GreenletExit, getcurrent
 
 from flask_idempotent._timing import REPLY_TIMEOUT
 from flask_idempotent.errors import StoreUnavailable
@@ -70,8 +71,13 @@ class Simulation(Processes):
         self.late_commands: list[LateCommand] = []
         self._taken: Choice | None = None
         self.server_lease = ServerLease(self) if not isinstance(store, MemoryStore) else None
+        self.stack = ExitStack()
+        self._broken: AssertionError | None = None
         names = [request.process for request in case.requests]
-        self.engines = {name: self._engine(name) for name in names}
+        self.engines = {}
+        for request in case.requests:
+            if request.process not in self.engines:
+                self.engines[request.process] = self._engine(request)
         self.shared = {name for name in names if names.count(name) > 1 or case.renewals}
         self.actors: list[Actor] = []
         for number, request in enumerate(case.requests, 1):
@@ -90,7 +96,10 @@ class Simulation(Processes):
     def pause(self, point: Point) -> str:
         """Give control back; returns the step that was chosen."""
         self.current.point = point
-        self.hub.switch()
+        if not self.current.killed:
+            self.hub.switch()
+        if self.current.killed:
+            raise GreenletExit
         assert self._taken is not None
         return self._taken.what
 
@@ -128,14 +137,28 @@ class Simulation(Processes):
 
     def _carry_out(self, run: Callable[[], Any]) -> Any:
         before = self.record()
-        result = run()
-        after = self.record()
-        self.checker.changed(before, after)
-        if self.case.transaction:
-            self.database_checker.changed(after)
+        with self.rules():
+            result = run()
+            after = self.record()
+            self.checker.changed(before, after)
+            if self.case.transaction:
+                self.database_checker.changed(after)
         if self.server_lease is not None:
             self.server_lease.follow(before, after)
         return result
+
+    @contextmanager
+    def rules(self) -> Iterator[None]:
+        """Note the first rule that is broken: the code around it may handle the exception."""
+        try:
+            yield
+        except AssertionError as error:
+            self._broken = self._broken or error
+            raise
+
+    def _check_rules(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def record(self) -> Record | None:
         return self.store.read(KEY)
@@ -204,7 +227,7 @@ class Simulation(Processes):
             self._late(choice.what)
         else:
             self._step(next(actor for actor in self.actors if actor.name == choice.who), choice)
-        self.database_checker.check()
+        self._check_rules()
 
     def _step(self, actor: Actor, choice: Choice) -> None:
         if choice.what == "polls":
@@ -229,7 +252,7 @@ class Simulation(Processes):
         self.checker.crashed = True
         for actor in [actor for actor in self.actors if actor.process == process]:
             self.actors.remove(actor)
-            actor.throw()
+            actor.kill()
             self.database.forget(actor)
         self.engines.pop(process).worker.reset()
 
@@ -260,12 +283,14 @@ class Simulation(Processes):
         self.database_checker.finish()
         self.advance(LEASE + 1)
         last = replace(self.case.requests[0], process="the last", timeout=0.0, fails=False)
-        self.engines["the last"] = self._engine("the last")
+        self.engines[last.process] = self._engine(last)
         self._serve(0, last)
+        self._check_rules()
 
     def abandon(self) -> None:
         for actor in self.actors:
-            actor.throw()
+            actor.kill()
         self.actors.clear()
         for engine in self.engines.values():
             engine.worker.reset()
+        self.stack.close()

@@ -12,7 +12,8 @@ from flask_idempotent import _timing
 from flask_idempotent.engine import claimant, pending, renewal, worker
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.stores import waiters
-from tests.interleavings.case import LEASE
+from flask_idempotent.web import protected_request
+from tests.interleavings.case import KEY, LEASE
 
 
 class Time:
@@ -37,6 +38,8 @@ def stopped_time() -> Iterator[Time]:
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)
+        # Applications have the record's name that the search looks at.
+        patch.setattr(protected_request, "storage_key", lambda *_: KEY)
         patch.setattr(engine_module, "_close_in_background", lambda *_: None)
         patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
         yield time

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import flask
 import pytest
 
 from flask_idempotent.engine import answers, transactions
-from flask_idempotent.engine.answers import consult
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import FingerprintMismatch
-from flask_idempotent.engine.transactions import Answer, commit_answer
+from flask_idempotent.engine.transactions import Answer, Transaction, commit_answer
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.memory import MemoryStore
-from tests.interleavings import processes
+from flask_idempotent.web import transacted
+from flask_idempotent.web.request_state import request_state
+from flask_idempotent.web.state import state_of
 from tests.interleavings.database import Database, Open, owner_of
 from tests.interleavings.database_cases import DATABASE_CASES
 from tests.interleavings.explore import BrokenRule, sample
@@ -95,7 +97,7 @@ def _without_looking_after(transaction: Database, answer: Answer, **options: Any
          "rows, lost record, two payloads", "refused without looking"),
         (transactions, "_is_same_response", _by_owner,
          "rows, commit fails, handled", "not committed"),
-        (processes, "commit_answer", _without_looking_after, "rows, late owner", "got a fault"),
+        (transacted, "commit_answer", _without_looking_after, "rows, late owner", "got a fault"),
     ],
 )  # fmt: skip
 def test_broken_engine_is_found(
@@ -114,21 +116,14 @@ def test_broken_engine_is_found(
 
 def test_completing_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that completes its key in the store before its commit breaks a rule at once."""
-    claims: list[tuple[Engine, Claim]] = []
 
-    def consult_and_note(engine: Engine, *arguments: Any) -> object:
-        outcome = consult(engine, *arguments)
-        if isinstance(outcome, Claim):
-            claims.append((engine, outcome))
-        return outcome
-
-    def complete_and_commit(database: Database, answer: Answer, **options: Any) -> Answer:
-        engine, claim = next(pair for pair in claims if pair[1].record.owner == owner_of(answer))
-        record = answer.record
-        engine.complete(claim, record.status, record.headers, record.body)
+    def complete_and_commit(database: Transaction, answer: Answer, **options: Any) -> Answer:
+        claim = request_state(flask.request).claim
+        assert claim is not None
+        engine = state_of(flask.current_app).engine
+        engine.complete(claim, answer.record.status, answer.record.headers, b"a body")
         return commit_answer(database, answer, **options)
 
-    monkeypatch.setattr(processes, "consult", consult_and_note)
-    monkeypatch.setattr(processes, "commit_answer", complete_and_commit)
+    monkeypatch.setattr(transacted, "commit_answer", complete_and_commit)
     with pytest.raises(BrokenRule, match="the store has an answer that is not committed"):
         search("rows")

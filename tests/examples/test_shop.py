@@ -125,7 +125,7 @@ class TestCrash:
     def test_button(self, client: FlaskClient) -> None:
         """The activity page has the form, with a key, and says what its button does."""
         page = client.get("/activity").text
-        assert "kills the worker process with SIGKILL" in page
+        assert "kills the worker with SIGKILL" in page
         form = page.partition('id="crash"')[2].partition("</form>")[0]
         fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', form))
         assert fields.pop("__idempotent_key")

@@ -97,6 +97,8 @@ class Ledger:
     def note(self, kind: str, text: str, key: str | None = None) -> None:
         """Write one event in a transaction of its own."""
         with Session(self._engine) as session, session.begin():
+            # It has its time when its turn has come, so that times and numbers are in one order.
+            session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             _write(session, kind, text, key)
 
     def order(self, number: int) -> Order | None:

@@ -20,7 +20,6 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE
 
 _MYSQL = ("mysql", "mariadb")
 #: The table's options for them, whose defaults differ between installations.
@@ -86,8 +85,8 @@ def _columns() -> list[Column[Any]]:
     text = Text().with_variant(mysql.LONGTEXT(), *_MYSQL)
     return [
         Column("storage_key", name, primary_key=True),
-        Column("fingerprint", LargeBinary(FINGERPRINT_SIZE), nullable=False),
-        Column("owner", LargeBinary(OWNER_SIZE), nullable=False),
+        Column("fingerprint", LargeBinary, nullable=False),
+        Column("owner", LargeBinary, nullable=False),
         Column("attempt", Integer, nullable=False),
         Column("status", String(255), nullable=False),
         # Names and values, as JSON.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flask_idempotent import _timing
+from flask_idempotent._digests import url_safe_digest
 from flask_idempotent._msgpack import pack
 from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
@@ -114,6 +115,12 @@ class Claim:
         """Whether the store has it; False where the store failed and the view runs anyway."""
         return self.record.attempt > 0
 
+    def key_for(self, name: str, number: int = 1) -> str:
+        """Make an idempotency key for what the view calls; see ``current_claim.key_for``."""
+        if not _names_call(name, number):
+            raise ValueError(_WRONG_NAME.format(name, number))
+        return url_safe_digest(self.storage_key, self.request.fingerprint, name, number)
+
     def release(self) -> None:
         """Give up the key when the view ends: its response is not stored, the next request runs.
 
@@ -161,3 +168,14 @@ class Claim:
     def renewal(self) -> Renewal:
         """What the store needs to renew this claim."""
         return Renewal(self.request.storage_key, self.record, self.request.settings.running_ttl_ms)
+
+
+def _names_call(name: object, number: object) -> bool:
+    is_number = isinstance(number, int) and not isinstance(number, bool) and number > 0
+    return isinstance(name, str) and name != "" and is_number
+
+
+_WRONG_NAME = (
+    "key_for() takes a name that is not empty, and a number from 1 on, such as "
+    "key_for('stripe', 2), not {!r} and {!r}"
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from uuid import UUID
 
 import http_sf
 
-from flask_idempotent._msgpack import pack
+from flask_idempotent._digests import url_safe_digest
 from flask_idempotent.problems import KeyInvalid
 
 if TYPE_CHECKING:
@@ -247,7 +245,7 @@ def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str
     if isinstance(scope, str):
         # As bytes and as text a scope is the same: on the command line it can only be text.
         scope = scope.encode("utf-8", "surrogatepass")
-    return _record_name(prefix, (namespace, scope, key))
+    return _record_name(prefix, namespace, scope, key)
 
 
 def part_key(prefix: str, storage_key: str, part: str) -> str:
@@ -258,10 +256,8 @@ def part_key(prefix: str, storage_key: str, part: str) -> str:
     :param storage_key: the name of the record of the request's key.
     :param part: the part's own name.
     """
-    return _record_name(prefix, (storage_key, part))
+    return _record_name(prefix, storage_key, part)
 
 
-def _record_name(prefix: str, parts: tuple[str | bytes | None, ...]) -> str:
-    digest = hashlib.blake2b(pack(parts), digest_size=16).digest()
-    name = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    return f"{prefix}{{{name}}}"
+def _record_name(prefix: str, *parts: str | bytes | None) -> str:
+    return f"{prefix}{{{url_safe_digest(*parts)}}}"

@@ -53,6 +53,22 @@ class CurrentClaim:
         """False once the lease is known to be lost; then another run may have begun."""
         return self._claim.held
 
+    def key_for(self, name: str, number: int = 1) -> str:
+        """Make an idempotency key for a service that the view calls; the store is not asked.
+
+        It is the same in every run of the view, so a run after a crash repeats the call and not
+        its effect. Another caller, key, payload or name makes another one::
+
+            stripe.Charge.create(..., idempotency_key=current_claim.key_for("stripe"))
+
+        :param name: what the key is for: another name for each call of the view that has an effect.
+        :param number: counts the tries: 2 after a definite refusal, which the service would repeat
+            for the same key.
+        :returns: 22 letters, digits, ``-`` and ``_``.
+        :raises ValueError: when the name is empty, or the number is not 1 or more.
+        """
+        return self._claim.key_for(name, number)
+
     def release(self) -> None:
         """Give up the key: the view's response will not be stored, and the next request runs.
 

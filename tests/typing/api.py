@@ -159,6 +159,8 @@ if current_claim:
     assert_type(current_claim.attempt, int)
     assert_type(current_claim.owner, str)
     assert_type(current_claim.held, bool)
+    assert_type(current_claim.key_for("stripe"), str)
+    assert_type(current_claim.key_for("stripe", 2), str)
     current_claim.release()
 unknown: object = current_claim.attempts  # type: ignore[attr-defined]
 current_claim.attempt = 1  # type: ignore[misc]

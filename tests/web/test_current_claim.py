@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import count
 from typing import Any
 
 import pytest
@@ -60,6 +61,26 @@ class TestCurrentClaim:
         first, second = post(app, "a").get_json(), post(app, "b").get_json()
         assert (first[:3], second[:3]) == (["a", 1, True], ["b", 1, True])
         assert len({first[3], second[3]}) == 2
+
+    def test_key_for(self, way: WayIn) -> None:
+        """``key_for`` makes the same key in every run, without a command, and another per key."""
+        store, runs = FaultyStore(), count(1)
+        app = way.app(store=store)
+
+        @app.post("/")
+        @way
+        def view() -> str:
+            response = f"{current_claim.attempt} {current_claim.key_for('stripe')}"
+            if next(runs) == 1:
+                raise SystemExit(response)
+            return response
+
+        with pytest.raises(SystemExit) as died:
+            post(app, "a")
+        first = str(died.value).split()[1]
+        assert post(app, "a").text.split()[1] == first
+        assert post(app, "b").text.split()[1] != first
+        assert store.calls == ["claim", "release", *["claim", "complete"] * 2]
 
     def test_over_when_the_view_has_answered(self, way: WayIn) -> None:
         """Once the response is stored, and on a replay, nothing is claimed any more."""

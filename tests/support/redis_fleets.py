@@ -31,10 +31,11 @@ _CLUSTER_OPTIONS = (
 class ClusterNode(Server):
     """One node of a cluster."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, *options: str) -> None:
         folder.mkdir()
         self.bus_port = free_port()
-        super().__init__(binary, folder, *_CLUSTER_OPTIONS, "--cluster-port", str(self.bus_port))
+        ours = (*_CLUSTER_OPTIONS, "--cluster-port", str(self.bus_port))
+        super().__init__(binary, folder, *ours, *options)
 
     def ask(self, *command: object) -> Any:
         """Send a command; its reply is not parsed, which redis-py's releases do differently."""
@@ -66,10 +67,11 @@ class Cluster:
 
     :param binary: the server's program.
     :param folder: where the nodes keep their files.
+    :param options: more options of the nodes.
     """
 
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.nodes = [ClusterNode(binary, folder / str(number)) for number in range(6)]
+    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+        self.nodes = [ClusterNode(binary, folder / str(n), *options) for n in range(6)]
 
     @property
     def url(self) -> str:

@@ -93,18 +93,21 @@ class OrderApp:
         self.store.client.config_set("maxmemory", 0)
         self.store.client.config_set("maxmemory-policy", "noeviction")
 
-    def commit_fault(self, action: Action) -> None:
+    def commit_fault(self, action: Action) -> Fault:
         """Let something happen to the next COMMIT."""
         assert self.proxy is not None
-        self.proxy.faults.append(Fault(_COMMIT[self.engine.dialect.name], action))
+        fault = Fault(_COMMIT[self.engine.dialect.name], action)
+        self.proxy.faults.append(fault)
+        return fault
 
     @contextmanager
     def database_away_after_commit(self) -> Iterator[None]:
         """Lose the reply to the next COMMIT, and let nobody connect to the database again."""
         assert self.proxy is not None
-        self.proxy.is_shut = True
-        self.commit_fault("lose reply")
+        fault = self.commit_fault("shut")
         yield
+        # Its reply may not have come yet.
+        fault.action = "lose reply"
         self.proxy.is_shut = False
 
     @contextmanager

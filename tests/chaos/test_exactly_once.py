@@ -160,16 +160,19 @@ class TestConnections:
 
     def test_away(self, app: OrderApp, background: Background) -> None:
         """Where the database is away after COMMIT was sent, the client learns to try again."""
-        requests = requests_named("away")
+        requests, proxy = requests_named("away"), app.proxy
+        assert proxy is not None
         clients = app.send([])
         for request in requests:
             with app.database_away_after_commit():
                 first = background(app.send, [request])
-                until(lambda: 503 in app.statuses(request.key))  # noqa: B023
+                until(lambda: proxy.is_shut, 30)
+                until(lambda: 503 in app.statuses(request.key), 30)  # noqa: B023
             clients.absorb(first.result())
         row = app.check("database away after COMMIT", clients)
         row.kills = len(requests)
         row.require(row.runs == len(requests), "a run was not recognised in the database")
+        assert clients.faults["503"] >= len(requests)
         row.conclude()
 
 

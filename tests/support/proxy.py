@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Action = Literal[
-    "cut before", "cut after", "lose reply", "half reply", "swallow", "delay", "hold", "refuse"
+    "cut before",
+    "cut after",
+    "lose reply",
+    "half reply",
+    "swallow",
+    "delay",
+    "hold",
+    "refuse",
+    "shut",
 ]
 
 #: For ``times``: more often than anything happens in a test.
@@ -24,7 +32,8 @@ class Fault:
 
     :param seconds: how long a "delay" holds the reply back, and a "hold" the command.
     :param times: how often it happens.
-    :param reply: what the proxy answers on "refuse"; the server does not receive the command.
+    :param reply: what the proxy answers on "refuse"; the server does not receive the command. On
+        "shut" the reply is lost, and the proxy accepts no connection from then on.
     """
 
     needle: bytes
@@ -156,6 +165,7 @@ class Proxy:
             time.sleep(fault.seconds if fault is not None and fault.action == "delay" else 0)
             client.sendall(data)
             return True
+        self.is_shut |= fault.action == "shut"
         if fault.action == "half reply":
             client.sendall(data[: len(data) // 2])
         return False

@@ -13,22 +13,36 @@ from pathlib import Path
 from typing import Any
 
 from flask import Response, g, has_request_context
-from sqlalchemy import Connection, Engine, create_engine, event
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_idempotent import current_claim, idempotent, signals
 from tests.chaos.app import app, run
 from tests.chaos.notes import FOLDER, note
-from tests.chaos.order_tables import Order, transaction_of
+from tests.chaos.order_tables import Base, Order, transaction_of
 
-session = scoped_session(sessionmaker(create_engine(app.config["SQLALCHEMY_DATABASE_URI"])))
-transaction = transaction_of(session)
+if app.config.get("FLASK_SQLALCHEMY"):
+    source: Any = SQLAlchemy(app, metadata=Base.metadata)
+    session = source.session
+else:
+    options = app.config.get("SQLALCHEMY_ENGINE_OPTIONS", {})
+    engine = create_engine(app.config["SQLALCHEMY_DATABASE_URI"], **options)
+    session = source = scoped_session(sessionmaker(engine))
+transaction = transaction_of(source)
 
 #: What a worker does to itself.
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "slow": signal.SIGCONT}
 #: A worker is killed in COMMIT so many seconds after it was sent; the server takes longer.
 INTO_COMMIT = 0.1
 SLOWNESS = 0.5
+
+
+@app.before_request
+def _load_user() -> None:
+    # A transaction that began here may not see what was committed before the view.
+    if app.config.get("LOADS_USER"):
+        session.execute(select(Order.id).limit(1))
 
 
 @app.teardown_appcontext

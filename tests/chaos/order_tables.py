@@ -38,9 +38,9 @@ EXECUTE FUNCTION sleep_in_commit();
 event.listen(Order.__table__, "after_create", DDL(_SLOW_COMMIT).execute_if(dialect="postgresql"))
 
 
-def transaction_of(session: Any) -> SQLAlchemyTransaction:
-    """The transaction of a scoped session whose answers are beside the orders."""
-    return SQLAlchemyTransaction(session, metadata=Base.metadata)
+def transaction_of(source: Any) -> SQLAlchemyTransaction:
+    """The transaction of a source of sessions whose answers are beside the orders."""
+    return SQLAlchemyTransaction(source, metadata=Base.metadata)
 
 
 def create_tables(engine: Engine) -> None:

@@ -30,9 +30,18 @@ from tests.support.redis_servers import Server, redis_binary
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-#: Each database, and what happens where Redis is dead.
-CASES = [("postgresql", "run"), ("postgresql", "reject"), ("sqlite", "run"), ("mariadb", "reject")]
-SECONDS = sized(60, 2)
+#: Each database, and the application's settings.
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    "scoped_session": ("postgresql", {}),
+    "SERIALIZABLE": (
+        "postgresql", {"SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "SERIALIZABLE"}}
+    ),
+    "Flask-SQLAlchemy": ("sqlite", {"FLASK_SQLALCHEMY": True}),
+    "transaction begun before the view": (
+        "mariadb", {"FLASK_SQLALCHEMY": True, "LOADS_USER": True}
+    ),
+}  # fmt: skip
+SECONDS = sized(40, 2)
 
 
 @pytest.fixture
@@ -120,25 +129,28 @@ def path(dice: random.Random) -> str:
     return f"/refused/{milliseconds}" if chance < 0.3 else f"/orders/{milliseconds}"
 
 
+@pytest.mark.parametrize("on_store_error", ["run", "reject"] if FULL else ["run"])
 @pytest.mark.parametrize(
-    ("database", "on_store_error"), CASES if FULL else [("sqlite", "run")], indirect=["database"]
+    ("database", "case"),
+    [(CASES[case][0], case) for case in (CASES if FULL else ["Flask-SQLAlchemy"])],
+    indirect=["database"],
 )
 def test_faults_at_random(
-    database: Database, store: Server, tmp_path: Path, on_store_error: str
+    database: Database, store: Server, tmp_path: Path, case: str, on_store_error: str
 ) -> None:
     """Under load and any faults each key has one row and one answer."""
+    settings = {**CASES[case][1], "IDEMPOTENT_ON_STORE_ERROR": on_store_error}
     with (
         serve_orders(
-            tmp_path, store, database, "--preload", workers=sized(4, 3), threads=4,
-            IDEMPOTENT_ON_STORE_ERROR=on_store_error,
+            tmp_path, store, database, "--preload", workers=sized(4, 3), threads=4, **settings
         ) as app,
         continuing(app, 1.5 * LEASE),
-    ):  # fmt: skip
-        name = f"{database.kind}-{on_store_error}"
-        storm = Storm(app.served, sized(24, 8), name)
+    ):
+        name = f"{case}, on_store_error={on_store_error!r}"
+        storm = Storm(app.served, sized(24, 8), f"{database.kind}-{on_store_error}")
         faults = Faults(app, storm, random.Random(name))
         storm.during(faults.happen, path)
         storm.clients.absorb(storm.sweep)
-        row = app.check(f"faults at random, on_store_error={on_store_error!r}", storm.clients)
+        row = app.check(f"faults at random, {name}", storm.clients)
         row.kills = faults.count + len(app.strikes())
         row.conclude()

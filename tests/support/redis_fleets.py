@@ -56,6 +56,11 @@ class ClusterNode(Server):
     def is_primary(self) -> bool:
         return str(self.client.info("replication")["role"]) == "master"
 
+    def serve_all_slots(self) -> None:
+        """Make a cluster of this node alone."""
+        self.ask("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+        until(lambda: self.cluster_info["cluster_state"] == "ok")
+
     def slots(self) -> list[tuple[int, int]]:
         """The ranges of slots that this node itself says it has."""
         slots = self.ask("CLUSTER", "SLOTS")

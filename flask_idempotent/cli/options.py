@@ -75,6 +75,8 @@ class CommandGroup(click.Group):
 def _hint(error: StoreError) -> str:
     if "no permissions" in str(error).lower():
         return '\nThe page "Command line" lists the permissions that an operator needs.'
+    if str(error).startswith("MOVED "):
+        return "\nThe server is a node of a cluster: set REDIS_URL to redis+cluster://."
     return ""
 
 

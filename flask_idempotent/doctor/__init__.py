@@ -34,7 +34,8 @@ def _findings(app: Flask) -> Iterator[Finding]:
     state = state_of(app)
     routes = list(protected_routes(app))
     store = state.engine.store
-    yield from server_checks.examine(store, state.settings().prefix)
+    replicas = max((route.settings.min_replicas for route in routes), default=0)
+    yield from server_checks.examine(store, state.settings().prefix, replicas)
     yield from deployment_checks.examine(app, store, state.settings(), routes)
     yield from transaction_checks.examine(app, routes)
     yield from view_checks.examine(app, routes)

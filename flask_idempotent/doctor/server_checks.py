@@ -6,9 +6,11 @@ import re
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
+from flask_idempotent.doctor import topology_checks
 from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
@@ -26,8 +28,12 @@ _NOTIFIED_WITHIN = 0.5
 _NEARLY_FULL = 0.9
 
 
-def examine(store: Store, prefix: str) -> Iterator[Finding]:
-    """Check whether the server answers, how it is configured, and whether it keeps a record."""
+def examine(store: Store, prefix: str, min_replicas: int = 0) -> Iterator[Finding]:
+    """Check whether the server answers, how it is configured, and whether it keeps a record.
+
+    :param min_replicas: the largest that a view has.
+    """
+    wanted = yield from topology_checks.wanted_replicas(store, min_replicas)
     if isinstance(store, MemoryStore):
         return
     if not isinstance(store, InspectableStore):
@@ -46,8 +52,11 @@ def examine(store: Store, prefix: str) -> Iterator[Finding]:
             f"{store} does not answer: {_message(failure)}. Requests with a key get 503.",
             "Check that the server runs and can be reached, and REDIS_URL with its password.",
         )
+        # The other nodes of a cluster may answer.
+        with suppress(StoreError):
+            yield from _reported(store.facts(), wanted)
         return
-    yield from _configuration(store)
+    yield from _configuration(store, wanted)
     yield from probe(store, prefix)
 
 
@@ -68,7 +77,7 @@ def latency(store: InspectableStore) -> Finding:
     return (warning if median > _VERY_SLOW else note)("server", text, fix)
 
 
-def _configuration(store: InspectableStore) -> Iterator[Finding]:
+def _configuration(store: InspectableStore, wanted: int) -> Iterator[Finding]:
     try:
         servers = store.facts()
     except StoreError as failure:
@@ -79,9 +88,29 @@ def _configuration(store: InspectableStore) -> Iterator[Finding]:
             'Allow the user +info and +config|get, or check these by hand: see the page "Stores".',
         )
         return
-    for facts in servers:
-        for check in FACTS:
-            yield from check(facts)
+    yield from _reported(servers, wanted)
+
+
+def _reported(servers: Sequence[Facts], wanted: int) -> Iterator[Finding]:
+    yield from topology_checks.asked(servers)
+    for check in FACTS:
+        yield from _of_each(servers, check)
+    yield from topology_checks.replicas(servers, wanted)
+
+
+def _of_each(
+    servers: Sequence[Facts], check: Callable[[Facts], Iterator[Finding]]
+) -> Iterator[Finding]:
+    """Check each server; what is found of all of them is reported once."""
+    answering = [facts for facts in servers if "failure" not in facts]
+    found: dict[Finding, list[str]] = {}
+    for facts in answering:
+        for finding in check(facts):
+            found.setdefault(finding, []).append(facts["address"])
+    for finding, addresses in found.items():
+        if len(addresses) < len(answering):
+            finding = replace(finding, text=f"{', '.join(addresses)}: {finding.text}")
+        yield finding
 
 
 def version(facts: Facts) -> Iterator[Finding]:
@@ -166,26 +195,6 @@ def persistence(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def replication(facts: Facts) -> Iterator[Finding]:
-    replicas = int(facts.get("connected_slaves", 0))
-    if facts.get("role") == "slave":
-        yield error(
-            "replication",
-            "This server is a replica, which refuses writes: requests with a new key get 503.",
-            "Set REDIS_URL to the primary.",
-        )
-    elif replicas:
-        yield note(
-            "replication",
-            f"The server has replicas ({replicas}), which lag behind the primary. After a failover "
-            "the last claims and responses may be missing, and retries of those requests run "
-            f"again. min-replicas-to-write is {facts.get('min-replicas-to-write', 'unknown')}.",
-            "Set min-replicas-to-write 1: it makes this rarer, but does not exclude it.",
-        )
-    else:
-        yield ok("replication", "The server has no replicas that could lag behind.")
-
-
 def transport(facts: Facts) -> Iterator[Finding]:
     way = facts.get("transport", "")
     if way == "network":
@@ -203,7 +212,8 @@ FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     version,
     eviction,
     persistence,
-    replication,
+    topology_checks.cluster,
+    topology_checks.replication,
     transport,
 )
 
@@ -229,7 +239,7 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
             "writing",
             f"The server refuses to keep a record: {_message(failure)}. Requests with a new key "
             "get 503.",
-            _FULL if "maxmemory" in str(failure) else _REFUSED,
+            _fix(str(failure)),
         )
         return
     if notified:
@@ -248,10 +258,22 @@ def _probe_record(prefix: str) -> tuple[str, RunningRecord]:
     return key, RunningRecord(secrets.token_bytes(OWNER_SIZE), bytes(FINGERPRINT_SIZE))
 
 
+def _fix(message: str) -> str:
+    if "maxmemory" in message:
+        return _FULL
+    return _CLUSTER if _OTHER_NODE.search(message) else _REFUSED
+
+
 def _message(failure: Exception) -> str:
     return str(failure).rstrip(".")
 
 
+#: What a node of a cluster answers about keys that other nodes have, or none.
+_OTHER_NODE = re.compile("MOVED |hash slot|CLUSTERDOWN", re.IGNORECASE)
+_CLUSTER = (
+    "The server is a node of a cluster. Set REDIS_URL to redis+cluster://; if it is that already, "
+    "CLUSTER SHARDS shows which slots are not served."
+)
 _FULL = "Its memory is full. Raise maxmemory, or store less with a smaller expire= or max_body=."
 _REFUSED = 'The page "Stores" lists the permissions that a user needs, and other causes.'
 _FORGOTTEN = ": a restart may lose every response, and retries of those requests run again."

@@ -251,8 +251,7 @@ class Store(ABC):
         :param replicas: how many must confirm, at least 1.
         :raises SettingsError: when this kind of store has no replicas.
         """
-        kind = type(self).__name__
-        raise SettingsError(f"min_replicas={replicas} needs a store with replicas: {kind} has none")
+        raise SettingsError(f"min_replicas needs replicas, and {type(self).__name__} has none")
 
     @abstractmethod
     def close(self) -> None:
@@ -295,6 +294,7 @@ class InspectableStore(Store):
     def facts(self) -> Sequence[Mapping[str, str]]:
         """Return what each server that has keys reports about itself, under Redis's names.
 
-        ``address`` is added to that, and ``transport``: ``"tls"``, ``"socket"``, ``"loopback"`` or
-        ``"network"``. What a server does not report is left out. Without a server there is nothing.
+        Added are ``address``, ``transport`` ("tls", "socket", "loopback" or "network"),
+        ``topology`` ("server", "sentinel" or "cluster") and ``failure``, where it does not answer.
+        What it does not report is left out; without a server there is nothing.
         """

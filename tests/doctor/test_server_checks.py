@@ -18,6 +18,7 @@ GOOD = {
     "redis_version": "7.4.1", "maxmemory_policy": "noeviction", "maxmemory": "0",
     "used_memory": "5", "aof_enabled": "1", "aof_last_write_status": "ok",
     "rdb_last_bgsave_status": "ok", "role": "master", "connected_slaves": "0", "transport": "tls",
+    "address": "redis://one:6379/0", "topology": "server",
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ class TestFacts:
             ({"aof_last_write_status": "err"}, "persistence", "error"),
             ({"rdb_last_bgsave_status": "err"}, "persistence", "error"),
             ({"role": "slave"}, "replication", "error"),
-            ({"connected_slaves": "2"}, "replication", "note"),
+            ({"slave0": "ip=two,port=6379,state=online,offset=5,lag=1"}, "replication", "note"),
             ({"transport": "network"}, "transport", "note"),
         ],
     )
@@ -59,7 +60,7 @@ class TestFacts:
 
     def test_silent_server(self) -> None:
         """What a server does not tell is a note, never a guess."""
-        findings = findings_of({"transport": "tls"})
+        findings = findings_of({"transport": "tls", "address": "redis://one:6379/0"})
         assert {f.level for f in findings.values()} == {"note"}
         assert set(findings) == {"version", "eviction", "persistence"}
 

@@ -120,7 +120,7 @@ class TestStore:
         monkeypatch.setattr(ConfirmedStore, "confirmed_by", Store.confirmed_by)
         engine = Engine(faulty, "the app")
         with pytest.raises(
-            ValueError, match="min_replicas=1 needs a store with replicas: ConfirmedStore"
+            ValueError, match="min_replicas needs replicas, and ConfirmedStore has none"
         ):
             engine.claim(request(min_replicas=1))
         assert faulty.calls == []

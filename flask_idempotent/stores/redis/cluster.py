@@ -58,6 +58,7 @@ class Cluster(Topology):
     """
 
     database = 0
+    kind = "cluster"
     pubsub = SHARDED
 
     def __init__(

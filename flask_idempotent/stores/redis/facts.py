@@ -1,4 +1,4 @@
-"""What a server reports about itself and its settings."""
+"""What servers report about themselves and their settings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ from contextlib import suppress
 
 from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.redis.node import Node
+from flask_idempotent.stores.redis.topology import Topology
 
 _SETTINGS = ("save", "min-replicas-to-write")
 _CLUSTER_SETTINGS = ("cluster-require-full-coverage",)
 
 
-def facts_of(node: Node) -> dict[str, str]:
+def facts_of(topology: Topology) -> list[dict[str, str]]:
+    """Return the facts of each server that has keys; see ``InspectableStore.facts``.
+
+    :raises StoreError: when none of them says anything.
+    """
+    servers, failures = [], []
+    for node in topology.nodes():
+        try:
+            facts = _facts_of_node(node)
+        except StoreError as error:
+            failures.append(error)
+            facts = {"failure": str(error)}
+        # The connection is open now, so that the address of a Sentinel's primary is known.
+        place = {"topology": topology.kind, "address": str(node), "transport": topology.transport}
+        servers.append(facts | place)
+    if len(failures) == len(servers):
+        raise failures[0]
+    return servers
+
+
+def _facts_of_node(node: Node) -> dict[str, str]:
     """Return a server's facts by their names in INFO, CONFIG and CLUSTER INFO.
 
     :raises StoreError: when it does not answer to INFO.

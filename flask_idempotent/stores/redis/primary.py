@@ -35,6 +35,10 @@ class _Primary:
         place = self._sentinels.place
         return (self._server.at(*place) if place else self._server).transport
 
+    def __str__(self) -> str:
+        place = self._sentinels.place
+        return str(self._server.at(*place)) if place else "the primary that the Sentinels name"
+
     def connection(self) -> Connection:
         connection = self._server.connection()
         longest = _timing.CONNECT_TIMEOUT - _timing.SENTINEL_AT_LEAST
@@ -76,6 +80,8 @@ class SentinelPrimary(SingleServer):
     :param service: the name by which they know the primary.
     :param clock: returns seconds, for the idle times and ages of connections.
     """
+
+    kind = "sentinel"
 
     def __init__(
         self,

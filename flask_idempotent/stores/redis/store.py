@@ -225,11 +225,7 @@ class RedisStore(InspectableStore):
             node.execute("PING")
 
     def facts(self) -> Sequence[Mapping[str, str]]:
-        transport = self._client.topology.transport
-        return [
-            {**facts_of(node), "address": str(node), "transport": transport}
-            for node in self._client.nodes()
-        ]
+        return facts_of(self._client.topology)
 
     def close(self) -> None:
         self._subscriber.close()

@@ -22,6 +22,8 @@ class Topology(ABC):
 
     #: The number of the database that has the records.
     database: int
+    #: How the server of a key is found: ``"server"``, ``"sentinel"`` or ``"cluster"``.
+    kind = "server"
     #: The commands of pub/sub that its servers are sent.
     pubsub = PLAIN
 

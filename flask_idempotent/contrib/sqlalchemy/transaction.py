@@ -28,6 +28,7 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
     is_autocommit,
     is_locked,
     is_missing_table,
+    read_without_transaction,
 )
 from flask_idempotent.contrib.sqlalchemy.statements import Statements, answer_of
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
@@ -168,28 +169,16 @@ class SQLAlchemyTransaction(InspectableTransaction):
             sessions.check_binds(self._source, session)
         return bind
 
-    def _check_connection(self, connection: Connection) -> None:
-        if connection.engine in self._checked:
-            return
-        if is_autocommit(connection):
-            raise SettingsError(
-                "the engine commits each statement by itself (AUTOCOMMIT), so a view's rows and "
-                "its answer cannot be committed together: give SQLAlchemyTransaction an engine "
-                "without isolation_level='AUTOCOMMIT'"
-            )
-        self._checked.add(connection.engine)
-
     def _read(self, connection: Connection, storage_key: str) -> RowMapping | None:
         """Read a row, and leave no transaction open that was not open before."""
         was_in_transaction = connection.in_transaction()
         try:
-            result = connection.execute(self._statements.select, {"key": storage_key})
-            row = result.mappings().first()
             self._check_connection(connection)
+            result = connection.execute(self._statements.select, {"key": storage_key})
+            return result.mappings().first()
         finally:
             if not was_in_transaction:
                 connection.rollback()
-        return row
 
     def _read_apart(self, session: Session, engine: Engine, storage_key: str) -> RowMapping | None:
         """Read a row on a connection besides that of the session's transaction."""
@@ -200,14 +189,29 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 "engine's pool has one only: allow more with pool_size or max_overflow"
             )
         try:
-            with engine.connect() as connection:
-                return self._read(connection, storage_key)
+            return self._connect_and_read(engine, storage_key)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
         # The pool's connections broke while they were idle, and are opened again from here on.
+        return self._connect_and_read(engine, storage_key)
+
+    def _connect_and_read(self, engine: Engine, storage_key: str) -> RowMapping | None:
         with engine.connect() as connection:
+            self._check_connection(connection)
+            read_without_transaction(connection)
             return self._read(connection, storage_key)
+
+    def _check_connection(self, connection: Connection) -> None:
+        if connection.engine in self._checked:
+            return
+        if is_autocommit(connection):
+            raise SettingsError(
+                "the engine commits each statement by itself (AUTOCOMMIT), so a view's rows and "
+                "its answer cannot be committed together: give SQLAlchemyTransaction an engine "
+                "without isolation_level='AUTOCOMMIT'"
+            )
+        self._checked.add(connection.engine)
 
     def _write(self, session: Session, answer: Answer, replaces: bytes | None) -> None:
         """Write the row of an answer, after everything else."""

@@ -68,8 +68,10 @@ class Stopped:
 class TestLocked:
     """Another owner is between its INSERT and its COMMIT."""
 
-    def test_bounded(self, shop: Shop, background: Background) -> None:
+    def test_bounded(self, make_shop: MakeShop, database: Database, background: Background) -> None:
         """The INSERT waits a second or two, and the database is unavailable then."""
+        patient = {"connect_args": {"timeout": 60}} if database.kind == "sqlite" else {}
+        shop = make_shop(**patient)
         other = Stopped(shop, background)
         shop.transaction.begin()
         with pytest.raises(DatabaseUnavailable, match=r"\{a\} locked"):
@@ -147,6 +149,18 @@ class TestOwnErrors:
         with pytest.raises(IntegrityError, match="refunds"):
             commit_answer(shop.transaction, answer())
         assert owner_of(shop) is None
+
+    @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+    def test_database_is_locked(self, make_shop: MakeShop, background: Background) -> None:
+        """SQLite's "database is locked" at the view's own rows is raised."""
+        shop = make_shop(connect_args={"timeout": 0.001})
+        other = Stopped(shop, background)
+        shop.transaction.begin()
+        shop.session.add(Order(product="mug"))
+        with pytest.raises(OperationalError, match="locked"):
+            commit_answer(shop.transaction, answer("IDEMPOTENT_{b}"))
+        other.commit()
+        assert (shop.products(), shop.count_answers()) == ([], 1)
 
     @on_servers
     def test_deadlock(self, shop: Shop, background: Background) -> None:
@@ -319,6 +333,26 @@ class TestViewsOwnCommit:
         shop.write("teapot")
         shop.session.commit()
         assert shop.transaction.has_committed()
+
+
+def test_statements(shop: Shop) -> None:
+    """A first request reads one row, and writes its own one last, just before COMMIT."""
+    shop.transaction.look_up("IDEMPOTENT_{b}")
+    events: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        events.append(" ".join(statement.split()[:3]))
+
+    event.listen(shop.engine, "before_cursor_execute", note)
+    event.listen(shop.engine, "commit", lambda connection: events.append("COMMIT"))
+    assert shop.transaction.look_up(KEY) is None
+    shop.transaction.begin()
+    shop.session.add(Order(product="mug"))
+    shop.transaction.commit(answer())
+    written = [event for event in events if event.startswith(("INSERT", "UPDATE", "COMMIT"))]
+    assert written == ["INSERT INTO orders", "INSERT INTO idempotent_answers", "COMMIT"]
+    assert sum(event.startswith("SELECT") for event in events) == 1
+    assert shop.products() == ["mug"]
 
 
 @on_servers

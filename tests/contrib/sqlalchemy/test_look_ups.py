@@ -167,6 +167,7 @@ class TestOneConnection:
             connection.rollback()
             assert transaction.look_up(KEY) is None
             assert not connection.in_transaction()
+            assert not connection.get_execution_options()
         assert owner_of(shop) is None
 
     @on_sqlite

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks import (
     commands,
     cost,
+    exactly_once,
     growth,
     layers,
     load,
@@ -32,6 +33,8 @@ from tests.support.web_servers import ROOT
 MEASURES: dict[str, Callable[[Bench], Findings]] = {
     "cost": cost.measure,
     "commands": commands.measure,
+    "exactly_once": exactly_once.measure,
+    "statements": exactly_once.statements,
     "memory": memory.measure,
     "compression": memory.compression,
     "waking": waking.measure,

@@ -31,6 +31,9 @@ class Size:
     :param file: bytes of the file in a large multipart form.
     :param uploads: how many times each large form is uploaded.
     :param starts: how many times the start of a process is measured.
+    :param databases: the kinds of databases that a view writes its rows into.
+    :param row_rounds: how many turns each such view has.
+    :param row_restarts: how many times its process is started for these rounds.
     :param samples: requests of each kind under the profiler.
     :param settle: seconds that waiters are given to fall asleep after they last read the record.
     :param apart: whether each contestant runs in a process of its own.
@@ -52,6 +55,9 @@ class Size:
     file: int = 30_000_000
     uploads: int = 9
     starts: int = 9
+    databases: tuple[str, ...] = ("SQLite", "PostgreSQL")
+    row_rounds: int = 21
+    row_restarts: int = 3
     samples: int = 10_000
     settle: float = 0.15
     apart: bool = True
@@ -61,7 +67,8 @@ FULL = Size()
 TINY = Size(
     rounds=2, restarts=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1,
     live=(10, 20), held=(1, 2), seconds=0.05, loads=1, fields=2_000, file=1_000, uploads=1,
-    starts=1, samples=50, settle=0.01, apart=False,
+    starts=1, databases=("SQLite",), row_rounds=2, row_restarts=1, samples=50,
+    settle=0.01, apart=False,
 )  # fmt: skip
 
 
@@ -116,11 +123,13 @@ class Findings:
     :param title: what was measured.
     :param series: the figures.
     :param targets: the limits that they must keep.
+    :param notes: what is not measured, and why.
     """
 
     title: str
     series: list[Series]
     targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Series:
         return next(series for series in self.series if series.name == name)

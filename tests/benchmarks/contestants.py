@@ -30,8 +30,10 @@ _FILLER = "x" * (BODY_SIZE - len('{"amount":1200,"note":""}\n'))
 
 #: The kinds of requests that are compared.
 KINDS = ("no key", "first", "replay")
-#: Where an application keeps its ``Hold``.
-HOLD = "bench"
+#: Where an application keeps its ``Hold``, and the engine of its database.
+HOLD, DATABASE = "bench", "bench.database"
+#: The variable of the environment that says where the database is.
+DATABASE_URL = "BENCH_DATABASE_URL"
 
 #: A status line, headers and the body.
 Answer = tuple[str, dict[str, str], bytes]
@@ -67,11 +69,18 @@ class Contestant:
         """Bare Flask in the same process."""
         return Contestant(BARE, make(BARE, "redis://unused"))
 
+    @property
+    def database(self) -> Any:
+        """SQLAlchemy's engine; None for an application without a database."""
+        return self.app.extensions.get(DATABASE)
+
     def close(self) -> None:
-        """Close the connections and end the threads of its library."""
+        """Close its connections, and end the threads of its library."""
         state = self.app.extensions.get("idempotent")
         if state is not None:
             state.engine.close()
+        if self.database is not None:
+            self.database.dispose()
 
 
 def order() -> tuple[dict[str, Any], int]:
@@ -142,13 +151,29 @@ def _idemkit(url: str) -> Flask:
     return app
 
 
+def _own_commit(url: str) -> Flask:
+    from tests.benchmarks.rows import with_rows
+
+    return with_rows(_bare(url), in_transaction=False)
+
+
+def _transaction(url: str) -> Flask:
+    from tests.benchmarks.rows import with_rows
+
+    return with_rows(_bare(url), in_transaction=True)
+
+
 BARE, OURS, DECORATED, PEER, STAND_IN = "bare", "ours", "decorated", "idemkit", "stand-in"
+#: Views that write a row: one commits by itself, the row of the other is committed with the answer.
+OWN_COMMIT, TRANSACTION = "the view commits", "transaction="
 
 _MAKERS = {
     BARE: _bare,
     OURS: _app_wide,
     DECORATED: _decorated,
     PEER: _idemkit,
+    OWN_COMMIT: _own_commit,
+    TRANSACTION: _transaction,
     # In the place of the peer, which the tests' environment does not have.
     STAND_IN: _app_wide,
 }

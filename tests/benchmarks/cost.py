@@ -12,14 +12,15 @@ from tests.benchmarks.runners import Runner
 from tests.benchmarks.series import Series, in_turns, median_time
 
 
-def _time(contestant: Contestant, kind: str, calls: int) -> float:
+def time_requests(contestant: Contestant, kind: str, calls: int) -> float:
+    """The median of the microseconds that a request of a kind takes."""
     requests = environs(kind, calls + 1)
     contestant.answer(requests.pop())
     return median_time(contestant.answer, requests)
 
 
 def _time_beside(contestant: Contestant, calls: int) -> float:
-    return _time(contestant.beside, KINDS[0], calls)
+    return time_requests(contestant.beside, KINDS[0], calls)
 
 
 def _beside(name: str) -> str:
@@ -51,7 +52,7 @@ def _in_turns(made: Mapping[str, Runner], kind: str, size: Size) -> Rounds:
     turns = {}
     for name, runner in made.items():
         served = kind if _is_shown(name, kind) else KINDS[0]
-        turns[name] = partial(runner.run, _time, served, size.calls)
+        turns[name] = partial(runner.run, time_requests, served, size.calls)
         if kind == KINDS[0] and name in (OURS, DECORATED):
             turns[_beside(name)] = partial(runner.run, _time_beside, size.calls)
     return in_turns(turns, size.rounds // size.restarts)

@@ -12,7 +12,10 @@ from pathlib import Path
 from tests.benchmarks.load import generator
 from tests.support.redis_servers import Server
 
-_PACKAGES = ("Flask", "Werkzeug", "redis", "hiredis", "msgpack", "gunicorn", "idemkit")
+_PACKAGES = (
+    "Flask", "Werkzeug", "redis", "hiredis", "msgpack", "gunicorn", "idemkit", "SQLAlchemy",
+    "psycopg",
+)  # fmt: skip
 
 
 def facts(server: Server) -> dict[str, str]:

@@ -46,7 +46,7 @@ def as_text(run: Run) -> str:
     """Every figure with its spread, and whether the targets are met."""
     lines = [f"{name:>10}  {fact}" for name, fact in run.facts.items()]
     for findings in run.findings.values():
-        lines += ["", findings.title, *_rows(map(_figure, findings.series))]
+        lines += ["", findings.title, *_rows(map(_figure, findings.series)), *findings.notes]
     if run.targets:
         lines += ["", "Targets", *_rows([_JUDGED, *map(_judged, run.targets)])]
     return "\n".join(lines)
@@ -103,7 +103,7 @@ def as_json(run: Run) -> str:
 #: The measures that the page shows as tables.
 _TABLES = (
     "cost", "commands", "waking", "records", "claims", "waiters", "memory", "compression", "load",
-    "uploads", "start",
+    "uploads", "start", "exactly_once", "statements",
 )  # fmt: skip
 #: Microseconds: layers that take less than this in every kind of request share a row.
 _LITTLE = 1.0
@@ -120,6 +120,10 @@ def as_markdown(run: Run) -> dict[str, str]:
 
 
 def _shown(findings: Findings) -> str:
+    return "\n\n".join([_table_of(findings), *findings.notes])
+
+
+def _table_of(findings: Findings) -> str:
     if any(len(series.values) > 1 for series in findings.series):
         head = ("what", "median", "half of the rounds")
         return _table(head, map(_figure, findings.series))

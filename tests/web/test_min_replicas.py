@@ -64,7 +64,7 @@ class TestStores:
         app = make_app(store=OwnStore(), config={"PROPAGATE_EXCEPTIONS": True})
         add_views(app)
         with pytest.raises(
-            SettingsError, match="min_replicas needs replicas, and OwnStore has none has none"
+            SettingsError, match="min_replicas needs replicas, and OwnStore has none"
         ):
             post(app, path="/confirmed")
         assert post(app, path="/plain").text == "run 1"

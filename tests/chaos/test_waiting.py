@@ -84,7 +84,7 @@ class TestWakeUp:
             def make_hearing(url: str, view: Any) -> AppService:
                 service = make_service(url, view)
                 assert isinstance(service.engine.store, RedisStore)
-                service.engine.store._subscriber._connect = ear.subscription
+                service.engine.store._subscriber._topology = ear.topology
                 return service
 
             def silenced() -> bool:

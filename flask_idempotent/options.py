@@ -46,6 +46,9 @@ class Overrides(TypedDict, total=False):
     #: What follows when the process of a claim died: ``"rerun"`` runs the view again, ``"hold"``
     #: answers 409 and does not run it. Default: ``"rerun"``.
     on_crash: Literal["rerun", "hold"]
+    #: How long a claim is held under ``on_crash="hold"`` when its process died, in seconds or as a
+    #: timedelta, more than 0. Default: 604800, which is seven days.
+    hold_for: Seconds
     #: Whether a request without a key gets 400. Default: False.
     required: bool
     #: The methods that are tracked, such as ``("POST", "PATCH")``. Default: None, which means all
@@ -145,6 +148,9 @@ OPTIONS = (
     Option("expire", "IDEMPOTENT_EXPIRE", 240, checks.seconds(above_zero=True)),
     Option("lease", "IDEMPOTENT_LEASE", 30, checks.seconds(above_zero=True)),
     Option("on_crash", "IDEMPOTENT_ON_CRASH", "rerun", checks.choice("rerun", "hold")),
+    Option(
+        "hold_for", "IDEMPOTENT_HOLD_FOR", 7 * 24 * 3600, checks.seconds(above_zero=True)
+    ),
     Option("required", "IDEMPOTENT_REQUIRED", False, checks.boolean),
     Option("methods", "IDEMPOTENT_METHODS", None, checks.methods),
     Option(

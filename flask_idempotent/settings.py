@@ -34,6 +34,7 @@ class EngineSettings:
     :param expire: seconds to keep the response.
     :param lease: seconds that a claim outlives its owner.
     :param takeover: whether to run again after an owner died.
+    :param hold_for: seconds that a claim is kept after its owner died, where it is not run again.
     :param compress: size in bytes from which a body is kept compressed; None for never.
     :param correctable: the statuses after which a corrected request may use the key.
     :param max_run: seconds for which the lease of a view that runs is renewed; None for as long
@@ -49,8 +50,11 @@ class EngineSettings:
     correctable: frozenset[int] = frozenset()
     max_run: float | None = None
     min_replicas: int = 0
+    hold_for: float = 0.0
     #: ``expire`` in milliseconds, the unit of stores.
     expire_ms: int = dataclasses.field(init=False)
+    #: Milliseconds that a tombstone is kept: never less than a lease.
+    tombstone_ttl_ms: int = dataclasses.field(init=False)
     #: Milliseconds that a record in progress is kept: never less than its lease.
     running_ttl_ms: int = dataclasses.field(init=False)
     #: Milliseconds that it is kept beyond its lease.
@@ -59,7 +63,9 @@ class EngineSettings:
     def __post_init__(self) -> None:
         _derive(self, "expire_ms", milliseconds(self.expire))
         lease_ms = milliseconds(self.lease)
-        _derive(self, "running_ttl_ms", max(self.expire_ms, lease_ms))
+        _derive(self, "tombstone_ttl_ms", max(self.expire_ms, lease_ms))
+        held_ms = 0 if self.takeover else milliseconds(self.hold_for)
+        _derive(self, "running_ttl_ms", max(self.tombstone_ttl_ms, held_ms))
         _derive(self, "grace_ms", self.running_ttl_ms - lease_ms)
 
 
@@ -76,6 +82,7 @@ class Settings:
     expire: float
     lease: float
     on_crash: str
+    hold_for: float
     required: bool
     methods: frozenset[str] | None
     headers: tuple[str, ...]
@@ -126,6 +133,7 @@ class Settings:
             correctable=self.correctable,
             max_run=self.max_run,
             min_replicas=self.min_replicas,
+            hold_for=self.hold_for,
         )
         _derive(self, "engine", engine)
         _derive(self, "environ_names", tuple(map(environ_name, self.headers)))

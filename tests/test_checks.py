@@ -34,6 +34,7 @@ WRONG: dict[str, list[object]] = {
     "expire": POSITIVE,
     "lease": POSITIVE,
     "on_crash": ["crash", "", None, True, ["rerun"]],
+    "hold_for": POSITIVE,
     "required": [None, 1, 0, "yes", ""],
     "methods": [
         *filter(None, NAMES),

@@ -50,6 +50,7 @@ TABLE: list[Row] = [
     same("expire", 240.0, 1, 0.5, 2.5),
     same("lease", 30.0, 1, 0.5, 2.5),
     same("on_crash", "rerun", "hold", "rerun", "hold"),
+    same("hold_for", 7 * 24 * 3600.0, 1, 0.5, 2.5),
     same("required", False, True, False, True),
     (
         "methods",
@@ -287,6 +288,22 @@ class TestTerms:
         engine = resolve({}, {"expire": expire, "lease": lease}).engine
         assert (engine.running_ttl_ms, engine.grace_ms) == (ttl, grace)
         assert engine.expire_ms == milliseconds(expire)
+
+    @pytest.mark.parametrize(
+        ("settings", "ttl"),
+        [
+            ({"on_crash": "hold"}, 7 * 24 * 3_600_000),
+            ({"on_crash": "hold", "hold_for": 0.5}, 240_000),
+            ({"on_crash": "hold", "hold_for": 300, "lease": 600}, 600_000),
+            ({"on_crash": "rerun", "hold_for": 300}, 240_000),
+        ],
+    )
+    def test_hold_for(self, settings: dict[str, Any], ttl: int) -> None:
+        """A record in progress is kept for ``hold_for`` where it may be held, or longer where
+        ``expire`` or the lease is; what a release leaves behind is not."""
+        engine = resolve({}, settings).engine
+        assert (engine.running_ttl_ms, engine.grace_ms) == (ttl, ttl - milliseconds(engine.lease))
+        assert engine.tombstone_ttl_ms == max(240_000, milliseconds(engine.lease))
 
     @pytest.mark.parametrize(("on_crash", "takeover"), [("rerun", True), ("hold", False)])
     def test_takeover(self, on_crash: str, takeover: bool) -> None:

@@ -100,7 +100,7 @@ def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) ->
             info.storage_key,
             info.record.owner,
             response_ttl_ms=settings.expire_ms,
-            tombstone_ttl_ms=settings.running_ttl_ms,
+            tombstone_ttl_ms=settings.tombstone_ttl_ms,
             owner_may_run=True,
         )
     return isinstance(info.record, ReleasedRecord) or store.discard([info]) > 0

@@ -18,7 +18,7 @@ from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.routes import qualified_name
 from flask_idempotent.web.state import state_of
 
-_TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run"})
+_TIMES: Final = frozenset({"timeout", "expire", "lease", "linger", "max_run", "hold_for"})
 _SIZES: Final = frozenset({"max_body", "compress"})
 #: What None means, for settings where it means something.
 _NONE: Final = {

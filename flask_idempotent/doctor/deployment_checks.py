@@ -87,14 +87,14 @@ def holds(routes: Routes) -> Iterator[Finding]:
     short = [
         named(route)
         for route in routes
-        if route.settings.on_crash == "hold" and route.settings.expire < _HOUR
+        if route.settings.on_crash == "hold" and route.settings.hold_for < _HOUR
     ]
     if short:
         yield warning(
             "hold",
             "A claim whose owner died is held for less than an hour, and after that its view runs "
             f"again, probably before anybody has looked. {listed(short)}",
-            "Set expire= to the time within which an operator will look, such as a week.",
+            "Set hold_for= to the time within which an operator will look, such as a week.",
         )
 
 

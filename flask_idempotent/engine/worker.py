@@ -102,7 +102,7 @@ class Worker(ForkAware):
             request.storage_key,
             owner,
             response_ttl_ms=settings.expire_ms,
-            tombstone_ttl_ms=settings.running_ttl_ms,
+            tombstone_ttl_ms=settings.tombstone_ttl_ms,
         )
 
     def release_later(self, request: ClaimRequest, owner: bytes) -> None:

@@ -253,7 +253,7 @@ def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
     if target.settings.on_crash == "hold" and not held:
         return Failure(
             "the view ran again after its owner crashed, despite on_crash='hold'",
-            "The record was gone with the lease. Let expire= be longer than lease=.",
+            "The record was gone with the lease. Let hold_for= be longer than lease=.",
         )
     if held:
         return None

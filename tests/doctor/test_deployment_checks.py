@@ -61,9 +61,10 @@ class TestWindows:
 
     def test_hold(self, make_app: MakeApp) -> None:
         """Held for less than an hour, a view runs again before anybody looks: a warning."""
-        assert examined(shop(make_app, on_crash="hold"))["hold"].level == "warning"
-        assert "hold" not in examined(shop(make_app, on_crash="hold", expire=3600))
-        assert "hold" not in examined(shop(make_app))
+        short = shop(make_app, on_crash="hold", hold_for=3599)
+        assert examined(short)["hold"].level == "warning"
+        assert "hold" not in examined(shop(make_app, on_crash="hold"))
+        assert "hold" not in examined(shop(make_app, hold_for=1))
 
 
 class TestBodies:

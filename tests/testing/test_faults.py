@@ -189,7 +189,7 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
         "a changed request was answered 429", "changed={'json': {...}}",
     ),
     "forgotten with its lease": (
-        lambda: app_with(on_crash="hold", lease=30, expire=30), {},
+        lambda: app_with(on_crash="hold", lease=30, expire=30, hold_for=30), {},
         "the view ran again after its owner crashed, despite on_crash='hold'", "be longer than",
     ),
     "not safe to run again": (

@@ -66,8 +66,8 @@ class TestOnCrash:
         assert problem(post(app, data=b"other")) == (422, "key-reused")
 
     def test_hold(self, way: WayIn, store: FaultyStore) -> None:
-        """With ``hold`` a dead owner's key answers 409, not to be retried, until it expires."""
-        app = way.app(store=store, lease=30, expire=240, on_crash="hold")
+        """With ``hold`` a dead owner's key answers 409, not to be retried, for ``hold_for``."""
+        app = way.app(store=store, lease=30, expire=240, hold_for=3600, on_crash="hold")
         self.crash(app, way)
         self.pass_time(store, 31)
         answer = post(app)
@@ -75,6 +75,10 @@ class TestOnCrash:
         assert answer.json is not None
         assert answer.json["retryable"] is False
         assert "Retry-After" not in answer.headers
+        self.pass_time(store, 3600 - 32)
+        assert problem(post(app)) == (409, "outcome-unknown")
+        self.pass_time(store, 1)
+        assert [post(app).text for _ in range(2)] == ["attempt 1"] * 2
         self.pass_time(store, 240)
         assert post(app).text == "attempt 1"
 

@@ -127,7 +127,8 @@ def test_primary_fails(
         one_answer(row, history, [answer for answer in answers if answer.key not in lost])
         refused_in_time(row, history)
         for outage in outages:
-            served_soon(row, history, outage, set(filter(outage.has, history.runs)))
+            keys = set(filter(outage.has, history.runs))
+            served_soon(row, history, outage.until, keys)
         others_are_served(row, history, outages)
         stored(row, cluster.url, storm.keys)
         print(f"{len(lost)} of {len(storm.keys)} keys were lost and ran again")

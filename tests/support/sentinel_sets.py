@@ -26,6 +26,8 @@ class Sentinel(Server):
 
     def __init__(self, binary: str, folder: Path, primary: int, down_after: int = 15_000) -> None:
         super().__init__(binary, folder)
+        self._asking = redis.Redis(port=self.port, protocol=2, decode_responses=True)
+        self._asking.response_callbacks.clear()
         self._config = folder / f"sentinel-{self.port}.conf"
         self._config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
@@ -43,9 +45,11 @@ class Sentinel(Server):
 
     def ask(self, *question: object) -> Any:
         """Send a command of SENTINEL; its reply is not parsed."""
-        with redis.Redis(port=self.port, protocol=2, decode_responses=True) as client:
-            client.response_callbacks.clear()
-            return client.execute_command("SENTINEL", *question)
+        return self._asking.execute_command("SENTINEL", *question)
+
+    def stop(self) -> None:
+        self._asking.close()
+        super().stop()
 
     @property
     def primary_port(self) -> int:
@@ -59,7 +63,7 @@ class Sentinel(Server):
         others = [_pairs(reply) for reply in self.ask("SENTINELS", SERVICE)]
         primary = _pairs(self.ask("MASTER", SERVICE))
         return [len(ready), len(others), primary["flags"]] == [2, 2, "master"] and all(
-            other["flags"] == "sentinel" for other in others
+            "s_down" not in other["flags"] and "disc" not in other["flags"] for other in others
         )
 
 
@@ -102,7 +106,7 @@ class SentinelSet:
 
     def until_whole(self, seconds: float = 30) -> None:
         """Wait until all Sentinels agree on the primary, and know two replicas."""
-        until(self._is_whole, seconds)
+        until(self._is_whole, seconds, every=0.02)
 
     def _is_whole(self) -> bool:
         try:
@@ -133,8 +137,21 @@ class SentinelSet:
 
     def until_moved(self, former: Server, seconds: float = 30) -> Server:
         """Wait until all Sentinels name another primary than before, and return it."""
-        until(lambda: all(s.primary_port != former.port for s in self.sentinels), seconds)
+        until(lambda: all(s.primary_port != former.port for s in self.sentinels), seconds, 0.02)
         return self.primary
+
+    def restart(self, server: Server) -> None:
+        """Start a server that was killed, as a replica."""
+        server.start()
+        follow(server, self.primary.port)
+
+    def restore(self) -> None:
+        """Start the servers that were killed, and empty them."""
+        for server in self.servers:
+            if not server.is_running:
+                self.restart(server)
+        self.until_whole()
+        self.primary.client.flushall()
 
     def stop(self) -> None:
         for server in (*self.sentinels, *self.servers):

@@ -1,4 +1,4 @@
-"""Something that is asked in the background: now, or every second for a while."""
+"""Something that is asked in the background: now, or again and again for a while."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where Sentinels say that the primary is.
 
 Each Sentinel is asked in a thread of its own, so that a dead or silent one holds nobody up: when a
-connection is opened, and every second as long as there is traffic. A demoted primary may go on
+connection is opened, and twice a second as long as there is traffic. A demoted primary may go on
 answering for seconds, and what its clients write in that time is lost; so they must not wait until
 it refuses them.
 """
@@ -178,11 +178,15 @@ class Sentinels(ForkAware):
         return answered > len(self._all) // 2
 
     def _ranked(self) -> list[Place]:
-        """Return the places that were named, that of the last failover first."""
-        answers = [sentinel.answer for sentinel in self._all]
-        votes = Counter(answer.place for answer in answers if answer.place is not None)
-        epochs = {answer.place: answer.epoch for answer in sorted(answers, key=lambda a: a.epoch)}
-        return sorted(votes, key=lambda place: (epochs[place], votes[place]), reverse=True)
+        """Return the places that were named after the last failover, the one of most votes first.
+
+        What Sentinels name that have not heard of that failover is the former primary. It may still
+        answer, and must not be used even if the new one cannot be reached.
+        """
+        answers = [sentinel.answer for sentinel in self._all if sentinel.answer.place is not None]
+        last = max((answer.epoch for answer in answers), default=0)
+        votes = Counter(answer.place for answer in answers if answer.epoch == last)
+        return [place for place, _ in votes.most_common() if place is not None]
 
     def _on_answer(self) -> float | None:
         with self._changed:

@@ -77,6 +77,14 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+def succeeds(client: Client) -> bool:
+    try:
+        client.execute("PING")
+    except StoreUnavailable:
+        return False
+    return True
+
+
 def port_of(client: Client) -> int:
     """The port of the server that a client's commands reach."""
     return int(client.execute("CONFIG", "GET", "port")[1])
@@ -105,7 +113,7 @@ class TestWhoIsBelieved:
         """One that is dead, silent, knows nothing or names a wrong server is passed over."""
         right = make_sentinel(clean_valkey.port)
         named = {"unknown": None, "strange": -1, "replica": replica.port, "nobody": free_port()}
-        wrong = make_sentinel(named.get(fault, clean_valkey.port), 9)
+        wrong = make_sentinel(named.get(fault, clean_valkey.port))
         wrong.is_silent = fault == "silent"
         client = make_client(free_port() if fault == "dead" else wrong, right)
         started = time.monotonic()
@@ -123,6 +131,15 @@ class TestWhoIsBelieved:
         stale = [make_sentinel(redis_server.port, 3) for _ in range(2)]
         client = make_client(*stale, make_sentinel(clean_valkey.port, 4))
         until(lambda: port_of(client) == clean_valkey.port)
+
+    def test_former_primary_is_not_used(
+        self, clean_valkey: Server, make_sentinel: MakeSentinel, make_client: MakeClient
+    ) -> None:
+        """If the new primary cannot be reached, the former one is not used in its place."""
+        stale = [make_sentinel(clean_valkey.port, 3) for _ in range(2)]
+        client = make_client(*stale, make_sentinel(free_port(), 4))
+        until(lambda: not succeeds(client))
+        assert not succeeds(client)
 
     def test_most_count(
         self,

@@ -131,6 +131,8 @@ class TestCrash:
         assert fields.pop("__idempotent_key")
         assert fields == {"product": "mug", "quantity": "1", "crash": "after-commit"}
 
+    # The browser's test kills the worker of the development server.
+    @pytest.mark.parametrize("running", ["gunicorn"], indirect=True)
     def test_real_crash(self, running: Shop) -> None:
         """The worker dies without an answer, another one starts, and there is one order."""
         form = urllib.parse.urlencode(CRASHING_FORM).encode()

@@ -247,8 +247,11 @@ def check_crash(result: Result, target: Target) -> Failure | None:
 
 
 def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
-    """After an owner crashed, the view ran again and its response is kept."""
+    """After an owner crashed, the view ran again, or its committed answer was found."""
     signals, now, before = result.signals, result.response.status, lost.response.status
+    if "replayed" in signals and target.settings.transaction is not None:
+        # The view's own database has kept its answer, so nothing ran again.
+        return None
     held = signals.get("rejected", {}).get("problem") == "outcome-unknown"
     if target.settings.on_crash == "hold" and not held:
         return Failure(
@@ -264,6 +267,6 @@ def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
             f"run again after its owner crashed, the view answered {now} instead of {before}",
             "The first run may have done its work. Let the second find that: "
             "current_claim.attempt is above 1 there. If it must not run twice, use "
-            "on_crash='hold'; crash=False skips this check.",
+            "transaction= or on_crash='hold'; crash=False skips this check.",
         )
     return None

@@ -12,6 +12,7 @@ from flask.views import MethodView
 
 from flask_idempotent import current_claim, idempotent
 from flask_idempotent.testing import assert_idempotent
+from tests.support.transactions import MemoryTransaction
 from tests.testing.apps import app_with, bare, wide
 from tests.testing.faulty_apps import SERVER_SIDE, check, flashing, remembering, slow
 
@@ -22,6 +23,13 @@ class TestSafe:
         runs = count()
         check(app_with(lambda: str(next(runs))))
         assert next(runs) == 4
+
+    @pytest.mark.parametrize("on_crash", ["rerun", "hold"])
+    def test_transaction(self, on_crash: Any) -> None:
+        """A view with a transaction does not run again for the owner that died."""
+        runs, db = count(), MemoryTransaction()
+        check(app_with(lambda: str(next(runs)), transaction=db, on_crash=on_crash, expire=90))
+        assert next(runs) == 3
 
     def test_checks_left_out(self) -> None:
         """Without race and crash the view runs once."""

@@ -22,6 +22,13 @@ Where Sentinels name the server, what they say is part of the time to connect:
 * No connection is open, and the Sentinels answer late:
   ``SENTINEL_WITHIN + CONNECT_TIMEOUT - SENTINEL_AT_LEAST + REPLY_TIMEOUT`` = 2.0.
 
+Where a cluster has the keys, what its nodes say is part of the time to find the right one:
+
+* The slots are not known yet, and then the node is silent:
+  ``MOVE_WITHIN + CONNECT_TIMEOUT + REPLY_TIMEOUT`` = 2.0.
+* A node names another one, or has failed and been replaced: the same, as a command is sent to
+  another node only within ``MOVE_WITHIN``, and does not wait for a free connection then.
+
 A waiter starts its last poll ``REPLY_TIMEOUT`` before its own timeout, or ``STORE_FAILS_WITHIN``
 where the store failed before. So a silent store does not make a request overshoot its timeout.
 

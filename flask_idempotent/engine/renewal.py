@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from flask_idempotent import _timing
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.reports import Reports
-from flask_idempotent.errors import StoreError
+from flask_idempotent.errors import StoreError, StoreUnavailable
 from flask_idempotent.stores.base import Store
 
 
@@ -73,9 +73,14 @@ class Renewals:
         return bool(still_ours)
 
     def _renew_or_lose(self, claims: list[Claim]) -> None:
-        for claim, still_ours in zip(claims, self._renew(claims), strict=True):
+        results = self._renew(claims)
+        for claim, still_ours in zip(claims, results, strict=True):
             if still_ours is False and not claim.completing:
                 self.mark_lost(claim)
+        if unknown := results.count(None):
+            # Of several servers one may fail, and the others renew.
+            error = StoreUnavailable(f"{unknown} of {len(claims)} leases may not be renewed")
+            self._reports.store_failed("renew", error)
 
     def _renew(self, claims: list[Claim]) -> list[bool | None]:
         sent = time.monotonic()

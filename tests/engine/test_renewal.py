@@ -159,15 +159,20 @@ class TestRenewals:
         assert "failed to renew: down" in caplog.text
 
     def test_renewal_with_an_unknown_result(
-        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+        self,
+        engine: Engine,
+        faulty: FaultyStore,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """After a renewal with an unknown result the claim is held, and due."""
+        """After a renewal with an unknown result, which is logged, the claim is held, and due."""
         claim = claimed(engine)
         claim.renewed -= 20
         monkeypatch.setattr(faulty, "renew", lambda renewals, restore_within_ms: [None])
         engine.worker.renewals.renew_due()
         assert claim.held
         assert claim.is_due(time.monotonic())
+        assert "failed to renew: 1 of 1 leases may not be renewed" in caplog.text
 
     def test_lost_record_is_restored(self, engine: Engine, faulty: FaultyStore) -> None:
         """The next renewal restores a record that the store lost."""

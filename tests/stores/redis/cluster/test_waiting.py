@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -155,6 +157,30 @@ class TestConnections:
             nodes = valkey_cluster.primaries()
             until(lambda: sum(map(connections, nodes)) == 1)
         complete(direct, keys[0])
+
+    def test_silent_node(
+        self, valkey_cluster: Cluster, direct: RedisStore, other: RedisStore
+    ) -> None:
+        """A node that is silent, also while it is connected to, delays no message of the others."""
+        silent, *_ = valkey_cluster.primaries()
+        keys = [f"IDEMPOTENT_{{{number}}}" for number in range(30)]
+        nodes = {key: valkey_cluster.node_of(key) for key in keys}
+        (lost, *_), (near, *_) = [
+            [key for key in keys if (nodes[key] is silent) is at_silent]
+            for at_silent in (True, False)
+        ]
+        claim(direct, key=near)
+        claim(other, key=near)
+        silent.signal(signal.SIGSTOP)
+        try:
+            with direct.listen(lost, 0.05) as missing, direct.listen(near, 5) as waiter:
+                assert missing.may_have_missed
+                began = time.monotonic()
+                complete(other, near)
+                assert waiter.wait(5) == answer()
+                assert time.monotonic() - began < _timing.CONNECT_TIMEOUT / 2
+        finally:
+            silent.signal(signal.SIGCONT)
 
     def test_no_message_on_the_bus(
         self, valkey_cluster: Cluster, direct: RedisStore, other: RedisStore

@@ -32,8 +32,10 @@ class Size:
     :param uploads: how many times each large form is uploaded.
     :param starts: how many times the start of a process is measured.
     :param databases: the kinds of databases that a view writes its rows into.
-    :param row_rounds: how many turns each such view has.
+    :param row_rounds: how many turns each such view has, and each one with a replica.
     :param row_restarts: how many times its process is started for these rounds.
+    :param primaries: of how many primaries clusters are made.
+    :param keys: how many keys are sent to a cluster.
     :param samples: requests of each kind under the profiler.
     :param settle: seconds that waiters are given to fall asleep after they last read the record.
     :param apart: whether each contestant runs in a process of its own.
@@ -58,6 +60,8 @@ class Size:
     databases: tuple[str, ...] = ("SQLite", "PostgreSQL")
     row_rounds: int = 21
     row_restarts: int = 3
+    primaries: tuple[int, ...] = (1, 2, 3)
+    keys: int = 3_000
     samples: int = 10_000
     settle: float = 0.15
     apart: bool = True
@@ -67,8 +71,8 @@ FULL = Size()
 TINY = Size(
     rounds=2, restarts=1, calls=2, records=10, bodies=(1,), waiters=2, crowd=4, wakes=1,
     live=(10, 20), held=(1, 2), seconds=0.05, loads=1, fields=2_000, file=1_000, uploads=1,
-    starts=1, databases=("SQLite",), row_rounds=2, row_restarts=1, samples=50,
-    settle=0.01, apart=False,
+    starts=1, databases=("SQLite",), row_rounds=2, row_restarts=1, primaries=(1,), keys=3,
+    samples=50, settle=0.01, apart=False,
 )  # fmt: skip
 
 

@@ -40,7 +40,8 @@ def monitored(server: Server) -> Iterator[Counter[str]]:
                 sent[name] += 1
 
 
-def _send(contestant: Contestant, *keys: str | None) -> None:
+def send(contestant: Contestant, *keys: str | None) -> None:
+    """Send a request with each key."""
     for key in keys:
         contestant.answer(environ(key))
 
@@ -51,7 +52,7 @@ def _of_requests(runner: Runner, bench: Bench) -> list[Series]:
     series = []
     for kind, keys in kinds.items():
         with monitored(bench.server) as sent:
-            runner.run(_send, *keys)
+            runner.run(send, *keys)
         series.append(Series(f"{runner.name}, {kind}", "", (sent.total() / calls,)))
     return series
 

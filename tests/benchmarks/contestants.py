@@ -139,6 +139,14 @@ def _decorated(url: str) -> Flask:
     return app
 
 
+def _confirmed(url: str) -> Flask:
+    from flask_idempotent import Idempotent
+
+    app = _bare(url)
+    Idempotent(app, min_replicas=1)
+    return app
+
+
 def _idemkit(url: str) -> Flask:
     from idemkit import HttpConfig, RedisBackend, WSGIIdempotencyMiddleware
 
@@ -166,11 +174,14 @@ def _transaction(url: str) -> Flask:
 BARE, OURS, DECORATED, PEER, STAND_IN = "bare", "ours", "decorated", "idemkit", "stand-in"
 #: Views that write a row: one commits by itself, the row of the other is committed with the answer.
 OWN_COMMIT, TRANSACTION = "the view commits", "transaction="
+#: As "ours", but a replica confirms claims and responses.
+CONFIRMED = "min_replicas=1"
 
 _MAKERS = {
     BARE: _bare,
     OURS: _app_wide,
     DECORATED: _decorated,
+    CONFIRMED: _confirmed,
     PEER: _idemkit,
     OWN_COMMIT: _own_commit,
     TRANSACTION: _transaction,

@@ -68,27 +68,37 @@ class ClusterNode(Server):
 
 
 class Cluster:
-    """Three primaries, each with a replica.
+    """Primaries that share the slots, each with a replica.
 
     :param binary: the server's program.
     :param folder: where the nodes keep their files.
     :param options: more options of the nodes.
     """
 
-    def __init__(self, binary: str, folder: Path, *options: str) -> None:
-        self.nodes = [ClusterNode(binary, folder / str(n), *options) for n in range(6)]
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        *options: str,
+        primaries: int = 3,
+        with_replicas: bool = True,
+    ) -> None:
+        self._primaries = primaries
+        count = 2 * primaries if with_replicas else primaries
+        self.nodes = [ClusterNode(binary, folder / str(n), *options) for n in range(count)]
 
     @property
     def url(self) -> str:
         """An address that names two of the nodes."""
-        first, second = self.nodes[0].port, self.nodes[1].port
-        return f"redis+cluster://127.0.0.1:{first},127.0.0.1:{second}"
+        seeds = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+        return f"redis+cluster://{seeds}"
 
     def start(self) -> Cluster:
         for node in self.nodes:
             node.start()
-        primaries, replicas = self.nodes[:3], self.nodes[3:]
-        bounds = [SLOTS * number // 3 for number in range(4)]
+        count = self._primaries
+        primaries, replicas = self.nodes[:count], self.nodes[count:]
+        bounds = [SLOTS * number // count for number in range(count + 1)]
         for number, node in enumerate(primaries):
             first, last = bounds[number], bounds[number + 1] - 1
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -96,8 +106,9 @@ class Cluster:
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number)
             if number > 1:
                 self._meet(node, self.nodes[0])
-        until(lambda: all(node.cluster_info["cluster_known_nodes"] == "6" for node in self.nodes))
-        for primary, replica in zip(primaries, replicas, strict=True):
+        known = str(len(self.nodes))
+        until(lambda: all(node.cluster_info["cluster_known_nodes"] == known for node in self.nodes))
+        for primary, replica in zip(primaries, replicas, strict=False):
             replica.ask("CLUSTER", "REPLICATE", primary.id)
         self.until_whole()
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
+from itertools import pairwise
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -103,14 +104,12 @@ def _commits(code: CodeType) -> bool:
     A local variable is left out: what opens a session of its own, for what must be committed
     earlier, keeps it in one.
     """
-    before = ""
-    for instruction in dis.get_instructions(code):
-        name = instruction.argval
-        if before == "session" and name in _COMMITTING:
-            return True
-        is_loaded = instruction.opname in _LOADS and isinstance(name, str)
-        before = "session" if is_loaded and name.lower().endswith("session") else ""
-    return False
+    return any(
+        owner.opname in _LOADS
+        and str(owner.argval).lower().endswith("session")
+        and attribute.argval in _COMMITTING
+        for owner, attribute in pairwise(dis.get_instructions(code))
+    )
 
 
 def other_threads(app: Flask, transacted: Routes) -> Iterator[Finding]:

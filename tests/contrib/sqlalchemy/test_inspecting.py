@@ -11,8 +11,10 @@ from sqlalchemy import MetaData, create_engine, event
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from flask_idempotent.contrib.sqlalchemy import SQLAlchemyTransaction
+from flask_idempotent.doctor import transaction_checks
 from flask_idempotent.errors import DatabaseUnavailable
-from tests.contrib.sqlalchemy.shops import MakeShop, Shop, answer
+from tests.contrib.sqlalchemy.shops import MakeShop, Order, Shop, answer
+from tests.support.databases import Database
 
 HOUR_MS = 3_600_000
 
@@ -70,3 +72,33 @@ def test_thread_local(shop: Shop) -> None:
 def test_repr(shop: Shop) -> None:
     """Its repr has the table, and nothing of the database's address."""
     assert repr(shop.transaction) == "SQLAlchemyTransaction(table_name='idempotent_answers')"
+
+
+class TestDoctor:
+    """What ``flask idempotent doctor`` says of it."""
+
+    def test_missing_table(self, database: Database) -> None:
+        """A missing table is an error that says how to create it."""
+        shop = Shop(database)
+        (finding,) = transaction_checks.database(shop.transaction)
+        assert (finding.level, "create_all" in finding.text) == ("error", True)
+        shop.close()
+
+    def test_several_binds(self, make_shop: MakeShop) -> None:
+        """A session that writes to several databases is an error."""
+        shop = make_shop()
+        other = create_engine("sqlite://")
+        shop.session.configure(binds={Order: other})
+        (finding,) = transaction_checks.database(shop.transaction)
+        assert (finding.level, "binds" in finding.text) == ("error", True)
+        other.dispose()
+
+    def test_unpruned(self, shop: Shop) -> None:
+        """Answers that expired days ago are a warning until they are pruned."""
+        shop.transaction.commit(answer(ttl_ms=-100 * HOUR_MS))
+        assert "prune" in {
+            finding.check for finding in transaction_checks.database(shop.transaction)
+        }
+        shop.transaction.prune(10)
+        checks = {finding.check for finding in transaction_checks.database(shop.transaction)}
+        assert checks == {"transaction"}

@@ -79,6 +79,18 @@ class TestBackground:
             thread.join()
         assert task.runs <= 3
 
+    def test_goes_on_after_an_error(
+        self, background: Background, task: Task, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An unexpected error is logged, and does not end the thread for good."""
+        task.may_end = None  # type: ignore[assignment]
+        assert background.run_and_wait(10)
+        assert "AttributeError" in caplog.text
+        task.may_end = threading.Event()
+        task.may_end.set()
+        assert background.run_and_wait(10)
+        assert task.runs == 2
+
     def test_close(self, background: Background, task: Task) -> None:
         """Closing ends the thread and its pause; it can be used again."""
         task.pause = 60.0

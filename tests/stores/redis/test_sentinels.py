@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -323,34 +324,37 @@ class TestMove:
         store.close()
         redis_server.client.flushall()
 
+    @pytest.mark.parametrize("in_time", [True, False])
     def test_answer_on_its_way(
         self,
-        clean_valkey: Server,
+        in_time: bool,
+        proxy: Proxy,
         redis_server: Server,
         make_sentinel: MakeSentinel,
         make_client: MakeClient,
+        background: Callable[..., Future[object]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """What the former primary answers after the change is not believed: it is asked again."""
-        monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
+        """What the former primary answers after the change is not believed: the new one is asked,
+        and if that would take too long, the outcome is unknown."""
+        monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0 if in_time else 0.0)
         redis_server.client.flushall()
-        proxy = Proxy(clean_valkey.port)
         sentinel = make_sentinel(proxy.port)
         store = RedisStore(make_client(sentinel))
         claim(store, key="other")
-        generation = store._client.nodes()[0].generation
         proxy.faults.append(Fault(b"NX", "delay", 0.3))
-        result: list[object] = []
-        thread = threading.Thread(target=lambda: result.append(claim(store)))
-        thread.start()
+        claiming = background(claim, store)
         until(lambda: proxy.happened)
         self.move([sentinel], redis_server.port)
-        until(lambda: store._client.nodes()[0].generation > generation)
-        thread.join()
-        assert result == [Claimed(1)]
-        assert redis_server.client.exists(KEY)
+        if in_time:
+            assert claiming.result() == Claimed(1)
+            assert redis_server.client.exists(KEY)
+        else:
+            with pytest.raises(StoreUnavailable, match="another server has taken over") as caught:
+                claiming.result()
+            assert caught.value.sent is True
+        assert store._client.nodes()[0].generation == 1
         store.close()
-        proxy.close()
 
     def test_unavailable_sentinels(
         self, clean_valkey: Server, sentinels: list[FakeSentinel], make_client: MakeClient

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -17,6 +20,9 @@ from tests.cli.harness import claim, complete, document, name, run, store_of
 from tests.conftest import MakeApp
 from tests.stores.harness import HOUR, answer, running
 from tests.support.redis_fleets import Cluster
+
+ROOT = Path(__file__).parents[4]
+PAGES = ("stores.md", "command-line.md")
 
 
 @pytest.fixture
@@ -97,3 +103,33 @@ class TestMinReplicas:
             assert decode(replica.client.get(key)) == running()
             assert confirmed.complete(key, answer(), ttl_ms=HOUR) is Completion.STORED
             assert decode(replica.client.get(key)) == answer()
+
+
+def test_permissions(app: Flask, valkey_cluster: Cluster, make_app: MakeApp) -> None:
+    """What the docs say that an application and an operator need is enough on a cluster."""
+    stores, commands = ((ROOT / "docs" / name).read_text() for name in PAGES)
+    user = re.findall(r"^ACL SETUSER shop .*?(?=^```)", stores, re.DOTALL | re.MULTILINE)[1]
+    rights = ("\n" + commands.partition("an operator's user needs:")[2]).split("```")[1]
+    rules = [*user.split(), *rights.removeprefix("text").split(), "+wait"]
+    rules += ["+pubsub|shardnumsub", "+cluster|info"]
+    for node in valkey_cluster.nodes:
+        node.ask(*rules)
+        node.ask("ACL", "LOG", "RESET")
+    try:
+        claim(app, "k")
+        url = valkey_cluster.url.replace("//", "//shop:password@")
+        operator = make_app(store=open_store(url, "tests"))
+        assert document(operator, "show", "k")["waiters"] == 0
+        levels = {finding["check"]: finding["level"] for finding in checked(operator)}
+        assert (levels["writing"], levels["replication"]) == ("ok", "note")
+        assert document(operator, "purge", "--all", "--yes", "--even-running")["deleted"] == 1
+        assert not any(node.ask("ACL", "LOG") for node in valkey_cluster.nodes)
+    finally:
+        for node in valkey_cluster.nodes:
+            node.ask("ACL", "DELUSER", "shop")
+
+
+def checked(app: Flask) -> list[dict[str, str]]:
+    """What the doctor finds."""
+    findings: list[dict[str, str]] = json.loads(run(app, "doctor", "--json").stdout)
+    return findings

@@ -184,6 +184,22 @@ def _decode_body(body: Any) -> _Body:
     return CompressedBody(data, size)
 
 
+def decode_offer(data: bytes) -> CompletedRecord | None:
+    """Read the response of a late owner that waits in a record in progress; None where none does.
+
+    :raises RecordUnreadable: as ``decode`` does.
+    """
+    record = decode(data)
+    offset = int.from_bytes(data[OFFER])
+    if not offset or offset == len(data):
+        return None
+    assert isinstance(record, RunningRecord), "only a record in progress has an offset"
+    offer = decode(data[offset:])
+    if not isinstance(offer, CompletedRecord):
+        raise RecordUnreadable("record is damaged: what a late owner offers is not a response")
+    return offer
+
+
 def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
     """Read a record from its two ends, so that its body need not be fetched.
 

@@ -58,6 +58,11 @@ rejected = _signals.signal("rejected")
 #: ``key``, ``storage_key``, ``owner``: str; ``attempt``: int.
 lease_lost = _signals.signal("lease_lost")
 
+#: An operator has answered for an owner that died, or has let the view run again, with
+#: ``flask idempotent resolve``. It is sent in the process of that command.
+#: ``storage_key``: str; ``status``: int, or None where the next request runs the view.
+resolved = _signals.signal("resolved")
+
 #: The store failed to carry out a command.
 #: ``operation``: ``"claim"``, ``"complete"``, ``"release"`` or ``"renew"``; ``error``: exception.
 store_failed = _signals.signal("store_failed")
@@ -71,6 +76,7 @@ ALL: Iterable[NamedSignal] = (
     waited,
     rejected,
     lease_lost,
+    resolved,
     store_failed,
 )
 

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from flask_idempotent import record_format
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.record_format import HEADER_SIZE, decode, encode
+from flask_idempotent.record_format import HEADER_SIZE, decode, decode_offer, encode
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -65,6 +65,16 @@ class TestRoundTrip:
         data = encode(record, offer=offer) + encode(late)
         assert decode(data) == record
         assert expanded(decode(data[offer:])) == late._replace(compress=False)
+
+    def test_offer(self) -> None:
+        """A late owner's response is read where there is one, and what is none is damage."""
+        offset = len(encode(RUNNING))
+        data = encode(RUNNING, offer=offset)
+        assert decode_offer(data + encode(COMPLETED)) == COMPLETED
+        assert decode_offer(data) is decode_offer(encode(RUNNING)) is None
+        assert decode_offer(encode(COMPLETED)) is decode_offer(encode(RELEASED)) is None
+        with pytest.raises(RecordUnreadable, match="not a response"):
+            decode_offer(data + encode(RUNNING))
 
     def test_body_of_a_mebibyte(self) -> None:
         """A body of the default ``max_body`` is read as it was written."""

@@ -12,7 +12,7 @@ from flask_idempotent import signals
 
 NAMES = [
     "claimed", "before_wait", "completed", "released", "replayed", "waited", "rejected",
-    "lease_lost", "store_failed",
+    "lease_lost", "resolved", "store_failed",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from flask_idempotent.cli.policy import policy_command
 from flask_idempotent.cli.prune import prune_command
 from flask_idempotent.cli.purge import purge_command
 from flask_idempotent.cli.release import release_command
+from flask_idempotent.cli.resolve import resolve_command
 from flask_idempotent.cli.routes import routes_command
 from flask_idempotent.cli.settings import settings_command
 from flask_idempotent.cli.show import show_command
@@ -21,6 +22,7 @@ commands = CommandGroup(
     commands=[
         show_command,
         list_command,
+        resolve_command,
         release_command,
         purge_command,
         prune_command,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.option("--in-progress", is_flag=True, help="Only records that are in progress.")
+@click.option("--held", is_flag=True, help="Only claims whose owner died: their lease has lapsed.")
 @click.option(
     "--older",
     type=formatting.parse_duration,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 @click.option("--route", help="Only records of this route: its endpoint, or its path.")
 @json_option
 @with_appcontext
-def list_command(in_progress: bool, older: float | None, route: str | None, as_json: bool) -> None:
+def list_command(
+    in_progress: bool, held: bool, older: float | None, route: str | None, as_json: bool
+) -> None:
     """List records, oldest first."""
     endpoints = None if route is None else _endpoints(this_app(), route)
     store = this_store()
@@ -43,6 +46,7 @@ def list_command(in_progress: bool, older: float | None, route: str | None, as_j
             info.storage_key: info
             for info in records
             if (isinstance(info.record, RunningRecord) or not in_progress)
+            and (info.lease_lapsed or not held)
             and record_fields.is_older(info, older)
             and (endpoints is None or _is_for(info, endpoints))
         }

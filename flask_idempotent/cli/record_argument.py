@@ -23,7 +23,7 @@ from flask_idempotent._printable import printable
 from flask_idempotent.cli.options import Refused, this_app
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
-from flask_idempotent.records import CompletedRecord, CompletedSummary
+from flask_idempotent.records import CompletedRecord, CompletedSummary, RunningRecord
 from flask_idempotent.settings import EngineSettings, Settings
 from flask_idempotent.stores.base import InspectableStore, RecordInfo
 from flask_idempotent.web.protection import Protection
@@ -58,8 +58,8 @@ _OPTIONS = (
     click.argument("key"),
     click.option("--scope", metavar="VALUE", help="What your scope function returned."),
     click.option(
-        "--header",
-        "headers",
+        "--scope-header",
+        "scope_headers",
         metavar="NAME",
         multiple=True,
         help="Ask for the value of this request header (default scope).",
@@ -84,7 +84,7 @@ def record_argument(command: Callable[..., None]) -> Callable[..., None]:
     def with_ref(
         key: str,
         scope: str | None,
-        headers: tuple[str, ...],
+        scope_headers: tuple[str, ...],
         user: str | None,
         user_id: str | None,
         path: str | None,
@@ -93,12 +93,12 @@ def record_argument(command: Callable[..., None]) -> Callable[..., None]:
         **others: Any,
     ) -> None:
         app = this_app()
-        caller = _Caller(scope, headers, user, user_id)
+        caller = _Caller(scope, scope_headers, user, user_id)
         if is_storage_key:
             if caller != _Caller() or path is not None:
                 raise click.UsageError(
-                    "A storage key already includes the scope, so leave out --scope, --header, "
-                    "--user, --user-id and --path."
+                    "A storage key already includes the scope, so leave out --scope, "
+                    "--scope-header, --user, --user-id and --path."
                 )
             ref = _by_storage_key(state_of(app).settings(), key)
         else:
@@ -129,6 +129,15 @@ def find_record(
         if isinstance(record, CompletedRecord):
             return info, record
     raise Refused(ref.not_found)
+
+
+def settings_of(app: Flask, record: RunningRecord | CompletedRecord) -> Settings:
+    """Find the settings of the view that a record is for; the application's if it has no such."""
+    protections = state_of(app).protections
+    try:
+        return protections.of(record.endpoint, record.method).settings
+    except KeyError:
+        return protections.settings()
 
 
 def _by_storage_key(settings: Settings, key: str) -> RecordRef:
@@ -200,7 +209,7 @@ def _scope(settings: Settings, caller: _Caller) -> str | None:
         if name.lower() not in settings.scope_headers:
             raise click.BadParameter(
                 f"{name} is not in IDEMPOTENT_SCOPE_HEADERS, which has {_headers(settings)}.",
-                param_hint="--header",
+                param_hint="--scope-header",
             )
     headers = {name.lower(): _ask_header(name) for name in caller.headers}
     return scope_of_caller(sorted(headers.items()), caller.user, caller.user_id)
@@ -222,15 +231,16 @@ def _ask_header(name: str) -> str:
 
 _DEFAULT_HINT = (
     "\nA request with one of the scope headers ({}) or with a user in its session has another "
-    "scope: add --header NAME for each header, --user or --user-id; and --path if its view has a "
-    "scope function."
+    "scope: add --scope-header NAME for each header, --user or --user-id; and --path if its view "
+    "has a scope function."
 )
 _CUSTOM_HINT = "\nGive what your scope function returned for the request: --scope VALUE."
 _DEFAULT_SCOPE = (
     "--scope is for views with a scope function. Here the scope consists of headers ({}) and the "
-    "session's user: use --header NAME, --user and --user-id, or add --path to choose another view."
+    "session's user: use --scope-header NAME, --user and --user-id, or add --path to choose "
+    "another view."
 )
 _CUSTOM_SCOPE = (
-    "--header, --user and --user-id are for the default scope. Here a scope function is set: give "
-    "what it returned as --scope, or add --path to choose another view."
+    "--scope-header, --user and --user-id are for the default scope. Here a scope function is set: "
+    "give what it returned as --scope, or add --path to choose another view."
 )

@@ -10,11 +10,15 @@ import click
 from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting, record_fields
 from flask_idempotent.cli.options import Refused, json_option, this_app, this_store
-from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
+from flask_idempotent.cli.record_argument import (
+    RecordRef,
+    find_record,
+    record_argument,
+    settings_of,
+)
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
-from flask_idempotent.web.state import state_of
 
 
 @click.command("show")
@@ -24,7 +28,7 @@ from flask_idempotent.web.state import state_of
 def show_command(ref: RecordRef, only_body: bool, as_json: bool) -> None:
     """Show the record of a client's KEY.
 
-    Without --scope, --header, --user or --user-id, KEY is looked up in the anonymous scope.
+    Without --scope, --scope-header, --user or --user-id, KEY is looked up in the anonymous scope.
     """
     if only_body and as_json:
         raise click.UsageError("--body writes the body unchanged, so leave out --json.")
@@ -107,17 +111,9 @@ def _stored_body(info: RecordInfo, completed: CompletedRecord | None) -> bytes:
     if completed.body is None:
         raise Refused(f"{info.storage_key} has no body: its response was not kept.")
     try:
-        return completed.whole_body(_max_body(completed))
+        return completed.whole_body(settings_of(this_app(), completed).max_body)
     except RecordUnreadable as error:
         raise Refused(f"The body of {info.storage_key} cannot be read: {error}.") from None
-
-
-def _max_body(completed: CompletedRecord) -> int:
-    protections = state_of(this_app()).protections
-    try:
-        return protections.of(completed.endpoint, completed.method).settings.max_body
-    except KeyError:
-        return protections.settings().max_body
 
 
 _NOT_KEPT = 'not kept: a retry gets 409 "response-not-kept"'

@@ -280,6 +280,36 @@ class InspectableStore(Store):
         """
 
     @abstractmethod
+    def read_offer(self, storage_key: str) -> CompletedRecord | None:
+        """Return the response of a late owner that waits in another's running record, if any.
+
+        :raises RecordUnreadable: when the record or the response has damaged bytes.
+        """
+
+    @abstractmethod
+    def resolve(
+        self,
+        storage_key: str,
+        owner: bytes,
+        record: CompletedRecord,
+        *,
+        ttl_ms: int,
+        even_running: bool = False,
+    ) -> bool:
+        """Store an operator's answer in place of a claim whose owner died, and wake the waiters.
+
+        It is kept for at least as long as the claim would have been. What the claim's owner, or an
+        earlier one, answers later is refused.
+
+        :param owner: owner token of the claim.
+        :param record: the answer, whose owner token is new.
+        :param ttl_ms: milliseconds that the answer is kept at least.
+        :param even_running: whether the claim's lease may still be running.
+        :returns: whether the answer is stored, now or since an earlier call; False where the key
+            has another record than this claim, or its lease is running.
+        """
+
+    @abstractmethod
     def delete(self, storage_keys: Iterable[str]) -> int:
         """Delete records, in batches, and wake their waiters.
 

@@ -248,6 +248,31 @@ class MemoryStore(ForkAware, InspectableStore):
             storage_key, summary_of(record), ttl_ms, size, lease_left_ms, waiters, record.owner
         )
 
+    def read_offer(self, storage_key: str) -> CompletedRecord | None:
+        with self._lock:
+            entry = self._live_entry(storage_key)
+            return None if entry is None else entry.offer
+
+    def resolve(
+        self,
+        storage_key: str,
+        owner: bytes,
+        record: CompletedRecord,
+        *,
+        ttl_ms: int,
+        even_running: bool = False,
+    ) -> bool:
+        with self._lock:
+            entry = self._live_entry(storage_key)
+            if entry is None or not isinstance(entry.record, RunningRecord):
+                return entry is not None and entry.record.owner == record.owner
+            left_ms = entry.expires_at_ms - self.now()
+            lapsed = left_ms <= entry.record.grace_ms
+            if entry.record.owner != owner or not (lapsed or even_running):
+                return False
+            self._store_response(storage_key, record, max(ttl_ms, left_ms))
+            return True
+
     def discard(self, infos: Iterable[RecordInfo]) -> int:
         owners = {info.storage_key: info.owner for info in infos}
         with self._lock:

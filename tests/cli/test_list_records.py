@@ -19,6 +19,7 @@ from tests.cli.harness import (
     server_of,
     store_of,
 )
+from tests.stores.harness import lapse
 from tests.support.clients import post
 
 
@@ -43,6 +44,14 @@ class TestList:
         found = claim(app, "a")
         assert [r["storage_key"] for r in document(app, "list", "--in-progress")] == [found]
         assert document(app, "list", "--in-progress", "--older", "90000d") == []
+
+    def test_held(self, app: Flask) -> None:
+        """--held leaves only claims whose owner died: their leases have lapsed."""
+        claim(app, "running")
+        complete(app, "completed")
+        held = claim(app, "held")
+        lapse(store_of(app), held)
+        assert [r["storage_key"] for r in document(app, "list", "--held")] == [held]
 
     def test_route(self, app: Flask) -> None:
         """--route takes an endpoint or the path of a route; anything else is refused."""

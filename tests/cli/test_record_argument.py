@@ -31,7 +31,7 @@ class TestKey:
         sent = "Bearer sécret".encode().decode("latin-1")  # As servers decode headers.
         post(app, "k", "/orders", headers={"Authorization": sent})
         assert run(app, "show", "k").exit_code == 1
-        result = run(app, "show", "k", "--header", "Authorization", text="Bearer sécret\n")
+        result = run(app, "show", "k", "--scope-header", "Authorization", text="Bearer sécret\n")
         assert "completed" in result.stdout
         assert "cret" not in result.output
 
@@ -39,7 +39,7 @@ class TestKey:
         """On a terminal the header is typed without being shown."""
         post(app, "k", "/orders", headers={"Authorization": "Bearer secret"})
         monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
-        result = run(app, "show", "k", "--header", "Authorization", text="Bearer secret\n")
+        result = run(app, "show", "k", "--scope-header", "Authorization", text="Bearer secret\n")
         assert "completed" in result.stdout
         assert "secret" not in result.output
 
@@ -47,17 +47,19 @@ class TestKey:
         """Each header of the scope is asked for, in the order of the options, in any case."""
         headers = {"Authorization": "Bearer ada", "X-API-Key": "secret"}
         post(app, "k", "/orders", headers=headers)
-        arguments = ["--header", "x-api-key", "--header", "authorization"]
+        arguments = ["--scope-header", "x-api-key", "--scope-header", "authorization"]
         assert "completed" in run(app, "show", "k", *arguments, text="secret\nBearer ada\n").stdout
-        other = ["--header", "Authorization", "--header", "X-API-Key"]
+        other = ["--scope-header", "Authorization", "--scope-header", "X-API-Key"]
         assert run(app, "show", "k", *other, text="secret\nBearer ada\n").exit_code == 1
 
     def test_header_of_a_setting(self, app: Flask) -> None:
         """The headers are those of the setting; another is refused, with those that there are."""
         app.config["IDEMPOTENT_SCOPE_HEADERS"] = ["X-Tenant"]
         post(app, "k", "/orders", headers={"X-Tenant": "acme", "Authorization": "Bearer ada"})
-        assert "completed" in run(app, "show", "k", "--header", "X-Tenant", text="acme\n").stdout
-        refused = run(app, "show", "k", "--header", "Authorization", text="Bearer ada\n")
+        assert (
+            "completed" in run(app, "show", "k", "--scope-header", "X-Tenant", text="acme\n").stdout
+        )
+        refused = run(app, "show", "k", "--scope-header", "Authorization", text="Bearer ada\n")
         assert refused.exit_code == 2
         assert "Authorization is not in IDEMPOTENT_SCOPE_HEADERS, which has X-Tenant" in (
             refused.stderr
@@ -93,10 +95,10 @@ class TestKey:
         ("arguments", "complaint"),
         [
             (["--scope", "acme"], "--scope is for views with a scope function"),
-            (["--path", "/tenants", "--user", "7"], "--header, --user and --user-id are for the"),
-            (["--path", "/tenants", "--header", "X-API-Key"], "are for the default scope"),
+            (["--path", "/tenants", "--user", "7"], "--scope-header, --user and"),
+            (["--path", "/tenants", "--scope-header", "X-API-Key"], "are for the default scope"),
             (["--storage-key", "--user", "7"], "already includes the scope"),
-            (["--storage-key", "--header", "X-API-Key"], "already includes the scope"),
+            (["--storage-key", "--scope-header", "X-API-Key"], "already includes the scope"),
             (["--path", "http://[::"], "'http://[::' is not a path"),
             (["--path", "/none"], "POST /none matches no route: Not Found"),
             (["--path", "/orders", "--method", "put"], "matches no route: Method Not Allowed"),

@@ -18,7 +18,7 @@ Event = tuple[str, dict[str, Any]]
 
 SIGNALS = (
     "claimed", "before_wait", "completed", "released", "replayed", "waited", "rejected",
-    "lease_lost", "store_failed",
+    "lease_lost", "resolved", "store_failed",
 )  # fmt: skip
 
 

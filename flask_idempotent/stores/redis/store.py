@@ -19,6 +19,7 @@ from flask_idempotent.record_format import (
     HEAD_SIZE,
     TAIL_SIZE,
     decode,
+    decode_offer,
     encode,
 )
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
@@ -62,6 +63,7 @@ class RedisStore(InspectableStore):
         self._release = Script("release")
         self._renew = Script("renew")
         self._inspect = Script("inspect")
+        self._resolve = Script("resolve")
         self._discard_script = Script("discard")
         self._delete_script = Script("delete")
         # Pub/sub ignores databases, so a channel's name ends with the number of its database.
@@ -204,6 +206,22 @@ class RedisStore(InspectableStore):
         for info in infos:
             waiters = None if counts is None else counts.get(self._channel(info.storage_key), 0)
             yield replace(info, waiters=waiters)
+
+    def read_offer(self, storage_key: str) -> CompletedRecord | None:
+        data = self._client.execute("GET", storage_key)
+        return None if data is None else decode_offer(data)
+
+    def resolve(
+        self,
+        storage_key: str,
+        owner: bytes,
+        record: CompletedRecord,
+        *,
+        ttl_ms: int,
+        even_running: bool = False,
+    ) -> bool:
+        rest = (ttl_ms, owner, int(even_running), *self._publishing)
+        return bool(self._client.run(self._resolve, storage_key, encode(record), *rest))
 
     def discard(self, infos: Iterable[RecordInfo]) -> int:
         return sum(map(self._discard, _batches(infos)))

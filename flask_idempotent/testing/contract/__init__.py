@@ -25,7 +25,11 @@ from flask_idempotent.testing.contract.completions import (
     ReleaseContract,
     TombstoneContract,
 )
-from flask_idempotent.testing.contract.operators import InspectContract, RemovalContract
+from flask_idempotent.testing.contract.operators import (
+    InspectContract,
+    RemovalContract,
+    ResolveContract,
+)
 from flask_idempotent.testing.contract.waiting import (
     ExpiryContract,
     ListenContract,
@@ -51,5 +55,5 @@ class StoreContract(
     """
 
 
-class InspectableStoreContract(StoreContract, InspectContract, RemovalContract):
+class InspectableStoreContract(StoreContract, InspectContract, ResolveContract, RemovalContract):
     """What an ``InspectableStore`` must do: the same, and what operators' commands need."""

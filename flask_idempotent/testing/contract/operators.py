@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import CompletedSummary, RunningRecord
-from flask_idempotent.stores.base import InspectableStore
+from flask_idempotent.stores.base import Completion, InspectableStore
 from flask_idempotent.testing.contract.steps import (
     HOUR,
     KEY,
@@ -15,6 +15,8 @@ from flask_idempotent.testing.contract.steps import (
     leave_tombstone,
     owner,
     release,
+    renewal,
+    resolve,
     response,
     running,
     take_over,
@@ -86,6 +88,73 @@ class InspectContract:
             store.complete(f"{KEY}{number}", response(), ttl_ms=HOUR)
         seen = list(store.inspect(f"{KEY}{number}" for number in range(1200)))
         assert [info.storage_key for info in seen] == [f"{KEY}{n}" for n in range(0, 1200, 2)]
+
+
+class ResolveContract:
+    """``InspectableStore.resolve`` and ``read_offer``."""
+
+    def test_resolve(self, store: InspectableStore) -> None:
+        """An operator's answer replaces a lapsed claim and wakes the waiters; twice is once."""
+        claim(store, running("ada"))
+        lapse(store)
+        with store.listen(KEY, 5) as waiter:
+            assert resolve(store, "ada") is True
+            until(lambda: waiter.notified)
+        assert store.read(KEY) == response("operator")
+        assert resolve(store, "ada") is True
+
+    def test_resolve_refuses_the_late_owner(self, store: InspectableStore) -> None:
+        """What the owner answers after that is refused, and so is its renewal."""
+        claim(store, running("ada"))
+        lapse(store)
+        resolve(store, "ada")
+        assert complete(store, response("ada")) is Completion.REFUSED
+        assert store.renew([renewal(running("ada"))], restore_within_ms=HOUR) == [False]
+        assert store.read(KEY) == response("operator")
+
+    def test_resolve_keeps_the_longer_time(self, store: InspectableStore) -> None:
+        """The answer is kept as long as was asked for, or as long as the claim would have been."""
+        claim(store, running("ada"))
+        lapse(store)
+        resolve(store, "ada", ttl_ms=1)
+        (info,) = store.inspect([KEY])
+        assert HOUR / 2 < info.ttl_ms <= HOUR
+        store.delete([KEY])
+        claim(store, running("ada"))
+        lapse(store)
+        resolve(store, "ada", ttl_ms=3 * HOUR)
+        (info,) = store.inspect([KEY])
+        assert 2 * HOUR < info.ttl_ms <= 3 * HOUR
+
+    def test_resolve_running(self, store: InspectableStore) -> None:
+        """A claim whose lease runs is left alone, unless that is asked for."""
+        claim(store, running("ada"))
+        assert resolve(store, "ada") is False
+        assert store.read(KEY) == running("ada")
+        assert resolve(store, "ada", even_running=True) is True
+        assert store.read(KEY) == response("operator")
+
+    def test_resolve_what_came_since(self, store: InspectableStore) -> None:
+        """A key that another has claimed since, that is completed, released or free is left."""
+        assert resolve(store, "ada") is False
+        take_over(store)
+        assert resolve(store, "ada", even_running=True) is False
+        release(store, "bob")
+        assert resolve(store, "bob", even_running=True) is False
+        complete(store, response("bob", attempt=2))
+        assert resolve(store, "bob", even_running=True) is False
+        assert store.read(KEY) == response("bob", attempt=2)
+
+    def test_offer(self, store: InspectableStore) -> None:
+        """A late owner's response that waits in another's record can be read there."""
+        assert store.read_offer(KEY) is None
+        take_over(store)
+        assert store.read_offer(KEY) is None
+        complete(store, response("ada"))
+        assert store.read_offer(KEY) == response("ada")
+        lapse(store)
+        assert resolve(store, "bob") is True
+        assert store.read_offer(KEY) is None
 
 
 class RemovalContract:

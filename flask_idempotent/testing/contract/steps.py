@@ -23,6 +23,7 @@ from flask_idempotent.stores.base import (
     ClaimResult,
     Completion,
     ContendResult,
+    InspectableStore,
     Renewal,
     Store,
 )
@@ -85,6 +86,15 @@ def release(store: Store, name: str, *, owner_may_run: bool = False) -> bool:
         response_ttl_ms=HOUR,
         tombstone_ttl_ms=HOUR,
         owner_may_run=owner_may_run,
+    )
+
+
+def resolve(
+    store: InspectableStore, name: str, *, ttl_ms: int = HOUR, even_running: bool = False
+) -> bool:
+    """Answer, as an operator, for this owner."""
+    return store.resolve(
+        KEY, owner(name), response("operator"), ttl_ms=ttl_ms, even_running=even_running
     )
 
 

@@ -1,0 +1,37 @@
+-- Stores an operator's answer in place of a claim, and wakes the waiters.
+--
+-- KEYS[1]  the record
+-- ARGV[1]  the answer, a completed record with an owner token of its own
+-- ARGV[2]  its time to live in milliseconds, unless the claim's has more left
+-- ARGV[3]  owner token of the claim
+-- ARGV[4]  '1' if the claim's lease may still be running
+-- ARGV[5]  suffix that makes the record's key the name of its channel
+-- ARGV[6]  'PUBLISH', or 'SPUBLISH' in a cluster
+--
+-- Returns 1  stored, now or before
+--         0  the key has another record than this claim, or the claim's lease is running
+--
+-- record_format.py has the layout of a record. Offsets here count from 1.
+local record_key, answer, ttl_ms, owner = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local even_running, channel_suffix, publish = ARGV[4] == '1', ARGV[5], ARGV[6]
+local GRACE_FIRST, GRACE_LAST = 3, 10
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local RUNNING, COMPLETED = '\1p', '\1c'  -- version and state
+
+local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
+local state, current_owner = string.sub(header, 1, 2), string.sub(header, OWNER_FIRST, OWNER_LAST)
+if state == COMPLETED and current_owner == string.sub(answer, OWNER_FIRST, OWNER_LAST) then
+  return 1
+end
+if state ~= RUNNING or current_owner ~= owner then
+  return 0
+end
+local remaining_ms = redis.call('PTTL', record_key)
+local grace = struct.unpack('>I8', string.sub(header, GRACE_FIRST, GRACE_LAST))
+if remaining_ms > grace and not even_running then
+  return 0
+end
+redis.call('SET', record_key, answer, 'PX', math.max(ttl_ms, remaining_ms))
+-- The message is empty and means: read the record again.
+redis.pcall(publish, record_key .. channel_suffix, '')
+return 1

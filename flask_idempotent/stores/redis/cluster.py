@@ -149,6 +149,9 @@ class Cluster(Topology):
             lost = _Lost(str(error), sent=error.sent)
             lost.__cause__ = error
             return [lost] * count
+        if node.is_replaced:
+            # It may go on answering, and forget what it is sent.
+            return [_Lost("another node has taken over")] * count
         self._map.trust(node)
         return replies
 

@@ -28,6 +28,8 @@ class ClusterNode(Node):
     def __init__(self, server: Server, place: Place, clock: Callable[[], float]) -> None:
         super().__init__(server.at(*place), clock=clock)
         self.place = place
+        #: Whether others have all of its slots now.
+        self.is_replaced = False
 
 
 class SlotMap(ForkAware):
@@ -216,6 +218,7 @@ class SlotMap(ForkAware):
             self._nodes = {node.place: node for node in self._primaries}
         self._suspects.difference_update(others)
         for node in others:
+            node.is_replaced = True
             node.close()
 
     def on_move(self, method: Callable[[], None]) -> None:

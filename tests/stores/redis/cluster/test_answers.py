@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+
 import pytest
 
 from flask_idempotent import _timing
@@ -185,6 +188,28 @@ class TestLost:
         shown.show((0, SLOTS - 1, shown.second.port))
         shown.first.close()
         assert step.succeeds(step.act(store))
+
+    def test_answer_of_a_former_primary(
+        self,
+        shown: ShownCluster,
+        store: RedisStore,
+        step: Step,
+        background: Callable[..., Future[object]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A node answers after others have its slots: it is not believed, and they are asked."""
+        monkeypatch.setattr(_timing, "SLOTS_EVERY", 0.0)
+        topology = store._client.topology
+        (former,) = topology.nodes()
+        shown.first.faults.append(Fault(step.needle, "delay", 0.4))
+        received = passes_on(shown.second, step.needle)
+        answer = background(step.act, store)
+        until(lambda: "delay" in shown.first.happened)
+        shown.show((0, SLOTS - 1, shown.second.port))
+        topology.recheck(former)
+        until(lambda: former not in topology.nodes())
+        assert step.succeeds(answer.result())
+        assert counted(received) >= 1
 
     def test_nobody_has_taken_over(
         self, shown: ShownCluster, store: RedisStore, step: Step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -134,6 +135,26 @@ class TestCost:
                     assert waiter.wait(5) == answer()
                     times.append(time.monotonic() - began)
         assert statistics.median(times) < 0.05
+
+
+class TestForks:
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_child_has_its_own(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+        """A forked child claims and waits over connections and threads of its own."""
+        claim(store)
+        with store.listen(KEY, 5):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    with store.listen(KEY, 5) as waiter:
+                        other = open_store(valkey_cluster.url, "tests")
+                        other.complete(KEY, answer(), ttl_ms=HOUR)
+                        code = 0 if waiter.wait(5) == claim(store, "bob") == answer() else 2
+                finally:
+                    os._exit(code)
+            assert os.waitpid(pid, 0)[1] == 0
+            assert claim(store, "bob") == answer()
 
 
 class TestAdopting:

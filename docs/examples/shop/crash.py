@@ -1,4 +1,4 @@
-"""Kills the worker on demand, at the moment that no store in another place can make safe."""
+"""Kills the worker on demand, right after a commit: what a store alone cannot make safe."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
         runs.listen(source)
 
     def look_up(self, storage_key: str) -> Answer | None:
-        session = self._session()
+        session = self._current_session()
         bind = self._bind(session)
         with self._errors():
             connection = _connection_for_reading(session, bind)
@@ -98,10 +98,10 @@ class SQLAlchemyTransaction(InspectableTransaction):
         return None if row is None else answer_of(row)
 
     def begin(self) -> None:
-        runs.begin_run(self._source, self._session())
+        runs.begin_run(self._source, self._current_session())
 
     def commit(self, answer: Answer | None, *, replaces: bytes | None = None) -> None:
-        session = self._session()
+        session = self._current_session()
         if answer is not None:
             self._write(session, answer, replaces)
         # A session with autobegin=False refuses to commit nothing.
@@ -110,14 +110,14 @@ class SQLAlchemyTransaction(InspectableTransaction):
         runs.end_run(session)
 
     def roll_back(self) -> None:
-        session = self._session()
+        session = self._current_session()
         runs.end_run(session)
         # Where the connection is broken, the database has rolled back, and the session is clean.
         with suppress(DBAPIError):
             session.rollback()
 
     def has_committed(self) -> bool:
-        return runs.has_committed(self._session())
+        return runs.has_committed(self._current_session())
 
     def delete(self, storage_keys: Iterable[str]) -> int:
         keys, deleted = iter(storage_keys), 0
@@ -154,7 +154,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(table_name={self.table.name!r})"
 
-    def _session(self) -> Session:
+    def _current_session(self) -> Session:
         return sessions.current_session(self._source)
 
     def _bind(self, session: Session) -> Engine | Connection:
@@ -237,7 +237,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
     @contextmanager
     def _own_transaction(self) -> Iterator[Connection]:
         """A transaction apart from the session's, which waits for locks for a short time."""
-        bind = self._bind(self._session())
+        bind = self._bind(self._current_session())
         with self._errors(), bind.engine.begin() as connection, bounded_lock_wait(connection):
             yield connection
 

@@ -69,8 +69,8 @@ def requests(make_app: MakeApp, shop: Shop) -> Requests:
     app = make_app(store=store, transaction=shop.transaction)
     app.teardown_appcontext(lambda _: shop.session.remove())
     requests = Requests(app, shop, store)
-    # The first request of an engine also asks for its version.
-    post(app, None)
+    # The first request of an engine also asks for its version, and whether it commits by itself.
+    post(app, "first")
     return requests
 
 

@@ -37,7 +37,7 @@ test: .venv/dev.stamp ## Run the tests and measure their coverage
 	.venv/bin/python -m pytest $(SIDE_BY_SIDE) --cov
 
 .PHONY: chaos
-chaos: .venv/dev.stamp ## Kill processes and cut connections for about 20 minutes, and count violations
+chaos: .venv/dev.stamp ## Kill processes and cut connections for about 25 minutes, and count violations
 	@.venv/bin/python $(PIP_INSTALL) 'uwsgi>=2.0.27' >/dev/null 2>&1 || \
 		echo 'uWSGI cannot be built here: its tests are skipped.'
 	CHAOS=full INTERLEAVINGS=full .venv/bin/python -m pytest -p no:cacheprovider -s \

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from tests.chaos.clients import Request, RetryingClients, send_all
 from tests.chaos.history import History
@@ -93,6 +93,12 @@ class OrderApp:
         self.store.client.config_set("maxmemory", 0)
         self.store.client.config_set("maxmemory-policy", "noeviction")
 
+    def restart_database(self) -> None:
+        """Kill the database's server, and start it again with what it had."""
+        assert self.database.server is not None
+        self.database.server.kill()
+        self.database.server.start()
+
     def commit_fault(self, action: Action) -> Fault:
         """Let something happen to the next COMMIT."""
         assert self.proxy is not None
@@ -147,7 +153,7 @@ def serve_orders(
 ) -> Iterator[OrderApp]:
     """Serve the application with empty tables, behind a proxy before its database."""
     url = make_url(database.url)
-    engine = create_engine(url)
+    engine = create_engine(url, poolclass=NullPool)
     create_tables(engine)
     proxy = Proxy(url.port) if url.port else None
     if proxy is not None:
@@ -160,7 +166,6 @@ def serve_orders(
         ) as served:
             yield OrderApp(served, store, database, proxy, engine)
     finally:
-        engine.dispose()
         if proxy is not None:
             proxy.close()
 

@@ -24,29 +24,36 @@ from tests.chaos.order_serving import (
 )
 from tests.chaos.serving import FULL, sized
 from tests.chaos.storms import Storm
-from tests.support.databases import Database
+from tests.support.databases import Database, PostgreSQLServer
 from tests.support.polling import until
 from tests.support.redis_servers import Server, redis_binary
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-#: Each database, and the application's settings.
+#: Each database, and the application's settings. One that is killed must have written each commit.
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "scoped_session": ("postgresql", {}),
     "SERIALIZABLE": (
         "postgresql", {"SQLALCHEMY_ENGINE_OPTIONS": {"isolation_level": "SERIALIZABLE"}}
     ),
+    "database killed": ("durable", {}),
     "Flask-SQLAlchemy": ("sqlite", {"FLASK_SQLALCHEMY": True}),
     "transaction begun before the view": (
         "mariadb", {"FLASK_SQLALCHEMY": True, "LOADS_USER": True}
     ),
 }  # fmt: skip
-SECONDS = sized(40, 2)
+SECONDS = sized(30, 2)
 
 
 @pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    return new_database(request, tmp_path)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param != "durable":
+        yield new_database(request, tmp_path)
+        return
+    server = PostgreSQLServer(durable=True)
+    server.start()
+    yield server.new_database()
+    server.stop()
 
 
 @pytest.fixture
@@ -74,6 +81,8 @@ class Faults:
         ]  # fmt: skip
         if app.proxy is not None:
             self._faults += [self._break_commits, app.proxy.cut_all, self._database_away]
+        if app.database.server is not None and app.database.server.durable:
+            self._faults.append(app.restart_database)
 
     def happen(self) -> None:
         """Let one fault after the other happen for ``SECONDS``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,17 @@ class Sentinel(Server):
 
     :param primary: its port.
     :param down_after: milliseconds of silence after which it takes the primary for dead.
+    :param config: more lines of its configuration.
     """
 
-    def __init__(self, binary: str, folder: Path, primary: int, down_after: int = 15_000) -> None:
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        primary: int,
+        down_after: int = 15_000,
+        config: Iterable[str] = (),
+    ) -> None:
         super().__init__(binary, folder)
         self._asking = redis.Redis(port=self.port, protocol=2, decode_responses=True)
         self._asking.response_callbacks.clear()
@@ -34,7 +43,7 @@ class Sentinel(Server):
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} {down_after}\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
-            f"sentinel parallel-syncs {SERVICE} 2\n"
+            f"sentinel parallel-syncs {SERVICE} 2\n" + "\n".join(config)
         )
         self._command = [binary, str(self._config), "--sentinel"]
 

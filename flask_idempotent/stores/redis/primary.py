@@ -63,6 +63,10 @@ class _Primary:
 
 
 def _connect(connection: Connection, place: Place) -> None:
+    """Connect to a server that must be a primary.
+
+    :raises StoreUnavailable: when it is not.
+    """
     connection.disconnect()
     connection.host, connection.port = place
     connection.connect()

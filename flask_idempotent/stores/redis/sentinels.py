@@ -189,17 +189,14 @@ class Sentinels(ForkAware):
         return [place for place, _ in votes.most_common() if place is not None]
 
     def _on_answer(self) -> float | None:
+        """Note where the primary is, and return the seconds until the next question."""
         with self._changed:
-            ranked = self._ranked()
-            before, self.place = self.place, ranked[0] if ranked else self.place
-            has_moved = before is not None and self.place != before
+            before = self.place
+            place = self.place = next(iter(self._ranked()), before)
             self._changed.notify_all()
-        if has_moved:
-            logger.warning(
-                "the Sentinels name another primary: %s:%s instead of %s:%s",
-                *(self.place or ()),
-                *(before or ()),
-            )
+        if before is not None and place is not None and place != before:
+            text = "the Sentinels name another primary: %s:%s instead of %s:%s"
+            logger.warning(text, *place, *before)
             self._on_move()
         if self._is_used():
             return _timing.SENTINEL_EVERY

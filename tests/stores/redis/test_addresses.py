@@ -12,9 +12,11 @@ import redis
 import trustme
 
 from flask_idempotent.errors import StoreUnavailable
+from flask_idempotent.stores.base import Claimed
 from flask_idempotent.stores.factory import adopt_store, open_store
 from tests.stores.harness import HOUR, answer, running
 from tests.support.redis_servers import Server, free_port, redis_binary, valkey_binary
+from tests.support.sentinel_sets import SERVICE, Sentinel
 
 KEY = "IDEMPOTENT_{address}"
 
@@ -50,6 +52,25 @@ class TestTls:
                 assert waiter.wait(5) == answer(body=b"x" * 10_000)
         finally:
             store.close()
+
+    def test_sentinel(self, port: int, tmp_path: Path) -> None:
+        """Sentinels and their primary are reached over TLS, with a password each."""
+        tls_port, certificate = free_port(), f"ssl_ca_certs={tmp_path / 'ca.pem'}"
+        config = [
+            f"tls-port {tls_port}", "tls-auth-clients no", "tls-replication yes",
+            "tls-cert-file cert.pem", "tls-key-file key.pem", "tls-ca-cert-file ca.pem",
+            f"sentinel auth-pass {SERVICE} pw", "user watch on >another +@all",
+        ]  # fmt: skip
+        sentinel = Sentinel(redis_binary(), tmp_path, port, config=config).start()
+        login = "sentinel_username=watch&sentinel_password=another"
+        url = f"rediss+sentinel://:pw@127.0.0.1:{tls_port}/{SERVICE}?{certificate}&{login}"
+        store = open_store(url, "tests")
+        try:
+            assert store.claim(KEY, running(), ttl_ms=2 * HOUR) == Claimed(1)
+            assert store.facts()[0]["transport"] == "tls"
+        finally:
+            store.close()
+            sentinel.stop()
 
     def test_unknown_certificate_is_refused(self, port: int) -> None:
         """A server whose certificate no authority signed is refused."""

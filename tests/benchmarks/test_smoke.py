@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
-from tests.benchmarks import several_servers
 from tests.benchmarks.__main__ import MEASURES, run
 from tests.benchmarks.bench import TINY, Bench
 from tests.benchmarks.charts import charts
@@ -13,13 +12,6 @@ from tests.benchmarks.contestants import STAND_IN
 from tests.benchmarks.report import as_json, as_markdown, as_text, filled
 from tests.support.redis_servers import Server, valkey_binary
 from tests.support.web_servers import ROOT
-
-
-def test_several_servers() -> None:
-    """What "Beyond one server" shows has a line for each measure."""
-    lines = list(several_servers.measure(several_servers.Size(primaries=(1,), requests=20)))
-    words = ["commands for a first request: 2.00", "min_replicas=0", "min_replicas=1", "bytes"]
-    assert all(word in line for word, line in zip(words, lines, strict=True))
 
 
 def test_every_measure_is_taken_printed_and_drawn(clean_valkey: Server) -> None:

@@ -35,7 +35,6 @@ NOT_RUN = {
     "make bench": "it measures for minutes, and needs a machine that does nothing else",
     ".venv-bench/bin/python": "it measures, like make bench",
     ".venv/bin/python -m pytest": "it is what runs this",
-    ".venv/bin/python -m tests.benchmarks": "it measures, like make bench",
     ".venv/bin/python -m tests.examples.pictures": "it needs the built pages and writes a file",
 }
 #: Web servers, by how their command begins, and the port that pages show for each.

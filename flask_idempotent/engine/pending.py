@@ -25,6 +25,8 @@ class PendingWrite:
     run: Callable[[], object]
     until: float
     on_lost: Callable[[str], None]
+    #: Why the store did not accept it the last time.
+    failure: str = ""
 
 
 class PendingWrites:
@@ -71,6 +73,7 @@ class PendingWrites:
         try:
             write.run()
         except StoreError as error:
+            write.failure = str(error)
             if time.monotonic() < write.until:
                 # This one alone may break the connection: the others come first next time.
                 self._writes.append(write)
@@ -88,4 +91,4 @@ class PendingWrites:
     def give_up(self, reason: str) -> None:
         """Report every write as lost."""
         for write in self._writes:
-            write.on_lost(reason)
+            write.on_lost(f"{reason}; {write.failure}" if write.failure else reason)

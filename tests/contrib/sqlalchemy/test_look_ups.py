@@ -202,6 +202,17 @@ class TestBroken:
         shop.transaction.commit(answer())
         assert owner_of(shop) == OURS
 
+    @on_servers
+    def test_roll_back(self, shop: Shop) -> None:
+        """Where it broke unnoticed, the database has rolled back."""
+        shop.transaction.begin()
+        shop.write("mug")
+        cut(shop, shop.session.scalar(text(CONNECTION_ID[shop.database.kind])))
+        shop.transaction.roll_back()
+        shop.write("teapot")
+        shop.transaction.commit(answer())
+        assert shop.products() == ["teapot"]
+
     @on_postgresql
     def test_failed_transaction(self, shop: Shop) -> None:
         """Where the transaction has failed, another one is used."""

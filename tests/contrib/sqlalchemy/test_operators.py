@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import ProgrammingError
 
-from tests.contrib.sqlalchemy.shops import Shop, answer
+from tests.contrib.sqlalchemy.shops import OURS, THEIRS, Shop, answer
 
 KEYS = [f"IDEMPOTENT_{{{number}}}" for number in range(4)]
 
@@ -40,6 +41,19 @@ def test_prune_many(used: Shop) -> None:
         ]  # fmt: skip
         connection.execute(used.transaction.table.insert(), values)
     assert [used.transaction.prune(1200) for _ in range(3)] == [1200, 1, 0]
+
+
+def test_prune_and_replace(used: Shop) -> None:
+    """An answer that is replaced while it is about to be pruned stays."""
+    other = used.another()
+
+    def replace(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE"):
+            other.transaction.commit(answer(KEYS[1], THEIRS), replaces=OURS)
+
+    event.listen(used.engine, "before_cursor_execute", replace)
+    assert used.transaction.prune(3) == 2
+    assert used.transaction.look_up(KEYS[1]) is not None
 
 
 def test_delete(used: Shop) -> None:

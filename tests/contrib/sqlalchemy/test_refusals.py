@@ -243,6 +243,21 @@ class TestThreads:
         shop.transaction.roll_back()
         assert shop.products() == ["log"]
 
+    def test_another_scope_in_the_same_thread(self, shop: Shop) -> None:
+        """A view that pushes an application context of its own has another session there."""
+        scope = 1
+        shop.session = scoped_session(shop.session.session_factory, scopefunc=lambda: scope)
+        shop.transaction = SQLAlchemyTransaction(shop.session, metadata=Base.metadata)
+        shop.transaction.begin()
+        scope = 2
+        shop.session.add(Order(product="log"))
+        shop.session.commit()
+        shop.session.remove()
+        scope = 1
+        assert not shop.transaction.has_committed()
+        shop.transaction.roll_back()
+        assert shop.products() == ["log"]
+
     def test_after_the_run(self, shop: Shop, background: Callable[..., Future[None]]) -> None:
         """A thread that goes on after the request may use the scoped_session."""
         shop.transaction.begin()

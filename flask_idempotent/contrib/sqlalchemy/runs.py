@@ -9,9 +9,14 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+from sqlalchemy.orm import Session, SessionTransaction
 
-from flask_idempotent.contrib.sqlalchemy.sessions import Source, current_session, held_connections
+from flask_idempotent.contrib.sqlalchemy.sessions import (
+    Source,
+    current_session,
+    fixed_session,
+    held_connections,
+)
 from flask_idempotent.errors import SettingsError
 
 
@@ -45,13 +50,13 @@ def listen(source: Source) -> None:
     ``after_commit``, because ``before_commit`` is also called for a commit that fails then. Both
     are called for savepoints too.
     """
-    session = source if isinstance(source, scoped_session) else vars(source).get("session")
+    session = fixed_session(source) or Session
     for name, function in (
         ("after_commit", _note_commit),
         ("after_transaction_create", _refuse_other_thread),
     ):
         try:
-            event.listen(session or Session, name, function)
+            event.listen(session, name, function)
         except ArgumentError:
             # Its factory is a function, so it is not known which sessions it makes.
             event.listen(Session, name, function)

@@ -34,8 +34,7 @@ def current_session(source: Source) -> Session:
 
 def is_thread_local(source: Source) -> bool:
     """Whether each thread has a session of its own."""
-    scoped = source if isinstance(source, scoped_session) else getattr(source, "session", None)
-    return isinstance(getattr(scoped, "registry", None), ThreadLocalRegistry)
+    return isinstance(getattr(fixed_session(source), "registry", None), ThreadLocalRegistry)
 
 
 def check_source(source: Source) -> None:
@@ -43,14 +42,24 @@ def check_source(source: Source) -> None:
 
     :raises SettingsError: when it is neither a ``scoped_session`` nor has one.
     """
-    # A property of Flask-SQLAlchemy-Lite, which works only inside an application context.
-    has_session = hasattr(type(source), "session") or "session" in getattr(source, "__dict__", ())
-    if isinstance(source, scoped_session) or has_session:
+    session = fixed_session(source)
+    # A property is that of Flask-SQLAlchemy-Lite, which works only inside an application context.
+    if isinstance(session, scoped_session) or (
+        session is None and hasattr(type(source), "session")
+    ):
         return
+    refused = source if session is None else session
     raise SettingsError(
         "SQLAlchemyTransaction takes Flask-SQLAlchemy's db or a scoped_session, not a "
-        f"{type(source).__name__}{_hint(source)}"
+        f"{type(refused).__name__}{_hint(refused)}"
     )
+
+
+def fixed_session(source: Source) -> Any:
+    """The ``scoped_session`` of a source; None where a property returns each request's session."""
+    if isinstance(source, scoped_session):
+        return source
+    return getattr(source, "__dict__", {}).get("session")
 
 
 def _hint(source: object) -> str:

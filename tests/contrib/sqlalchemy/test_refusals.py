@@ -6,6 +6,7 @@ import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ class TestSources:
             (sessionmaker(), "not a sessionmaker"),
             (AsyncSession(), "AsyncSession commits in an event loop"),
             (async_scoped_session(async_sessionmaker(), int), "AsyncSession commits"),
+            (SimpleNamespace(session=Session()), "one thread"),
             (None, "scoped_session, not a NoneType"),
         ],
     )

@@ -73,7 +73,7 @@ DATABASE_CASES = {
 #: How many schedules a case has, where they can all be run.
 DATABASE_SCHEDULES = {
     "rows": 8,
-    "rows, one crash": 1854,
+    "rows, one crash": 3114,
     "rows, late owner": 538,
     "rows, lost record": 124,
     "rows, one fault": 5226,
@@ -81,6 +81,6 @@ DATABASE_SCHEDULES = {
     "rows, database fails": 748,
     "rows, database fails twice": 16_096,
     "rows, commit fails, handled": 2321,
-    "rows, hold, one crash": 1234,
+    "rows, hold, one crash": 1922,
     "rows, corrected": 2334,
 }

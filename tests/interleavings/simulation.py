@@ -2,8 +2,8 @@
 
 A store gives control back before each command, after it where that can matter, and while it waits
 to be woken. Time stands still unless a choice moves it. What can happen besides the steps of the
-actors: a process crashes, a lease passes, the store loses its record, and one of the ``FAULTS``
-hits a command.
+actors: a process crashes, a lease passes, the store loses its record, an answer in the database
+expires, and one of the ``FAULTS`` or ``DATABASE_FAULTS`` hits a command or a statement.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Simulation(Processes):
         if self.crashes:
             alive = {a.process: None for a in self.actors if not isinstance(a.point, Resting)}
             for process in alive:
-                touches = frozenset({f"process {process}", "crashes"})
+                touches = frozenset({f"process {process}", "crashes", "database"})
                 yield Choice("crash", process, touches)
 
     def _passing(self) -> list[Choice]:

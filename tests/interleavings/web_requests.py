@@ -70,6 +70,7 @@ def _app(process: str, takeover: bool, runs_anyway: bool, timeout: float) -> fla
         timeout=timeout,
         expire=LIFETIME / 1000,
         lease=LEASE,
+        hold_for=LIFETIME / 1000,
         on_crash="rerun" if takeover else "hold",
         on_store_error="run" if runs_anyway else "reject",
         correctable=(INVALID,),

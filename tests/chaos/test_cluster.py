@@ -36,16 +36,26 @@ NODE_TIMEOUT = 1.0
 POLLED_WITHIN = 1.5
 
 
-@pytest.fixture(params=BINARIES if FULL else ["valkey"])
-def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=BINARIES if FULL else ["valkey"])
+def nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """Nodes that keep their records when they are killed and start again."""
-    folder = tmp_path / "nodes"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("nodes")
     cluster = Cluster(BINARIES[request.param](), folder, "--appendonly", "yes")
     try:
         yield cluster.start()
     finally:
         cluster.stop()
+
+
+@pytest.fixture
+def cluster(nodes: Cluster) -> Cluster:
+    """The nodes, all of them alive and empty, and patient with one that is silent."""
+    nodes.watch_closely(60)
+    nodes.until_whole()
+    nodes.flush()
+    return nodes
 
 
 def record_of(key: str) -> str:
@@ -196,7 +206,6 @@ def history_asked(history: History, request: str) -> float:
 
 def test_nodes_come_back(cluster: Cluster, tmp_path: Path) -> None:
     """A node starts again on another port, another loses its scripts: each key runs once."""
-    cluster.watch_closely(60)
     with serve(tmp_path, cluster.url, workers=2, IDEMPOTENT_LEASE=10) as served:
         storm = Storm(served, sized(16, 8), "back")
 

@@ -1,4 +1,4 @@
-"""A store before two addresses that say what a test says about the slots."""
+"""Stores on a cluster: on its real nodes, and where a test says who has which slots."""
 
 from __future__ import annotations
 
@@ -24,10 +24,21 @@ def shown(valkey_cluster: Cluster) -> Iterator[ShownCluster]:
 
 @pytest.fixture
 def store(shown: ShownCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
+    """The store on two addresses that say what a test wants them to say."""
     # However slow this machine is, an answer comes in time to be followed.
     monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
     monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
     store = open_store(shown.url, "tests")
+    assert isinstance(store, RedisStore)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def real_store(valkey_cluster: Cluster) -> Iterator[RedisStore]:
+    """The store on the real nodes, empty."""
+    valkey_cluster.flush()
+    store = open_store(valkey_cluster.url, "tests")
     assert isinstance(store, RedisStore)
     yield store
     store.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +28,6 @@ PAGES = ("stores.md", "command-line.md")
 def app(valkey_cluster: Cluster, make_app: MakeApp) -> Flask:
     valkey_cluster.flush()
     return make_app(store=open_store(valkey_cluster.url, "tests"))
-
-
-@pytest.fixture
-def store(valkey_cluster: Cluster) -> Iterator[RedisStore]:
-    valkey_cluster.flush()
-    store = open_store(valkey_cluster.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
 
 
 def key_of_each_node(cluster: Cluster) -> list[str]:
@@ -65,9 +55,9 @@ class TestCommands:
 
 
 class TestDoctor:
-    def test_cluster(self, store: RedisStore, valkey_cluster: Cluster) -> None:
+    def test_cluster(self, real_store: RedisStore, valkey_cluster: Cluster) -> None:
         """The primaries are named, and each one's replica with its lag."""
-        found = list(server_checks.examine(store, "IDEMPOTENT_", min_replicas=1))
+        found = list(server_checks.examine(real_store, "IDEMPOTENT_", min_replicas=1))
         texts = {finding.check: finding.text for finding in found}
         for node in valkey_cluster.primaries():
             assert f"127.0.0.1:{node.port}" in texts["topology"]
@@ -93,9 +83,9 @@ class TestDoctor:
 
 
 class TestMinReplicas:
-    def test_each_shard(self, store: RedisStore, valkey_cluster: Cluster) -> None:
+    def test_each_shard(self, real_store: RedisStore, valkey_cluster: Cluster) -> None:
         """A claim and a response are on the replica of the node that has their key."""
-        confirmed = store.confirmed_by(1)
+        confirmed = real_store.confirmed_by(1)
         for key in map(name, key_of_each_node(valkey_cluster)):
             replica = valkey_cluster.replica_of(valkey_cluster.node_of(key))
             assert confirmed.claim(key, running(), ttl_ms=2 * HOUR) == Claimed(1)

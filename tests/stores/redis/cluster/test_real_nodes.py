@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -25,15 +24,6 @@ from tests.support.redis_fleets import Cluster
 SLOT = key_slot(KEY.encode())
 
 
-@pytest.fixture
-def store(valkey_cluster: Cluster) -> Iterator[RedisStore]:
-    valkey_cluster.flush()
-    store = open_store(valkey_cluster.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
-
-
 def keys_of_each_node(cluster: Cluster) -> list[str]:
     """A key of each primary."""
     keys = {cluster.node_of(key).port: key for key in map("IDEMPOTENT_{{{}}}".format, range(12))}
@@ -42,36 +32,36 @@ def keys_of_each_node(cluster: Cluster) -> list[str]:
 
 
 class TestMigration:
-    def test_while_a_slot_migrates(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_while_a_slot_migrates(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """Each step works before its key has moved, after it has, and after the slot has."""
-        claim(store)
+        claim(real_store)
         source = valkey_cluster.node_of(KEY)
         target = next(node for node in valkey_cluster.primaries() if node is not source)
         with valkey_cluster.migrating(SLOT, target):
-            assert claim(store, "bob") == running()
+            assert claim(real_store, "bob") == running()
             valkey_cluster.move_keys(SLOT, source, target)
-            assert claim(store, "bob") == running()
-            assert isinstance(contend(store, "bob"), Busy)
-            assert store.renew([renewal(KEY, running())], restore_within_ms=HOUR) == [True]
-            assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
-            assert claim(store, "bob", KEY + "new") == Claimed(1)
-            assert store.release(KEY + "new", owner("bob"), **ENDS)
-            assert store.read(KEY) == answer()
-        assert claim(store, "bob") == answer()
-        assert store.delete([KEY]) == 1
+            assert claim(real_store, "bob") == running()
+            assert isinstance(contend(real_store, "bob"), Busy)
+            assert real_store.renew([renewal(KEY, running())], restore_within_ms=HOUR) == [True]
+            assert real_store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
+            assert claim(real_store, "bob", KEY + "new") == Claimed(1)
+            assert real_store.release(KEY + "new", owner("bob"), **ENDS)
+            assert real_store.read(KEY) == answer()
+        assert claim(real_store, "bob") == answer()
+        assert real_store.delete([KEY]) == 1
         valkey_cluster.move_slot(SLOT, source)
 
-    def test_waiters_follow(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_waiters_follow(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """A slot that has moved wakes its waiters to look, and they listen at the new node."""
-        claim(store)
+        claim(real_store)
         source = valkey_cluster.node_of(KEY)
         target = next(node for node in valkey_cluster.primaries() if node is not source)
         other = open_store(valkey_cluster.url, "tests")
-        with closing(other), store.listen(KEY, 5) as waiter:
+        with closing(other), real_store.listen(KEY, 5) as waiter:
             valkey_cluster.move_slot(SLOT, target)
             assert waiter.wait(5) is None
             until(lambda: target.ask("PUBSUB", "SHARDCHANNELS"))
-            (channel,) = store._subscriber._channels.values()
+            (channel,) = real_store._subscriber._channels.values()
             until(lambda: not channel.unconfirmed)
             waiter.wait(0)
             other.complete(KEY, answer(), ttl_ms=HOUR)
@@ -80,56 +70,56 @@ class TestMigration:
 
 
 class TestScripts:
-    def test_flushed_on_one_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_flushed_on_one_node(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """A node that has lost the scripts gets them again, and only its calls are sent again."""
         keys = keys_of_each_node(valkey_cluster)
         for key in keys:
-            claim(store, key=key)
-            store.complete(key, answer(), ttl_ms=HOUR)
-        infos = list(store.inspect(keys))
-        assert store.discard(infos) == 3
+            claim(real_store, key=key)
+            real_store.complete(key, answer(), ttl_ms=HOUR)
+        infos = list(real_store.inspect(keys))
+        assert real_store.discard(infos) == 3
         for key in keys:
-            claim(store, key=key)
-        infos = list(store.inspect(keys))
+            claim(real_store, key=key)
+        infos = list(real_store.inspect(keys))
         valkey_cluster.node_of(keys[0]).client.script_flush()
-        assert store.discard(infos) == 3
+        assert real_store.discard(infos) == 3
 
 
 class TestClocks:
-    def test_asked_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_asked_of_each_node(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """Renewals ask the clock of each node that has one of the keys, once."""
         keys = keys_of_each_node(valkey_cluster)
         for key in keys:
-            claim(store, key=key)
+            claim(real_store, key=key)
         valkey_cluster.reset_counts()
         renewals = [renewal(key, running()) for key in [*keys, *keys]]
-        assert store.renew(renewals, restore_within_ms=HOUR) == [True] * 6
+        assert real_store.renew(renewals, restore_within_ms=HOUR) == [True] * 6
         # One more TIME is the script's, where a record is gone.
         assert [node.counts().get("time") for node in valkey_cluster.primaries()] == [1, 1, 1]
 
 
 class TestCost:
-    def test_first_request(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_first_request(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """A first request costs two commands, a replay one, at the node that has the key alone."""
-        claim(store)
-        store.complete(KEY, answer(), ttl_ms=HOUR)
+        claim(real_store)
+        real_store.complete(KEY, answer(), ttl_ms=HOUR)
         valkey_cluster.reset_counts()
-        claim(store, key=KEY + "2")
-        store.complete(KEY + "2", answer(), ttl_ms=HOUR)
-        claim(store, "bob", KEY + "2")
+        claim(real_store, key=KEY + "2")
+        real_store.complete(KEY + "2", answer(), ttl_ms=HOUR)
+        claim(real_store, "bob", KEY + "2")
         counts = valkey_cluster.counts()
         counts = {name: counts.get(name, 0) for name in ("set", "evalsha", "get", "spublish")}
         # The script for a completion calls GET, SET and SPUBLISH itself.
         assert counts == {"set": 3, "evalsha": 1, "get": 1, "spublish": 1}
 
-    def test_waking(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_waking(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """Half of the waiters are woken within 50 ms of the completion in another process."""
         times = []
         with closing(open_store(valkey_cluster.url, "tests")) as other:
             for number in range(20):
                 key = f"IDEMPOTENT_{{{number}}}"
-                claim(store, key=key)
-                with store.listen(key, 5) as waiter:
+                claim(real_store, key=key)
+                with real_store.listen(key, 5) as waiter:
                     began = time.monotonic()
                     other.complete(key, answer(), ttl_ms=HOUR)
                     assert waiter.wait(5) == answer()
@@ -139,22 +129,22 @@ class TestCost:
 
 class TestForks:
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    def test_child_has_its_own(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_child_has_its_own(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """A forked child claims and waits over connections and threads of its own."""
-        claim(store)
-        with store.listen(KEY, 5):
+        claim(real_store)
+        with real_store.listen(KEY, 5):
             pid = os.fork()
             if pid == 0:
                 code = 1
                 try:
-                    with store.listen(KEY, 5) as waiter:
+                    with real_store.listen(KEY, 5) as waiter:
                         other = open_store(valkey_cluster.url, "tests")
                         other.complete(KEY, answer(), ttl_ms=HOUR)
-                        code = 0 if waiter.wait(5) == claim(store, "bob") == answer() else 2
+                        code = 0 if waiter.wait(5) == claim(real_store, "bob") == answer() else 2
                 finally:
                     os._exit(code)
             assert os.waitpid(pid, 0)[1] == 0
-            assert claim(store, "bob") == answer()
+            assert claim(real_store, "bob") == answer()
 
 
 class TestAdopting:
@@ -199,20 +189,20 @@ class TestAdopting:
 
 
 class TestOperators:
-    def test_facts_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_facts_of_each_node(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """Each primary says what it is, and whether all slots are covered."""
-        facts = store.facts()
+        facts = real_store.facts()
         ports = {node.port for node in valkey_cluster.primaries()}
         assert {each["address"] for each in facts} == {f"redis://127.0.0.1:{p}/0" for p in ports}
         for each in facts:
             assert (each["role"], each["cluster_slots_ok"]) == ("master", "16384")
             assert each["cluster-require-full-coverage"] == "no"
 
-    def test_waiters_of_each_node(self, valkey_cluster: Cluster, store: RedisStore) -> None:
+    def test_waiters_of_each_node(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """Waiters are counted at the node that has their channel."""
         keys = keys_of_each_node(valkey_cluster)
         for key in keys:
-            claim(store, key=key)
-        with store.listen(keys[0], 5), store.listen(keys[1], 5):
-            infos = {info.storage_key: info.waiters for info in store.inspect(keys)}
+            claim(real_store, key=key)
+        with real_store.listen(keys[0], 5), real_store.listen(keys[1], 5):
+            infos = {info.storage_key: info.waiters for info in real_store.inspect(keys)}
         assert infos == {keys[0]: 1, keys[1]: 1, keys[2]: 0}

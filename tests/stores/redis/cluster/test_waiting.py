@@ -33,16 +33,6 @@ def other(valkey_cluster: Cluster) -> Iterator[RedisStore]:
     store.close()
 
 
-@pytest.fixture
-def direct(valkey_cluster: Cluster) -> Iterator[RedisStore]:
-    """The store of this process, on the real nodes, empty."""
-    valkey_cluster.flush()
-    store = open_store(valkey_cluster.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
-
-
 def complete(store: RedisStore, key: str = KEY) -> None:
     store.complete(key, answer(), ttl_ms=HOUR)
 
@@ -132,12 +122,12 @@ class TestAnswers:
 
 
 class TestConnections:
-    def test_one_for_each_node(self, valkey_cluster: Cluster, direct: RedisStore) -> None:
+    def test_one_for_each_node(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:
         """One thread, and one connection to each node on which somebody waits."""
         keys = [f"IDEMPOTENT_{{{number}}}" for number in range(30)]
         with ExitStack() as stack:
             for key in keys:
-                assert not stack.enter_context(direct.listen(key, 5)).may_have_missed
+                assert not stack.enter_context(real_store.listen(key, 5)).may_have_missed
             names = [thread.name for thread in threading.enumerate()]
             assert names.count("flask-idempotent-subscriber") == 1
             assert [subscribers(node) for node in valkey_cluster.primaries()] == [1, 1, 1]
@@ -145,21 +135,21 @@ class TestConnections:
         until(lambda: channels(valkey_cluster) == [])
 
     def test_unused(
-        self, valkey_cluster: Cluster, direct: RedisStore, monkeypatch: pytest.MonkeyPatch
+        self, valkey_cluster: Cluster, real_store: RedisStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A connection to a node on which nobody waits any more is closed after a while."""
         monkeypatch.setattr(_timing, "SUBSCRIBER_PING_AFTER", 0.1)
         keys = [f"IDEMPOTENT_{{{number}}}" for number in range(9)]
-        with direct.listen(keys[0], 5):
+        with real_store.listen(keys[0], 5):
             with ExitStack() as stack:
                 for key in keys[1:]:
-                    stack.enter_context(direct.listen(key, 5))
+                    stack.enter_context(real_store.listen(key, 5))
             nodes = valkey_cluster.primaries()
             until(lambda: sum(map(connections, nodes)) == 1)
-        complete(direct, keys[0])
+        complete(real_store, keys[0])
 
     def test_silent_node(
-        self, valkey_cluster: Cluster, direct: RedisStore, other: RedisStore
+        self, valkey_cluster: Cluster, real_store: RedisStore, other: RedisStore
     ) -> None:
         """A node that is silent, also while it is connected to, delays no message of the others."""
         silent, *_ = valkey_cluster.primaries()
@@ -169,11 +159,11 @@ class TestConnections:
             [key for key in keys if (nodes[key] is silent) is at_silent]
             for at_silent in (True, False)
         ]
-        claim(direct, key=near)
+        claim(real_store, key=near)
         claim(other, key=near)
         silent.signal(signal.SIGSTOP)
         try:
-            with direct.listen(lost, 0.05) as missing, direct.listen(near, 5) as waiter:
+            with real_store.listen(lost, 0.05) as missing, real_store.listen(near, 5) as waiter:
                 assert missing.may_have_missed
                 began = time.monotonic()
                 complete(other, near)
@@ -183,14 +173,14 @@ class TestConnections:
             silent.signal(signal.SIGCONT)
 
     def test_no_message_on_the_bus(
-        self, valkey_cluster: Cluster, direct: RedisStore, other: RedisStore
+        self, valkey_cluster: Cluster, real_store: RedisStore, other: RedisStore
     ) -> None:
         """Each way to wake a waiter publishes to the nodes of the slot alone."""
         valkey_cluster.reset_counts()
         for number, wake in enumerate(WAKING):
             key = f"IDEMPOTENT_{{{number}}}"
-            claim(direct, key=key)
-            with direct.listen(key, 5) as waiter:
+            claim(real_store, key=key)
+            with real_store.listen(key, 5) as waiter:
                 wake(other, key)
                 until(lambda waiter=waiter: waiter.notified)
         counts = valkey_cluster.counts()

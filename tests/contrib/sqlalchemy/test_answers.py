@@ -26,7 +26,7 @@ def commit(shop: Shop, wanted: Answer, product: str, replaces: bytes | None = No
 class TestRow:
     """What is written is what is read."""
 
-    @pytest.mark.parametrize("size", [0, 70_000, 1 << 20])
+    @pytest.mark.parametrize("size", [0, 1 << 20])
     def test_body(self, shop: Shop, size: int) -> None:
         """A body of any size comes back whole; MySQL's BLOB would end at 64 KiB."""
         body = bytes(range(256)) * (size // 256)
@@ -54,6 +54,7 @@ class TestRow:
         shop.transaction.commit(answer("IDEMPOTENT_{A}", THEIRS))
         assert shop.count_answers() == 2
 
+    @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
     @pytest.mark.parametrize(
         ("column", "value"), [("headers", "{"), ("headers", '[["A","b\\n"]]'), ("status", "099")]
     )

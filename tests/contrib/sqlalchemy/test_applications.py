@@ -28,7 +28,7 @@ from tests.conftest import MakeApp
 from tests.support.clients import post, problem
 from tests.support.databases import Database
 
-MakeStore = Callable[..., "WebShop"]
+MakeWebShop = Callable[..., "WebShop"]
 
 
 class WebShop:
@@ -124,7 +124,7 @@ KINDS = {"flask-sqlalchemy": flask_sqlalchemy_shop, "plain": plain_shop}
 @pytest.fixture
 def make_web_shop(
     request: pytest.FixtureRequest, make_app: MakeApp, database: Database
-) -> Iterator[MakeStore]:
+) -> Iterator[MakeWebShop]:
     """Makes shops over the test's database, of the kind that the test names."""
     shops: list[WebShop] = []
 
@@ -141,7 +141,7 @@ def make_web_shop(
 
 
 @pytest.fixture(params=KINDS)
-def shop(request: pytest.FixtureRequest, make_web_shop: MakeStore) -> WebShop:
+def shop(request: pytest.FixtureRequest, make_web_shop: MakeWebShop) -> WebShop:
     """A shop of each kind."""
     return make_web_shop(request.param)
 
@@ -163,6 +163,7 @@ class TestEachDatabase:
         assert problem(shop.post("teapot")) == (422, "key-reused")
         assert (shop.products(), shop.count_answers(), shop.runs) == (["mug"], 1, 1)
 
+    @on_sqlite
     def test_refused_at_the_commit(self, shop: WebShop) -> None:
         """What the database refuses is the view's error, and the key runs again."""
         shop.app.register_error_handler(IntegrityError, lambda _: ("taken", 409))
@@ -172,8 +173,9 @@ class TestEachDatabase:
             assert (answer.status_code, answer.text) == (409, "taken")
         assert (shop.products(), shop.count_answers()) == (["mug"], 2)
 
-    def test_two_owners(self, shop: WebShop) -> None:
+    def test_two_owners(self, make_web_shop: MakeWebShop) -> None:
         """An owner that is late gets the answer of the one that was first, and writes nothing."""
+        shop = make_web_shop()
 
         def overtaken() -> Any:
             shop.then = lambda: ("the other run", 201)
@@ -212,7 +214,7 @@ class TestViews:
         assert (shop.products(), shop.count_answers()) == (["mug"], 0)
 
     def test_commits_by_itself(
-        self, make_web_shop: MakeStore, caplog: pytest.LogCaptureFixture
+        self, make_web_shop: MakeWebShop, caplog: pytest.LogCaptureFixture
     ) -> None:
         """A view that commits is named in the log; its answer follows at once."""
         shop = make_web_shop()
@@ -234,7 +236,7 @@ class TestViews:
         assert shop.post().text == "run 1"
         assert shop.products() == ["mug"]
 
-    def test_missing_table(self, make_web_shop: MakeStore) -> None:
+    def test_missing_table(self, make_web_shop: MakeWebShop) -> None:
         """Without its table no view runs, and the error says what to do."""
         shop = make_web_shop()
         shop.app.testing = True
@@ -269,14 +271,14 @@ class TestAsyncViews:
 
         shop.app.view_functions["create"] = view
 
-    def test_flask_sqlalchemy(self, make_web_shop: MakeStore) -> None:
+    def test_flask_sqlalchemy(self, make_web_shop: MakeWebShop) -> None:
         """Flask-SQLAlchemy's session is the same in an async view."""
         shop = make_web_shop("flask-sqlalchemy")
         self.make_async(shop)
         assert [shop.post().text for _ in "ab"] == ["run 1", "run 1"]
         assert (shop.products(), shop.count_answers()) == (["mug"], 1)
 
-    def test_thread_local(self, make_web_shop: MakeStore) -> None:
+    def test_thread_local(self, make_web_shop: MakeWebShop) -> None:
         """A thread's own session would be another one: the view fails, and says why."""
         shop = make_web_shop()
         shop.app.testing = True
@@ -285,7 +287,7 @@ class TestAsyncViews:
             shop.post()
         assert (shop.products(), shop.count_answers()) == ([], 0)
 
-    def test_scope(self, make_web_shop: MakeStore) -> None:
+    def test_scope(self, make_web_shop: MakeWebShop) -> None:
         """With the application context as its scope a plain session works too."""
         shop = make_web_shop(scopefunc=lambda: id(app_ctx._get_current_object()))  # type: ignore[attr-defined]
         self.make_async(shop)

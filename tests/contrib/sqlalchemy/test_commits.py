@@ -30,6 +30,7 @@ from tests.support.proxy import Action, Fault, Proxy
 KEY = "IDEMPOTENT_{a}"
 
 on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
 Background = Callable[..., Future[Any]]
@@ -150,7 +151,7 @@ class TestOwnErrors:
             commit_answer(shop.transaction, answer())
         assert owner_of(shop) is None
 
-    @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+    @on_sqlite
     def test_database_is_locked(self, make_shop: MakeShop, background: Background) -> None:
         """SQLite's "database is locked" at the view's own rows is raised."""
         shop = make_shop(connect_args={"timeout": 0.001})
@@ -258,6 +259,7 @@ class TestViewsOwnCommit:
         shop.transaction.commit(answer())
         assert shop.products() == ["mug", "teapot"]
 
+    @on_sqlite
     def test_in_a_savepoint(self, make_shop: MakeShop) -> None:
         """A commit while a savepoint is open is one."""
         shop = make_shop()
@@ -277,6 +279,7 @@ class TestViewsOwnCommit:
         assert commit_answer(shop.transaction, answer()).record.owner == OURS
         assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
 
+    @on_sqlite
     def test_without_autobegin(self, make_shop: MakeShop) -> None:
         """A session that never begins by itself works too."""
         shop = make_shop(session_options={"autobegin": False})
@@ -288,12 +291,14 @@ class TestViewsOwnCommit:
         shop.transaction.commit(answer())
         assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
 
+    @on_sqlite
     def test_commit_of_nothing(self, shop: Shop) -> None:
         """A commit before anything was sent commits nothing."""
         shop.transaction.begin()
         shop.session.commit()
         assert not shop.transaction.has_committed()
 
+    @on_sqlite
     def test_flush_and_roll_back(self, shop: Shop) -> None:
         """Neither a flush nor a rollback is a commit."""
         shop.transaction.begin()
@@ -308,6 +313,7 @@ class TestViewsOwnCommit:
         shop.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         assert shop.transaction.has_committed()
 
+    @on_sqlite
     def test_ends_with_the_run(self, shop: Shop) -> None:
         """What is committed before ``begin`` or after the end is not the view's."""
         shop.write("mug")
@@ -320,6 +326,7 @@ class TestViewsOwnCommit:
         assert not shop.transaction.has_committed()
         assert not shop.session.info
 
+    @on_sqlite
     def test_request_in_a_view(self, shop: Shop) -> None:
         """A view that calls another view has a transaction of its own."""
         inner = shop.another()

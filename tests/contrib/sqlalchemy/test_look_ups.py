@@ -81,6 +81,7 @@ class TestSession:
         shop.transaction.commit(answer())
         assert shop.products() == ["mug", "teapot"]
 
+    @on_sqlite
     def test_pending_objects(self, shop: Shop) -> None:
         """The look-up flushes nothing, and opens no transaction in the database."""
         shop.session.add(Order(product="mug"))

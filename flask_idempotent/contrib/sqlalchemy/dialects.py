@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from flask_idempotent.engine.transactions import Weakness
 
@@ -24,7 +24,10 @@ _NO_TABLE = {"42P01", 1146}
 
 @contextmanager
 def bounded_lock_wait(connection: Connection) -> Iterator[None]:
-    """Limit how long the statements inside wait for a lock."""
+    """Limit how long the statements inside wait for a lock.
+
+    Where the connection breaks meanwhile, there is nothing to restore, and what broke it is raised.
+    """
     name = connection.dialect.name
     if name == "postgresql":
         # Until the end of the transaction, so a trigger that is deferred to COMMIT is bounded too.
@@ -36,7 +39,8 @@ def bounded_lock_wait(connection: Connection) -> Iterator[None]:
         try:
             yield
         finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {before}")
+            with suppress(SQLAlchemyError):
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {before}")
     else:
         connection.exec_driver_sql(
             "SET @idempotent_before = @@SESSION.innodb_lock_wait_timeout, "
@@ -45,8 +49,7 @@ def bounded_lock_wait(connection: Connection) -> Iterator[None]:
         try:
             yield
         finally:
-            # A connection that broke has nothing to restore, and its error matters more.
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):
                 connection.exec_driver_sql(
                     "SET SESSION innodb_lock_wait_timeout = @idempotent_before, "
                     "@idempotent_before = NULL"
@@ -95,6 +98,14 @@ def is_autocommit(connection: Connection) -> bool:
     if hasattr(driver, "get_autocommit"):
         return bool(driver.get_autocommit())
     return bool(getattr(driver, "autocommit", False))
+
+
+def reads_uncommitted(connection: Connection) -> bool:
+    """Whether a statement sees what others have written and may roll back."""
+    # PostgreSQL has the level's name only.
+    if connection.dialect.name == "postgresql":
+        return False
+    return connection.get_isolation_level() == "READ UNCOMMITTED"
 
 
 def begins_late(connection: Connection) -> bool:

@@ -29,6 +29,7 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
     is_locked,
     is_missing_table,
     read_without_transaction,
+    reads_uncommitted,
 )
 from flask_idempotent.contrib.sqlalchemy.statements import Statements, answer_of
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
@@ -211,6 +212,12 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 "its answer cannot be committed together: give SQLAlchemyTransaction an engine "
                 "without isolation_level='AUTOCOMMIT'"
             )
+        if reads_uncommitted(connection):
+            raise SettingsError(
+                "the engine's isolation level is READ UNCOMMITTED, so a look-up finds answers that "
+                "may never be committed: give SQLAlchemyTransaction an engine with "
+                "isolation_level='READ COMMITTED'"
+            )
         self._checked.add(connection.engine)
 
     def _write(self, session: Session, answer: Answer, replaces: bytes | None) -> None:
@@ -264,7 +271,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
 
 
 def _connection_for_reading(session: Session, bind: Engine | Connection) -> Connection | None:
-    """The session's own connection, where it sees what others have committed until now."""
+    """The session's own connection, where it sees just what others have committed until now."""
     if isinstance(bind, Connection):
         return bind
     connection = next(iter(sessions.held_connections(session)), None)
@@ -275,4 +282,4 @@ def _connection_for_reading(session: Session, bind: Engine | Connection) -> Conn
     except DBAPIError:
         # It is broken, or its transaction has failed.
         return None
-    return connection if level in ("READ COMMITTED", "READ UNCOMMITTED") else None
+    return connection if level == "READ COMMITTED" else None

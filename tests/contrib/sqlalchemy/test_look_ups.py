@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import AssertionPool, StaticPool
@@ -127,6 +127,16 @@ class TestSnapshot:
             pytest.raises(DatabaseUnavailable, match="no connection to look up"),
         ):
             shop.transaction.look_up(KEY)
+
+    @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+    def test_read_uncommitted(self, shop: Shop) -> None:
+        """A transaction that sees what others have not committed is not asked either."""
+        assert owner_of(shop) is None
+        shop.session.connection(execution_options={"isolation_level": "READ UNCOMMITTED"})
+        other, seen = shop.another(), []
+        event.listen(other.engine, "commit", lambda connection: seen.append(owner_of(shop)))
+        other.transaction.commit(answer())
+        assert seen == [None]
 
     @on_postgresql
     def test_read_committed(self, make_shop: MakeShop) -> None:

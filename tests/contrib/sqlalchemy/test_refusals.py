@@ -173,6 +173,13 @@ class TestDatabases:
         with pytest.raises(SettingsError, match="AUTOCOMMIT"):
             shop.transaction.look_up(KEY)
 
+    @pytest.mark.parametrize("database", ["sqlite", "mariadb"], indirect=True)
+    def test_read_uncommitted(self, make_shop: MakeShop) -> None:
+        """An engine that would look up what others may roll back is refused."""
+        shop = make_shop(isolation_level="READ UNCOMMITTED")
+        with pytest.raises(SettingsError, match="isolation_level='READ COMMITTED'"):
+            shop.transaction.look_up(KEY)
+
     @pytest.mark.parametrize(
         ("database", "arguments"),
         [("sqlite", {"isolation_level": None}), ("postgresql", {"autocommit": True})],

@@ -27,12 +27,15 @@ APP = "tests.wire.app:application"
 START_SECONDS = 30
 
 _GUNICORN = ["gunicorn", APP, "--graceful-timeout", "3", "--bind", "127.0.0.1:{}", "-k"]
+# With waitress's default of 16 MiB it works for a second on a stream that its client has left.
+_WAITRESS = ["waitress", "--threads", "6", "--outbuf-high-watermark", "100000"]
+_WAITRESS += ["--listen", "127.0.0.1:{}"]
 _COMMANDS = {
     "dev": ["tests.wire.app", "{}"],
     "sync": [*_GUNICORN, "sync", "--workers", "3", "--preload"],
     "gthread": [*_GUNICORN, "gthread", "--workers", "2", "--threads", "4", "--preload"],
     "gevent": [*_GUNICORN, "gevent", "--workers", "2"],
-    "waitress": ["waitress", "--listen", "127.0.0.1:{}", "--threads", "6", APP],
+    "waitress": [*_WAITRESS, APP],
 }
 
 

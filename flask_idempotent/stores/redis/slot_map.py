@@ -216,7 +216,7 @@ class SlotMap(ForkAware):
         with self._lock:
             others = [node for node in self._nodes.values() if node not in self._primaries]
             self._nodes = {node.place: node for node in self._primaries}
-        self._suspects.difference_update(others)
+        self._suspects.intersection_update(self._primaries)
         for node in others:
             node.is_replaced = True
             node.close()

@@ -44,7 +44,13 @@ class SubscriberThread:
     def run(self) -> None:
         self._selector.register(self._wake_socket, selectors.EVENT_READ)
         while not self._subscriber.closing:
-            self._run_once()
+            try:
+                self._run_once()
+            except Exception:
+                logger.exception("listening for completions failed; it starts again")
+                for link in self._links.values():
+                    self._interrupt(link)
+                time.sleep(_timing.RECONNECT_FIRST)
         for link in self._links.values():
             link.close()
         self._selector.close()
@@ -82,13 +88,11 @@ class SubscriberThread:
         except StoreError as error:
             logger.warning("listening for completions was interrupted: %s", error)
             self._interrupt(link)
-        except Exception:
-            logger.exception("listening for completions failed; it starts again")
-            self._interrupt(link)
 
     def _interrupt(self, link: Link, pause: float | None = None) -> None:
         if link.connection is not None:
-            self._selector.unregister(link.connection)
+            with suppress(KeyError):  # It was opened just now.
+                self._selector.unregister(link.connection)
         link.close_connection(pause)
         self._subscriber.interrupt(link.channels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -113,6 +114,33 @@ class TestSeeds:
         assert shown.asked_for_slots() == 1
         shown.show((0, SLOTS - 1, shown.second.port))
         until(lambda: claims(store))
+
+
+class TestThreads:
+    def test_no_more(
+        self, shown: ShownCluster, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a thread to ask for the map, requests go by the old one, or fail and say why."""
+
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "flask-idempotent-slots":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(StoreUnavailable, match="can't start new thread") as error:
+                claim(store)
+            assert not error.value.sent
+        claim(store)
+        moved = f"-MOVED {shown.slot} 127.0.0.1:{shown.second.port}\r\n".encode()
+        shown.first.faults.append(Fault(STEPS["contend"].needle, "refuse", reply=moved))
+        with monkeypatch.context() as patch:
+            patch.setattr(_timing, "SLOTS_EVERY", 0.0)
+            patch.setattr(threading.Thread, "start", refuse)
+            assert contend(store) is not None
 
 
 class TestSlots:

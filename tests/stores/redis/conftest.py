@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from flask_idempotent.stores.factory import open_store
+from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.conftest import SERVERS
 from tests.support.fake_sentinels import FakeSentinel
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import Server
+
+MakeSentinel = Callable[..., FakeSentinel]
+MakeClient = Callable[..., Client]
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +54,33 @@ def store_behind_proxy(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator
     yield store
     store.close()
     sentinel.close()
+
+
+@pytest.fixture
+def make_sentinel() -> Iterator[MakeSentinel]:
+    """Makes Sentinels that name any port: ``make_sentinel(port, epoch, password)``."""
+    made = []
+
+    def make(port: int | None, *options: Any) -> FakeSentinel:
+        made.append(FakeSentinel(port, *options))
+        return made[-1]
+
+    yield make
+    for sentinel in made:
+        sentinel.close()
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Makes clients of Sentinels, or of ports without one: ``make_client(*sentinels)``."""
+    made = []
+
+    def make(*sentinels: FakeSentinel | int, options: str = "") -> Client:
+        ports = [s if isinstance(s, int) else s.port for s in sentinels]
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        made.append(Client.from_url(f"redis+sentinel://{hosts}/shop{options}"))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask_idempotent.stores.base import ClaimResult, ContendResult
+from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import HOUR, running
 
@@ -15,3 +16,8 @@ def claim(store: RedisStore, name: str = "ada", key: str = KEY) -> ClaimResult:
 
 def contend(store: RedisStore, name: str = "ada", key: str = KEY) -> ContendResult:
     return store.contend(key, running(name), ttl_ms=2 * HOUR, takeover=True)
+
+
+def port_of(client: Client) -> int:
+    """The port of the server that a client's commands reach."""
+    return int(client.execute("CONFIG", "GET", "port")[1])

@@ -17,9 +17,9 @@ import pytest
 import redis
 
 from flask_idempotent import _timing
-from tests.chaos.clients import Request, RetryingClients
+from tests.chaos.clients import Request, RetryingClients, send_all
 from tests.chaos.conftest import BINARIES
-from tests.chaos.failovers import LAG, lost_keys, refused_in_time, served_soon
+from tests.chaos.failovers import LAG, lost_keys, refused_in_time
 from tests.chaos.history import History
 from tests.chaos.promises import all_answered, one_answer, stored
 from tests.chaos.services import DEAD_WITHIN, CountingView, Service, timed
@@ -27,6 +27,7 @@ from tests.chaos.serving import FULL, Row, serve, sized
 from tests.chaos.storms import Storm
 from tests.chaos.test_leaving import conclude
 from tests.support.polling import until
+from tests.support.redis_servers import Server
 from tests.support.sentinel_sets import SentinelSet
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -62,8 +63,8 @@ class Failover:
         self._sentinels = sentinels
         self._former = sentinels.primary
         self.since = time.monotonic()
-        #: When all Sentinels named another primary, and when that had two replicas again.
-        self.until = self.whole = float("inf")
+        #: When all Sentinels named another primary.
+        self.until = float("inf")
 
     def wait(self) -> None:
         self._sentinels.until_moved(self._former)
@@ -90,7 +91,6 @@ class Failover:
         """Wait until the former primary is a replica."""
         until(self._is_over, 30, every=0.02)
         self._sentinels.until_whole()
-        self.whole = time.monotonic()
 
     def _is_over(self) -> bool:
         with suppress(redis.RedisError):
@@ -116,8 +116,11 @@ def test_failover(sentinels: SentinelSet, tmp_path: Path, min_replicas: int, kin
     whose record was not lost, and with replicas that confirm for each key.
     """
     failovers: list[Failover] = []
+    new: list[Request] = []
+    row = Row(f"{kind}, min_replicas={min_replicas}")
     config = {"IDEMPOTENT_LEASE": 10, "IDEMPOTENT_MIN_REPLICAS": min_replicas}
-    with serve(tmp_path, sentinels.url, workers=2, **config) as served:
+    # So many threads that waiting requests never occupy all.
+    with serve(tmp_path, sentinels.url, workers=2, threads=20, **config) as served:
         storm = Storm(served, sized(16, 6), KINDS[kind].__name__)
 
         def happens() -> None:
@@ -126,24 +129,28 @@ def test_failover(sentinels: SentinelSet, tmp_path: Path, min_replicas: int, kin
                 until(lambda: len(storm.clients.answers) > answered + 20, 30)  # noqa: B023
                 failovers.append(Failover(sentinels))
                 KINDS[kind](failovers[-1])
+                if min_replicas:
+                    # Only now there are as many replicas as must confirm.
+                    failovers[-1].over()
+                new.append(Request(f"new-{len(new)}", "/work/0"))
+                since = time.monotonic()
+                send_all(served.port, 1, new[-1:])
+                seconds = time.monotonic() - since
+                row.require(seconds < 2, f"a new key was served {seconds:.3f} s after a failover")
                 failovers[-1].over()
 
         storm.during(happens, lambda dice: f"/work/{dice.randint(10, 200)}")
         history = History(tmp_path, 10)
         answers = storm.clients.answers + storm.later
-        faults = storm.clients.faults.total()
-        name, sent = f"{kind}, min_replicas={min_replicas}", storm.clients.sent + len(storm.later)
-        row = Row(name, sent, history.count, len(failovers), faults)
+        row.requests, row.runs = storm.clients.sent + len(storm.later), history.count
+        row.kills, row.faults = len(failovers), storm.clients.faults.total()
         all_answered(row, answers, storm.unanswered)
         lost = lost_keys(row, history, failovers)
         row.require(not (min_replicas and lost), f"with min_replicas {len(lost)} keys ran again")
         one_answer(row, history, [answer for answer in answers if answer.key not in lost])
         refused_in_time(row, history)
-        for failover in failovers:
-            possible = failover.whole if min_replicas else failover.until
-            served_soon(row, history, failover.until, possible=possible)
-        stored(row, sentinels.url, storm.keys)
-        print(f"{name}: {len(lost)} of {len(storm.keys)} keys were lost and ran again")
+        stored(row, sentinels.url, storm.keys | {request.key for request in new})
+        print(f"{row.test}: {len(lost)} of {len(storm.keys)} keys were lost and ran again")
         row.conclude()
     assert failovers
 
@@ -165,26 +172,41 @@ def test_worker_leaves_meanwhile(sentinels: SentinelSet, tmp_path: Path) -> None
         assert "is lost" not in served.output()
 
 
-@pytest.mark.parametrize(("min_replicas", "runs"), [(1, 1), (0, 2)] if FULL else [(1, 1)])
-def test_claim_that_no_replica_has(
-    sentinels: SentinelSet, make_service: Callable[..., Service], min_replicas: int, runs: int
+@pytest.mark.parametrize(
+    ("min_replicas", "cut_off", "runs"),
+    [(1, 2, 1), (1, 1, 1), (0, 2, 2)] if FULL else [(1, 2, 1)],
+)
+def test_replicas_that_are_cut_off(
+    sentinels: SentinelSet,
+    make_service: Callable[..., Service],
+    min_replicas: int,
+    cut_off: int,
+    runs: int,
 ) -> None:
-    """A claim that no replica has does not run with min_replicas; without, it runs again after a
-    failover.
+    """With min_replicas a claim that no replica has does not run, and one that a replica has runs
+    once, in spite of a failover to it. Without, a claim that none has runs again.
     """
     view = CountingView()
     service = make_service(sentinels.url, view, min_replicas=min_replicas)
-    primary = sentinels.primary
-    for replica in sentinels.replicas:
+    primary, replicas = sentinels.primary, sentinels.replicas[:cut_off]
+    for replica in replicas:
         replica.signal(signal.SIGSTOP)
-    # Else the system would keep for them what they are sent.
+    # Else the system would keep for them what they are sent. The others connect again.
     primary.client.client_kill_filter(_type="replica")
+    until(lambda: primary.client.info("replication")["connected_slaves"] == 2 - cut_off)
     answer = timed(service)
-    assert (answer.status, answer.within(DEAD_WITHIN)) == (503 if min_replicas else 200, True)
+    none_has_it = bool(min_replicas) and cut_off == 2
+    assert (answer.status, answer.within(DEAD_WITHIN)) == (503 if none_has_it else 200, True)
     primary.kill()
-    for replica in sentinels.replicas:
-        replica.signal(signal.SIGCONT)
+    if cut_off == 2:
+        resume(replicas)
     sentinels.until_moved(primary)
+    resume(replicas)
     until(lambda: service.send()[0] == 200, 20, every=0.1)
     assert service.send()[0] == 200
     assert view.count == runs
+
+
+def resume(replicas: list[Server]) -> None:
+    for replica in replicas:
+        replica.signal(signal.SIGCONT)

@@ -118,9 +118,9 @@ def replication(facts: Facts) -> Iterator[Finding]:
     yield note(
         "replication",
         f"Replicas follow asynchronously: {listed}. After a failover the last claims and responses "
-        "may be missing, and retries of those requests run again. min-replicas-to-write is "
-        f"{facts.get('min-replicas-to-write', 'unknown')}, which makes this rarer, but does not "
-        "exclude it.",
+        "may be missing, and retries of those requests run again. min-replicas-to-write, which "
+        "makes this rarer but does not exclude it, is "
+        f"{facts.get('min-replicas-to-write', 'unknown')}.",
         "Where a view must not run again after a failover, set min_replicas=1.",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 
 import pytest
 
@@ -10,8 +11,11 @@ from flask_idempotent.doctor import server_checks, topology_checks
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
 from tests.doctor.test_server_checks import GOOD
+from tests.support.fake_sentinels import FakeSentinel
+from tests.support.redis_servers import Server
 
 ONLINE = "ip=10.0.0.{0},port=6379,state=online,offset=90,lag=1"
 NODE = {"topology": "cluster", "cluster_enabled": "1", "cluster_slots_ok": "16384",
@@ -38,6 +42,14 @@ class TestAsked:
         """The primary is named that the Sentinels name."""
         (finding,) = topology_checks.asked([server(7, topology="sentinel")])
         assert finding.text == "The Sentinels name redis://one:7/0 as the primary."
+
+    def test_real_primary(self, clean_valkey: Server) -> None:
+        """The address is that of the server to which the Sentinels have led."""
+        with closing(FakeSentinel(clean_valkey.port)) as sentinel:
+            store = open_store(f"redis+sentinel://127.0.0.1:{sentinel.port}/shop", "tests")
+            (finding,) = topology_checks.asked(store.facts())
+            store.close()
+        assert f"name redis://127.0.0.1:{clean_valkey.port}/0 as the primary" in finding.text
 
     def test_node_that_is_dead(self) -> None:
         """A node that does not answer is named, and what follows for its keys."""

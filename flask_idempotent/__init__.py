@@ -1,5 +1,6 @@
 """Flask-Idempotent: a request with an idempotency key runs its view once."""
 
+from flask_idempotent.crash import Crash
 from flask_idempotent.errors import (
     DatabaseUnavailable,
     IdempotentError,
@@ -17,6 +18,7 @@ from flask_idempotent.web.decorator import idempotent
 from flask_idempotent.web.extension import Idempotent
 
 __all__ = [
+    "Crash",
     "DatabaseUnavailable",
     "Idempotent",
     "IdempotentError",

@@ -71,6 +71,13 @@ def choice(*choices: str) -> Check:
     return check
 
 
+def on_crash(name: str, value: Any) -> Any:
+    """Check for what follows a crash: ``"rerun"``, ``"hold"``, or a function that decides."""
+    if callable(value) or value in ("rerun", "hold"):
+        return value
+    raise _wrong(name, value, "'rerun', 'hold' or a function", "'rerun'")
+
+
 def boolean(name: str, value: Any) -> bool:
     """Check for True or False; other values that count as true or false are refused."""
     if not isinstance(value, bool):

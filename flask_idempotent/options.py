@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -17,8 +17,10 @@ from flask_idempotent._http_semantics import TRY_AGAIN_STATUSES
 from flask_idempotent.errors import SettingsError
 
 if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Request, Response
 
+    from flask_idempotent.crash import Crash
     from flask_idempotent.engine.transactions import Transaction
 
 #: A time: a number of seconds, or a timedelta.
@@ -27,6 +29,10 @@ Seconds = float | timedelta
 KeyLike = str | int | UUID
 #: What an application's own scope function may return.
 ScopeLike = str | bytes | int | UUID
+
+
+#: A function that decides what follows a crash.
+Decision = Callable[["Crash"], "ResponseReturnValue | Awaitable[ResponseReturnValue]"]
 
 
 class Overrides(TypedDict, total=False):
@@ -44,10 +50,11 @@ class Overrides(TypedDict, total=False):
     #: renewed while the view runs. Default: 30.
     lease: Seconds
     #: What follows when the process of a claim died: ``"rerun"`` runs the view again, ``"hold"``
-    #: answers 409 and does not run it. Default: ``"rerun"``.
-    on_crash: Literal["rerun", "hold"]
-    #: How long a claim is held under ``on_crash="hold"`` when its process died, in seconds or as a
-    #: timedelta, more than 0. Default: 604800, which is seven days.
+    #: answers 409 and does not run it; a function is given the ``Crash`` and returns one of these,
+    #: or the response. Default: ``"rerun"``.
+    on_crash: Literal["rerun", "hold"] | Decision
+    #: How long a claim is held when its process died, under ``on_crash="hold"`` or a function's
+    #: word, in seconds or as a timedelta, more than 0. Default: 604800, which is seven days.
     hold_for: Seconds
     #: Whether a request without a key gets 400. Default: False.
     required: bool
@@ -147,7 +154,7 @@ OPTIONS = (
     Option("timeout", "IDEMPOTENT_TIMEOUT", 60, checks.seconds(above_zero=False)),
     Option("expire", "IDEMPOTENT_EXPIRE", 240, checks.seconds(above_zero=True)),
     Option("lease", "IDEMPOTENT_LEASE", 30, checks.seconds(above_zero=True)),
-    Option("on_crash", "IDEMPOTENT_ON_CRASH", "rerun", checks.choice("rerun", "hold")),
+    Option("on_crash", "IDEMPOTENT_ON_CRASH", "rerun", checks.on_crash),
     Option(
         "hold_for", "IDEMPOTENT_HOLD_FOR", 7 * 24 * 3600, checks.seconds(above_zero=True)
     ),

@@ -27,7 +27,7 @@ class RoutePolicy:
     :param required: whether a request without a key is refused.
     :param expire: how long a response is kept, in seconds.
     :param timeout: how long a duplicate waits for the first request, in seconds.
-    :param on_crash: ``"rerun"`` or ``"hold"``.
+    :param on_crash: ``"rerun"``, ``"hold"``, or ``"custom"`` where a function decides.
     :param max_body: the largest response body that is kept, in bytes.
     :param scope: ``"default"``, or ``"custom"`` where a function says who a key belongs to.
     :param field: the form field and query argument that may carry the key; None for headers alone.
@@ -104,7 +104,7 @@ class Policy:
         key = "required" if route.required else "optional"
         if route.field != self.field:
             key += ", headers only" if route.field is None else f", or in `{route.field}`"
-        after_crash = "runs again" if route.on_crash == "rerun" else "never runs again"
+        after_crash = _AFTER_CRASH[route.on_crash]
         return (
             f"| {', '.join(route.methods)} | `{route.path}` | {key} | {duration(route.expire)} "
             f"| {duration(route.timeout)} | {after_crash} | {size(route.max_body)} |"
@@ -160,7 +160,7 @@ def _route(protected: ProtectedRoute) -> RoutePolicy:
         required=protected.required,
         expire=settings.expire,
         timeout=settings.timeout,
-        on_crash=settings.on_crash,
+        on_crash="custom" if callable(settings.on_crash) else settings.on_crash,
         max_body=settings.max_body,
         scope="default" if settings.scope is None else "custom",
         field=settings.field,
@@ -171,6 +171,11 @@ def _route(protected: ProtectedRoute) -> RoutePolicy:
 
 _FIELD = """ Forms may send it in the field `{}`, and any
   request except GET in the query argument of that name."""
+_AFTER_CRASH = {
+    "rerun": "runs again",
+    "hold": "never runs again",
+    "custom": "is looked up before anything runs again",
+}
 _MARKDOWN = """\
 # Repeating requests safely
 

@@ -67,7 +67,7 @@ class Problem(HTTPException):
     #: Text of that page: what happened, and what to do now.
     form_detail: str
     #: Whether the same request may succeed later.
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     #: Whether a person sent the request: a form without a key in its headers.
     from_form: bool = False
@@ -212,6 +212,8 @@ class ResponseNotKept(Problem, Conflict):
 
 class OutcomeUnknown(Problem, Conflict):
     """The first request's process died and the view must not be run twice."""
+
+    # It is retryable while a function of the application has not decided what follows.
 
     slug = "outcome-unknown"
     title = "Outcome unknown"

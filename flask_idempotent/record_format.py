@@ -7,14 +7,15 @@ the header in place, without the rest. Numbers are big-endian:
 offset length in Lua    meaning
 ====== ====== ========= ====================================================================
 0      1      1         version of this layout
-1      1      2         state: ``p`` in progress, ``c`` completed, ``r`` released
-2      8      3 to 10   grace: milliseconds that the record outlives its lease (0 unless ``p``)
+1      1      2         state: ``p`` in progress, ``h`` held, ``c`` completed, ``r`` released
+2      8      3 to 10   grace: milliseconds that it outlives its lease (0 unless ``p`` or ``h``)
 10     4      11 to 14  attempt: 1 on a first run, one more for each later one
 14     4      15 to 18  offer: offset of a late owner's response in this record, 0 for none
 18     16     19 to 34  owner token
 34     16     35 to 50  fingerprint of the request
 50     4      51 to 54  the attempt from which on the key belongs to this fingerprint
-54            from 55   msgpack, see below
+54     4      55 to 58  the attempt that died, where the owner decides what follows; else 0
+58            from 59   msgpack, see below
 ====== ====== ========= ====================================================================
 
 The end of the lease is not stored. A lease has ended when the record's remaining time to
@@ -22,7 +23,8 @@ live is at most its grace. So a renewal moves the expiry and writes nothing into
 only the store's clock counts.
 
 The msgpack of a record in progress is ``[method, endpoint, host, pid, started]``; a released
-record keeps it. That of a completed record is
+record keeps it. Host, process and start are those of the run that died, where its owner decides
+what follows, and where it has decided to hold the key. That of a completed record is
 ``[status, operation, method, endpoint, headers, body, time]``, with alternating names and values in
 ``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed, or nil for
 a response that was not kept.
@@ -52,14 +54,15 @@ from flask_idempotent.records import (
 )
 
 VERSION = 1
-IN_PROGRESS, COMPLETED, RELEASED = b"p", b"c", b"r"
+IN_PROGRESS, HELD, COMPLETED, RELEASED = b"p", b"h", b"c", b"r"
 
-_HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sI")
+_HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sII")
 #: Length of the header, in bytes.
 HEADER_SIZE = _HEADER.size
 #: Where the header has its parts.
 STATE, GRACE, ATTEMPT, OFFER = slice(1, 2), slice(2, 10), slice(10, 14), slice(14, 18)
 OWNER, FINGERPRINT, FIRST_ATTEMPT = slice(18, 34), slice(34, 50), slice(50, 54)
+DIED = slice(54, 58)
 
 #: How many of a record's first and last bytes ``decode_summary`` needs.
 HEAD_SIZE, TAIL_SIZE = 1024, 9
@@ -80,7 +83,7 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
 
     :param offer: offset at which the store appends a late owner's response; 0 for none.
     """
-    grace_ms, first_attempt = 0, record.attempt
+    grace_ms, first_attempt, died = 0, record.attempt, 0
     payload: list[Any]
     if isinstance(record, CompletedRecord):
         state, headers = COMPLETED, [part for pair in record.headers for part in pair]
@@ -91,11 +94,12 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     else:
         state, first_attempt = RELEASED, record.first_attempt
         if isinstance(record, RunningRecord):
-            state, grace_ms = IN_PROGRESS, record.grace_ms
+            state = HELD if record.held else IN_PROGRESS
+            grace_ms, died = record.grace_ms, record.died
         payload = [record.method, record.endpoint, record.host, record.pid, record.started]
     header = _HEADER.pack(
         VERSION, state, grace_ms, record.attempt, offer, record.owner, record.fingerprint,
-        first_attempt,
+        first_attempt, died,
     )  # fmt: skip
     return header + pack(payload)
 
@@ -120,7 +124,7 @@ def decode(data: bytes) -> Record:
     :raises RecordUnreadable: on an unknown version, or bytes that ``encode`` never writes.
     """
     try:
-        version, state, grace_ms, attempt, offer, owner, fingerprint, first_attempt = (
+        version, state, grace_ms, attempt, offer, owner, fingerprint, first_attempt, died = (
             _HEADER.unpack_from(data)
         )
         if version != VERSION:
@@ -128,12 +132,16 @@ def decode(data: bytes) -> Record:
                 f"record version {version} is unknown, this release reads {VERSION}"
             )
         _require(0 < first_attempt <= attempt and grace_ms < _GRACE_END)
-        if state == IN_PROGRESS:
+        if state in (IN_PROGRESS, HELD):
+            # Only who decides can have decided to hold.
+            _require(died < attempt and (died > 0 or state == IN_PROGRESS))
             # A late owner's response follows, unless the store cut it off.
             _require(not offer or HEADER_SIZE < offer <= len(data))
             run = _decode_run(data[HEADER_SIZE : offer or None])
-            return RunningRecord(owner, fingerprint, attempt, grace_ms, *run, first_attempt)
-        _require(not grace_ms and not offer)
+            return RunningRecord(
+                owner, fingerprint, attempt, grace_ms, *run, first_attempt, died, state == HELD
+            )
+        _require(not (grace_ms or offer or died))
         if state == COMPLETED:
             return CompletedRecord(
                 owner, fingerprint, attempt, *_decode_response(data[HEADER_SIZE:])

@@ -30,6 +30,9 @@ class RunningRecord(NamedTuple):
     :param endpoint: the endpoint of its route.
     :param first_attempt: the attempt from which on the key belongs to this fingerprint. A response
         of an earlier run is not stored any more.
+    :param died: where a request decides what follows a crash, and no view runs: the attempt of the
+        run that died, whose ``host``, ``pid`` and ``started`` these are. 0 where a view runs.
+    :param held: whether that request has decided to hold the key, until its lease ends.
     """
 
     owner: bytes
@@ -42,6 +45,8 @@ class RunningRecord(NamedTuple):
     method: str = ""
     endpoint: str = ""
     first_attempt: int = 1
+    died: int = 0
+    held: bool = False
 
     def follow(self, earlier: Record) -> RunningRecord:
         """Return this record as the next attempt after an earlier record of its key.
@@ -53,6 +58,15 @@ class RunningRecord(NamedTuple):
         if not isinstance(earlier, CompletedRecord) and earlier.fingerprint == self.fingerprint:
             first_attempt = earlier.first_attempt
         return self._replace(attempt=attempt, first_attempt=first_attempt)
+
+    def decide_about(self, dead: RunningRecord) -> RunningRecord:
+        """Return this record as that of a request that decides what follows another's death.
+
+        It keeps what is known of the run that died, for the next one that is asked.
+        """
+        return self._replace(
+            host=dead.host, pid=dead.pid, started=dead.started, died=dead.died or dead.attempt
+        )
 
     def tombstone(self) -> ReleasedRecord:
         """Return what is left when the key is released while this record's owner may still run."""

@@ -23,6 +23,7 @@ from flask_idempotent.options import OPTIONS, KeyLike, Option, ScopeLike, check_
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
+    from flask_idempotent.crash import Crash
     from flask_idempotent.engine.transactions import Transaction
 
 
@@ -34,6 +35,7 @@ class EngineSettings:
     :param expire: seconds to keep the response.
     :param lease: seconds that a claim outlives its owner.
     :param takeover: whether to run again after an owner died.
+    :param decides: whether a request that takes over decides what follows, before a view runs.
     :param hold_for: seconds that a claim is kept after its owner died, where it is not run again.
     :param compress: size in bytes from which a body is kept compressed; None for never.
     :param correctable: the statuses after which a corrected request may use the key.
@@ -51,6 +53,7 @@ class EngineSettings:
     max_run: float | None = None
     min_replicas: int = 0
     hold_for: float = 0.0
+    decides: bool = False
     #: ``expire`` in milliseconds, the unit of stores.
     expire_ms: int = dataclasses.field(init=False)
     #: Milliseconds that a tombstone is kept: never less than a lease.
@@ -64,7 +67,8 @@ class EngineSettings:
         _derive(self, "expire_ms", milliseconds(self.expire))
         lease_ms = milliseconds(self.lease)
         _derive(self, "tombstone_ttl_ms", max(self.expire_ms, lease_ms))
-        held_ms = 0 if self.takeover else milliseconds(self.hold_for)
+        may_be_held = self.decides or not self.takeover
+        held_ms = milliseconds(self.hold_for) if may_be_held else 0
         _derive(self, "running_ttl_ms", max(self.tombstone_ttl_ms, held_ms))
         _derive(self, "grace_ms", self.running_ttl_ms - lease_ms)
 
@@ -81,7 +85,7 @@ class Settings:
     timeout: float
     expire: float
     lease: float
-    on_crash: str
+    on_crash: Literal["rerun", "hold"] | Callable[[Crash], Any]
     hold_for: float
     required: bool
     methods: frozenset[str] | None
@@ -128,12 +132,13 @@ class Settings:
             timeout=self.timeout,
             expire=self.expire,
             lease=self.lease,
-            takeover=self.on_crash == "rerun",
+            takeover=self.on_crash != "hold",
             compress=self.compress,
             correctable=self.correctable,
             max_run=self.max_run,
             min_replicas=self.min_replicas,
             hold_for=self.hold_for,
+            decides=callable(self.on_crash),
         )
         _derive(self, "engine", engine)
         _derive(self, "environ_names", tuple(map(environ_name, self.headers)))

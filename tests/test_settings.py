@@ -49,7 +49,7 @@ TABLE: list[Row] = [
     same("timeout", 60.0, 1, 0, 2.5),
     same("expire", 240.0, 1, 0.5, 2.5),
     same("lease", 30.0, 1, 0.5, 2.5),
-    same("on_crash", "rerun", "hold", "rerun", "hold"),
+    same("on_crash", "rerun", "hold", "rerun", first),
     same("hold_for", 7 * 24 * 3600.0, 1, 0.5, 2.5),
     same("required", False, True, False, True),
     (
@@ -293,6 +293,7 @@ class TestTerms:
         ("settings", "ttl"),
         [
             ({"on_crash": "hold"}, 7 * 24 * 3_600_000),
+            ({"on_crash": first}, 7 * 24 * 3_600_000),
             ({"on_crash": "hold", "hold_for": 0.5}, 240_000),
             ({"on_crash": "hold", "hold_for": 300, "lease": 600}, 600_000),
             ({"on_crash": "rerun", "hold_for": 300}, 240_000),
@@ -305,10 +306,14 @@ class TestTerms:
         assert (engine.running_ttl_ms, engine.grace_ms) == (ttl, ttl - milliseconds(engine.lease))
         assert engine.tombstone_ttl_ms == max(240_000, milliseconds(engine.lease))
 
-    @pytest.mark.parametrize(("on_crash", "takeover"), [("rerun", True), ("hold", False)])
-    def test_takeover(self, on_crash: str, takeover: bool) -> None:
-        """Only "rerun" lets another request run after a crash."""
-        assert resolve({}, {"on_crash": on_crash}).engine.takeover is takeover
+    @pytest.mark.parametrize(
+        ("on_crash", "takeover", "decides"),
+        [("rerun", True, False), ("hold", False, False), (first, True, True)],
+    )
+    def test_takeover(self, on_crash: object, takeover: bool, decides: bool) -> None:
+        """With "hold" no request takes over after a crash; with a function one does, to decide."""
+        engine = resolve({}, {"on_crash": on_crash}).engine
+        assert (engine.takeover, engine.decides) == (takeover, decides)
 
 
 class TestAlwaysInspect:

@@ -56,7 +56,7 @@ class TestUnreadable:
             pytest.param(in_progress(grace=2**53), id="grace-that-lua-cannot-count"),
             pytest.param(in_progress(grace=2**64 - 1), id="grace-for-ever"),
             pytest.param(in_progress(offer=10), id="offer-in-the-header"),
-            pytest.param(in_progress(offer=54), id="offer-without-origin"),
+            pytest.param(in_progress(offer=58), id="offer-without-origin"),
             pytest.param(in_progress(offer=2**32 - 1), id="offer-beyond-the-end"),
             pytest.param(in_progress(state=b"r", grace=1), id="released-with-grace"),
             pytest.param(in_progress(state=b"r", offer=60), id="released-with-offer"),

@@ -62,6 +62,8 @@ def lease(info: RecordInfo) -> str:
     if info.lease_left_ms is None:
         return "-"
     left = info.lease_left_ms / 1000
+    if isinstance(info.record, RunningRecord) and info.record.held and left > 0:
+        return f"held for {formatting.duration(left)}"
     if info.lease_lapsed:
         return f"lapsed {formatting.duration(-left)} ago"
     return f"{formatting.duration(left)} left"

@@ -83,11 +83,11 @@ def windows(routes: Routes) -> Iterator[Finding]:
 
 
 def holds(routes: Routes) -> Iterator[Finding]:
-    """Find views with ``on_crash="hold"`` whose claims are held too briefly."""
+    """Find views that may hold a key after a crash, and whose claims are held too briefly."""
     short = [
         named(route)
         for route in routes
-        if route.settings.on_crash == "hold" and route.settings.hold_for < _HOUR
+        if route.settings.on_crash != "rerun" and route.settings.hold_for < _HOUR
     ]
     if short:
         yield warning(

@@ -28,7 +28,7 @@ def consult(
     if isinstance(outcome, Claim):
         return _check_claim(engine, transaction, outcome)
     if isinstance(outcome, OutcomeUnknown):
-        return _check_unknown(engine, transaction, request)
+        return _check_unknown(engine, transaction, request, outcome)
     if isinstance(outcome, FingerprintMismatch):
         return _check_mismatch(transaction, request)
     return outcome
@@ -47,11 +47,11 @@ def _check_claim(
 
 
 def _check_unknown(
-    engine: Engine, transaction: Transaction, request: ClaimRequest
+    engine: Engine, transaction: Transaction, request: ClaimRequest, outcome: OutcomeUnknown
 ) -> OutcomeUnknown | Replay | FingerprintMismatch:
     answer = transaction.look_up(request.storage_key)
     if answer is None or not _is_binding(answer, request):
-        return OutcomeUnknown()
+        return outcome
     engine.restore_unclaimed(answer)
     return _outcome_of(answer, request)
 

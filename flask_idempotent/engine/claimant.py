@@ -99,13 +99,20 @@ class Claimant:
             # The store sent the command again because its first reply was lost.
             self._may_hold_claim = True
             return self._send_contend(record)
-        if isinstance(result, ReleasedRecord):
+        is_held = isinstance(result, RunningRecord) and result.held
+        if is_held or isinstance(result, ReleasedRecord):
             return self._send_contend(record)
         return result
 
     def _send_contend(self, record: RunningRecord, replaces: bytes | None = None) -> ContendResult:
-        takeover = self._request.settings.takeover
-        return self._send(self._store.contend, record, takeover=takeover, replaces=replaces)
+        settings = self._request.settings
+        return self._send(
+            self._store.contend,
+            record,
+            takeover=settings.takeover,
+            replaces=replaces,
+            decides=settings.decides,
+        )
 
     def _send(
         self, command: Callable[..., Result], record: RunningRecord, **options: Any
@@ -129,7 +136,7 @@ class Claimant:
     def _accept(self, claimed: Claimed, record: RunningRecord, sent: float) -> Claim | None:
         """Keep what the store has claimed for us, unless its reply came after the lease."""
         if claimed.attempt > 1:
-            record = record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
+            record = _as_claimed(record, claimed, decides=self._request.settings.decides)
         claim = Claim(self._request, record, sent, dead_record=claimed.dead)
         if not self._still_holds(claim):
             return None
@@ -168,6 +175,22 @@ class Claimant:
         may_replace = self._began_waiting is None and result.owner != replaced
         return result.owner if may_replace else None
 
+    def begin(self, claim: Claim) -> Outcome:
+        """Begin the run of a claim whose owner has decided that its view runs.
+
+        :returns: the claim; or what has the key since then.
+        :raises StoreError: when the store does not do it.
+        """
+        self._owner = claim.record.owner
+        record, sent = self._new_record(), time.monotonic()
+        # The decision is about the run that died, and not about what others have done since.
+        result = self._send(self._store.contend, record, takeover=False)
+        if isinstance(result, Claimed):
+            claim.record = _as_claimed(record, result, decides=False)
+            claim.renewed = sent
+            return claim
+        return self._outcome_of(result)
+
     def _outcome_of(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._request.fingerprint:
             return FingerprintMismatch()
@@ -175,9 +198,11 @@ class Claimant:
             return Replay(result, self._waited())
         if not isinstance(result, Busy):
             return StillRunning(None, started=result.started)
-        if result.lease_left_ms <= 0 and not self._request.settings.takeover:
-            return OutcomeUnknown()
         lease_left = max(0.001, result.lease_left_ms / 1000)
+        if result.held and self._request.settings.takeover:
+            return OutcomeUnknown(lease_left)
+        if result.held or (result.lease_left_ms <= 0 and not self._request.settings.takeover):
+            return OutcomeUnknown()
         return StillRunning(lease_left, self._waited(), result.started)
 
     def _waited(self) -> float:
@@ -236,6 +261,13 @@ class Claimant:
             self._worker.abandon(self._claim)
         else:
             self.release_if_uncertain()
+
+
+def _as_claimed(record: RunningRecord, claimed: Claimed, *, decides: bool) -> RunningRecord:
+    """The record as the store has it."""
+    if decides and claimed.dead is not None:
+        record = record.decide_about(claimed.dead)
+    return record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
 
 
 def claim_without_store(request: ClaimRequest) -> Claim:

@@ -111,6 +111,11 @@ class Claim:
         return self.record.attempt
 
     @property
+    def is_to_decide(self) -> bool:
+        """Whether an earlier owner died, and this one decides what follows before a view runs."""
+        return self.record.died > 0
+
+    @property
     def is_in_store(self) -> bool:
         """Whether the store has it; False where the store failed and the view runs anyway."""
         return self.record.attempt > 0

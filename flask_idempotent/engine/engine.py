@@ -11,7 +11,7 @@ from contextlib import suppress
 from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, ClaimRequest
-from flask_idempotent.engine.outcomes import Outcome, StillRunning
+from flask_idempotent.engine.outcomes import Outcome, OutcomeUnknown, StillRunning
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.engine.worker import Worker
@@ -244,6 +244,37 @@ class Engine(ForkAware):
             self.worker.release_later(claim.request, claim.record.owner)
             raise
         self._reports.released(claim, reason)
+
+    def begin(self, claim: Claim) -> Outcome:
+        """Let the view of a claim run whose owner was to decide about the run that died.
+
+        :returns: the claim; or what follows where another has the key, or a late owner has left
+            its response.
+        :raises StoreError: when the store does not do it.
+        """
+        claimant = Claimant(self._store_for(claim.request), self.worker, claim.request)
+        with claim.lock:
+            outcome = claimant.begin(claim)
+            claim.settled = outcome is not claim
+        if claim.settled:
+            self.worker.renewals.remove(claim)
+        return outcome
+
+    def hold(self, claim: Claim) -> OutcomeUnknown:
+        """Hold the key of a claim whose owner was to decide; the next is asked when it lapses.
+
+        :returns: what others get for what is left of its lease.
+        """
+        request = claim.request
+        with claim.lock:
+            claim.settled = True
+        self.worker.renewals.remove(claim)
+        try:
+            self.worker.release(request, claim.record.owner, holds=True)
+        except StoreError as error:
+            self._reports.store_failed("release", error)
+            self.worker.release_later(request, claim.record.owner)
+        return OutcomeUnknown(request.settings.lease - (time.monotonic() - claim.renewed))
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""

@@ -50,8 +50,21 @@ class FingerprintMismatch:
     """The key belongs to a request with another fingerprint."""
 
 
-class OutcomeUnknown:
-    """The key's owner died, and the settings say that the view does not run again."""
+class OutcomeUnknown(NamedTuple):
+    """The key's owner died, and the view does not run again, or not yet.
+
+    :param lease_left: seconds until the application's function is asked again what follows; None
+        where there is no such function.
+    """
+
+    lease_left: float | None = None
+
+    @property
+    def retry_after(self) -> int | None:
+        """Whole seconds after which the client should try again; None where it should not."""
+        return None if self.lease_left is None else max(1, math.ceil(self.lease_left))
 
 
-Outcome = Claim | Replay | StillRunning | FingerprintMismatch | OutcomeUnknown
+#: What a request gets whose view does not run.
+Unclaimed = Replay | StillRunning | FingerprintMismatch | OutcomeUnknown
+Outcome = Claim | Unclaimed

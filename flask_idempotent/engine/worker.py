@@ -91,18 +91,21 @@ class Worker(ForkAware):
         self.pending.add(PendingWrite(storage_key, write, time.monotonic() + seconds, on_lost))
         self.wake()
 
-    def release(self, request: ClaimRequest, owner: bytes) -> None:
+    def release(self, request: ClaimRequest, owner: bytes, *, holds: bool = False) -> None:
         """Release a claim in the store, now.
 
         :param owner: the owner token of the claim.
+        :param holds: whether its owner, which was to decide, holds the key.
         :raises StoreError: when the store does not do it.
         """
         settings = request.settings
+        options = {"holds": True} if holds else {}
         self._store.release(
             request.storage_key,
             owner,
             response_ttl_ms=settings.expire_ms,
             tombstone_ttl_ms=settings.tombstone_ttl_ms,
+            **options,
         )
 
     def release_later(self, request: ClaimRequest, owner: bytes) -> None:

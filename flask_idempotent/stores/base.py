@@ -31,7 +31,8 @@ class Claimed(NamedTuple):
     :param first_attempt: the attempt from which on the key belongs to our fingerprint; what earlier
         runs answer is refused.
     :param dead: after a take-over the record of the owner that died; None where the store does not
-        return it.
+        return it. Where we decide what follows, it is never None; it may be our own record, which
+        has the facts of the run that died.
     """
 
     attempt: int
@@ -45,11 +46,13 @@ class Busy(NamedTuple):
     :param fingerprint: digest of that request.
     :param lease_left_ms: milliseconds until its lease ends; 0 or less when it has ended.
     :param started: when its run began by its owner's wall clock, in seconds since 1970.
+    :param held: whether no view runs, and the key is held until the lease ends.
     """
 
     fingerprint: bytes
     lease_left_ms: int
     started: float = 0.0
+    held: bool = False
 
 
 #: What ``Store.claim`` returns: the key is ours, or the record that has it.
@@ -109,7 +112,9 @@ class RecordInfo:
 
     @property
     def lease_lapsed(self) -> bool:
-        """Whether it is in progress and its lease has ended: its owner died or hangs."""
+        """Whether it is in progress and nobody runs it: its lease has ended, or it is held."""
+        if isinstance(self.record, RunningRecord) and self.record.held:
+            return True
         return self.lease_left_ms is not None and self.lease_left_ms <= 0
 
 
@@ -146,6 +151,7 @@ class Store(ABC):
         ttl_ms: int,
         takeover: bool,
         replaces: bytes | None = None,
+        decides: bool = False,
     ) -> ContendResult:
         """Claim a key for which ``claim`` has returned a record.
 
@@ -153,7 +159,8 @@ class Store(ABC):
 
         * writes the record, where there is none;
         * starts our lease again, where the record has our own owner token (the reply to an earlier
-          claim was lost);
+          claim was lost), and without ``decides`` writes the record, where ours was to decide: its
+          view begins, unless a late owner has offered a response;
         * writes the record as the next attempt, where the record is a released one;
         * writes it as the next attempt, where a claim with the same fingerprint has lapsed and
           ``takeover`` is true, unless a late owner has offered a response: then that response
@@ -167,6 +174,9 @@ class Store(ABC):
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
         :param replaces: owner token of the completed record that this request, a corrected one,
             replaces; None for none.
+        :param decides: whether we, having taken over, decide what follows the death of the owner
+            before a view runs. The record then keeps what is known of the run that died, as
+            ``RunningRecord.decide_about`` does.
         :raises RecordUnreadable: when the key's record has damaged bytes.
         :raises WriteRefused: when the store refuses writes and the key is not completed.
         """
@@ -210,6 +220,7 @@ class Store(ABC):
         response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
+        holds: bool = False,
     ) -> bool:
         """Give up a claim and wake the waiters.
 
@@ -217,11 +228,17 @@ class Store(ABC):
         deleted, or, where this is not the first attempt, becomes a released one: the owner of an
         earlier attempt may still run, and the attempt number must not start again.
 
+        The claim of an owner that was to decide what follows a crash stays instead, so that the
+        next request is asked: when the lease ends, which is now unless ``holds`` is true.
+
         :param owner: owner token of the claim.
         :param response_ttl_ms: milliseconds that a late owner's response is kept.
         :param tombstone_ttl_ms: milliseconds that a released record is kept.
         :param owner_may_run: whether this owner itself may still run, because an operator releases
-            its claim. Then the record becomes a released one on a first attempt too.
+            its claim. Then the record becomes a released one on a first attempt too, and where
+            nobody has decided.
+        :param holds: whether the owner has decided to hold the key: the record becomes a held one,
+            and a late owner's response is stored over it. Its lease goes on.
         :returns: whether there was a claim of this owner.
         """
 

@@ -104,6 +104,7 @@ class MemoryStore(ForkAware, InspectableStore):
         ttl_ms: int,
         takeover: bool,
         replaces: bytes | None = None,
+        decides: bool = False,
     ) -> ContendResult:
         with self._lock:
             entry = self._live_entry(storage_key)
@@ -116,16 +117,34 @@ class MemoryStore(ForkAware, InspectableStore):
                 return current
             if isinstance(current, ReleasedRecord):
                 return self._follow(storage_key, record, current, ttl_ms)
-            if current.owner == record.owner:
-                return self._grant(storage_key, current, ttl_ms, entry.offer)
+            if current.owner == record.owner and not current.held:
+                return self._claim_again(storage_key, record, entry, ttl_ms, decides=decides)
             lease_left_ms = entry.expires_at_ms - self.now() - current.grace_ms
             is_same_request = current.fingerprint == record.fingerprint
             if lease_left_ms > 0 or not takeover or not is_same_request:
-                return Busy(current.fingerprint, lease_left_ms, current.started)
+                return Busy(current.fingerprint, lease_left_ms, current.started, current.held)
             if entry.offer is not None:
                 self._store_response(storage_key, entry.offer, ttl_ms)
                 return entry.offer
+            if decides:
+                record = record.decide_about(current)
             return self._follow(storage_key, record, current, ttl_ms)._replace(dead=current)
+
+    def _claim_again(
+        self, storage_key: str, record: RunningRecord, entry: _Entry, ttl_ms: int, *, decides: bool
+    ) -> Claimed | CompletedRecord:
+        """Claim for an owner that has the key: its reply was lost, or the view begins."""
+        current = entry.record
+        assert isinstance(current, RunningRecord), "it has an owner"
+        if not current.died:
+            return self._grant(storage_key, current, ttl_ms, entry.offer)
+        if decides:
+            return self._grant(storage_key, current, ttl_ms, entry.offer)._replace(dead=current)
+        if entry.offer is not None:
+            self._store_response(storage_key, entry.offer, ttl_ms)
+            return entry.offer
+        record = record._replace(attempt=current.attempt, first_attempt=current.first_attempt)
+        return self._grant(storage_key, record, ttl_ms)
 
     def _follow(
         self, storage_key: str, record: RunningRecord, earlier: Record, ttl_ms: int
@@ -160,7 +179,7 @@ class MemoryStore(ForkAware, InspectableStore):
             self._grant(renewal.storage_key, renewal.record, renewal.ttl_ms)
             return True
         old = entry.record
-        if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner:
+        if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner or old.held:
             return False
         self._grant(renewal.storage_key, old, renewal.ttl_ms, entry.offer)
         return True
@@ -175,7 +194,7 @@ class MemoryStore(ForkAware, InspectableStore):
                     return Completion.STORED if ours else Completion.REFUSED
                 if not ours and not _is_of_this_request(old, record):
                     return Completion.REFUSED
-                if not ours and isinstance(old, RunningRecord):
+                if not ours and isinstance(old, RunningRecord) and not old.held:
                     if entry.offer is None:
                         entry.offer = record
                     return Completion.OFFERED
@@ -190,19 +209,27 @@ class MemoryStore(ForkAware, InspectableStore):
         response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
+        holds: bool = False,
     ) -> bool:
         with self._lock:
             entry = self._live_entry(storage_key)
             if entry is None or not isinstance(entry.record, RunningRecord):
                 return False
-            if entry.record.owner != owner:
+            record = entry.record
+            if record.owner != owner:
                 return False
-            del self._entries[storage_key]
             self._notify(storage_key, entry.offer)
             if entry.offer is not None:
                 self._put(storage_key, entry.offer, response_ttl_ms)
-            elif owner_may_run or entry.record.attempt > 1:
-                self._put(storage_key, entry.record.tombstone(), tombstone_ttl_ms)
+            elif record.died and not owner_may_run:
+                if holds:
+                    entry.record = record._replace(held=True)
+                elif not record.held:
+                    entry.expires_at_ms = self.now() + max(1, record.grace_ms)
+            elif owner_may_run or record.attempt > 1:
+                self._put(storage_key, record.tombstone(), tombstone_ttl_ms)
+            else:
+                del self._entries[storage_key]
             return True
 
     @contextmanager
@@ -267,7 +294,7 @@ class MemoryStore(ForkAware, InspectableStore):
             if entry is None or not isinstance(entry.record, RunningRecord):
                 return entry is not None and entry.record.owner == record.owner
             left_ms = entry.expires_at_ms - self.now()
-            lapsed = left_ms <= entry.record.grace_ms
+            lapsed = entry.record.held or left_ms <= entry.record.grace_ms
             if entry.record.owner != owner or not (lapsed or even_running):
                 return False
             self._store_response(storage_key, record, max(ttl_ms, left_ms))

@@ -258,7 +258,7 @@ def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
             "the view ran again after its owner crashed, despite on_crash='hold'",
             "The record was gone with the lease. Let hold_for= be longer than lease=.",
         )
-    if held:
+    if held or callable(target.settings.on_crash):
         return None
     if "claimed" not in signals:
         return _of_unclaimed(result, target)

@@ -37,6 +37,7 @@ class CrashableStore(MemoryStore):
         response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
+        holds: bool = False,
     ) -> bool:
         return self._crashing or super().release(
             storage_key,
@@ -44,4 +45,5 @@ class CrashableStore(MemoryStore):
             response_ttl_ms=response_ttl_ms,
             tombstone_ttl_ms=tombstone_ttl_ms,
             owner_may_run=owner_may_run,
+            holds=holds,
         )

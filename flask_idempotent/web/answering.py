@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response
 
-    from flask_idempotent.engine.outcomes import StillRunning
+    from flask_idempotent.engine.outcomes import OutcomeUnknown, StillRunning
     from flask_idempotent.errors import DatabaseUnavailable, RecordUnreadable, StoreError
     from flask_idempotent.web.protected_request import ProtectedRequest
 
@@ -70,9 +70,15 @@ def in_progress(current: ProtectedRequest, outcome: StillRunning) -> Problem:
     return reject(current, problems.RequestInProgress(_IN_PROGRESS, retry_after=retry_after))
 
 
-def outcome_unknown(current: ProtectedRequest) -> Problem:
-    """The process of the first request died, and the view is not run again."""
-    return reject(current, problems.OutcomeUnknown(_UNKNOWN))
+def outcome_unknown(current: ProtectedRequest, outcome: OutcomeUnknown) -> Problem:
+    """The process of the first request died, and the view is not run again, or not yet."""
+    retry_after = outcome.retry_after
+    if retry_after is None:
+        return reject(current, problems.OutcomeUnknown(_UNKNOWN))
+    problem = problems.OutcomeUnknown(_UNKNOWN_YET, retry_after=retry_after)
+    problem.retryable = True
+    problem.form_detail = _UNKNOWN_YET_OF_FORM
+    return reject(current, problem)
 
 
 def key_reused(
@@ -137,6 +143,14 @@ _NOT_KEPT = (
 _UNKNOWN = (
     "The first request with this idempotency key was interrupted and it is not known how far it "
     "got. It will not run again; look up its result before sending a new key."
+)
+_UNKNOWN_YET = (
+    "The first request with this idempotency key was interrupted and it is not known yet how far "
+    "it got. Send the same request again after the time in Retry-After: it is looked up again then."
+)
+_UNKNOWN_YET_OF_FORM = (
+    "It was interrupted, and it is not known yet whether it was processed. Wait a moment, then "
+    "reload this page. It will not be processed twice."
 )
 _INCOMPLETE = "The request's body ended before its announced length. Send the request again."
 _UNAVAILABLE = (

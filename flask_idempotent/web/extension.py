@@ -53,8 +53,9 @@ class Idempotent:
     :param timeout: how long a duplicate waits for the first request's response; 60 s by default.
     :param expire: how long a response is kept; 240 s by default.
     :param lease: how long a claim outlives a process that died; 30 s by default.
-    :param on_crash: ``"rerun"``, the default, or ``"hold"``: what happens when the process died.
-    :param hold_for: how long a key is held under ``"hold"``; seven days by default.
+    :param on_crash: ``"rerun"``, the default, ``"hold"``, or a function that decides: what happens
+        when the process died.
+    :param hold_for: how long a key is held after that; seven days by default.
     :param required: whether requests without a key are refused; False by default.
     :param methods: the names of the methods that are tracked.
     :param field: the name of the form field and query argument with the key, or None.

@@ -21,6 +21,7 @@ from flask_idempotent.engine.outcomes import (
     OutcomeUnknown,
     Replay,
     StillRunning,
+    Unclaimed,
 )
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.bodies import Body
@@ -33,6 +34,7 @@ from flask_idempotent.web.answering import (
     response_unreadable,
     store_unavailable,
 )
+from flask_idempotent.web.crashes import decide
 from flask_idempotent.web.flask_compat import body_limit
 from flask_idempotent.web.protected_request import (
     ProtectedRequest,
@@ -120,9 +122,10 @@ def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnVa
         outcome = _claim(current, claim_request)
         claim = outcome if isinstance(outcome, Claim) else None
         if current.settings.transaction is not None:
-            return _serve_transacted(current, claim_request, outcome)
+            outcome = consult_database(current, claim_request, outcome)
         if isinstance(outcome, Claim):
-            return run_claimed(current, outcome)
+            result = _run(current, outcome)
+            return result if isinstance(result, Response) else _answer(current, result)
     except BaseException:
         # A worker's timeout, for example, may interrupt at any point, and nothing else would free
         # the key of a view that has not begun.
@@ -147,26 +150,32 @@ def _claim(current: ProtectedRequest, request: ClaimRequest) -> Outcome | None:
         return None
 
 
-def _serve_transacted(
-    current: ProtectedRequest, request: ClaimRequest, outcome: Outcome | None
-) -> ResponseReturnValue:
-    outcome = consult_database(current, request, outcome)
-    if not isinstance(outcome, Claim):
-        return _answer(current, outcome)
-    result = run_transacted(current, outcome)
-    return result if isinstance(result, Response) else _answer(current, result)
+def _decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
+    try:
+        return decide(current, claim)
+    except StoreError as error:
+        signals.send(signals.store_failed, current.app, operation="claim", error=error)
+        raise store_unavailable(current, error) from None
 
 
-def _answer(
-    current: ProtectedRequest, outcome: Replay | StillRunning | OutcomeUnknown | FingerprintMismatch
-) -> ResponseReturnValue:
+def _run(current: ProtectedRequest, claim: Claim) -> Response | Unclaimed:
+    if claim.is_to_decide:
+        decision = _decide(current, claim)
+        if not isinstance(decision, Claim):
+            return decision
+    if current.settings.transaction is None:
+        return run_claimed(current, claim)
+    return run_transacted(current, claim)
+
+
+def _answer(current: ProtectedRequest, outcome: Unclaimed) -> ResponseReturnValue:
     match outcome:
         case Replay():
             return replay_stored(current, outcome)
         case StillRunning():
             raise in_progress(current, outcome)
         case OutcomeUnknown():
-            raise outcome_unknown(current)
+            raise outcome_unknown(current, outcome)
         case FingerprintMismatch() if current.request.method == "GET":
             # The client followed a redirect with the key of another request.
             return _run_unclaimed(current)

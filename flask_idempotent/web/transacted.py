@@ -80,6 +80,29 @@ def run_transacted(
         raise
 
 
+def begin_decision(current: ProtectedRequest) -> None:
+    """Prepare for a function that decides what follows a crash."""
+    _transaction_of(current).begin()
+
+
+def discard_decision(current: ProtectedRequest) -> None:
+    """Discard what such a function has written, and end what it has begun by reading."""
+    _discard(_transaction_of(current))
+
+
+def commit_decision(
+    current: ProtectedRequest, claim: Claim, response: Response, *, uses_session: bool
+) -> Response | Replay | FingerprintMismatch:
+    """Commit the response of such a function with what it has written, and complete the claim.
+
+    :returns: the response; or what follows where the run that died has committed after all.
+    :raises Problem: when the database does not say what it has committed.
+    """
+    run = _Run(current, claim)
+    run.commit_decided(response, uses_session=uses_session)
+    return run.finish(response)
+
+
 def run_unclaimed(current: ProtectedRequest) -> ResponseReturnValue:
     """Run a view that claims nothing, for a request without a key, in its transaction."""
     notes = request_state(current.request)
@@ -182,9 +205,10 @@ class _Run:
         self._why_not_kept = why_not_kept(self._current, self._claim, response)
         return self._why_not_kept is None
 
-    def _commit(self, response: Response) -> None:
+    def _commit(self, response: Response, *, uses_session: bool | None = None) -> None:
         current, claim = self._current, self._claim
-        uses_session = was_accessed() and not self._session_accessed_before
+        if uses_session is None:
+            uses_session = was_accessed() and not self._session_accessed_before
         self._parts = kept_parts(current, response, uses_session=uses_session)
         status, headers, keeps_body = self._parts
         body = body_in_memory(response, current.settings.max_body) if keeps_body else None
@@ -193,6 +217,20 @@ class _Run:
         stored = commit_answer(self._transaction, answer, replaces=claim.replaces)
         if stored is not answer:
             self._others = stored
+
+    def commit_decided(self, response: Response, *, uses_session: bool) -> None:
+        """Commit a response that the view has not given, with what its function has written.
+
+        :raises Problem: when it is not known whether it was committed.
+        :raises Exception: what else the database raises.
+        """
+        try:
+            if response.status_code >= 400:
+                self._transaction.roll_back()
+            self._commit(response, uses_session=uses_session)
+        except Exception as error:
+            self._drop(response, error)
+            raise
 
     def discard(self) -> None:
         """Roll back, after an error that goes on rising."""

@@ -26,8 +26,8 @@ NAMES = [
 
 
 def record(state: bytes, *payload: Any, grace: int = HOUR, offer: int = 0) -> bytes:
-    fields = (1, state, grace, 1, offer, b"o" * 16, b"f" * 16, 1)
-    return struct.pack(">BcQII16s16sI", *fields) + pack(payload)
+    fields = (1, state, grace, 1, offer, b"o" * 16, b"f" * 16, 1, 0)
+    return struct.pack(">BcQII16s16sII", *fields) + pack(payload)
 
 
 def claimed(*origin: Any, **header: int) -> bytes:
@@ -48,8 +48,8 @@ RECORDS = {
     "reason": answered("200 O\x1b[2JK\r\nFAKE", [], b"", 1.5),
     "header": answered(200, ["X\r\n\x1b[2J", "v\u202e\ud800"], b"", 1.5),
     "body": answered(200, [], ["zlib", b"none"], 1.5),
-    "nested": record(b"p")[:54] + b"\x91" * 400,
-    "huge-array": record(b"p")[:54] + b"\xdd\xff\xff\xff\xff",
+    "nested": record(b"p")[:58] + b"\x91" * 400,
+    "huge-array": record(b"p")[:58] + b"\xdd\xff\xff\xff\xff",
     "empty": b"",
     "short": b"\x01p",
 } | {

@@ -44,10 +44,22 @@ def _with_first(
     return record._replace(first_attempt=max(1, record.attempt - later))
 
 
+def _deciding(record: RunningRecord, died: int, held: bool) -> RunningRecord:
+    died = min(died, record.attempt - 1)
+    return record._replace(died=died, held=held and died > 0)
+
+
 RUNNING_RECORDS = st.builds(
     _with_first,
     # Lua counts milliseconds exactly up to this limit.
-    st.builds(RunningRecord, OWNERS, FINGERPRINTS, ATTEMPTS, st.integers(0, 2**53 - 1), **ORIGINS),
+    st.builds(
+        _deciding,
+        st.builds(
+            RunningRecord, OWNERS, FINGERPRINTS, ATTEMPTS, st.integers(0, 2**53 - 1), **ORIGINS
+        ),
+        st.integers(0, 2**32),
+        st.booleans(),
+    ),
     st.integers(0, 2**32),
 )
 RELEASED_RECORDS = st.builds(
@@ -79,10 +91,12 @@ def header(
     attempt: int = 1,
     offer: int = 0,
     first: int | None = None,
+    died: int = 0,
 ) -> bytes:
     """The header of a record, with any numbers."""
     packed = struct.pack(">BcQII", version, state, grace, attempt, offer)
-    return packed + OWNER + FINGERPRINT + struct.pack(">I", attempt if first is None else first)
+    first = attempt if first is None else first
+    return packed + OWNER + FINGERPRINT + struct.pack(">II", first, died)
 
 
 def completed(

@@ -9,7 +9,7 @@ from typing import assert_type
 from flask import Blueprint, Flask, Request, Response
 from flask.views import MethodView
 
-from flask_idempotent import Idempotent, current_claim, idempotent
+from flask_idempotent import Crash, Idempotent, current_claim, idempotent
 
 app = Flask(__name__)
 
@@ -154,6 +154,17 @@ markup: str = extension.make_idempotent_input()
 
 # The current claim is typed, and nobody can change it.
 
+
+def decide(crash: Crash) -> tuple[dict[str, int], int]:
+    assert_type(crash.attempt, int)
+    assert_type(crash.started, float)
+    return {"attempt": crash.attempt}, 201
+
+
+idempotent(on_crash=decide)
+idempotent(on_crash=lambda crash: "rerun" if crash.host else "hold")
+Idempotent(on_crash=decide)
+idempotent(on_crash=lambda: "rerun")  # type: ignore[arg-type, misc]
 if current_claim:
     assert_type(current_claim.key, str)
     assert_type(current_claim.attempt, int)

@@ -60,7 +60,7 @@ class TestIdempotent:
             ({"redis_url": "memory://"}, "redis_url= is not a setting"),
             ({"timeout": "5"}, "timeout= must be a number of seconds"),
             ({"expire": 0}, "expire= must be more than 0"),
-            ({"on_crash": "again"}, "on_crash= must be 'rerun' or 'hold'"),
+            ({"on_crash": "again"}, "on_crash= must be 'rerun', 'hold' or a"),
             ({"methods": "POST"}, "methods= must be a tuple"),
             ({"key": "X-Key"}, "key= must be a function"),
         ],

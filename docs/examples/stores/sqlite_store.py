@@ -92,6 +92,7 @@ class SQLiteStore(Store):
         ttl_ms: int,
         takeover: bool,
         replaces: bytes | None = None,
+        decides: bool = False,
     ) -> ContendResult:
         with self._row(storage_key) as row:
             current = row.record
@@ -103,14 +104,22 @@ class SQLiteStore(Store):
                 return self._run(row, record.follow(current), ttl_ms)
             if isinstance(current, ReleasedRecord):
                 return self._run(row, record.follow(current), ttl_ms)
-            if current.owner == record.owner:
+            is_ours = current.owner == record.owner and not current.held
+            if is_ours and (decides or not current.died):
                 row.ends = self._now() + ttl_ms
-                return Claimed(current.attempt, current.first_attempt)
+                dead = current if current.died else None
+                return Claimed(current.attempt, current.first_attempt, dead)
+            if is_ours and row.offer is None:
+                first = current.first_attempt
+                record = record._replace(attempt=current.attempt, first_attempt=first)
+                return self._run(row, record, ttl_ms)
             lease_left_ms = row.ends - current.grace_ms - self._now()
             is_same_request = current.fingerprint == record.fingerprint
-            if lease_left_ms > 0 or not takeover or not is_same_request:
-                return Busy(current.fingerprint, lease_left_ms, current.started)
+            if not is_ours and (lease_left_ms > 0 or not takeover or not is_same_request):
+                return Busy(current.fingerprint, lease_left_ms, current.started, current.held)
             if row.offer is None:
+                if decides:
+                    record = record.decide_about(current)
                 return self._run(row, record.follow(current), ttl_ms)._replace(dead=current)
             row.record, row.offer, row.ends = row.offer, None, self._now() + ttl_ms
             response = row.record
@@ -132,7 +141,12 @@ class SQLiteStore(Store):
                     return None
                 self._run(row, renewal.record, renewal.ttl_ms)
                 return True
-            if isinstance(row.record, RunningRecord) and row.record.owner == renewal.record.owner:
+            current = row.record
+            if (
+                isinstance(current, RunningRecord)
+                and current.owner == renewal.record.owner
+                and not current.held
+            ):
                 row.ends = self._now() + renewal.ttl_ms
                 return True
             return False
@@ -148,7 +162,7 @@ class SQLiteStore(Store):
                 is_earlier = record.attempt < current.first_attempt
                 if not is_ours and (is_earlier or not is_same_request):
                     return Completion.REFUSED
-                if not is_ours and isinstance(current, RunningRecord):
+                if not is_ours and isinstance(current, RunningRecord) and not current.held:
                     row.offer = row.offer or record
                     return Completion.OFFERED
             row.record, row.offer, row.ends = record, None, self._now() + ttl_ms
@@ -163,6 +177,7 @@ class SQLiteStore(Store):
         response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
+        holds: bool = False,
     ) -> bool:
         with self._row(storage_key) as row:
             current = row.record
@@ -170,6 +185,11 @@ class SQLiteStore(Store):
                 return False
             if row.offer is not None:
                 row.record, row.offer, row.ends = row.offer, None, self._now() + response_ttl_ms
+            elif current.died and not owner_may_run:
+                if holds:
+                    row.record = current._replace(held=True)
+                elif not current.held:
+                    row.ends = self._now() + max(1, current.grace_ms)
             elif current.attempt > 1 or owner_may_run:
                 row.record, row.ends = current.tombstone(), self._now() + tombstone_ttl_ms
             else:

@@ -25,7 +25,7 @@ def of_contend(code: int, *rest: Any) -> ContendResult:
         return _completed(*rest)
     lease_left_ms, data = rest
     other = _running(data)
-    return Busy(other.fingerprint, lease_left_ms, other.started)
+    return Busy(other.fingerprint, lease_left_ms, other.started, other.held)
 
 
 def is_claimed(reply: Any) -> bool:

@@ -122,8 +122,9 @@ class RedisStore(InspectableStore):
         ttl_ms: int,
         takeover: bool,
         replaces: bytes | None = None,
+        decides: bool = False,
     ) -> ContendResult:
-        arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"")
+        arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"", int(decides))
         reply = self._client.run(self._contend, storage_key, encode(record), *arguments)
         return replies.of_contend(*reply)
 
@@ -157,9 +158,10 @@ class RedisStore(InspectableStore):
         response_ttl_ms: int,
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
+        holds: bool = False,
     ) -> bool:
         times = (response_ttl_ms, tombstone_ttl_ms)
-        rest = (*times, *self._publishing, int(owner_may_run))
+        rest = (*times, *self._publishing, int(owner_may_run), int(holds))
         try:
             return bool(self._client.run(self._release, storage_key, owner, *rest))
         except RecordUnreadable:

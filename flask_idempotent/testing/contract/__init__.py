@@ -25,6 +25,7 @@ from flask_idempotent.testing.contract.completions import (
     ReleaseContract,
     TombstoneContract,
 )
+from flask_idempotent.testing.contract.decisions import DecideContract
 from flask_idempotent.testing.contract.operators import (
     InspectContract,
     RemovalContract,
@@ -45,6 +46,7 @@ class StoreContract(
     ReleaseContract,
     TombstoneContract,
     FirstAttemptContract,
+    DecideContract,
     RenewContract,
     ExpiryContract,
     ListenContract,

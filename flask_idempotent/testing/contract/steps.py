@@ -69,10 +69,17 @@ def claim(store: Store, record: RunningRecord, *, storage_key: str = KEY) -> Cla
 
 
 def contend(
-    store: Store, record: RunningRecord, *, takeover: bool = True, replaces: bytes | None = None
+    store: Store,
+    record: RunningRecord,
+    *,
+    takeover: bool = True,
+    replaces: bytes | None = None,
+    decides: bool = False,
 ) -> ContendResult:
     """Contend for a lease of an hour."""
-    return store.contend(KEY, record, ttl_ms=2 * HOUR, takeover=takeover, replaces=replaces)
+    return store.contend(
+        KEY, record, ttl_ms=2 * HOUR, takeover=takeover, replaces=replaces, decides=decides
+    )
 
 
 def complete(store: Store, record: CompletedRecord) -> Completion:

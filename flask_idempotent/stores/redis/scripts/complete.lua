@@ -23,7 +23,7 @@ local OFFER_FIRST, OFFER_LAST = 15, 18
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
 local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
-local HEADER_SIZE, VERSION = 54, 1
+local HEADER_SIZE, VERSION = 58, 1
 local STORED, OFFERED, REFUSED = 1, 2, 3
 
 local record = redis.call('GET', record_key)
@@ -40,7 +40,7 @@ if record then
     redis.call('SETRANGE', record_key, 0, string.sub(record, 1, 1))
     return STORED
   end
-  if state ~= 'p' and state ~= 'r' then
+  if state ~= 'p' and state ~= 'h' and state ~= 'r' then
     return REFUSED
   end
   if not is_ours then

@@ -7,9 +7,11 @@
 -- ARGV[4]  suffix that makes the record's key the name of its channel
 -- ARGV[5]  'PUBLISH', or 'SPUBLISH' in a cluster
 -- ARGV[6]  owner token of the completed record that a corrected request replaces, else ''
+-- ARGV[7]  '1' if this request, having taken over, decides what follows the death of the owner
 --
 -- Returns {1, attempt, first attempt}              the key is ours
---         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner
+--         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner; or
+--                                                  this is ours, and we are to decide
 --         {2, record}                              completed, or not readable by this script
 --         {3, milliseconds, record}                another's; 0 or less if its lease has lapsed.
 --                                                  A late owner's offer is cut off the record
@@ -19,15 +21,16 @@
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 local may_take_over, channel_suffix, publish = ARGV[3] == '1', ARGV[4], ARGV[5]
-local replaced_owner = ARGV[6]
+local replaced_owner, decides = ARGV[6], ARGV[7] == '1'
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
 local OFFER_LAST = 18
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
 local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
-local HEADER_SIZE = 54
-local RUNNING, COMPLETED, RELEASED = '\1p', '\1c', '\1r'  -- version and state
+local DIED_FIRST, DIED_LAST = 55, 58
+local HEADER_SIZE = 58
+local RUNNING, HELD, COMPLETED, RELEASED = '\1p', '\1h', '\1c', '\1r'  -- version and state
 
 local function owner_of(record)
   return string.sub(record, OWNER_FIRST, OWNER_LAST)
@@ -43,7 +46,7 @@ if state == COMPLETED and not is_replaced then
   return {2, record}
 end
 local grace, attempt, offer_offset
-if state == RUNNING or state == RELEASED or is_replaced then
+if state == RUNNING or state == HELD or state == RELEASED or is_replaced then
   grace, attempt, offer_offset =
       struct.unpack('>I8I4I4', string.sub(record, GRACE_FIRST, OFFER_LAST))
 end
@@ -68,26 +71,50 @@ end
 local is_same_request = fingerprint_of(record) == fingerprint_of(new_record)
 local first_attempt =
     struct.unpack('>I4', string.sub(record, FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST))
+local died = struct.unpack('>I4', string.sub(record, DIED_FIRST, DIED_LAST))
+local claim_record = string.sub(record, 1, offer and offer_offset or -1)
+local function write_new_record(died, payload)
+  redis.call('SET', record_key,
+      string.sub(new_record, 1, GRACE_LAST) .. struct.pack('>I4', attempt)
+      .. string.sub(new_record, ATTEMPT_LAST + 1, FINGERPRINT_LAST)
+      .. struct.pack('>I4I4', first_attempt, died) .. payload, 'PX', ttl_ms)
+end
 local function claim_next_attempt(dead_owners_record)
+  local payload, about = string.sub(new_record, HEADER_SIZE + 1), 0
+  if dead_owners_record and decides then
+    -- What is known of the run that died is kept until a view runs.
+    payload, about = string.sub(dead_owners_record, HEADER_SIZE + 1), died > 0 and died or attempt
+  end
   attempt = attempt + 1
   if is_replaced or not is_same_request then
     -- Responses of the runs before this one are refused from now on.
     first_attempt = attempt
   end
-  redis.call('SET', record_key,
-      string.sub(new_record, 1, GRACE_LAST) .. struct.pack('>I4', attempt)
-      .. string.sub(new_record, ATTEMPT_LAST + 1, FINGERPRINT_LAST)
-      .. struct.pack('>I4', first_attempt) .. string.sub(new_record, HEADER_SIZE + 1),
-      'PX', ttl_ms)
+  write_new_record(about, payload)
   return {1, attempt, first_attempt, dead_owners_record}
+end
+
+local function store_offer()
+  -- An earlier owner finished after its lease: its response is stored, and nobody runs again.
+  redis.call('SET', record_key, offer, 'PX', ttl_ms)
+  redis.pcall(publish, record_key .. channel_suffix, '')
+  return {2, offer}
 end
 
 if state == RELEASED or is_replaced then
   return claim_next_attempt()
 end
-if owner_of(record) == owner_of(new_record) then
-  -- The reply to our earlier claim was lost.
-  redis.call('PEXPIRE', record_key, ttl_ms)
+if state == RUNNING and owner_of(record) == owner_of(new_record) then
+  if died == 0 or decides then
+    -- The reply to our earlier claim was lost.
+    redis.call('PEXPIRE', record_key, ttl_ms)
+    return {1, attempt, first_attempt, died > 0 and claim_record or nil}
+  end
+  -- We have decided that the view runs.
+  if offer then
+    return store_offer()
+  end
+  write_new_record(0, string.sub(new_record, HEADER_SIZE + 1))
   return {1, attempt, first_attempt}
 end
 local remaining_ms = redis.call('PTTL', record_key)
@@ -98,12 +125,9 @@ if remaining_ms < 0 then
 end
 local lease_left_ms = remaining_ms - grace
 if lease_left_ms > 0 or not may_take_over or not is_same_request then
-  return {3, lease_left_ms, string.sub(record, 1, offer and offer_offset or -1)}
+  return {3, lease_left_ms, claim_record}
 end
 if offer then
-  -- An earlier owner finished after its lease: its response is stored, and nobody runs again.
-  redis.call('SET', record_key, offer, 'PX', ttl_ms)
-  redis.pcall(publish, record_key .. channel_suffix, '')
-  return {2, offer}
+  return store_offer()
 end
-return claim_next_attempt(record)
+return claim_next_attempt(claim_record)

@@ -16,19 +16,19 @@ local record_key, answer, ttl_ms, owner = KEYS[1], ARGV[1], tonumber(ARGV[2]), A
 local even_running, channel_suffix, publish = ARGV[4] == '1', ARGV[5], ARGV[6]
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local OWNER_FIRST, OWNER_LAST = 19, 34
-local RUNNING, COMPLETED = '\1p', '\1c'  -- version and state
+local RUNNING, HELD, COMPLETED = '\1p', '\1h', '\1c'  -- version and state
 
 local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
 local state, current_owner = string.sub(header, 1, 2), string.sub(header, OWNER_FIRST, OWNER_LAST)
 if state == COMPLETED and current_owner == string.sub(answer, OWNER_FIRST, OWNER_LAST) then
   return 1
 end
-if state ~= RUNNING or current_owner ~= owner then
+if state ~= RUNNING and state ~= HELD or current_owner ~= owner then
   return 0
 end
 local remaining_ms = redis.call('PTTL', record_key)
 local grace = struct.unpack('>I8', string.sub(header, GRACE_FIRST, GRACE_LAST))
-if remaining_ms > grace and not even_running then
+if remaining_ms > grace and state ~= HELD and not even_running then
   return 0
 end
 redis.call('SET', record_key, answer, 'PX', math.max(ttl_ms, remaining_ms))

@@ -1,0 +1,29 @@
+"""What is known of a run that died, for a function that decides what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A run whose process died, or hangs: what a function given as ``on_crash`` decides about.
+
+    The function runs in the request that has taken the key over, so ``flask.request`` and
+    ``current_claim`` are there: ``current_claim.key_for(name)`` makes the keys that the dead run
+    used.
+
+    :param key: the client's own key.
+    :param storage_key: the name of the record in the store, as in log lines.
+    :param attempt: the number of the run that died.
+    :param started: when it began by its own wall clock, in seconds since 1970.
+    :param host: the name of the machine that it ran on.
+    :param pid: the number of its process.
+    """
+
+    key: str = field(repr=False)  # It would get into logs.
+    storage_key: str
+    attempt: int
+    started: float
+    host: str
+    pid: int

@@ -79,7 +79,6 @@ DATABASE_SCHEDULES = {
     "rows, one fault": 5226,
     "rows, store fails": 7132,
     "rows, database fails": 748,
-    "rows, database fails twice": 16_096,
     "rows, commit fails, handled": 2321,
     "rows, hold, one crash": 1922,
     "rows, corrected": 2334,

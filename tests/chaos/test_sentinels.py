@@ -33,7 +33,7 @@ from tests.support.sentinel_sets import SentinelSet
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 #: Seconds of silence after which the Sentinels take a primary for dead.
-DOWN_AFTER = sized(1.5, 1.0)
+DOWN_AFTER = 1.5
 #: Seconds after a failover within which every worker has left the former primary.
 LEFT_WITHIN = _timing.SENTINEL_EVERY + 0.5
 

@@ -96,7 +96,15 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 row = self._read(connection, storage_key)
             else:
                 row = self._read_apart(session, bind.engine, storage_key)
-        return None if row is None else answer_of(row)
+        if row is None:
+            return None
+        if row["storage_key"] != storage_key:
+            raise DatabaseUnavailable(
+                "a look-up got the row of another key, as happens where processes share a "
+                "connection: an engine that connects before its process forks must be disposed of, "
+                "with engine.dispose()"
+            )
+        return answer_of(row)
 
     def begin(self) -> None:
         runs.begin_run(self._source, self._current_session())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import DBAPIError
@@ -22,7 +24,7 @@ from tests.contrib.sqlalchemy.shops import (
 from tests.support.databases import Database
 from tests.support.proxy import Proxy
 
-KEY = "IDEMPOTENT_{a}"
+KEY, OTHER = "IDEMPOTENT_{a}", "IDEMPOTENT_{b}"
 
 on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -262,3 +264,18 @@ class TestBroken:
         with pytest.raises(DatabaseUnavailable, match="unable to open"):
             away.transaction.look_up(KEY)
         away.close()
+
+
+@on_sqlite
+def test_row_of_another_key(shop: Shop) -> None:
+    """A row of another key, as from a connection that processes share, is never an answer."""
+    shop.transaction.commit(answer())
+
+    @event.listens_for(shop.engine, "before_cursor_execute", retval=True)
+    def cross(
+        connection: object, cursor: object, statement: str, parameters: tuple[Any, ...], *_: object
+    ) -> tuple[str, tuple[Any, ...]]:
+        return statement, tuple(KEY if value == OTHER else value for value in parameters)
+
+    with pytest.raises(DatabaseUnavailable, match="share a connection"):
+        shop.transaction.look_up(OTHER)

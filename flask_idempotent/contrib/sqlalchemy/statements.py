@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import OperationalError
 
 from flask_idempotent._http_syntax import check_response
 from flask_idempotent.contrib.sqlalchemy.table import NowMs
 from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompletedRecord, CompressedBody
+
+#: The columns of a row by their names, and ``ttl_ms``.
+Row = Mapping[str, Any]
 
 
 class Statements:
@@ -22,9 +29,10 @@ class Statements:
 
     def __init__(self, table: Table) -> None:
         columns, times = table.c, {"created": NowMs(), "expires": NowMs() + bindparam("ttl_ms")}
-        self.select = select(*columns, (columns.expires - NowMs()).label("ttl_ms")).where(
+        self._select = select(*columns, (columns.expires - NowMs()).label("ttl_ms")).where(
             columns.storage_key == bindparam("key")
         )
+        self._sqlite_select = str(self._select.compile(dialect=sqlite.dialect()))
         self._insert = insert(table).values(times)
         self._update = (
             update(table)
@@ -34,6 +42,29 @@ class Statements:
                 columns.owner == bindparam("replaced_owner"),
             )
         )
+
+    def read(self, connection: Connection, storage_key: str) -> Row | None:
+        """Read a row in the transaction of a connection."""
+        row = connection.execute(self._select, {"key": storage_key}).mappings().first()
+        return None if row is None else dict(row)
+
+    def read_without_begin(self, connection: Connection, storage_key: str) -> Row | None:
+        """Read a row from SQLite without the BEGIN that SQLAlchemy's events may add.
+
+        A BEGIN IMMEDIATE waits for another transaction's lock.
+
+        :param connection: a connection that has begun nothing.
+        """
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(self._sqlite_select, (storage_key,))
+            row = cursor.fetchone()
+        except sqlite3.Error as error:
+            raise OperationalError(self._sqlite_select, (), error) from error
+        finally:
+            cursor.close()
+        names = self._select.selected_columns.keys()
+        return None if row is None else dict(zip(names, row, strict=True))
 
     def write(self, connection: Connection, answer: Answer, replaces: bytes | None) -> None:
         """Write a row, in place of that of another owner where one is to be replaced."""
@@ -66,7 +97,7 @@ def _values_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-def answer_of(row: RowMapping) -> Answer:
+def answer_of(row: Row) -> Answer:
     """The answer of a row.
 
     :param row: the table's columns, and ``ttl_ms``.

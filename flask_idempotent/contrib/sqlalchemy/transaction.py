@@ -12,12 +12,17 @@ from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
-    RowMapping,
     delete,
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    TimeoutError,
+)
 from sqlalchemy.orm import Session
 
 from flask_idempotent.contrib.sqlalchemy import runs, sessions
@@ -31,7 +36,7 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
     read_without_transaction,
     reads_uncommitted,
 )
-from flask_idempotent.contrib.sqlalchemy.statements import Statements, answer_of
+from flask_idempotent.contrib.sqlalchemy.statements import Row, Statements, answer_of
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
 from flask_idempotent.engine.transactions import Answer, InspectableTransaction, Weakness
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError
@@ -178,38 +183,44 @@ class SQLAlchemyTransaction(InspectableTransaction):
             sessions.check_binds(self._source, session)
         return bind
 
-    def _read(self, connection: Connection, storage_key: str) -> RowMapping | None:
+    def _read(self, connection: Connection, storage_key: str) -> Row | None:
         """Read a row, and leave no transaction open that was not open before."""
         was_in_transaction = connection.in_transaction()
         try:
             self._check_connection(connection)
-            result = connection.execute(self._statements.select, {"key": storage_key})
-            return result.mappings().first()
+            return self._statements.read(connection, storage_key)
         finally:
             if not was_in_transaction:
                 connection.rollback()
 
-    def _read_apart(self, session: Session, engine: Engine, storage_key: str) -> RowMapping | None:
+    def _read_apart(self, session: Session, engine: Engine, storage_key: str) -> Row | None:
         """Read a row on a connection besides that of the session's transaction."""
-        if sessions.held_connections(session) and sessions.has_one_connection(engine.pool):
+        held = next(iter(sessions.held_connections(session)), None)
+        if held is not None and sessions.has_one_connection(engine.pool):
             raise SettingsError(
                 "the session's transaction has begun before the view, and may not see what others "
                 "have committed since. The answer is looked up on a second connection, but the "
                 "engine's pool has one only: allow more with pool_size or max_overflow"
             )
         try:
-            return self._connect_and_read(engine, storage_key)
+            return self._connect_and_read(engine, held, storage_key)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
         # The pool's connections broke while they were idle, and are opened again from here on.
-        return self._connect_and_read(engine, storage_key)
+        return self._connect_and_read(engine, held, storage_key)
 
-    def _connect_and_read(self, engine: Engine, storage_key: str) -> RowMapping | None:
+    def _connect_and_read(
+        self, engine: Engine, held: Connection | None, storage_key: str
+    ) -> Row | None:
         with engine.connect() as connection:
+            if held is not None and engine.dialect.name == "sqlite":
+                # BEGIN might wait for the lock that the session's own transaction has.
+                self._check_connection(held)
+                return self._statements.read_without_begin(connection, storage_key)
             self._check_connection(connection)
             read_without_transaction(connection)
-            return self._read(connection, storage_key)
+            return self._statements.read(connection, storage_key)
 
     def _check_connection(self, connection: Connection) -> None:
         if connection.engine in self._checked:
@@ -287,7 +298,7 @@ def _connection_for_reading(session: Session, bind: Engine | Connection) -> Conn
         return connection
     try:
         level = connection.get_isolation_level()
-    except DBAPIError:
+    except (DBAPIError, PendingRollbackError):
         # It is broken, or its transaction has failed.
         return None
     return connection if level == "READ COMMITTED" else None

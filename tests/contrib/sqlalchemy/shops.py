@@ -94,7 +94,7 @@ def answer(
     return Answer(key, record._replace(**parts), ttl_ms)
 
 
-def begin_for_real(shop: Shop) -> None:
+def begin_for_real(shop: Shop, begin: str = "BEGIN") -> None:
     """SQLAlchemy's recipe for SQLite: transactions begin at once, and have a snapshot."""
 
     @event.listens_for(shop.engine, "connect")
@@ -102,5 +102,5 @@ def begin_for_real(shop: Shop) -> None:
         connection.isolation_level = None  # type: ignore[attr-defined]
         connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[attr-defined]
 
-    event.listen(shop.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    event.listen(shop.engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     shop.engine.dispose()

@@ -110,6 +110,16 @@ class TestSnapshot:
         assert owner_of(shop) == OURS
         shop.session.rollback()
 
+    @on_sqlite
+    def test_begin_immediate(self, make_shop: MakeShop) -> None:
+        """The look-up does not wait for the lock that the session's transaction has."""
+        shop = make_shop(connect_args={"timeout": 60})
+        begin_for_real(shop, "BEGIN IMMEDIATE")
+        shop.session.query(Order).all()
+        assert owner_of(shop) is None
+        shop.transaction.commit(answer())
+        assert owner_of(shop) == OURS
+
     @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
     def test_pool_of_one(self, make_shop: MakeShop, options: dict[str, object]) -> None:
         """Where the pool has one connection, that is an error at once, not after its timeout."""
@@ -214,6 +224,14 @@ class TestBroken:
         shop.transaction.roll_back()
         shop.transaction.commit(answer())
         assert owner_of(shop) == OURS
+
+    @on_servers
+    def test_noticed_before(self, shop: Shop) -> None:
+        """Where a user loader has met the broken connection, and went on without a user, too."""
+        cut(shop, shop.session.scalar(text(CONNECTION_ID[shop.database.kind])))
+        with pytest.raises(DBAPIError):
+            shop.session.query(Order).all()
+        assert owner_of(shop) is None
 
     @on_servers
     def test_roll_back(self, shop: Shop) -> None:

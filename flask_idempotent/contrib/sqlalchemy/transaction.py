@@ -33,7 +33,7 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
     is_autocommit,
     is_locked,
     is_missing_table,
-    read_without_transaction,
+    prepare_to_read,
     reads_uncommitted,
 )
 from flask_idempotent.contrib.sqlalchemy.statements import Row, Statements, answer_of
@@ -219,7 +219,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 self._check_connection(held)
                 return self._statements.read_without_begin(connection, storage_key)
             self._check_connection(connection)
-            read_without_transaction(connection)
+            prepare_to_read(connection)
             return self._statements.read(connection, storage_key)
 
     def _check_connection(self, connection: Connection) -> None:

@@ -150,6 +150,17 @@ class TestSnapshot:
         other.transaction.commit(answer())
         assert seen == [None]
 
+    @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+    def test_serializable(self, make_shop: MakeShop) -> None:
+        """A look-up does not wait for another owner that has not committed yet."""
+        impatient = {"init_command": "SET innodb_lock_wait_timeout = 1"}
+        shop = make_shop(isolation_level="SERIALIZABLE", connect_args=impatient)
+        other, seen = shop.another(), []
+        event.listen(other.engine, "commit", lambda connection: seen.append(owner_of(shop)))
+        other.transaction.commit(answer())
+        assert seen == [None]
+        assert owner_of(shop) == OURS
+
     @on_postgresql
     def test_read_committed(self, make_shop: MakeShop) -> None:
         """Below it the transaction's own connection does, and one is enough."""

@@ -18,6 +18,7 @@ from flask_idempotent import _timing
 from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
+from tests.conftest import CLUSTERS
 from tests.interleavings.case import KEY, Case
 from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.database_cases import DATABASE_CASES, DATABASE_SCHEDULES
@@ -69,10 +70,11 @@ def sentinels_store(valkey_sentinels: SentinelSet) -> Iterator[InspectableStore]
     yield from patient_store(valkey_sentinels.url)
 
 
-@pytest.fixture
-def cluster_store(valkey_cluster: Cluster) -> Iterator[InspectableStore]:
-    valkey_cluster.flush()
-    yield from patient_store(valkey_cluster.url)
+@pytest.fixture(params=CLUSTERS)
+def cluster_store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
+    cluster: Cluster = request.getfixturevalue(CLUSTERS[request.param])
+    cluster.flush()
+    yield from patient_store(cluster.url)
 
 
 def patient_store(url: str) -> Iterator[InspectableStore]:

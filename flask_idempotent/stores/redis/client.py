@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask_idempotent.errors import IdempotentError, StoreError
+from flask_idempotent.errors import IdempotentError
 from flask_idempotent.stores.redis.clients import topology_of
 from flask_idempotent.stores.redis.cluster import Cluster
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name, pack
@@ -103,25 +103,14 @@ class Client:
                 replies[number] = reply
         return replies
 
-    def clocks(self, storage_keys: Sequence[str]) -> list[int | None]:
-        """Return the time by the clock of the server that has each key, in milliseconds.
+    def clock_ms(self, storage_key: str) -> int:
+        """Return the time by the clock of the server that has a key, in milliseconds.
 
-        :returns: None in the place of a server that does not answer.
-        :raises StoreUnavailable: when none does.
+        :raises StoreUnavailable: when it does not answer.
         """
-        clocks: dict[str, int] = {}
-        errors: list[StoreError] = []
-        for names in self._by_node(storage_keys, errors).values():
-            try:
-                reply = or_raise(self.topology.exchange(names[0], _TIME, 1)[0])
-                seconds, microseconds = map(int, reply)
-            except StoreError as error:
-                errors.append(error)
-            else:
-                clocks |= dict.fromkeys(names, seconds * 1000 + microseconds // 1000)
-        if errors and not clocks:
-            raise errors[0]
-        return [clocks.get(name) for name in storage_keys]
+        reply = or_raise(self.topology.exchange(storage_key, _TIME, 1)[0])
+        seconds, microseconds = map(int, reply)
+        return seconds * 1000 + microseconds // 1000
 
     def subscribers(self, channel_names: Sequence[str]) -> dict[str, int]:
         """Return how many subscribers channels have.
@@ -129,26 +118,14 @@ class Client:
         :raises StoreError: when a server does not say.
         """
         counts: dict[str, int] = {}
-        errors: list[StoreError] = []
-        for node, names in self._by_node(channel_names, errors).items():
+        groups, errors = self.topology.by_node(channel_names)
+        for error in errors.values():
+            raise error
+        for node, numbers in groups.items():
+            names = [channel_names[number] for number in numbers]
             answer = node.execute("PUBSUB", self.topology.pubsub.count_subscribers, *names)
             counts |= zip(map(decode_name, answer[::2]), answer[1::2], strict=True)
-        if errors:
-            raise errors[0]
         return counts
-
-    def _by_node(self, names: Iterable[str], errors: list[StoreError]) -> dict[Node, list[str]]:
-        """Group keys or channels by the server that has them.
-
-        :param errors: gets an error for each that no server has.
-        """
-        groups: dict[Node, list[str]] = {}
-        for name in names:
-            try:
-                groups.setdefault(self.topology.node_of(name), []).append(name)
-            except StoreError as error:
-                errors.append(error)
-        return groups
 
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""

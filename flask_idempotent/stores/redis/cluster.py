@@ -104,22 +104,13 @@ class Cluster(Topology):
         return replies
 
     def exchange_many(self, command: Command, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        replies: list[Any] = [None] * len(calls)
-        groups: dict[ClusterNode, list[int]] = {}
-        for number, (storage_key, *_) in enumerate(calls):
-            try:
-                node = self._map.owner(slot_of(storage_key), time.monotonic())
-            except StoreUnavailable as error:
-                replies[number] = error
-            else:
-                groups.setdefault(node, []).append(number)
-        # A node that is silent delays only itself.
-        for node in sorted(groups, key=self._map.is_suspect):
-            numbers = groups[node]
+        groups, errors = self.by_node([storage_key for storage_key, *_ in calls])
+        replies: dict[int, Any] = dict(errors)
+        for node, numbers in groups.items():
+            assert isinstance(node, ClusterNode)
             of_node = self._exchange_with(node, command, [calls[number] for number in numbers])
-            for number, reply in zip(numbers, of_node, strict=True):
-                replies[number] = reply
-        return replies
+            replies |= zip(numbers, of_node, strict=True)
+        return [replies[number] for number in range(len(calls))]
 
     def _exchange_with(
         self, node: ClusterNode, command: Command, calls: Sequence[tuple[Any, ...]]
@@ -201,6 +192,10 @@ class Cluster(Topology):
     def note_moved(self, name: str, node: Node, moved: Moved) -> None:
         assert isinstance(node, ClusterNode)
         self._map.note(slot_of(name), (moved.host or node.place[0], moved.port))
+
+    def has_failed(self, node: Node) -> bool:
+        assert isinstance(node, ClusterNode)
+        return self._map.is_suspect(node)
 
     def recheck(self, node: Node) -> None:
         assert isinstance(node, ClusterNode)

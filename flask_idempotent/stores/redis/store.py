@@ -129,14 +129,26 @@ class RedisStore(InspectableStore):
         return replies.of_contend(*reply)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
-        clocks = self._client.clocks([renewal.storage_key for renewal in renewals])
-        calls = [
-            (r.storage_key, encode(r.record), r.ttl_ms, clock + restore_within_ms)
-            for r, clock in zip(renewals, clocks, strict=True)
-            if clock is not None
-        ]
-        answers = iter(self._client.run_many(self._renew, calls))
-        return [None if clock is None else replies.of_renew(next(answers)) for clock in clocks]
+        topology = self._client.topology
+        groups, errors = topology.by_node([renewal.storage_key for renewal in renewals])
+        results: dict[int, bool | None] = {}
+        for numbers in groups.values():
+            group = [renewals[number] for number in numbers]
+            try:
+                results |= zip(numbers, self._renew_at_one(group, restore_within_ms), strict=True)
+            except StoreError as error:
+                errors |= dict.fromkeys(numbers, error)
+        if errors and not results:
+            raise next(iter(errors.values()))
+        return [results.get(number) for number in range(len(renewals))]
+
+    def _renew_at_one(
+        self, renewals: Sequence[Renewal], restore_within_ms: int
+    ) -> list[bool | None]:
+        """Renew claims that are at one server, whose clock counts."""
+        until = self._client.clock_ms(renewals[0].storage_key) + restore_within_ms
+        calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
+        return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
         data = encode(record)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flask_idempotent.errors import StoreError
 from flask_idempotent.stores.redis.commands import Command
 from flask_idempotent.stores.redis.connection import Connector
 from flask_idempotent.stores.redis.node import Node
@@ -35,6 +36,25 @@ class Topology(ABC):
     @abstractmethod
     def node_of(self, storage_key: str) -> Node:
         """Return the server that has a key."""
+
+    def by_node(self, names: Sequence[str]) -> tuple[dict[Node, list[int]], dict[int, StoreError]]:
+        """Group keys or channels by the server that has them.
+
+        :returns: for each server the numbers of its names, where those servers that have failed
+            come last; and for the number of each name that no server has an error.
+        """
+        groups: dict[Node, list[int]] = {}
+        errors: dict[int, StoreError] = {}
+        for number, name in enumerate(names):
+            try:
+                groups.setdefault(self.node_of(name), []).append(number)
+            except StoreError as error:
+                errors[number] = error
+        return {node: groups[node] for node in sorted(groups, key=self.has_failed)}, errors
+
+    def has_failed(self, node: Node) -> bool:
+        """Whether it is known that a server did not answer."""
+        return False
 
     @abstractmethod
     def nodes(self) -> Sequence[Node]:

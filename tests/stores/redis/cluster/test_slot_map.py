@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -168,6 +169,28 @@ class TestSlots:
         claim(store)
         low = low_key(shown.slot)
         assert renew(store, low, KEY) == [None, True]
+
+    def test_renewals_do_not_wait_for_a_silent_node(
+        self,
+        shown: ShownCluster,
+        store: RedisStore,
+        background: Callable[..., Future[list[bool | None]]],
+    ) -> None:
+        """Once a node was silent, the leases at the others are renewed before it is asked again."""
+        shown.show(
+            (0, shown.slot - 1, shown.second.port), (shown.slot, SLOTS - 1, shown.first.port)
+        )
+        claim(store)
+        shown.second.go_silent()
+        low = low_key(shown.slot)
+        assert renew(store, low, KEY) == [None, True]
+        received = Fault(STEPS["renew"].needle, "delay", times=EVER)
+        shown.first.faults.append(received)
+        began = time.monotonic()
+        renewing = background(renew, store, low, KEY)
+        until(lambda: received.times < EVER)
+        assert time.monotonic() - began < _timing.REPLY_TIMEOUT / 2
+        assert renewing.result() == [None, True]
 
     def test_young_map(self, shown: ShownCluster, store: RedisStore) -> None:
         """The nodes are asked once, and then only when there is a reason."""

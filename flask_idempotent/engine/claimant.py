@@ -182,14 +182,18 @@ class Claimant:
         :raises StoreError: when the store does not do it.
         """
         self._owner = claim.record.owner
-        record, sent = self._new_record(), time.monotonic()
-        # The decision is about the run that died, and not about what others have done since.
-        result = self._send(self._store.contend, record, takeover=False)
-        if isinstance(result, Claimed):
-            claim.record = _as_claimed(record, result, decides=False)
-            claim.renewed = sent
-            return claim
-        return self._outcome_of(result)
+        while True:
+            with claim.lock:
+                record, sent = self._new_record(), time.monotonic()
+                # The decision is about the run that died, not about what others did since.
+                result = self._send(self._store.contend, record, takeover=False)
+                if isinstance(result, Claimed):
+                    claim.record = _as_claimed(record, result, decides=False)
+                    claim.renewed = sent
+            if not isinstance(result, Claimed):
+                return self._outcome_of(result)
+            if self._still_holds(claim):
+                return claim
 
     def _outcome_of(self, result: Busy | Record) -> Outcome:
         if result.fingerprint != self._request.fingerprint:

@@ -253,10 +253,9 @@ class Engine(ForkAware):
         :raises StoreError: when the store does not do it.
         """
         claimant = Claimant(self._store_for(claim.request), self.worker, claim.request)
-        with claim.lock:
-            outcome = claimant.begin(claim)
-            claim.settled = outcome is not claim
-        if claim.settled:
+        outcome = claimant.begin(claim)
+        if outcome is not claim:
+            claim.settled = True
             self.worker.renewals.remove(claim)
         return outcome
 

@@ -46,6 +46,8 @@ class Request:
     :param unread: whether nobody reads its response, which is then stored in the background.
     :param tries: how often it is sent while the answer is 503.
     :param runs_anyway: whether its view runs while the store fails.
+    :param decides: what its function says when it takes over from an owner that died: ``"rerun"``,
+        ``"hold"`` or ``"answer"``; empty where it has none.
     :param error_status: the status of what an error handler answers to a failed commit, which is
         kept; 0 for none.
     """
@@ -60,13 +62,19 @@ class Request:
     tries: int = 1
     runs_anyway: bool = False
     error_status: int = 0
+    decides: str = ""
 
     @property
     def claim_request(self) -> ClaimRequest:
         fingerprint = self.payload.encode().ljust(16, b"-")
         correctable = frozenset({INVALID})
         settings = EngineSettings(
-            self.timeout, LIFETIME / 1000, LEASE, self.takeover, correctable=correctable
+            self.timeout,
+            LIFETIME / 1000,
+            LEASE,
+            self.takeover,
+            correctable=correctable,
+            decides=self.decides != "",
         )
         return ClaimRequest(KEY, "key", fingerprint, settings, "POST", "orders", ("/orders",))
 

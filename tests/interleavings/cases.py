@@ -20,6 +20,11 @@ THREE_C = Request("C", payload="three")
 INVALID_RETRYING_A = Request("A", status=INVALID, tries=2)
 TWO_RETRYING_B = Request("B", payload="two", tries=2)
 
+ASKED_A, ASKED_B, ASKED_C = (Request(name, decides="rerun") for name in "ABC")
+ASKED_FAILING_A = Request("A", decides="rerun", fails=True)
+UNSURE_B, UNSURE_C = (Request(name, decides="hold") for name in "BC")
+ANSWERING_B, ANSWERING_C = (Request(name, decides="answer") for name in "BC")
+
 CASES = {
     "two owners": Case((A, B)),
     "two owners, polling": Case((A, B), polls=2),
@@ -101,6 +106,16 @@ CASES = {
     "tombstone, one fault": Case((FAILING_RETRYING_A, FAILING_B, C), lapses=1, faults=1),
     "tombstone, renewal": Case((A, FAILING_B), lapses=1, renewals=1),
     "tombstone, two payloads": Case((A, FAILING_B, TWO_C, FAILING_A), lapses=2),
+    "asked, rerun": Case((ASKED_A, ASKED_B), lapses=1, crashes=1),
+    "asked, two crashes": Case((ASKED_A, ASKED_B, ASKED_C), lapses=2, crashes=2),
+    "asked, hold": Case((ASKED_A, UNSURE_B), lapses=1, crashes=1, polls=1),
+    "asked, hold, asked again": Case((ASKED_A, UNSURE_B, ASKED_C), lapses=2, crashes=1),
+    "asked, hold, one fault": Case((ASKED_A, UNSURE_B, UNSURE_C), lapses=2, faults=1, crashes=1),
+    "asked, answer": Case((ASKED_A, ANSWERING_B), lapses=1, crashes=1),
+    "asked, answer, one fault": Case((ASKED_A, ANSWERING_B, UNSURE_C), lapses=2, faults=1),
+    "asked, late owner": Case((ASKED_A, ASKED_B, ANSWERING_C), lapses=2),
+    "asked, late owner fails": Case((ASKED_FAILING_A, UNSURE_B, ASKED_C), lapses=2),
+    "asked, renewal": Case((ASKED_A, UNSURE_B), lapses=1, renewals=1),
 }
 
 #: How many schedules a case has; None where there are too many to run them all.
@@ -185,4 +200,14 @@ SCHEDULES: dict[str, int | None] = {
     "tombstone, one fault": None,
     "tombstone, renewal": 738,
     "tombstone, two payloads": None,
+    "asked, rerun": None,
+    "asked, two crashes": None,
+    "asked, hold": None,
+    "asked, hold, asked again": None,
+    "asked, hold, one fault": None,
+    "asked, answer": None,
+    "asked, answer, one fault": None,
+    "asked, late owner": None,
+    "asked, late owner fails": None,
+    "asked, renewal": None,
 }

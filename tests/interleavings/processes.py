@@ -8,6 +8,7 @@ from typing import Any
 
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
+from flask_idempotent.engine.outcomes import Outcome
 from flask_idempotent.errors import StoreUnavailable
 from tests.interleavings.actors import Actor, Arriving, Lock, Point, Resting
 from tests.interleavings.case import LEASE, Case, Request
@@ -88,7 +89,10 @@ class Processes:
             return
         engine = self.engines[request.process]
         outcome = engine.claim(request.claim_request)
-        if isinstance(outcome, Claim):
+        if isinstance(outcome, Claim) and outcome.is_to_decide:
+            self.checker.asked(number, outcome)
+            outcome = self._decide(number, request, outcome)
+        if isinstance(outcome, Claim) and not outcome.settled:
             self.checker.runs(number, request, outcome)
             if request.fails:
                 engine.release(outcome, "failed")
@@ -96,6 +100,19 @@ class Processes:
                 complete = engine.complete_later if request.unread else engine.complete
                 complete(outcome, request.status, (), f"{request.payload} by {number}".encode())
         self.checker.answered(number, request, outcome)
+
+    def _decide(self, number: int, request: Request, claim: Claim) -> Outcome:
+        engine = self.engines[request.process]
+        if request.decides == "hold":
+            return engine.hold(claim)
+        if request.decides == "answer":
+            engine.complete(claim, 200, (), f"{request.payload} by {number}".encode())
+            return claim
+        try:
+            return engine.begin(claim)
+        except StoreUnavailable:
+            engine.abandon(claim)
+            raise
 
     def _work(self, process: str) -> None:
         worker = self.engines[process].worker

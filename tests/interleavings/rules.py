@@ -10,6 +10,9 @@ for each of those.
 With a corrected request, and with another payload after a release, an era begins: what the runs of
 earlier eras answer is refused, and each era has one answer.
 
+Where functions decide what follows a death, each is asked about the last run that may have begun,
+and never about another that was asked; and after a death no view runs of which nobody was asked.
+
 What a late claim of the server's leaves behind is the one thing that nobody looks after: the
 command of a request that was answered 503, carried out after the release that followed it. It ends
 with its lease.
@@ -87,6 +90,8 @@ class Checker:
         self._waited: set[object] = set()
         self._excuses = 0
         self._moves = 0
+        self._runs: set[int] = set()
+        self._asked: set[int] = set()
         #: The late command that is carried out now.
         self.late = ""
         self.faulty = self.crashed = self.orphaned = self.any_lost = False
@@ -166,6 +171,17 @@ class Checker:
         self._answered_by.clear()
         self._stored.clear()
 
+    def may_run(self, attempt: int) -> None:
+        """The store lets a view run as this attempt."""
+        self._runs.add(attempt)
+
+    def asked(self, number: int, claim: Claim) -> None:
+        """A request decides what follows the death of an owner."""
+        self._asked.add(number)
+        if not self.any_lost:
+            last = max(attempt for attempt in self._runs if attempt < claim.attempt)
+            assert claim.record.died == last, "asked about another run than the one that died"
+
     def renewed(self, owner: bytes) -> None:
         """The store renewed a claim."""
         self._confirm(self._grants[owner])
@@ -217,6 +233,9 @@ class Checker:
                 "a view began on a word older than its lease"
             )
             assert not grant.lapsed
+        if request.decides and claim.attempt > 1 and number not in self._asked:
+            released = {g.record.attempt for g in self._grants.values() if g.over}
+            assert released & self._runs, "a view ran and nobody was asked"
         self._claims.append((request.process, claim))
         assert len(self._claims) <= 1 + self._excuses, "more runs than there were reasons"
 
@@ -237,14 +256,16 @@ class Checker:
             replays.add(completed.owner)
             assert len(replays) == 1, "two answers of one key"
         elif isinstance(outcome, OutcomeUnknown):
-            assert not request.takeover, "a rerun was refused"
+            assert not request.takeover or request.decides, "a rerun was refused"
             assert self._excuses, "an outcome is unknown though nobody died"
         elif isinstance(outcome, FingerprintMismatch):
             payloads = {r.payload for r in self._simulation.case.requests}
             assert payloads != {request.payload}, "a request does not match itself"
         elif isinstance(outcome, StillRunning):
             assert number, "the key is stuck"
-            assert self._simulation.time.now - 1000 >= request.timeout, "a waiter gave up early"
+            # One that has lost the key while it decided does not wait for the other's decision.
+            has_waited = self._simulation.time.now - 1000 >= request.timeout
+            assert has_waited or number in self._asked, "a waiter gave up early"
 
     # What must hold.
 
@@ -274,4 +295,5 @@ class Checker:
             assert isinstance(record, CompletedRecord), "a stored response is gone"
             assert record.owner in self._stored, "another's response stands"
         if isinstance(record, RunningRecord):
-            assert self.crashed or self.orphaned, "a claim that nobody looks after"
+            is_looked_after = self.crashed or self.orphaned or record.died
+            assert is_looked_after, "a claim that nobody looks after"

@@ -167,6 +167,11 @@ class Simulation(Processes):
         """A lease begins: the store has granted or renewed a claim."""
         self.lease_ends = self.time.now + LEASE
 
+    def lease_is_over(self, owner: bytes) -> None:
+        """An owner that was to decide has given up: the next one is asked at once."""
+        self.lease_ends = self.time.now
+        self.checker.lapsed(owner)
+
     @property
     def lapsed(self) -> bool:
         """Whether the last lease is over."""

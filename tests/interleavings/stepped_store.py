@@ -46,14 +46,22 @@ class SteppedStore:
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         def run() -> ContendResult:
             result = self._store.contend(storage_key, record, **options)
-            self._notice(record, result)
+            self._notice(record, result, decides=options.get("decides", False))
             return result
 
         result: ContendResult = self._simulation.call("contend", run)
         return result
 
-    def _notice(self, record: RunningRecord, result: ClaimResult | ContendResult) -> None:
+    def _notice(
+        self,
+        record: RunningRecord,
+        result: ClaimResult | ContendResult,
+        *,
+        decides: bool = False,
+    ) -> None:
         if isinstance(result, Claimed):
+            if not (decides and result.dead):
+                self._simulation.checker.may_run(result.attempt)
             self._simulation.checker.granted(record._replace(attempt=result.attempt))
             self._simulation.lease_begins()
 
@@ -91,7 +99,11 @@ class SteppedStore:
     def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
         def run() -> bool:
             released = self._store.release(storage_key, owner, **ttls)
-            self._simulation.checker.over(owner)
+            left = self._simulation.record()
+            if not isinstance(left, RunningRecord) or left.owner != owner:
+                self._simulation.checker.over(owner)
+            elif not left.held:
+                self._simulation.lease_is_over(owner)
             return released
 
         released: bool = self._simulation.call("release", run)

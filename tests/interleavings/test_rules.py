@@ -127,6 +127,26 @@ class Eternal(MemoryStore):
         super()._put(storage_key, record, NEVER)
 
 
+class Inattentive(MemoryStore):
+    """Remembers the run of whoever was asked last, and not the one that died."""
+
+    def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
+        result = super().contend(storage_key, record, **options)
+        entry = self._entries.get(storage_key)
+        if entry is not None and isinstance(entry.record, RunningRecord) and entry.record.died:
+            entry.record = entry.record._replace(died=entry.record.attempt - 1)
+        if isinstance(result, Claimed) and result.dead is not None:
+            return result._replace(dead=result.dead._replace(died=0))
+        return result
+
+
+class Freeing(MemoryStore):
+    """Frees the key when a request gives up that was to decide."""
+
+    def release(self, storage_key: str, owner: bytes, **ttls: Any) -> bool:
+        return super().release(storage_key, owner, **ttls | {"owner_may_run": True})
+
+
 def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
     with stopped_time() as time:
         sample(lambda: Simulation(CASES[case], make(time.monotonic), time), 1000)
@@ -146,6 +166,8 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
         (Renumbering, "late owner, successor fails, another comes", "number that another run has"),
         (Overcorrecting, "corrected twice at once", "after a response was stored or offered"),
         (Eternal, "two owners", "a record without its end"),
+        (Inattentive, "asked, hold, asked again", "another run than the one that died"),
+        (Freeing, "asked, hold", "nobody was asked"),
     ],
 )
 def test_broken_store_is_found(store: type[MemoryStore], case: str, rule: str) -> None:

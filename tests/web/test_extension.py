@@ -127,7 +127,7 @@ class TestSettings:
             ({"IDEMPOTENT_EXPRIE": 5}, "IDEMPOTENT_EXPRIE .* Did you mean IDEMPOTENT_EXPIRE"),
             ({"IDEMPOTENT_EXPIRE": -1}, "IDEMPOTENT_EXPIRE must be more than 0"),
             ({"IDEMPOTENT_TIMEOUT": "60"}, "IDEMPOTENT_TIMEOUT must be a number"),
-            ({"IDEMPOTENT_ON_CRASH": "wait"}, "IDEMPOTENT_ON_CRASH must be 'rerun' or 'hold'"),
+            ({"IDEMPOTENT_ON_CRASH": "wait"}, "IDEMPOTENT_ON_CRASH must be 'rerun', 'hold' or a"),
             ({"IDEMPOTENT_HEADERS": "X-Key"}, "IDEMPOTENT_HEADERS must be a tuple"),
             ({"IDEMPOTENT_MAX_BODY": 1.5}, "IDEMPOTENT_MAX_BODY must be an integer"),
             ({"IDEMPOTENT_MAX_WAITERS": -1}, "IDEMPOTENT_MAX_WAITERS must be an integer"),

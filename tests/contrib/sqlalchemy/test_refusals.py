@@ -140,13 +140,22 @@ class TestDatabases:
         assert shop.transaction.look_up(KEY) is None
 
     def test_flask_sqlalchemy_binds(self, tmp_path: Path) -> None:
-        """SQLALCHEMY_BINDS are several databases too."""
+        """SQLALCHEMY_BINDS are several databases too; a session of its own for one works."""
         app, db = Flask("shop"), SQLAlchemy()
         app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path}/a.db"
         app.config["SQLALCHEMY_BINDS"] = {"reports": f"sqlite:///{tmp_path}/b.db"}
         db.init_app(app)
-        with app.app_context(), pytest.raises(SettingsError, match="several databases"):
-            SQLAlchemyTransaction(db).look_up(KEY)
+        with app.app_context():
+            with pytest.raises(SettingsError, match="several databases"):
+                SQLAlchemyTransaction(db).look_up(KEY)
+            session = scoped_session(sessionmaker(db.engine))
+            transaction = SQLAlchemyTransaction(session, metadata=db.metadata)
+            db.create_all()
+            transaction.commit(answer())
+            assert transaction.look_up(KEY) is not None
+            session.remove()
+            for engine in db.engines.values():
+                engine.dispose()
 
     @on_sqlite
     def test_routing_session(self, make_shop: MakeShop, tmp_path: Path) -> None:

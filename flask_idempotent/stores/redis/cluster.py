@@ -54,7 +54,7 @@ class Cluster(Topology):
     :param server: the options of connections to the nodes.
     :param seeds: where nodes are that say which slots each node has.
     :param clock: returns seconds, for the idle times and ages of connections.
-    :param remap: turns an address that a node says into the one to connect to.
+    :param remap: turns an address that a node reports into the one to connect to.
     """
 
     database = 0
@@ -131,7 +131,7 @@ class Cluster(Topology):
     ) -> list[Any]:
         """Send commands to a node; an error takes the place of each reply that does not come.
 
-        :param since: monotonic time at which another node was sent them in vain.
+        :param since: monotonic time at which they were first sent, to another node.
         """
         try:
             replies = node.exchange(packed, count, since)

@@ -78,8 +78,8 @@ class Node:
 
         :param packed: the commands as bytes.
         :param count: how many they are.
-        :param since: monotonic time at which another node was sent them in vain; None where none
-            was.
+        :param since: monotonic time at which they were first sent, to another node; None where
+            this is the first sending.
         :returns: the replies; an ``IdempotentError`` in the place of one that failed.
         """
         self._prepare()

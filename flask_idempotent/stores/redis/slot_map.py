@@ -41,7 +41,7 @@ class SlotMap(ForkAware):
     :param server: the options of connections to the nodes.
     :param seeds: where nodes are that can be asked first.
     :param clock: returns seconds, for the idle times and ages of connections.
-    :param remap: turns an address that a node says into the one to connect to.
+    :param remap: turns an address that a node reports into the one to connect to.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SlotMap(ForkAware):
             return node
 
     def redirected(self, place: Place) -> ClusterNode:
-        """Return the node at an address that another node has said."""
+        """Return the node at an address that another node has reported."""
         return self._node_at(self._remap(place))
 
     def known_owner(self, slot: int) -> ClusterNode | None:

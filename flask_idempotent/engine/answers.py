@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from flask_idempotent.engine.claimant import claim_without_store
-from flask_idempotent.engine.claims import Claim, ClaimRequest
+from flask_idempotent.engine.claims import Claim, ClaimRequest, claim_without_store
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,

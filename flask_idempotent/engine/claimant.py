@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask_idempotent import _timing
-from flask_idempotent.engine.claims import Claim, ClaimRequest
+from flask_idempotent.engine.claims import Claim, ClaimRequest, new_record
 from flask_idempotent.engine.outcomes import (
     FingerprintMismatch,
     Outcome,
@@ -32,8 +31,6 @@ Result = TypeVar("Result")
 
 #: A claim whose replies are slow is renewed at most this often before its view runs anyway.
 _MOST_RENEWALS = 3
-
-_HOST = socket.gethostname()
 
 
 class Claimant:
@@ -74,7 +71,7 @@ class Claimant:
     def _negotiate(self, *, contends: bool) -> Outcome:
         replaces: bytes | None = None
         while True:
-            record = self._new_record()
+            record = new_record(self._request, self._owner)
             sent = time.monotonic()
             if contends:
                 result: ClaimResult | ContendResult = self._send_contend(record, replaces)
@@ -89,9 +86,6 @@ class Claimant:
             if replaces is None:
                 return self._outcome_of(result)
             contends = True
-
-    def _new_record(self) -> RunningRecord:
-        return new_record(self._request, self._owner)
 
     def _send_claim(self, record: RunningRecord) -> ClaimResult | ContendResult:
         result = self._send(self._store.claim, record)
@@ -184,7 +178,7 @@ class Claimant:
         self._owner = claim.record.owner
         while True:
             with claim.lock:
-                record, sent = self._new_record(), time.monotonic()
+                record, sent = new_record(self._request, self._owner), time.monotonic()
                 # The decision is about the run that died, not about what others did since.
                 result = self._send(self._store.contend, record, takeover=False)
                 if isinstance(result, Claimed):
@@ -272,20 +266,6 @@ def _as_claimed(record: RunningRecord, claimed: Claimed, *, decides: bool) -> Ru
     if decides and claimed.dead is not None:
         record = record.decide_about(claimed.dead)
     return record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
-
-
-def claim_without_store(request: ClaimRequest) -> Claim:
-    """Make a claim that the store does not have, because it fails; its attempt is 0."""
-    record = new_record(request, os.urandom(OWNER_SIZE))._replace(attempt=0)
-    return Claim(request, record, time.monotonic())
-
-
-def new_record(request: ClaimRequest, owner: bytes) -> RunningRecord:
-    """Make the record of a run that begins now in this process, as attempt 1."""
-    return RunningRecord(
-        owner, request.fingerprint, 1, request.settings.grace_ms,
-        _HOST, os.getpid(), time.time(), request.method, request.endpoint,
-    )  # fmt: skip
 
 
 def _pause_before_poll(remaining: float, lease_left: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from typing import NamedTuple
 from flask_idempotent import _timing
 from flask_idempotent._digests import url_safe_digest
 from flask_idempotent._msgpack import pack
-from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.records import OWNER_SIZE, CompletedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import Renewal
+
+_HOST = socket.gethostname()
 
 
 class ClaimRequest(NamedTuple):
@@ -173,6 +176,20 @@ class Claim:
     def renewal(self) -> Renewal:
         """What the store needs to renew this claim."""
         return Renewal(self.request.storage_key, self.record, self.request.settings.running_ttl_ms)
+
+
+def claim_without_store(request: ClaimRequest) -> Claim:
+    """Make a claim that the store does not have, because it fails; its attempt is 0."""
+    record = new_record(request, os.urandom(OWNER_SIZE))._replace(attempt=0)
+    return Claim(request, record, time.monotonic())
+
+
+def new_record(request: ClaimRequest, owner: bytes) -> RunningRecord:
+    """Make the record of a run that begins now in this process, as attempt 1."""
+    return RunningRecord(
+        owner, request.fingerprint, 1, request.settings.grace_ms,
+        _HOST, os.getpid(), time.time(), request.method, request.endpoint,
+    )  # fmt: skip
 
 
 def _names_call(name: object, number: object) -> bool:

@@ -133,7 +133,12 @@ def _check_kept(resolution: Resolution, settings: Settings) -> None:
 
 
 def _commit(transaction: Transaction, answer: Answer) -> None:
-    expired = transaction.look_up(answer.storage_key)
-    replaces = None if expired is None else expired.record.owner
+    earlier = transaction.look_up(answer.storage_key)
+    if earlier is not None and earlier.ttl_ms > 0:
+        raise Refused(_COMMITTED_MEANWHILE)
+    replaces = None if earlier is None else earlier.record.owner
     if commit_answer(transaction, answer, replaces=replaces) is not answer:
-        raise Refused("The view has committed meanwhile: the next request gets its answer.")
+        raise Refused(_COMMITTED_MEANWHILE)
+
+
+_COMMITTED_MEANWHILE = "The view has committed meanwhile: the next request gets its answer."

@@ -278,3 +278,18 @@ class TestTransaction:
         refused = run(app, *ANSWER)
         assert (refused.exit_code, "committed meanwhile" in refused.stderr) == (1, True)
         assert isinstance(store_of(app).read(name()), RunningRecord)
+
+    def test_commits_during_question(
+        self, app: Flask, db: MemoryTransaction, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A row that comes while the operator is asked stays, and nothing is stored."""
+        die(app)
+        theirs = Answer(name(), answer("ada"), HOUR)
+        monkeypatch.setattr(
+            "flask_idempotent.cli.resolve.confirm",
+            lambda *_, **__: db.answers.update({name(): theirs}),
+        )
+        refused = run(app, *ANSWER)
+        assert (refused.exit_code, "committed meanwhile" in refused.stderr) == (1, True)
+        assert db.answers == {name(): theirs}
+        assert isinstance(store_of(app).read(name()), RunningRecord)

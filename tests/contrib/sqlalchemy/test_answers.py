@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from flask_idempotent.engine.transactions import Answer, commit_answer
 from flask_idempotent.errors import RecordUnreadable
 from tests.contrib.sqlalchemy.shops import OURS, THEIRS, Shop, answer
+from tests.support.databases import Database
 
 KEY = "IDEMPOTENT_{a}"
 VALUE = "/a" + "\xe9" * 3
@@ -140,3 +141,14 @@ class TestFirst:
         shop.transaction.roll_back()
         shop.transaction.commit(answer())
         assert (shop.products(), shop.count_answers()) == ([], 1)
+
+    @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+    def test_dialect_of_mariadb(self, database: Database) -> None:
+        """SQLAlchemy has two names for MariaDB, which work alike."""
+        url = database.url.replace("mysql+", "mariadb+")
+        shop = Shop(database._replace(url=url)).create_tables()
+        wanted = answer(body=b"x" * 70_000)
+        assert commit(shop, wanted, "mug") is wanted
+        assert shop.transaction.look_up("IDEMPOTENT_{A}") is None
+        assert commit(shop, answer(owner=THEIRS), "teapot").record.body == wanted.record.body
+        shop.close()

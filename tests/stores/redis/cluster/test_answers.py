@@ -80,6 +80,7 @@ class TestMoved:
         self, shown: ShownCluster, store: RedisStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After a MOVED the map is asked for in the background, at most once a second."""
+        monkeypatch.setattr(_timing, "SLOTS_EVERY", 3600.0)
         claim(store)
         before = shown.asked_for_slots()
         self.go_to_and_fro(shown, store)

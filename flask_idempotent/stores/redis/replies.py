@@ -14,13 +14,15 @@ from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInf
 _CLAIMED, _COMPLETED = 1, 2
 
 
-def of_contend(code: int, *rest: Any) -> ContendResult:
+def of_contend(reply: list[Any], *, decides: bool) -> ContendResult:
     """Read the reply of ``contend.lua``.
 
+    :param decides: whether the facts of the run that died are needed.
     :raises RecordUnreadable: when the key's record has damaged bytes.
     """
+    code, *rest = reply
     if code == _CLAIMED:
-        return _claimed(*rest)
+        return _claimed(*rest, decides=decides)
     if code == _COMPLETED:
         return _completed(*rest)
     lease_left_ms, data = rest
@@ -59,8 +61,12 @@ def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
     return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner)
 
 
-def _claimed(attempt: int, first_attempt: int, dead: bytes | None = None) -> Claimed:
-    return Claimed(attempt, first_attempt, None if dead is None else _dead_owner(dead))
+def _claimed(
+    attempt: int, first_attempt: int, dead: bytes | None = None, *, decides: bool
+) -> Claimed:
+    if dead is None:
+        return Claimed(attempt, first_attempt)
+    return Claimed(attempt, first_attempt, _running(dead) if decides else _dead_owner(dead))
 
 
 def _dead_owner(data: bytes) -> RunningRecord | None:

@@ -126,7 +126,7 @@ class RedisStore(InspectableStore):
     ) -> ContendResult:
         arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"", int(decides))
         reply = self._client.run(self._contend, storage_key, encode(record), *arguments)
-        return replies.of_contend(*reply)
+        return replies.of_contend(reply, decides=decides)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         topology = self._client.topology

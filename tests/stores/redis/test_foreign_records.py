@@ -89,6 +89,16 @@ class TestRecords:
         reply = redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True)
         assert reply == Claimed(2, 1, None)
 
+    def test_r12_damage_where_somebody_decides(
+        self, redis_store: RedisStore, server: Server
+    ) -> None:
+        """Nothing is decided about a run of which nothing can be read, and no view runs."""
+        server.client.set(KEY, header(state=b"p", grace=2 * HOUR) + b"\xc1", px=HOUR)
+        asking = running()._replace(fingerprint=FINGERPRINT)
+        for _ in range(2):
+            with pytest.raises(RecordUnreadable):
+                redis_store.contend(KEY, asking, ttl_ms=HOUR, takeover=True, decides=True)
+
     def test_r12_state_of_another_release(self, redis_store: RedisStore, server: Server) -> None:
         """A response is not stored over a record with our token and an unknown state."""
         server.client.set(KEY, b"\x01z" + encode(answer())[2:], ex=60)

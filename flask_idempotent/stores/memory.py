@@ -6,12 +6,9 @@ Other processes have no access to it, so it does not protect an application with
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from flask_idempotent._forks import ForkAware
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import (
     CompletedRecord,
@@ -30,27 +27,15 @@ from flask_idempotent.stores.base import (
     RecordInfo,
     Renewal,
 )
+from flask_idempotent.stores.expiring import Entry, ExpiringRecords
 from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
 
 
-@dataclass(slots=True)
-class _Entry:
-    record: Record
-    expires_at_ms: int
-    offer: CompletedRecord | None = None
-
-
-class MemoryStore(ForkAware, InspectableStore):
+class MemoryStore(ExpiringRecords, InspectableStore):
     """Keeps records in this process.
 
     :param clock: returns seconds, for leases and times to live.
     """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._entries: dict[str, _Entry] = {}
-        self._sweep_at = 1024
-        super().__init__()
 
     def reset(self) -> None:
         self._lock = threading.Lock()
@@ -58,31 +43,6 @@ class MemoryStore(ForkAware, InspectableStore):
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
-
-    def now(self) -> int:
-        """Return the time of the store's clock, in milliseconds since any fixed point."""
-        return int(self._clock() * 1000)
-
-    def _live_entry(self, storage_key: str) -> _Entry | None:
-        entry = self._entries.get(storage_key)
-        if entry is not None and entry.expires_at_ms <= self.now():
-            del self._entries[storage_key]
-            return None
-        return entry
-
-    def _put(self, storage_key: str, record: Record, ttl_ms: int) -> None:
-        self._entries[storage_key] = _Entry(record, self.now() + ttl_ms)
-        if len(self._entries) >= self._sweep_at:
-            self._sweep()
-
-    def _sweep(self) -> None:
-        now = self.now()
-        self._entries = {
-            storage_key: entry
-            for storage_key, entry in self._entries.items()
-            if entry.expires_at_ms > now
-        }
-        self._sweep_at = max(1024, 2 * len(self._entries))
 
     def _notify(self, storage_key: str, record: CompletedRecord | None = None) -> None:
         waiters = self._waiters.get(storage_key)
@@ -131,7 +91,7 @@ class MemoryStore(ForkAware, InspectableStore):
             return self._follow(storage_key, record, current, ttl_ms)._replace(dead=current)
 
     def _claim_again(
-        self, storage_key: str, record: RunningRecord, entry: _Entry, ttl_ms: int, *, decides: bool
+        self, storage_key: str, record: RunningRecord, entry: Entry, ttl_ms: int, *, decides: bool
     ) -> Claimed | CompletedRecord:
         """Claim for an owner that has the key: its reply was lost, or the view begins."""
         current = entry.record
@@ -266,7 +226,7 @@ class MemoryStore(ForkAware, InspectableStore):
             entry = self._live_entry(storage_key)
             return None if entry is None else self._describe(storage_key, entry)
 
-    def _describe(self, storage_key: str, entry: _Entry) -> RecordInfo:
+    def _describe(self, storage_key: str, entry: Entry) -> RecordInfo:
         ttl_ms, record = entry.expires_at_ms - self.now(), entry.record
         size = len(encode(record)) + (0 if entry.offer is None else len(encode(entry.offer)))
         lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None

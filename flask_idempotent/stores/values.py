@@ -1,0 +1,109 @@
+"""What the methods of a store take and return. Times are milliseconds."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flask_idempotent.records import (
+    CompletedRecord,
+    CompletedSummary,
+    Record,
+    ReleasedRecord,
+    RunningRecord,
+)
+
+
+class Claimed(NamedTuple):
+    """The key is ours.
+
+    :param attempt: 1 on a first run, one more on each later one.
+    :param first_attempt: the attempt from which on the key belongs to our fingerprint; what earlier
+        runs answer is refused.
+    :param dead: after a take-over the record of the owner that died; None where the store does not
+        return it. Where we decide what follows, it is never None; it may be our own record, which
+        has the facts of the run that died.
+    """
+
+    attempt: int
+    first_attempt: int = 1
+    dead: RunningRecord | None = None
+
+
+class Busy(NamedTuple):
+    """Another request has the key, and its view has not answered yet.
+
+    :param fingerprint: digest of that request.
+    :param lease_left_ms: milliseconds until its lease ends; 0 or less when it has ended.
+    :param started: when its run began by its owner's wall clock, in seconds since 1970.
+    :param held: whether no view runs, and the key is held until the lease ends.
+    """
+
+    fingerprint: bytes
+    lease_left_ms: int
+    started: float = 0.0
+    held: bool = False
+
+
+#: What ``Store.claim`` returns: the key is ours, or the record that has it.
+ClaimResult = Claimed | Record
+#: What ``Store.contend`` returns.
+ContendResult = Claimed | Busy | CompletedRecord
+
+
+class Completion(enum.Enum):
+    """What ``Store.complete`` did with a response."""
+
+    #: It is the key's response, now or since an earlier call.
+    STORED = 1
+    #: Another run is in progress. If that one gives up or dies, this response is stored.
+    OFFERED = 2
+    #: The key has another response, or belongs to another request now, or did in the meantime.
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One claim to renew.
+
+    :param storage_key: the record's name in the store.
+    :param record: the record as it was claimed.
+    :param ttl_ms: milliseconds that it is kept from now on.
+    """
+
+    storage_key: str
+    record: RunningRecord
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInfo:
+    """What an operator sees of a record.
+
+    :param storage_key: the record's name in the store.
+    :param record: its contents, without headers and body; None when its bytes are damaged.
+    :param ttl_ms: milliseconds until the store deletes it; negative where its time to live was
+        removed.
+    :param size: its size in bytes.
+    :param lease_left_ms: milliseconds until its lease ends, 0 or less when it has ended; None for
+        what is not in progress.
+    :param waiters: how many processes wait for its response; None when the store does not say.
+    :param owner: the bytes at the place of the owner token, which distinguish this record from a
+        later one even where it is damaged.
+    """
+
+    storage_key: str
+    record: RunningRecord | ReleasedRecord | CompletedSummary | None
+    ttl_ms: int
+    size: int
+    lease_left_ms: int | None = None
+    waiters: int | None = 0
+    owner: bytes = b""
+
+    @property
+    def lease_lapsed(self) -> bool:
+        """Whether it is in progress and nobody runs it: its lease has ended, or it is held."""
+        if isinstance(self.record, RunningRecord) and self.record.held:
+            return True
+        return self.lease_left_ms is not None and self.lease_left_ms <= 0

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask_idempotent.errors import IdempotentError
 from flask_idempotent.stores.redis.clients import topology_of
 from flask_idempotent.stores.redis.cluster import Cluster
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name, pack
@@ -19,7 +18,7 @@ from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.primary import SentinelPrimary
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer, Topology
-from flask_idempotent.stores.redis.translation import ScriptUnknown
+from flask_idempotent.stores.redis.translation import ScriptUnknown, or_raise
 
 _TIME = pack(("TIME",))
 
@@ -130,10 +129,3 @@ class Client:
     def close(self) -> None:
         """Close the connections; a later command opens new ones."""
         self.topology.close()
-
-
-def or_raise(reply: Any) -> Any:
-    """Return a reply, or raise the error that is in its place."""
-    if isinstance(reply, IdempotentError):
-        raise reply
-    return reply

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, Self
 from flask_idempotent import _timing
 from flask_idempotent.errors import StoreError, StoreUnavailable, WriteRefused
 from flask_idempotent.stores.redis.commands import Command, pack
+from flask_idempotent.stores.redis.connection import Place
 from flask_idempotent.stores.redis.fleet_addresses import ClusterAddress
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.pubsub import SHARDED
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.slot_map import ClusterNode, SlotMap
-from flask_idempotent.stores.redis.slots import Place, slot_of
+from flask_idempotent.stores.redis.slots import slot_of
 from flask_idempotent.stores.redis.topology import Topology
 from flask_idempotent.stores.redis.translation import Asked, Moved, Redirected, TryAgain
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+#: The host and port of a server.
+Place = tuple[str, int]
+
 
 class Connection(Protocol):
     """A connection to a server, open or not."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask_idempotent import _timing
-from flask_idempotent.errors import IdempotentError, StoreUnavailable
+from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.redis.commands import pack
 from flask_idempotent.stores.redis.connection import Connector
 from flask_idempotent.stores.redis.pool import Pool, PooledConnection, PoolExhausted
@@ -25,6 +25,7 @@ from flask_idempotent.stores.redis.translation import (
     LOST,
     TURNED_AWAY,
     is_from_wrong_server,
+    or_raise,
     read_reply,
     translated,
     translation,
@@ -68,10 +69,7 @@ class Node:
         :raises WriteRefused: when the server refuses writes.
         :raises StoreUnavailable: when it does not answer, or answers with an error.
         """
-        reply = self.exchange(pack(command), 1)[0]
-        if isinstance(reply, IdempotentError):
-            raise reply
-        return reply
+        return or_raise(self.exchange(pack(command), 1)[0])
 
     def exchange(self, packed: bytes, count: int, since: float | None = None) -> list[Any]:
         """Send commands in one round trip, and once more where the connection failed.

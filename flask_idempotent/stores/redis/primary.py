@@ -8,9 +8,9 @@ from typing import Self
 
 from flask_idempotent import _timing
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.stores.redis.connection import Connection
+from flask_idempotent.stores.redis.connection import Connection, Place
 from flask_idempotent.stores.redis.fleet_addresses import SentinelAddress
-from flask_idempotent.stores.redis.sentinels import Place, Sentinels
+from flask_idempotent.stores.redis.sentinels import Sentinels
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.topology import SingleServer
 from flask_idempotent.stores.redis.translation import ERRORS

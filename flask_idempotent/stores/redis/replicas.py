@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 from flask_idempotent import _timing
 from flask_idempotent.errors import IdempotentError, StoreError, TooFewReplicas
 from flask_idempotent.record_format import OWNER
-from flask_idempotent.stores.redis.client import Client, or_raise
+from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, Wrote, pack
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.topology import Topology
-from flask_idempotent.stores.redis.translation import ScriptUnknown
+from flask_idempotent.stores.redis.translation import ScriptUnknown, or_raise
 
 
 class _Replicas:

@@ -20,12 +20,9 @@ from flask_idempotent._logging import logger
 from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.redis.background import Background
 from flask_idempotent.stores.redis.commands import pack
-from flask_idempotent.stores.redis.connection import Connection
+from flask_idempotent.stores.redis.connection import Connection, Place
 from flask_idempotent.stores.redis.server import Server
 from flask_idempotent.stores.redis.translation import ERRORS, read_reply
-
-#: The host and port of a server.
-Place = tuple[str, int]
 
 
 class Answer(NamedTuple):

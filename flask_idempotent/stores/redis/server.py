@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from flask_idempotent.stores.redis.addresses import check_address, unusable_address
-from flask_idempotent.stores.redis.connection import Connection
+from flask_idempotent.stores.redis.connection import Connection, Place
 from flask_idempotent.stores.redis.options import connection_options, trusted_idle
 
 _VALKEY_SCHEME = re.compile("^valkey(s?)://")
@@ -96,14 +96,14 @@ class Server:
         return f"{scheme}://{self.place}/{self.database}"
 
     @property
-    def endpoint(self) -> tuple[str, int]:
+    def endpoint(self) -> Place:
         """The host and the port."""
         return self._options.get("host", "localhost"), int(self._options.get("port", 6379))
 
     @property
     def place(self) -> str:
         """The host and the port, as an address has them."""
-        host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
+        host, port = self.endpoint
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -12,9 +12,10 @@ from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
 from flask_idempotent.errors import IdempotentError, StoreUnavailable
 from flask_idempotent.stores.redis.background import Background
+from flask_idempotent.stores.redis.connection import Place
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.server import Server
-from flask_idempotent.stores.redis.slots import SLOTS, Place, SlotRange, read_slots
+from flask_idempotent.stores.redis.slots import SLOTS, SlotRange, read_slots
 
 
 class ClusterNode(Node):

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from redis.cluster import parse_cluster_slots
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from flask_idempotent.stores.redis.connection import Place
+
 #: How many slots a cluster has.
 SLOTS: int = REDIS_CLUSTER_HASH_SLOTS
-#: The host and port of a node.
-Place = tuple[str, int]
 
 
 class SlotRange(NamedTuple):

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from flask_idempotent.errors import (
-    IdempotentError,
     RecordUnreadable,
     StoreError,
     StoreUnavailable,
@@ -39,6 +38,7 @@ from flask_idempotent.stores.redis.facts import facts_of
 from flask_idempotent.stores.redis.node import Node
 from flask_idempotent.stores.redis.replicas import ConfirmingClient
 from flask_idempotent.stores.redis.subscriber import Subscriber
+from flask_idempotent.stores.redis.translation import or_raise
 from flask_idempotent.stores.waiters import Notification, Waiter
 
 #: How many records one round trip scans, inspects or deletes.
@@ -242,7 +242,7 @@ class RedisStore(InspectableStore):
 
     def _discard(self, infos: Sequence[RecordInfo]) -> int:
         calls = [(info.storage_key, info.owner, *self._publishing) for info in infos]
-        return _sum(self._client.run_many(self._discard_script, calls))
+        return sum(map(or_raise, self._client.run_many(self._discard_script, calls)))
 
     def delete(self, storage_keys: Iterable[str]) -> int:
         return sum(map(self._delete, _batches(storage_keys)))
@@ -250,7 +250,7 @@ class RedisStore(InspectableStore):
     def _delete(self, names: Sequence[str]) -> int:
         suffix, publish = self._publishing
         calls = [(name, suffix.encode(), publish) for name in names]
-        return _sum(self._client.run_many(self._delete_script, calls))
+        return sum(map(or_raise, self._client.run_many(self._delete_script, calls)))
 
     def ping(self) -> None:
         for node in self._client.nodes():
@@ -262,15 +262,6 @@ class RedisStore(InspectableStore):
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
-
-
-def _sum(counts: Iterable[Any]) -> int:
-    total = 0
-    for count in counts:
-        if isinstance(count, IdempotentError):
-            raise count
-        total += count
-    return total
 
 
 def _escape_pattern(prefix: str) -> str:

@@ -143,3 +143,10 @@ def _translated(error: RedisError, in_doubt: bool) -> IdempotentError:
 
 def _message(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+def or_raise(reply: Any) -> Any:
+    """Return a reply, or raise the error that is in its place."""
+    if isinstance(reply, IdempotentError):
+        raise reply
+    return reply

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 import weakref
-from contextlib import suppress
 
 from flask_idempotent._forks import ForkAware, check_process
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, ClaimRequest
+from flask_idempotent.engine.closing import close, close_at_exit, close_in_background
 from flask_idempotent.engine.outcomes import Outcome, OutcomeUnknown, StillRunning
 from flask_idempotent.engine.reports import Reports
 from flask_idempotent.engine.transactions import Answer
@@ -46,8 +45,8 @@ class Engine(ForkAware):
         self._confirmed_stores: dict[int, Store] = {}
         self._max_waiters = max_waiters
         super().__init__()
-        _engines.add(self)
-        weakref.finalize(self, _close_in_background, self.worker, store, linger).atexit = False
+        close_at_exit(self)
+        weakref.finalize(self, close_in_background, self.worker, store, linger).atexit = False
 
     def reset(self) -> None:
         #: How many requests of this process wait now.
@@ -61,7 +60,7 @@ class Engine(ForkAware):
 
         :param until: monotonic time until which writes that the store does not accept are retried.
         """
-        _close(self.worker, self.store, until)
+        close(self.worker, self.store, until)
 
     def claim(self, request: ClaimRequest) -> Outcome:
         """Claim the key of a request, or wait for the request that has it.
@@ -288,28 +287,3 @@ def _was_replaced(
     # lease, unless the store lost the record.
     is_correctable = record.operation != b""
     return completion is Completion.REFUSED and is_correctable and not claim.has_lapsed(now)
-
-
-def _close(worker: Worker, store: Store, until: float) -> None:
-    check_process()
-    worker.close(until)
-    store.close()
-
-
-def _close_in_background(worker: Worker, store: Store, linger: float) -> None:
-    # The last reference to an engine may go at any moment in any thread, which must not wait for
-    # the store. No thread starts while the interpreter ends.
-    with suppress(RuntimeError):
-        until = time.monotonic() + linger
-        threading.Thread(target=_close, args=(worker, store, until), daemon=True).start()
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    # All engines share the time of one: a web server kills a process that takes too long.
-    began = time.monotonic()
-    for engine in list(_engines):
-        engine.close(began + engine.linger)

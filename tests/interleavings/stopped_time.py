@@ -40,6 +40,6 @@ def stopped_time() -> Iterator[Time]:
         patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)
         # Applications have the record's name that the search looks at.
         patch.setattr(protected_request, "storage_key", lambda *_: KEY)
-        patch.setattr(engine_module, "_close_in_background", lambda *_: None)
+        patch.setattr(engine_module, "close_in_background", lambda *_: None)
         patch.setattr(logging.getLogger("flask_idempotent"), "disabled", True)
         yield time

@@ -87,7 +87,7 @@ def condition_of(info: RecordInfo) -> str:
 
 
 def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) -> bool:
-    """Release a claim, or delete any other record but a tombstone, which blocks nothing.
+    """Release a claim, or delete any other record except a tombstone, which blocks nothing.
 
     Nothing happens to a record that has changed since it was read.
 

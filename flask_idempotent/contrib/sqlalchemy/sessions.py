@@ -1,11 +1,12 @@
-"""What is private or version-dependent of SQLAlchemy's sessions and pools, in one place."""
+"""SQLAlchemy's sessions and pools, with all that is private or depends on its version."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Pool
+from sqlalchemy import Connection, Engine, Pool
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import AssertionPool, QueuePool, SingletonThreadPool, StaticPool
 from sqlalchemy.util import ThreadLocalRegistry
@@ -113,6 +114,21 @@ def has_one_connection(pool: Pool) -> bool:
     if isinstance(pool, QueuePool):
         return bool(pool.size() == 1 and pool._max_overflow == 0)
     return isinstance(pool, AssertionPool)
+
+
+def connection_for_reading(session: Session, bind: Engine | Connection) -> Connection | None:
+    """The session's own connection, where it sees just what others have committed until now."""
+    if isinstance(bind, Connection):
+        return bind
+    connection = next(iter(held_connections(session)), None)
+    if connection is None or shares_connection(bind.pool):
+        return connection
+    try:
+        level = connection.get_isolation_level()
+    except (DBAPIError, PendingRollbackError):
+        # It is broken, or its transaction has failed.
+        return None
+    return connection if level == "READ COMMITTED" else None
 
 
 _ASYNC = (

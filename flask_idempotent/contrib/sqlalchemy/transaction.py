@@ -20,7 +20,6 @@ from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
     OperationalError,
-    PendingRollbackError,
     TimeoutError,
 )
 from sqlalchemy.orm import Session
@@ -96,7 +95,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
         session = self._current_session()
         bind = self._bind(session)
         with self._errors():
-            connection = _connection_for_reading(session, bind)
+            connection = sessions.connection_for_reading(session, bind)
             if connection is not None:
                 row = self._read(connection, storage_key)
             else:
@@ -287,18 +286,3 @@ class SQLAlchemyTransaction(InspectableTransaction):
             if isinstance(error, (OperationalError, InterfaceError)):
                 raise DatabaseUnavailable(f"the database failed: {error.orig}") from error
             raise
-
-
-def _connection_for_reading(session: Session, bind: Engine | Connection) -> Connection | None:
-    """The session's own connection, where it sees just what others have committed until now."""
-    if isinstance(bind, Connection):
-        return bind
-    connection = next(iter(sessions.held_connections(session)), None)
-    if connection is None or sessions.shares_connection(bind.pool):
-        return connection
-    try:
-        level = connection.get_isolation_level()
-    except (DBAPIError, PendingRollbackError):
-        # It is broken, or its transaction has failed.
-        return None
-    return connection if level == "READ COMMITTED" else None

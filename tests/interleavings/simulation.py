@@ -21,6 +21,7 @@ from flask_idempotent.records import Record, RunningRecord
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.waiters import Waiter
+from tests.interleavings.accidents import accidents
 from tests.interleavings.actors import (
     Actor,
     LateCommand,
@@ -185,23 +186,7 @@ class Simulation(Processes):
             Choice("server", command.name, frozenset({"store", "database"}))
             for command in self.late_commands
         ]
-        return able + list(self._accidents(bool(able))) or self._passing()
-
-    def _accidents(self, busy: bool) -> Iterator[Choice]:
-        record = self.record()
-        running = isinstance(record, RunningRecord) and not self.lapsed
-        if self.lapses and running:
-            yield Choice("time", "a lease passes", frozenset())
-        if self.losses and record is not None:
-            yield Choice("server", "loses the record", frozenset({"store"}))
-        answer = self.database.answer
-        if self.expiries and answer is not None and answer.ttl_ms > 0:
-            yield Choice("database", "the answer expires", frozenset({"database"}))
-        if self.crashes:
-            alive = {a.process: None for a in self.actors if not isinstance(a.point, Resting)}
-            for process in alive:
-                touches = frozenset({f"process {process}", "crashes", "database"})
-                yield Choice("crash", process, touches)
+        return able + list(accidents(self)) or self._passing()
 
     def _passing(self) -> list[Choice]:
         waits = [(a, a.point) for a in self.actors if isinstance(a.point, Listening)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, String, create_engine, event, func, select
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -20,7 +21,12 @@ from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.records import CompletedRecord
 from tests.support.databases import Database
 
+KEY = "IDEMPOTENT_{a}"
 OURS, THEIRS = b"o" * 16, b"t" * 16
+
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
 
 class Base(DeclarativeBase):
@@ -85,13 +91,17 @@ class Shop:
 MakeShop = Callable[..., Shop]
 
 
-def answer(
-    key: str = "IDEMPOTENT_{a}", owner: bytes = OURS, *, ttl_ms: int = 60_000, **parts: Any
-) -> Answer:
+def answer(key: str = KEY, owner: bytes = OURS, *, ttl_ms: int = 60_000, **parts: Any) -> Answer:
     """An answer, with parts of its record."""
     record = CompletedRecord(owner, b"f" * 16, 1, 201, (("Location", "/orders/1"),), b"{}")
     record = record._replace(method="POST", endpoint="create", operation=b"op")
     return Answer(key, record._replace(**parts), ttl_ms)
+
+
+def owner_of(shop: Shop) -> bytes | None:
+    """The owner of the answer that is committed for ``KEY``; None for none."""
+    stored = shop.transaction.look_up(KEY)
+    return stored and stored.record.owner
 
 
 def begin_for_real(shop: Shop, begin: str = "BEGIN") -> None:

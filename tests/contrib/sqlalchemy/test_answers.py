@@ -10,10 +10,9 @@ from sqlalchemy.exc import IntegrityError
 
 from flask_idempotent.engine.transactions import Answer, commit_answer
 from flask_idempotent.errors import RecordUnreadable
-from tests.contrib.sqlalchemy.shops import OURS, THEIRS, Shop, answer
+from tests.contrib.sqlalchemy.shops import KEY, OURS, THEIRS, Shop, answer
 from tests.support.databases import Database
 
-KEY = "IDEMPOTENT_{a}"
 VALUE = "/a" + "\xe9" * 3
 
 
@@ -50,7 +49,7 @@ class TestRow:
 
     def test_key_is_compared_exactly(self, shop: Shop) -> None:
         """Two keys that differ only in case are two; MySQL compares without case by default."""
-        shop.transaction.commit(answer("IDEMPOTENT_{a}"))
+        shop.transaction.commit(answer())
         assert shop.transaction.look_up("IDEMPOTENT_{A}") is None
         shop.transaction.commit(answer("IDEMPOTENT_{A}", THEIRS))
         assert shop.count_answers() == 2

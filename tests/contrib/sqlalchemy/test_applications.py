@@ -25,6 +25,7 @@ from flask_idempotent import Idempotent
 from flask_idempotent.contrib.sqlalchemy import SQLAlchemyTransaction
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.conftest import MakeApp
+from tests.contrib.sqlalchemy.shops import on_sqlite
 from tests.support.clients import post, problem
 from tests.support.databases import Database
 
@@ -144,9 +145,6 @@ def make_web_shop(
 def shop(request: pytest.FixtureRequest, make_web_shop: MakeWebShop) -> WebShop:
     """A shop of each kind."""
     return make_web_shop(request.param)
-
-
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class TestEachDatabase:

@@ -1,9 +1,9 @@
-"""Committing: locks, the database's own errors, lost connections and views that commit."""
+"""Committing: locks, and the database's own errors."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,22 +16,19 @@ from flask_idempotent.contrib.sqlalchemy.table import NowMs
 from flask_idempotent.engine.transactions import commit_answer
 from flask_idempotent.errors import DatabaseUnavailable
 from tests.contrib.sqlalchemy.shops import (
+    KEY,
     OURS,
     THEIRS,
     MakeShop,
     Order,
     Shop,
     answer,
-    begin_for_real,
+    on_postgresql,
+    on_servers,
+    on_sqlite,
+    owner_of,
 )
 from tests.support.databases import Database
-from tests.support.proxy import Action, Fault, Proxy
-
-KEY = "IDEMPOTENT_{a}"
-
-on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
 Background = Callable[..., Future[Any]]
 
@@ -40,11 +37,6 @@ LOCK_WAIT = {
     "postgresql": "SELECT current_setting('lock_timeout')",
     "mariadb": "SELECT @@SESSION.innodb_lock_wait_timeout",
 }
-
-
-def owner_of(shop: Shop) -> bytes | None:
-    stored = shop.transaction.look_up(KEY)
-    return stored and stored.record.owner
 
 
 class Stopped:
@@ -192,162 +184,6 @@ class TestOwnErrors:
         theirs = background(cross, other.session(), "mug", THEIRS)
         assert {ours.result(10), theirs.result(10)} in ({None, OURS}, {None, THEIRS})
         assert failed.is_set()
-
-
-class TestLostCommit:
-    """The connection breaks at COMMIT."""
-
-    @pytest.fixture
-    def proxy(self, shop: Shop) -> Iterator[Proxy]:
-        """Between another process of the shop and the server."""
-        assert shop.database.server is not None
-        proxy = Proxy(shop.database.server.port)
-        yield proxy
-        proxy.close()
-
-    @pytest.fixture
-    def ours(self, shop: Shop, proxy: Proxy) -> Iterator[Shop]:
-        """Another process of the shop, whose view has written a row."""
-        assert shop.database.server is not None
-        url = shop.database.url.replace(f":{shop.database.server.port}/", f":{proxy.port}/")
-        ours = Shop(Database(shop.database.kind, url))
-        ours.transaction.begin()
-        ours.write("mug")
-        yield ours
-        ours.close()
-
-    @on_servers
-    @pytest.mark.parametrize(("action", "committed"), [("cut before", False), ("lose reply", True)])
-    def test_cut(
-        self, shop: Shop, ours: Shop, proxy: Proxy, action: Action, committed: bool
-    ) -> None:
-        """What was committed is looked up on a new connection."""
-        proxy.faults.append(Fault(b"COMMIT", action))
-        if committed:
-            assert commit_answer(ours.transaction, answer()).record.owner == OURS
-        else:
-            with pytest.raises(OperationalError):
-                commit_answer(ours.transaction, answer())
-        assert proxy.happened == [action]
-        assert shop.products() == (["mug"] if committed else [])
-        assert owner_of(shop) == (OURS if committed else None)
-
-    @on_servers
-    def test_cut_earlier(self, shop: Shop, ours: Shop, proxy: Proxy) -> None:
-        """Where it breaks when the answer is written, the driver's error is raised."""
-        proxy.faults.append(Fault(b"INSERT INTO idempotent", "cut before"))
-        with pytest.raises(OperationalError):
-            commit_answer(ours.transaction, answer())
-        assert (shop.products(), owner_of(shop)) == ([], None)
-
-    @on_servers
-    def test_not_to_be_known(self, shop: Shop, ours: Shop, proxy: Proxy) -> None:
-        """Where the database is away afterwards, it is unknown what was committed."""
-        proxy.faults.append(Fault(b"COMMIT", "lose reply"))
-        proxy.target = 1
-        with pytest.raises(DatabaseUnavailable, match="unknown"):
-            commit_answer(ours.transaction, answer())
-        assert shop.products() == ["mug"]
-
-
-class TestViewsOwnCommit:
-    """``has_committed``: whether the view has committed by itself."""
-
-    def test_savepoints(self, make_shop: MakeShop) -> None:
-        """A savepoint is not a commit, and what was written in one is committed with the answer."""
-        shop = make_shop()
-        if shop.database.kind == "sqlite":
-            begin_for_real(shop)
-        shop.transaction.begin()
-        with shop.session.begin_nested():
-            shop.write("mug")
-        shop.session.begin_nested()
-        shop.write("teapot")
-        assert not shop.transaction.has_committed()
-        shop.transaction.commit(answer())
-        assert shop.products() == ["mug", "teapot"]
-
-    @on_sqlite
-    def test_in_a_savepoint(self, make_shop: MakeShop) -> None:
-        """A commit while a savepoint is open is one."""
-        shop = make_shop()
-        shop.transaction.begin()
-        shop.session.begin_nested()
-        shop.write("mug")
-        shop.session.commit()
-        assert shop.transaction.has_committed()
-
-    def test_with_begin(self, shop: Shop) -> None:
-        """``with session.begin()`` commits; the answer follows in a transaction of its own."""
-        shop.transaction.look_up(KEY)
-        shop.transaction.begin()
-        with shop.session.begin():
-            shop.write("mug")
-        assert shop.transaction.has_committed()
-        assert commit_answer(shop.transaction, answer()).record.owner == OURS
-        assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
-
-    @on_sqlite
-    def test_without_autobegin(self, make_shop: MakeShop) -> None:
-        """A session that never begins by itself works too."""
-        shop = make_shop(session_options={"autobegin": False})
-        assert shop.transaction.look_up(KEY) is None
-        shop.transaction.begin()
-        shop.transaction.commit(None)
-        with shop.session.begin():
-            shop.write("mug")
-        shop.transaction.commit(answer())
-        assert (shop.products(), owner_of(shop)) == (["mug"], OURS)
-
-    @on_sqlite
-    def test_commit_of_nothing(self, shop: Shop) -> None:
-        """A commit before anything was sent commits nothing."""
-        shop.transaction.begin()
-        shop.session.commit()
-        assert not shop.transaction.has_committed()
-
-    @on_sqlite
-    def test_flush_and_roll_back(self, shop: Shop) -> None:
-        """Neither a flush nor a rollback is a commit."""
-        shop.transaction.begin()
-        shop.write("mug")
-        shop.session.rollback()
-        shop.write("teapot")
-        assert not shop.transaction.has_committed()
-
-    def test_autocommit(self, shop: Shop) -> None:
-        """A view that switches to AUTOCOMMIT commits each statement."""
-        shop.transaction.begin()
-        shop.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-        assert shop.transaction.has_committed()
-
-    @on_sqlite
-    def test_ends_with_the_run(self, shop: Shop) -> None:
-        """What is committed before ``begin`` or after the end is not the view's."""
-        shop.write("mug")
-        shop.session.commit()
-        shop.transaction.begin()
-        assert not shop.transaction.has_committed()
-        shop.transaction.roll_back()
-        shop.write("teapot")
-        shop.session.commit()
-        assert not shop.transaction.has_committed()
-        assert not shop.session.info
-
-    @on_sqlite
-    def test_request_in_a_view(self, shop: Shop) -> None:
-        """A view that calls another view has a transaction of its own."""
-        inner = shop.another()
-        shop.transaction.begin()
-        inner.transaction.begin()
-        inner.write("mug")
-        inner.session.commit()
-        assert inner.transaction.has_committed()
-        inner.transaction.roll_back()
-        assert not shop.transaction.has_committed()
-        shop.write("teapot")
-        shop.session.commit()
-        assert shop.transaction.has_committed()
 
 
 def test_statements(shop: Shop) -> None:

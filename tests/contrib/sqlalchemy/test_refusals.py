@@ -18,11 +18,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from flask_idempotent.contrib.sqlalchemy import SQLAlchemyTransaction
 from flask_idempotent.errors import SettingsError
-from tests.contrib.sqlalchemy.shops import Base, MakeShop, Order, Shop, answer
+from tests.contrib.sqlalchemy.shops import KEY, Base, MakeShop, Order, Shop, answer, on_sqlite
 from tests.support.databases import Database
-
-KEY = "IDEMPOTENT_{a}"
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class TestSources:

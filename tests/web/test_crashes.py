@@ -2,86 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from itertools import count
-from typing import Any
-
 import pytest
-from flask import Flask, request
+from flask import request
 
 from flask_idempotent import Crash, current_claim
 from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.web.state import state_of
-from tests.support.clients import Gate, WayIn, post, problem, recorded
-from tests.support.engines import without_thread
-from tests.support.faulty_store import Clock, FaultyStore, fail
+from tests.support.clients import WayIn, post, problem, recorded
+from tests.support.faulty_store import fail
+from tests.support.payments import Payments
 from tests.support.transactions import MemoryTransaction
-from tests.support.views import Background
-
-
-class Payments:
-    """A view whose first run dies, and a function that is asked about it.
-
-    :param decisions: what the function returns, or raises, in this order; the last one again.
-    :param deaths: how many of the first runs die.
-    :param is_async: whether the function is async.
-    """
-
-    def __init__(
-        self,
-        way: WayIn,
-        *decisions: object,
-        deaths: int = 1,
-        is_async: bool = False,
-        **settings: Any,
-    ) -> None:
-        self.store = FaultyStore()
-        self.decisions = list(decisions)
-        self.crashes: list[Crash] = []
-        self.keys: list[str] = []
-        settings = {"lease": 30, "timeout": 0} | settings
-        function = self.decide_async if is_async else self.decide
-        self.app: Flask = way.app(store=self.store, on_crash=function, **settings)
-        runs = count(1)
-
-        @self.app.post("/")
-        @way
-        def pay() -> str:
-            self.keys.append(current_claim.key_for("psp"))
-            if next(runs) <= deaths:
-                raise SystemExit
-            return f"attempt {current_claim.attempt}"
-
-    def decide(self, crash: Crash) -> Any:
-        self.crashes.append(crash)
-        decision = self.decisions.pop(0) if len(self.decisions) > 1 else self.decisions[0]
-        if isinstance(decision, BaseException):
-            raise decision
-        return decision() if callable(decision) else decision
-
-    async def decide_async(self, crash: Crash) -> Any:
-        return await self.decide(crash)
-
-    def die(self) -> RunningRecord:
-        """Let the first run die, and its lease end; its record."""
-        self.store.is_deaf = True
-        with pytest.raises(SystemExit):
-            post(self.app)
-        self.store.is_deaf = False
-        self.pass_time(31)
-        record = self.record()
-        assert isinstance(record, RunningRecord)
-        return record
-
-    def pass_time(self, seconds: float) -> None:
-        assert isinstance(self.store.clock, Clock)
-        self.store.clock.now += seconds
-
-    def record(self) -> object:
-        (storage_key,) = self.store.scan("")
-        return self.store.read(storage_key)
 
 
 class TestAsked:
@@ -197,137 +129,6 @@ class TestResponse:
         assert second.headers["Idempotent-Replayed"] == "true"
         assert [name for name, _ in events] == ["completed", "replayed"]
         assert len(payments.keys) == len(payments.crashes) == 1
-
-
-class TestHold:
-    def test_hold(self, way: WayIn) -> None:
-        """Each request gets 409, retryable, with what the lease has left; then one is asked."""
-        payments = Payments(way, "hold", "hold", "rerun")
-        payments.die()
-        for left in (30, 20):
-            answer = post(payments.app)
-            assert problem(answer) == (409, "outcome-unknown")
-            assert answer.json is not None
-            assert answer.json["retryable"] is True
-            assert int(answer.headers["Retry-After"]) == left
-            payments.pass_time(10)
-        assert len(payments.crashes) == 1
-        payments.pass_time(11)
-        assert problem(post(payments.app)) == (409, "outcome-unknown")
-        payments.pass_time(31)
-        assert post(payments.app).text == "attempt 4"
-        assert [crash.attempt for crash in payments.crashes] == [1, 1, 1]
-        assert len({(crash.host, crash.pid, crash.started) for crash in payments.crashes}) == 1
-
-    def test_for_hold_for(self, way: WayIn) -> None:
-        """A key that nobody asks about is held for ``hold_for``."""
-        payments = Payments(way, "hold", hold_for=3600, expire=240)
-        payments.die()
-        post(payments.app)
-        payments.pass_time(3599)
-        assert isinstance(payments.record(), RunningRecord)
-        payments.pass_time(2)
-        assert list(payments.store.scan("")) == []
-
-    @pytest.mark.parametrize("decision", [ValueError("no PSP"), None, 17])
-    def test_error(self, way: WayIn, decision: object, caplog: pytest.LogCaptureFixture) -> None:
-        """A function that raises, or returns no response, holds the key, and is logged."""
-        payments = Payments(way, decision)
-        payments.die()
-        assert problem(post(payments.app)) == (409, "outcome-unknown")
-        assert len(payments.keys) == 1
-        (error,) = [r for r in caplog.records if r.levelno == logging.ERROR and r.exc_info]
-        assert "on_crash failed, so the key is held: key key…" in error.getMessage()
-
-    def test_interrupted(self, way: WayIn) -> None:
-        """A worker that is ended while the function thinks frees nothing: the next is asked."""
-        payments = Payments(way, SystemExit(), "hold")
-        payments.die()
-        worker = without_thread(state_of(payments.app).engine.worker)
-        with pytest.raises(SystemExit):
-            post(payments.app)
-        worker.pending.run()
-        payments.pass_time(0.002)
-        assert problem(post(payments.app)) == (409, "outcome-unknown")
-        assert [crash.attempt for crash in payments.crashes] == [1, 1]
-
-    def test_fingerprint(self, way: WayIn) -> None:
-        """The key stays bound to its payload: another one gets 422, and nobody is asked."""
-        payments = Payments(way, "hold")
-        payments.die()
-        assert problem(post(payments.app, data=b"other")) == (422, "key-reused")
-        post(payments.app)
-        assert problem(post(payments.app, data=b"other")) == (422, "key-reused")
-        assert len(payments.crashes) == 1
-
-    def test_store_does_not_take_it(self, way: WayIn) -> None:
-        """Where the store fails to note it, the claim is given up later: the next is asked."""
-        payments = Payments(way, "hold")
-        payments.die()
-        worker = without_thread(state_of(payments.app).engine.worker)
-        payments.store.before["release"] = [fail(StoreUnavailable("away"))]
-        assert problem(post(payments.app)) == (409, "outcome-unknown")
-        worker.pending.run()
-        assert not isinstance(payments.record(), ReleasedRecord)
-
-
-class TestWaiters:
-    def test_one_is_asked(self, way: WayIn, background: Background) -> None:
-        """While one thinks the others wait, and get its response."""
-        gate = Gate()
-
-        def think() -> str:
-            gate()
-            return "decided"
-
-        payments = Payments(way, think, timeout=30)
-        payments.die()
-        asked = background(post, payments.app)
-        gate.reached()
-        waiter = background(post, payments.app)
-        assert payments.store.listening.acquire(timeout=10)
-        gate.open()
-        assert [asked.result(10).text, waiter.result(10).text] == ["decided"] * 2
-        assert len(payments.crashes) == 1
-
-    def test_hold_wakes_them(self, way: WayIn, background: Background) -> None:
-        """When the key is held, those that wait are answered at once."""
-        gate = Gate()
-
-        def think() -> str:
-            gate()
-            return "hold"
-
-        payments = Payments(way, think, timeout=30)
-        payments.die()
-        asked = background(post, payments.app)
-        gate.reached()
-        waiter = background(post, payments.app)
-        assert payments.store.listening.acquire(timeout=10)
-        gate.open()
-        assert problem(waiter.result(10)) == problem(asked.result(10)) == (409, "outcome-unknown")
-
-    def test_lease_is_renewed(self, way: WayIn, background: Background) -> None:
-        """The lease is renewed while the function thinks."""
-        gate = Gate()
-
-        def think() -> str:
-            gate()
-            return "hold"
-
-        payments = Payments(way, think)
-        payments.die()
-        worker = without_thread(state_of(payments.app).engine.worker)
-        asked = background(post, payments.app)
-        gate.reached()
-        payments.pass_time(25)
-        (claim,) = worker.renewals
-        claim.renewed -= 25
-        worker.renewals.renew_due()
-        payments.pass_time(25)
-        assert problem(post(payments.app)) == (409, "in-progress")
-        gate.open()
-        asked.result(10)
 
 
 class TestTransaction:

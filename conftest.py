@@ -15,8 +15,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: half of the time a file of tests waits for something."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: half of the time a file of tests waits for something."""
+    return (os.cpu_count() or 1) + 2
 
 
 pytest_collect_file = Sybil(

@@ -16,6 +16,7 @@ from flask_idempotent.engine.outcomes import (
     Replay,
     StillRunning,
 )
+from flask_idempotent.engine.pauses import pause_before_last_poll, pause_before_poll
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import RecordUnreadable, StoreError, StoreUnavailable
 from flask_idempotent.records import (
@@ -228,9 +229,9 @@ class Claimant:
                 remaining = deadline - time.monotonic()
                 if remaining > 0:
                     if waiter.is_leader or failure is not None:
-                        pause = _pause_before_poll(remaining, outcome.lease_left)
+                        pause = pause_before_poll(remaining, outcome.lease_left)
                     else:
-                        pause = _pause_before_last_poll(remaining)
+                        pause = pause_before_last_poll(remaining)
                     completed = waiter.wait(pause)
                     if completed is not None:
                         return self._outcome_of(completed)
@@ -266,23 +267,3 @@ def _as_claimed(record: RunningRecord, claimed: Claimed, *, decides: bool) -> Ru
     if decides and claimed.dead is not None:
         record = record.decide_about(claimed.dead)
     return record._replace(attempt=claimed.attempt, first_attempt=claimed.first_attempt)
-
-
-def _pause_before_poll(remaining: float, lease_left: float | None) -> float:
-    """Seconds until the next poll.
-
-    :param remaining: seconds until the timeout.
-    :param lease_left: seconds until the other's lease ends; None where the store failed.
-    """
-    if lease_left is None:
-        # The store may have fallen silent, so the last poll must begin in time.
-        is_time_left = remaining > _timing.POLL_EVERY + _timing.STORE_FAILS_WITHIN
-        return _timing.POLL_EVERY if is_time_left else remaining
-    return min(_timing.POLL_EVERY, _pause_before_last_poll(remaining), lease_left)
-
-
-def _pause_before_last_poll(remaining: float) -> float:
-    # The store may fall silent: start so early that its silence is known at the timeout.
-    if remaining > _timing.POLL_EVERY:
-        return remaining - _timing.REPLY_TIMEOUT
-    return remaining

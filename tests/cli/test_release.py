@@ -23,6 +23,7 @@ class TestRelease:
         assert asked.exit_code == 0
         assert "its lease has lapsed" in asked.stderr
         assert asked.stdout == f"Released {name()}.\n"
+        assert isinstance(store_of(app).read(name()), ReleasedRecord)
         assert post(app, "k", "/orders").status_code == 201
 
     def test_waiters_are_woken(self, app: Flask) -> None:

@@ -146,6 +146,13 @@ class TestTransaction:
         assert post(payments.app).text == "committed"
         assert payments.crashes == []
 
+    def test_rerun(self, way: WayIn, db: MemoryTransaction) -> None:
+        """A view that runs after a decision has a transaction of its own."""
+        payments = Payments(way, "rerun", transaction=db)
+        payments.die()
+        assert [post(payments.app).text for _ in range(2)] == ["attempt 2"] * 2
+        assert len(db.answers) == 1
+
     def test_response_gets_a_row(self, way: WayIn, db: MemoryTransaction) -> None:
         """A response is committed, together with what the function has written."""
 

@@ -116,9 +116,11 @@ def answer_for(
     if settings.transaction is not None:
         # First, because a late owner can commit until there is a row.
         _commit(settings.transaction, Answer(info.storage_key, completed, ttl_ms))
-    return store.resolve(
+    resolved = store.resolve(
         info.storage_key, record.owner, completed, ttl_ms=ttl_ms, even_running=even_running
     )
+    # Whoever has the key now gets the answer from the database.
+    return resolved or settings.transaction is not None
 
 
 def _check_kept(resolution: Resolution, settings: Settings) -> None:

@@ -233,16 +233,20 @@ class Engine(ForkAware):
             claim.settled = True
         if not claim.is_in_store:
             return
+        self._release_in_store(claim)
+        self._reports.released(claim, reason)
+
+    def _release_in_store(self, claim: Claim, *, holds: bool = False) -> None:
         self.worker.renewals.remove(claim)
         try:
-            self.worker.release(claim.request, claim.record.owner)
+            self.worker.release(claim.request, claim.record.owner, holds=holds)
         except StoreError as error:
             self._reports.store_failed("release", error)
             self.worker.release_later(claim.request, claim.record.owner)
         except BaseException:
+            # A web server's timeout, for example.
             self.worker.release_later(claim.request, claim.record.owner)
             raise
-        self._reports.released(claim, reason)
 
     def begin(self, claim: Claim) -> Outcome:
         """Let the view of a claim run whose owner was to decide about the run that died.
@@ -263,16 +267,10 @@ class Engine(ForkAware):
 
         :returns: what others get for what is left of its lease.
         """
-        request = claim.request
         with claim.lock:
             claim.settled = True
-        self.worker.renewals.remove(claim)
-        try:
-            self.worker.release(request, claim.record.owner, holds=True)
-        except StoreError as error:
-            self._reports.store_failed("release", error)
-            self.worker.release_later(request, claim.record.owner)
-        return OutcomeUnknown(request.settings.lease - (time.monotonic() - claim.renewed))
+        self._release_in_store(claim, holds=True)
+        return OutcomeUnknown(claim.request.settings.lease - (time.monotonic() - claim.renewed))
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""

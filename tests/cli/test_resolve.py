@@ -279,6 +279,19 @@ class TestTransaction:
         assert (refused.exit_code, "committed meanwhile" in refused.stderr) == (1, True)
         assert isinstance(store_of(app).read(name()), RunningRecord)
 
+    def test_changed_meanwhile(
+        self, app: Flask, db: MemoryTransaction, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The row decides: a claim that was taken over meanwhile changes nothing."""
+        die(app, "ada")
+        monkeypatch.setattr(
+            "flask_idempotent.cli.resolve.confirm", lambda *_, **__: claim(app, owner="bob")
+        )
+        assert document(app, *ANSWER)["status"] == 201
+        kept = db.look_up(name())
+        assert kept is not None
+        assert kept.record.status == 201
+
     def test_commits_during_question(
         self, app: Flask, db: MemoryTransaction, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -185,12 +186,21 @@ class TestRelease:
         assert not engine.worker.renewals
         until(lambda: faulty.read(KEY) is None)
 
-    def test_interrupted(self, engine: Engine, faulty: FaultyStore) -> None:
+    @pytest.mark.parametrize(
+        "give_up",
+        [
+            pytest.param(lambda engine, claim: engine.release(claim, "failed"), id="release"),
+            pytest.param(lambda engine, claim: engine.hold(claim), id="hold"),
+        ],
+    )
+    def test_interrupted(
+        self, engine: Engine, faulty: FaultyStore, give_up: Callable[[Engine, Claim], object]
+    ) -> None:
         """After a web server's timeout in the middle, the claim is released in the background."""
         claim = claimed(engine)
         faulty.before["release"] = [fail(SystemExit())]  # type: ignore[arg-type]
         with pytest.raises(SystemExit):
-            engine.release(claim, "failed")
+            give_up(engine, claim)
         assert not engine.worker.renewals
         until(lambda: faulty.read(KEY) is None)
 

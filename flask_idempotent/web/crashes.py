@@ -48,9 +48,9 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     if decision == _RERUN:
         return engine.begin(claim)
     claim.view_returned = True
-    uses_session = was_accessed() and not accessed_before
     if is_transacted:
-        return commit_decision(current, claim, decision, uses_session=uses_session)
+        return commit_decision(current, claim, decision, accessed_before=accessed_before)
+    uses_session = was_accessed() and not accessed_before
     return complete_with(current, claim, decision, uses_session=uses_session)
 
 

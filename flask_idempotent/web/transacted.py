@@ -63,7 +63,8 @@ def run_transacted(
 
     :returns: its response; or what follows where another run has committed an answer first.
     """
-    engine, run = current.state.engine, _Run(current, claim)
+    engine = current.state.engine
+    run = _Run(current, claim, accessed_before=was_accessed())
     try:
         start_run(current, claim)
         response = run.respond()
@@ -91,15 +92,16 @@ def discard_decision(current: ProtectedRequest) -> None:
 
 
 def commit_decision(
-    current: ProtectedRequest, claim: Claim, response: Response, *, uses_session: bool
+    current: ProtectedRequest, claim: Claim, response: Response, *, accessed_before: bool
 ) -> Response | Replay | FingerprintMismatch:
     """Commit the response of such a function with what it has written, and complete the claim.
 
+    :param accessed_before: whether the session was used before the function was called.
     :returns: the response; or what follows where the run that died has committed after all.
     :raises Problem: when the database does not say what it has committed.
     """
-    run = _Run(current, claim)
-    run.commit_decided(response, uses_session=uses_session)
+    run = _Run(current, claim, accessed_before=accessed_before)
+    run.commit_decided(response)
     return run.finish(response)
 
 
@@ -131,13 +133,14 @@ class _Run:
 
     :param current: the request.
     :param claim: its claim.
+    :param accessed_before: whether the session was used before the run.
     """
 
-    def __init__(self, current: ProtectedRequest, claim: Claim) -> None:
+    def __init__(self, current: ProtectedRequest, claim: Claim, *, accessed_before: bool) -> None:
         self._current = current
         self._claim = claim
         self._transaction = _transaction_of(current)
-        self._session_accessed_before = was_accessed()
+        self._session_accessed_before = accessed_before
         #: Why the response is not kept, a reason of the signal ``released``; None where it is.
         self._why_not_kept: str | None = None
         #: What is kept of the response, besides its body.
@@ -205,10 +208,9 @@ class _Run:
         self._why_not_kept = why_not_kept(self._current, self._claim, response)
         return self._why_not_kept is None
 
-    def _commit(self, response: Response, *, uses_session: bool | None = None) -> None:
+    def _commit(self, response: Response) -> None:
         current, claim = self._current, self._claim
-        if uses_session is None:
-            uses_session = was_accessed() and not self._session_accessed_before
+        uses_session = was_accessed() and not self._session_accessed_before
         self._parts = kept_parts(current, response, uses_session=uses_session)
         status, headers, keeps_body = self._parts
         body = body_in_memory(response, current.settings.max_body) if keeps_body else None
@@ -218,7 +220,7 @@ class _Run:
         if stored is not answer:
             self._others = stored
 
-    def commit_decided(self, response: Response, *, uses_session: bool) -> None:
+    def commit_decided(self, response: Response) -> None:
         """Commit a response that the view has not given, with what its function has written.
 
         :raises Problem: when it is not known whether it was committed.
@@ -227,7 +229,7 @@ class _Run:
         try:
             if response.status_code >= 400:
                 self._transaction.roll_back()
-            self._commit(response, uses_session=uses_session)
+            self._commit(response)
         except Exception as error:
             self._drop(response, error)
             raise

@@ -14,8 +14,8 @@ from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, ClaimResult, Completion, Store
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.testing import StoreContract
-from flask_idempotent.testing.contract import steps
-from flask_idempotent.testing.contract.steps import HOUR
+from flask_idempotent.testing.contract import support
+from flask_idempotent.testing.contract.support import HOUR
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores" / "sqlite_store.py"
 SQLiteStore: type[Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
@@ -100,6 +100,6 @@ class TestBrokenStores:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A store that breaks the contract fails the test of what it breaks."""
-        monkeypatch.setattr(steps, "PATIENCE", 0.1)
+        monkeypatch.setattr(support, "PATIENCE", 0.1)
         with pytest.raises(AssertionError):
             test(StoreContract(), broken())

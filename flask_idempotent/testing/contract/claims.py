@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, Store
-from flask_idempotent.testing.contract.steps import (
+from flask_idempotent.testing.contract.support import (
     HOUR,
     KEY,
     claim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, Completion, ContendResult, Store
-from flask_idempotent.testing.contract.steps import (
+from flask_idempotent.testing.contract.support import (
     HOUR,
     KEY,
     claim,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import CompletedSummary, RunningRecord
 from flask_idempotent.stores.base import Completion, InspectableStore
-from flask_idempotent.testing.contract.steps import (
+from flask_idempotent.testing.contract.support import (
     HOUR,
     KEY,
     claim,

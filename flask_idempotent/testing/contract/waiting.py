@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from flask_idempotent.stores.base import Busy, Claimed, Store
-from flask_idempotent.testing.contract.steps import (
+from flask_idempotent.testing.contract.support import (
     HOUR,
     KEY,
     claim,

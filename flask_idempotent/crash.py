@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+#: What is known of a step: it began and is not known to have ended, or it ended.
+StepState = Literal["started", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Crash:
     :param started: when it began by its own wall clock, in seconds since 1970.
     :param host: the name of the machine that it ran on.
     :param pid: the number of its process.
+    :param steps: the names and states of its steps, and of those of earlier runs, in their order.
     """
 
     key: str = field(repr=False)  # It would get into logs.
@@ -27,3 +33,4 @@ class Crash:
     started: float
     host: str
     pid: int
+    steps: Mapping[str, StepState] = field(default_factory=dict, hash=False)

@@ -11,6 +11,8 @@ Clients of the application get the problems in ``problems.py``.
         * TooFewReplicas
     * RecordUnreadable
     * DatabaseUnavailable
+    * LeaseLost
+    * StepUnknown
 """
 
 from __future__ import annotations
@@ -64,3 +66,26 @@ class RecordUnreadable(IdempotentError):
 
 class DatabaseUnavailable(IdempotentError):
     """The view's own database does not say whether the request has run."""
+
+
+class LeaseLost(IdempotentError):
+    """The run has lost its key to another one, so no further step of it may begin.
+
+    ``step()`` raises it. When it leaves the view, the request is answered like a duplicate: it
+    waits for the other run and gets its response.
+    """
+
+
+class StepUnknown(IdempotentError):
+    """A step with ``once=True`` began in an earlier run and is not known to have ended.
+
+    ``step()`` raises it. When it leaves the view, the answer is 409 "outcome-unknown".
+
+    :param name: the name of the step.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the step {name!r} began in an earlier run, and it is not known whether it ended"
+        )
+        self.name = name

@@ -20,6 +20,8 @@ from flask_idempotent.stores.values import (
     ContendResult,
     RecordInfo,
     Renewal,
+    Step,
+    StepResult,
 )
 from flask_idempotent.stores.waiters import Waiter
 
@@ -32,6 +34,8 @@ __all__ = [
     "InspectableStore",
     "RecordInfo",
     "Renewal",
+    "Step",
+    "StepResult",
     "Store",
 ]
 

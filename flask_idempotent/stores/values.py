@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flask_idempotent.crash import StepState
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -63,6 +65,38 @@ class Completion(enum.Enum):
     REFUSED = 3
 
 
+class Step(NamedTuple):
+    """A step of a view that began or ended, as the store keeps it.
+
+    :param name: its name, which is not empty.
+    :param owner: owner token of the run that wrote this.
+    :param time: wall clock when it began or ended, in seconds since 1970. It is shown to people; no
+        store compares it.
+    :param value: the bytes of what it returned; None where it began and is not known to have ended.
+    """
+
+    name: str
+    owner: bytes
+    time: float
+    value: bytes | None = None
+
+    @property
+    def state(self) -> StepState:
+        """``"started"`` where it is not known to have ended, else ``"ended"``."""
+        return "started" if self.value is None else "ended"
+
+
+class StepResult(enum.Enum):
+    """What ``Store.write_step`` did with a step."""
+
+    #: It is written, now or since an earlier call.
+    WRITTEN = 1
+    #: The key is not ours any more: it is another's, released or completed.
+    LOST = 0
+    #: The key has no record.
+    GONE = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """One claim to renew.
@@ -70,11 +104,13 @@ class Renewal:
     :param storage_key: the record's name in the store.
     :param record: the record as it was claimed.
     :param ttl_ms: milliseconds that it is kept from now on.
+    :param has_steps: whether its run, or an earlier one, may have steps; they are kept as long.
     """
 
     storage_key: str
     record: RunningRecord
     ttl_ms: int
+    has_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +127,7 @@ class RecordInfo:
     :param waiters: how many processes wait for its response; None when the store does not say.
     :param owner: the bytes at the place of the owner token, which distinguish this record from a
         later one even where it is damaged.
+    :param steps: the names and states of its steps.
     """
 
     storage_key: str
@@ -100,6 +137,7 @@ class RecordInfo:
     lease_left_ms: int | None = None
     waiters: int | None = 0
     owner: bytes = b""
+    steps: Mapping[str, StepState] = field(default_factory=dict, hash=False)
 
     @property
     def lease_lapsed(self) -> bool:

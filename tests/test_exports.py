@@ -15,12 +15,17 @@ import pytest
 import flask_idempotent
 from flask_idempotent.options import Overrides
 
-#: Seconds of processor time that the package may add to Flask's and redis-py's.
-BUDGET = 0.060
+#: What importing the package may cost, as a share of importing Flask and redis-py. It is 0.2.
+MOST_SHARE = 0.3
 
+#: Both are processor time of one process, so what slows down one slows down the other. Collecting
+#: garbage would charge the package with what Flask and redis-py made: 16 ms of 67 on Python 3.11.
 LOOK = """
-import json, sys, threading, time
+import gc, json, sys, threading, time
+gc.disable()
+began = time.process_time()
 import flask, redis
+others = time.process_time() - began
 seen = []
 def note(event, arguments):
     if event.startswith(("socket.", "subprocess.", "os.fork", "_thread.start")):
@@ -28,8 +33,8 @@ def note(event, arguments):
 sys.addaudithook(note)
 began = time.process_time()
 import flask_idempotent
-seconds = time.process_time() - began
-print(json.dumps({"seen": seen, "seconds": seconds, "threads": threading.active_count(),
+share = (time.process_time() - began) / others
+print(json.dumps({"seen": seen, "share": share, "threads": threading.active_count(),
                   "modules": sorted(sys.modules)}))
 """
 
@@ -97,5 +102,5 @@ class TestImport:
 
     @pytest.mark.usefixtures("imported")
     def test_is_quick(self, environment: dict[str, str]) -> None:
-        """Importing takes less than 60 ms beyond Flask and redis-py, at the best of five times."""
-        assert any(look(environment)["seconds"] < BUDGET for _ in range(5))
+        """Importing adds less than 30 % to what Flask and redis-py take, at the best of five."""
+        assert any(look(environment)["share"] < MOST_SHARE for _ in range(5))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from flask_idempotent._http_semantics import (
+    BUSY_STATUSES,
     FILE_HEADERS,
     INVALID_REQUEST_STATUSES,
     NEVER_KEPT_HEADERS,
@@ -113,6 +114,13 @@ def status_codes(name: str, value: Any) -> frozenset[int]:
     if not _are_status_codes(value):
         raise _wrong(name, value, "a tuple, list or set of HTTP status codes", "(409, 410)")
     return frozenset(value)
+
+
+def busy_status(name: str, value: Any) -> int:
+    """Check for a status that a duplicate may get while the first request runs."""
+    if not isinstance(value, int) or value not in BUSY_STATUSES:
+        raise _wrong(name, value, _one_of(map(str, BUSY_STATUSES)), "503")
+    return int(value)
 
 
 def correctable(name: str, value: Any) -> frozenset[int]:

@@ -45,6 +45,8 @@ FILE_HEADERS = frozenset({"x-accel-redirect", "x-lighttpd-send-file", "x-sendfil
 NEVER_STORED_STATUSES = frozenset({206, 304, 307, 308})
 #: Statuses that ask for another try: with other credentials, or later.
 TRY_AGAIN_STATUSES = frozenset({401, 403, 407, 408, 425, 429})
+#: Statuses that a duplicate may get while the first request runs.
+BUSY_STATUSES = (409, 425, 429, 503)
 #: Statuses that say that the request was not valid.
 INVALID_REQUEST_STATUSES = frozenset({400, 413, 415, 422})
 

@@ -42,8 +42,10 @@ class Overrides(TypedDict, total=False):
     """
 
     #: How long a duplicate waits for the first request, in seconds or as a timedelta. With 0 it
-    #: gets 409 at once. Default: 60.
+    #: gets "in-progress" at once. Default: 60.
     timeout: Seconds
+    #: The status of "in-progress": 409, 425, 429 or 503. Default: 409.
+    busy_status: Literal[409, 425, 429, 503]
     #: How long a response is kept, in seconds or as a timedelta, more than 0. Default: 240.
     expire: Seconds
     #: How long a claim outlives its process, in seconds or as a timedelta, more than 0. It is
@@ -152,6 +154,7 @@ REDIS_URL = Option(
 OPTIONS = (
     REDIS_URL,
     Option("timeout", "IDEMPOTENT_TIMEOUT", 60, checks.seconds(above_zero=False)),
+    Option("busy_status", "IDEMPOTENT_BUSY_STATUS", 409, checks.busy_status),
     Option("expire", "IDEMPOTENT_EXPIRE", 240, checks.seconds(above_zero=True)),
     Option("lease", "IDEMPOTENT_LEASE", 30, checks.seconds(above_zero=True)),
     Option("on_crash", "IDEMPOTENT_ON_CRASH", "rerun", checks.on_crash),

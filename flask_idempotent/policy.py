@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +33,7 @@ class RoutePolicy:
     :param field: the form field and query argument that may carry the key; None for headers alone.
     :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
     :param correctable: the statuses after which a corrected request may use the key.
+    :param busy_status: the status that a duplicate gets when ``timeout`` is over.
     """
 
     path: str
@@ -46,6 +47,7 @@ class RoutePolicy:
     field: str | None
     key: str = "default"
     correctable: tuple[int, ...] = ()
+    busy_status: int = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Policy:
                 "retryable": kind.retryable,
                 "meaning": kind.__doc__,
             }
-            for kind in problems.ALL
+            for kind in self._problems()
         ]
         return asdict(self) | {"problems": described}
 
@@ -97,8 +99,11 @@ class Policy:
             max_length=self.key_max_length,
             replay_header=self.replay_header,
             routes="\n".join(self._route_row(route) for route in self.routes),
-            problems="\n".join(map(self._problem_row, problems.ALL)),
+            problems="\n".join(map(self._problem_row, self._problems())),
         )
+
+    def _problems(self) -> list[type[problems.Problem]]:
+        return problems_with(sorted({route.busy_status for route in self.routes}) or [409])
 
     def _route_row(self, route: RoutePolicy) -> str:
         key = "required" if route.required else "optional"
@@ -113,6 +118,13 @@ class Policy:
     def _problem_row(self, kind: type[problems.Problem]) -> str:
         again = "yes" if kind.retryable else "no"
         return f"| {kind.code} | `{self.problem_base}{kind.slug}` | {again} | {kind.__doc__} |"
+
+
+def problems_with(busy_statuses: Iterable[int]) -> list[type[problems.Problem]]:
+    """Return every problem in the order of statuses, ``in-progress`` with each of these."""
+    in_progress = [problems.IN_PROGRESS[status] for status in busy_statuses]
+    others = (kind for kind in problems.ALL if not issubclass(kind, problems.InProgress))
+    return sorted([*in_progress, *others], key=lambda kind: kind.code or 0)
 
 
 def policy_of(app: Flask) -> Policy:
@@ -166,6 +178,7 @@ def _route(protected: ProtectedRoute) -> RoutePolicy:
         field=settings.field,
         key="default" if settings.key is None else "custom",
         correctable=tuple(sorted(settings.correctable)),
+        busy_status=settings.busy_status,
     )
 
 

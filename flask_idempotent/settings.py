@@ -83,6 +83,7 @@ class Settings:
 
     redis_url: str = dataclasses.field(repr=False)  # It may contain a password.
     timeout: float
+    busy_status: int
     expire: float
     lease: float
     on_crash: Literal["rerun", "hold"] | Callable[[Crash], Any]

@@ -31,6 +31,7 @@ HEADER_NAMES: list[object] = [*NAMES, ["a b"], ["Schlüssel"], ["a:"], ["a\n"]]
 WRONG: dict[str, list[object]] = {
     "redis_url": [None, 5, b"redis://localhost", ""],
     "timeout": [*SECONDS, -0.001],
+    "busy_status": [None, True, 200, 409.0, "503", 504, (409,)],
     "expire": POSITIVE,
     "lease": POSITIVE,
     "on_crash": ["crash", "", None, True, ["rerun"]],
@@ -96,6 +97,10 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
     (
         {"timeout": -1},
         "timeout= must be 0 or more seconds and at most 100 years, not -1. For example: 60",
+    ),
+    (
+        {"busy_status": 423},
+        "busy_status= must be 409, 425, 429 or 503, not 423. For example: 503",
     ),
     (
         {"max_run": "1"},

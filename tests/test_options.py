@@ -87,7 +87,7 @@ class TestNames:
 
     def test_nothing_near(self) -> None:
         """Where no known name is near, all are named."""
-        with pytest.raises(SettingsError, match=r"Known names: compress, .*transaction\."):
+        with pytest.raises(SettingsError, match=r"Known names: busy_status, .*transaction\."):
             check_overrides({"zzz": 5})
 
 

@@ -114,6 +114,21 @@ class TestForms:
         assert "| PUT | `/orders` | optional | 30 seconds | 1 minute | never runs again |" in text
         assert all(f"`urn:flask-idempotent:problem:{kind.slug}`" in text for kind in problems.ALL)
 
+    def test_busy_status(self, make_app: MakeApp) -> None:
+        """``busy_status``: "in-progress" is listed with each status that a route has."""
+        app = make_app(wide=False)
+        for path, status in (("/a", 409), ("/b", 503), ("/c", 425), ("/d", 503)):
+            view = idempotent(busy_status=status)(lambda: "x")
+            app.add_url_rule(path, path, view, methods=["POST"])
+        policy = policy_of(app)
+        assert [route.busy_status for route in policy.routes] == [409, 503, 425, 503]
+        described = policy.as_dict()["problems"]
+        in_progress = [p["status"] for p in described if p["type"].endswith(":in-progress")]
+        assert in_progress == [409, 425, 503]
+        assert [p["status"] for p in described] == sorted(p["status"] for p in described)
+        row = "| 425 | `urn:flask-idempotent:problem:in-progress` | yes |"
+        assert row in policy.as_markdown()
+
     def test_strict_keys(self, make_app: MakeApp) -> None:
         """K4: in strict mode only the quoted form is offered."""
         lenient = policy_of(make_app()).as_markdown()

@@ -14,12 +14,14 @@ from werkzeug.exceptions import (
     HTTPException,
     InternalServerError,
     ServiceUnavailable,
+    TooManyRequests,
     UnprocessableEntity,
 )
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_idempotent import problems
-from flask_idempotent.problems import PROBLEM_BASE, Problem
+from flask_idempotent._problem_base import PROBLEM_BASE
+from flask_idempotent.problems import Problem
 from tests.support.problems import ALL, BROWSER, app_with, client_of
 
 # Class, last part of its type, status, retryable, werkzeug's class.
@@ -86,11 +88,12 @@ class TestProblem:
         """Each problem is in ``ALL`` and in this table, with a type of its own."""
         defined = {
             value for value in vars(problems).values()
-            if isinstance(value, type) and issubclass(value, Problem) and value is not Problem
+            if isinstance(value, type) and issubclass(value, Problem)
         }  # fmt: skip
-        assert set(problems.ALL) == defined
+        bases = {Problem, problems.InProgress}
+        assert {*problems.ALL, *problems.IN_PROGRESS.values()} == defined - bases
         assert [row.values[0] for row in TABLE] == list(problems.ALL)
-        assert len({kind.slug for kind in defined}) == len(defined)
+        assert len({kind.slug for kind in problems.ALL}) == len(TABLE)
 
     @pytest.mark.parametrize("kind", ALL)
     def test_e1_instance(self, kind: type[Problem]) -> None:
@@ -145,6 +148,41 @@ class TestProblem:
         assert headers["Retry-After"] == "3"
         assert "409 Conflict" not in problem.name
         assert json.loads(problem.get_body())["status"] == 409
+
+
+class TestInProgress:
+    @pytest.mark.parametrize("status", problems.IN_PROGRESS)
+    def test_e3_each_status_is_a_class(self, status: int) -> None:
+        """``busy_status``: each status is a class with its code, and Retry-After is sent."""
+        kind = problems.IN_PROGRESS[status]
+        answer = client_of(kind("x", retry_after=3)).get("/")
+        assert (kind.code, answer.status_code, answer.json["status"]) == (status,) * 3
+        assert (kind.slug, kind.retryable) == ("in-progress", True)
+        assert answer.headers.getlist("Retry-After") == ["3"]
+
+    def test_e3_werkzeug_classes(self) -> None:
+        """Each derives from Werkzeug's class for its status, which has none for 425."""
+        above = {409: Conflict, 429: TooManyRequests, 503: ServiceUnavailable}
+        for status, kind in problems.IN_PROGRESS.items():
+            assert {base for base in above.values() if issubclass(kind, base)} == (
+                {above[status]} if status in above else set()
+            )
+
+    @pytest.mark.parametrize("status", problems.IN_PROGRESS)
+    @pytest.mark.parametrize("by", ["class", "base", "number"])
+    def test_e3_application_wins(self, status: int, by: str) -> None:
+        """A handler for the class, for ``InProgress`` or for the status answers instead."""
+        kind = problems.IN_PROGRESS[status]
+        app = app_with(kind("x"))
+        handled: Any = {"class": kind, "base": problems.InProgress, "number": status}[by]
+        if (status, by) == (425, "number"):
+            # Flask knows the statuses that Werkzeug has a class for.
+            with pytest.raises(ValueError, match="not a recognized HTTP error code"):
+                app.register_error_handler(handled, lambda error: (error.slug, 418))
+            return
+        app.register_error_handler(handled, lambda error: (error.slug, 418))
+        answer = app.test_client().get("/")
+        assert (answer.status_code, answer.text) == (418, "in-progress")
 
 
 class TestErrorHandlers:

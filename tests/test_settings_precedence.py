@@ -42,6 +42,7 @@ def same(name: str, default: object, *values: object) -> Row:
 TABLE: list[Row] = [
     same("redis_url", "redis://localhost:6379/0", "memory://", "embedded://", "redis://b"),
     same("timeout", 60.0, 1, 0, 2.5),
+    same("busy_status", 409, 425, 503, 429),
     same("expire", 240.0, 1, 0.5, 2.5),
     same("lease", 30.0, 1, 0.5, 2.5),
     same("on_crash", "rerun", "hold", "rerun", first),

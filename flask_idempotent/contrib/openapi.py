@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask_idempotent import problems
 from flask_idempotent._quantities import duration
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.policy import Policy, RoutePolicy, policy_of
+from flask_idempotent.policy import Policy, RoutePolicy, policy_of, problems_with
 from flask_idempotent.web.flask_compat import current_application
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _add_problems(
 
 
 def _problems_of(route: RoutePolicy, method: str) -> Iterator[type[problems.Problem]]:
-    for kind in problems.ALL:  # By their status.
+    for kind in problems_with([route.busy_status]):
         if kind is problems.KeyMissing and not route.required:
             continue
         # A GET is not refused for a key that a redirect carried over from another request.

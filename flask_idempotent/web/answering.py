@@ -66,8 +66,9 @@ def body_unavailable(current: ProtectedRequest) -> Problem:
 
 def in_progress(current: ProtectedRequest, outcome: StillRunning) -> Problem:
     """Another request with the key is still running."""
+    kind = problems.IN_PROGRESS[current.settings.busy_status]
     retry_after = outcome.retry_after(time.time())
-    return reject(current, problems.RequestInProgress(_IN_PROGRESS, retry_after=retry_after))
+    return reject(current, kind(_IN_PROGRESS, retry_after=retry_after))
 
 
 def outcome_unknown(current: ProtectedRequest, outcome: OutcomeUnknown) -> Problem:

@@ -68,7 +68,8 @@ class _Decorator:
         ``timedelta``.
 
         :param timeout: how long a duplicate waits for the first request's response; 60 seconds by
-            default. 0 answers 409 at once.
+            default. 0 answers "in-progress" at once.
+        :param busy_status: the status of that answer: 409, the default, 425, 429 or 503.
         :param expire: how long the response is kept; 240 seconds by default.
         :param lease: how long a claim outlives a process that died; 30 seconds by default. It is
             renewed while the view runs.

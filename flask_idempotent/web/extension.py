@@ -51,6 +51,8 @@ class Idempotent:
     :param store: where records live: a store, which may be your own, or a redis-py client, instead
         of the address in the config.
     :param timeout: how long a duplicate waits for the first request's response; 60 s by default.
+    :param busy_status: the status of "in-progress", which it gets after that: 409, the default,
+        425, 429 or 503.
     :param expire: how long a response is kept; 240 s by default.
     :param lease: how long a claim outlives a process that died; 30 s by default.
     :param on_crash: ``"rerun"``, the default, ``"hold"``, or a function that decides: what happens

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from flask import current_app, render_template
 from jinja2 import TemplateNotFound
 
+from flask_idempotent._problem_base import TEMPLATE, Problem
 from flask_idempotent.http.bodies import FORM_TYPES
-from flask_idempotent.problems import TEMPLATE, Problem
 
 if TYPE_CHECKING:
     from flask import Request

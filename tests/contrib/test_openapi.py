@@ -90,6 +90,13 @@ class TestDescribe:
         for status, response in found["responses"].items():
             assert ("Retry-After" in response.get("headers", {})) == (status in ("409", "503"))
 
+    def test_busy_status(self, app: Flask) -> None:
+        """``busy_status``: an operation has "in-progress" under the status of its own view."""
+        responses = operation(described(shop(app, busy_status=425)))["responses"]
+        meant = [status for status in responses if "in-progress" in str(responses[status])]
+        assert meant == ["425"]
+        assert "Retry-After" in responses["425"]["headers"]
+
     @pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
     def test_e1_problems_obey_the_schema(self, app: Flask, version: str) -> None:
         """E1: a problem that is sent, with a key and without, is one that the schema allows."""

@@ -36,6 +36,19 @@ class TestInProgress:
         gate.open()
         assert first.result().text == "run 1"
 
+    @pytest.mark.parametrize("status", [425, 429, 503])
+    def test_c1_busy_status(self, way: WayIn, background: Background, status: int) -> None:
+        """C1: ``busy_status`` is the status of "in-progress", with the same Retry-After."""
+        app = way.app(timeout=0, busy_status=status)
+        gate = gated(app, way)
+        first = background(post, app)
+        gate.reached()
+        duplicate = post(app)
+        assert problem(duplicate) == (status, "in-progress")
+        assert duplicate.headers["Retry-After"] == "1"
+        gate.open()
+        assert first.result().text == "run 1"
+
     @pytest.mark.parametrize(("ran", "after"), [(6.5, "7"), (60, "20")])
     def test_c1_retry_after(
         self,

@@ -36,5 +36,5 @@ function maySucceedLater(response) {
   if ([502, 504].includes(response.status)) return true; // A proxy got no answer.
   // Without Retry-After these are final.
   const named = response.headers.has("Retry-After");
-  return named && [409, 429, 503].includes(response.status);
+  return named && [409, 425, 429, 503].includes(response.status);
 }

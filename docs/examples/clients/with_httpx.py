@@ -55,4 +55,4 @@ def may_succeed_later(response: httpx.Response) -> bool:
         return True
     # Without Retry-After these are final.
     named = "Retry-After" in response.headers
-    return named and response.status_code in (409, 429, 503)
+    return named and response.status_code in (409, 425, 429, 503)

@@ -17,7 +17,7 @@ class Again(Retry):
     """Retries what may succeed later: no answer, and answers that name a time."""
 
     # Without Retry-After these are final.
-    RETRY_AFTER_STATUS_CODES = frozenset({409, 429, 503})
+    RETRY_AFTER_STATUS_CODES = frozenset({409, 425, 429, 503})
 
 
 def keyed_session(tries: int = 6) -> requests.Session:

@@ -145,3 +145,17 @@ class RecordInfo:
         if isinstance(self.record, RunningRecord) and self.record.held:
             return True
         return self.lease_left_ms is not None and self.lease_left_ms <= 0
+
+    @property
+    def open_steps(self) -> tuple[str, ...]:
+        """The names of its steps that began and are not known to have ended."""
+        return tuple(name for name, state in self.steps.items() if state == "started")
+
+    @property
+    def is_resolvable(self) -> bool:
+        """Whether nobody runs it, and an operator may decide what follows.
+
+        Its lease has lapsed; or it was released, and the key is held at an open step.
+        """
+        is_held_at_step = isinstance(self.record, ReleasedRecord) and bool(self.open_steps)
+        return self.lease_lapsed or is_held_at_step

@@ -25,9 +25,10 @@ only the store's clock counts.
 The msgpack of a record in progress is ``[method, endpoint, host, pid, started]``; a released
 record keeps it. Host, process and start are those of the run that died, where its owner decides
 what follows, and where it has decided to hold the key. That of a completed record is
-``[status, operation, method, endpoint, headers, body, time]``, with alternating names and values in
-``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed, or nil for
-a response that was not kept.
+``[status, operation, method, endpoint, headers, body, session, time]``, with alternating names and
+values in ``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed,
+or nil for a response that was not kept. The session part is bytes, which the web layer alone reads;
+it is empty where a replay repeats nothing of the session.
 
 Nothing is ever pickled, and other programs may write to the store: ``decode`` accepts only what
 ``encode`` could have written.
@@ -89,7 +90,7 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
         state, headers = COMPLETED, [part for pair in record.headers for part in pair]
         payload = [
             record.status, record.operation, record.method, record.endpoint, headers,
-            _encode_body(record), record.time,
+            _encode_body(record), record.session, record.time,
         ]  # fmt: skip
     else:
         state, first_attempt = RELEASED, record.first_attempt
@@ -165,22 +166,25 @@ def _decode_run(payload: bytes) -> _Run:
 
 
 _Body = bytes | CompressedBody | None
-_Response = tuple[int | str, tuple[tuple[str, str], ...], _Body, float, bool, str, str, bytes]
+_Response = tuple[
+    int | str, tuple[tuple[str, str], ...], _Body, float, bool, str, str, bytes, bytes
+]
 
 
 def _decode_response(payload: bytes) -> _Response:
-    status, operation, method, endpoint, flat_headers, body, time = unpack(payload)
+    status, operation, method, endpoint, flat_headers, body, session, time = unpack(payload)
     _require(
         is_status(status)
         and _are_strings(method, endpoint)
         and type(flat_headers) is list
         and are_fields(flat_headers)
         and type(operation) is bytes
+        and type(session) is bytes
         and _is_time(time)
     )
     parts = iter(flat_headers)
     headers = tuple(zip(parts, parts, strict=True))
-    return status, headers, _decode_body(body), time, False, method, endpoint, operation
+    return status, headers, _decode_body(body), time, False, method, endpoint, operation, session
 
 
 def _decode_body(body: Any) -> _Body:

@@ -149,6 +149,8 @@ class CompletedRecord(NamedTuple):
     :param endpoint: the endpoint of its route.
     :param operation: digest of the request's method and path, where a corrected request with the
         same ones may take the key; empty where the key stays with this request.
+    :param session: what a replay repeats of the session, as the web layer encodes it; empty for
+        nothing. It is private: no log, signal, command or ``repr`` shows it.
     """
 
     owner: bytes
@@ -162,6 +164,11 @@ class CompletedRecord(NamedTuple):
     method: str = ""
     endpoint: str = ""
     operation: bytes = b""
+    session: bytes = b""
+
+    def __repr__(self) -> str:
+        shown = self._asdict() | {"session": f"<{len(self.session)} bytes>"}
+        return f"{type(self).__name__}({', '.join(f'{name}={shown[name]!r}' for name in shown)})"
 
     @property
     def status_code(self) -> int:

@@ -125,7 +125,7 @@ class TestLayout:
         assert data[1:2] == b"c"
         assert data[2:10] == bytes(8)
         assert msgpack.unpackb(data[58:]) == [
-            201, b"m" * 16, "POST", "orders", ["A", "1", "A", "2"], b"\x00body\xff", 2.5,
+            201, b"m" * 16, "POST", "orders", ["A", "1", "A", "2"], b"\x00body\xff", b"thanks", 2.5,
         ]  # fmt: skip
 
     def test_released(self) -> None:

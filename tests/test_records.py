@@ -60,6 +60,14 @@ class TestWholeBody:
             tracemalloc.stop()
 
 
+class TestRepr:
+    def test_session_is_private(self) -> None:
+        """What a record repeats of a session is not shown."""
+        record = CompletedRecord(OWNER, FINGERPRINT, 1, 201, session=b"paid by Ann")
+        assert repr(record).endswith("operation=b'', session='<11 bytes>')")
+        assert "Ann" not in repr(record)
+
+
 class TestStatusCode:
     @pytest.mark.parametrize(
         ("status", "code"),

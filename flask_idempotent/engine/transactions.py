@@ -156,8 +156,8 @@ def commit_answer(
 def _is_same_response(stored: CompletedRecord, ours: CompletedRecord) -> bool:
     # The owner alone does not say it. A commit that seems to have failed may be carried out later,
     # after the same run has turned the failure into another response.
-    return (stored.owner, stored.status, stored.headers, stored.body) == (
-        ours.owner, ours.status, ours.headers, ours.body,
+    return (stored.owner, stored.status, stored.headers, stored.body, stored.session) == (
+        ours.owner, ours.status, ours.headers, ours.body, ours.session,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def claimed(*origin: Any, **header: int) -> bytes:
 
 
 def answered(status: object, headers: object, body: object, time: float) -> bytes:
-    return record(b"c", status, b"", "POST", "orders", headers, body, time)
+    return record(b"c", status, b"", "POST", "orders", headers, body, b"", time)
 
 
 RECORDS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from flask_idempotent.engine.transactions import Answer, Transaction, commit_answer
@@ -57,10 +59,11 @@ class TestCommitAnswer:
         stored = OURS._replace(record=OURS.record._replace(time=1.5), ttl_ms=900)
         assert commit_answer(Scripted(RuntimeError("lost"), stored), OURS) is OURS
 
-    def test_another_answer_of_the_same_run(self) -> None:
+    @pytest.mark.parametrize("other", [{"status": 400}, {"session": b"sorry"}])
+    def test_another_answer_of_the_same_run(self, other: dict[str, Any]) -> None:
         """A commit that seemed to fail may be carried out after the same run has turned the failure
         into another response: then the first one is the key's."""
-        stored = OURS._replace(record=OURS.record._replace(status=400))
+        stored = OURS._replace(record=OURS.record._replace(**other))
         assert commit_answer(Scripted(RuntimeError("duplicate key"), stored), OURS) is stored
 
     @pytest.mark.parametrize("found", [None, THEIRS])

@@ -80,6 +80,7 @@ COMPLETED_RECORDS = st.builds(
     TEXT,
     TEXT,
     st.just(b"") | OWNERS,
+    st.binary(max_size=50),
 )
 RECORDS = RUNNING_RECORDS | COMPLETED_RECORDS | RELEASED_RECORDS
 
@@ -104,10 +105,11 @@ def completed(
     headers: object = (),
     body: object = b"",
     time: object = 1.0,
+    session: object = b"",
     **numbers: int,
 ) -> bytes:
     """A completed record with any parts, right or wrong."""
-    payload = [status, b"", "POST", "orders", headers, body, time]
+    payload = [status, b"", "POST", "orders", headers, body, session, time]
     return header(**numbers) + msgpack.packb(payload, unicode_errors="surrogatepass")
 
 
@@ -136,6 +138,7 @@ HOSTILE = st.builds(
     st.lists(NAMES | VALUES | st.text(max_size=5), max_size=6) | ANYTHING,
     BODIES | st.tuples(st.just("zlib"), BODIES.map(zlib.compress), st.integers(0, 60)) | ANYTHING,
     TIMES | ANYTHING,
+    st.just(b"") | BODIES | ANYTHING,
 ) | st.builds(
     in_progress,
     TEXT | ANYTHING,

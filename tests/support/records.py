@@ -18,7 +18,7 @@ RUNNING = RunningRecord(OWNER, FINGERPRINT, 3, 210_000, *_RUN, 2)
 RELEASED = ReleasedRecord(OWNER, FINGERPRINT, 3, *_RUN, 2)
 COMPLETED = CompletedRecord(
     OWNER, FINGERPRINT, 3, 201, (("A", "1"), ("A", "2")), b"\x00body\xff", 2.5,
-    method="POST", endpoint="orders", operation=b"m" * 16,
+    method="POST", endpoint="orders", operation=b"m" * 16, session=b"thanks",
 )  # fmt: skip
 MEBIBYTE = 1024 * 1024
 

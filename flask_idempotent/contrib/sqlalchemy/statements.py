@@ -90,6 +90,7 @@ def _values_of(answer: Answer) -> dict[str, Any]:
         "status": str(record.status),
         "headers": json.dumps(record.headers, separators=(",", ":")),
         "body": body,
+        "session": record.session or None,
         "method": record.method,
         "endpoint": record.endpoint,
         "operation": record.operation,
@@ -103,28 +104,26 @@ def answer_of(row: Row) -> Answer:
     :param row: the table's columns, and ``ttl_ms``.
     :raises RecordUnreadable: when its response cannot be sent.
     """
-    status = row["status"]
-    record = CompletedRecord(
-        bytes(row["owner"]),
-        bytes(row["fingerprint"]),
-        row["attempt"],
-        int(status) if status.isdecimal() else status,
-        _decode_headers(row["headers"]),
-        None if row["body"] is None else bytes(row["body"]),
-        row["created"] / 1000,
-        method=row["method"],
-        endpoint=row["endpoint"],
-        operation=bytes(row["operation"]),
-    )
     try:
+        record = _record_of(row)
         check_response(record.status, record.headers)
     except (TypeError, ValueError) as error:
         raise RecordUnreadable(f"the row of {row['storage_key']} is damaged: {error}") from error
     return Answer(row["storage_key"], record, row["ttl_ms"])
 
 
-def _decode_headers(text: str) -> tuple[tuple[str, str], ...]:
-    try:
-        return tuple((name, value) for name, value in json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise RecordUnreadable(f"the headers of an answer are damaged: {error}") from error
+def _record_of(row: Row) -> CompletedRecord:
+    status = row["status"]
+    return CompletedRecord(
+        bytes(row["owner"]),
+        bytes(row["fingerprint"]),
+        row["attempt"],
+        int(status) if status.isdecimal() else status,
+        tuple((name, value) for name, value in json.loads(row["headers"])),
+        None if row["body"] is None else bytes(row["body"]),
+        row["created"] / 1000,
+        method=row["method"],
+        endpoint=row["endpoint"],
+        operation=bytes(row["operation"]),
+        session=bytes(row["session"] or b""),
+    )

@@ -93,7 +93,7 @@ def _columns() -> list[Column[Any]]:
         Column("headers", text, nullable=False),
         # NULL for a response that is not kept.
         Column("body", binary),
-        # For what a replay will repeat of the session, so that no migration is needed then.
+        # What a replay repeats of the session; NULL for nothing.
         Column("session", binary),
         Column("method", Text, nullable=False),
         Column("endpoint", Text, nullable=False),

@@ -39,7 +39,8 @@ class TestRow:
     def test_every_part(self, shop: Shop, status: int | str) -> None:
         """Every part of the response comes back, and the time is the database's."""
         headers = (("Link", "</a>"), ("Link", VALUE), ("X-Empty", ""))
-        wanted = answer(status=status, headers=headers, body=None, attempt=0)
+        session = bytes(range(256))
+        wanted = answer(status=status, headers=headers, body=None, attempt=0, session=session)
         shop.transaction.commit(wanted)
         stored = shop.transaction.look_up(KEY)
         assert stored is not None
@@ -56,7 +57,14 @@ class TestRow:
 
     @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
     @pytest.mark.parametrize(
-        ("column", "value"), [("headers", "{"), ("headers", '[["A","b\\n"]]'), ("status", "099")]
+        ("column", "value"),
+        [
+            ("headers", "{"),
+            ("headers", '[["A","b\\n"]]'),
+            ("status", "099"),
+            ("body", "text"),
+            ("session", "text"),
+        ],
     )
     def test_damaged(self, shop: Shop, column: str, value: str) -> None:
         """R12: a row that cannot be sent is not."""

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.examples.browsers import chromium
 from tests.examples.servers import ROOT, Shop, send, shop
+from tests.support.browsers import chromium
 
 PICTURE = ROOT / "docs" / "_static" / "shop.png"
 DOCS = ROOT / "build" / "docs"

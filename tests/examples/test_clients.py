@@ -17,7 +17,7 @@ import requests
 from selenium import webdriver
 
 from tests.examples.bad_road import CLIENTS, Shop, open_shop
-from tests.examples.browsers import chromium
+from tests.support.browsers import chromium
 
 ORDER = {"product": "teapot"}
 

@@ -22,7 +22,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from flask_idempotent import Idempotent
-from tests.examples.browsers import chromium
+from tests.support.browsers import chromium
 from tests.support.redis_servers import missing
 
 #: Sends a POST with a key, follows redirects, and gives the status and the text that come of it.

@@ -11,8 +11,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.examples.browsers import chromium
 from tests.examples.servers import SHOP, Shop, send, shop
+from tests.support.browsers import chromium
 
 BUTTON = (By.CSS_SELECTOR, "#order button.primary")
 

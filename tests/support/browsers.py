@@ -1,4 +1,4 @@
-"""Chromium without a window, for the examples that people look at."""
+"""Chromium without a window, for pages and examples that people look at."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class TestSettings:
             "SETTING         FROM                VALUE",
             "redis_url       REDIS_URL           memory://",
             "timeout         IDEMPOTENT_TIMEOUT  2 minutes",
-            "expire          default             4 minutes",
+            "busy_status     default             409",
         ]
         assert "max_body        default             1 MiB" in lines
         assert "methods         default             every method with an effect" in lines

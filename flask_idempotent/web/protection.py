@@ -18,6 +18,7 @@ from flask_idempotent.settings import Settings, resolve
 from flask_idempotent.web.frameworks import Framework, framework_above
 from flask_idempotent.web.marks import EXEMPT, belongs_to, is_protecting, mark_of, marks_of
 from flask_idempotent.web.routes import qualified_name
+from flask_idempotent.web.sockets import is_event
 
 if TYPE_CHECKING:
     from flask import Flask, Request
@@ -202,10 +203,10 @@ class Protections:
         """What a decorated function does when it is called in a request.
 
         :param overrides: the function's keywords.
-        :raises OutsideRequest: when it requires a key and no route matched.
+        :raises OutsideRequest: when it requires a key and is called for no routed request.
         """
         rule, method = request.url_rule, request.method
-        if rule is None:
+        if rule is None or is_event(function, request, self._app.view_functions):
             return self._unrouted(function, overrides)
         endpoint = rule.endpoint
         call = self.calls.get((id(overrides), endpoint, method))
@@ -285,10 +286,10 @@ _HIDDEN = (
     "functools.wraps. If the view calls it, give the keywords to an @idempotent on the view"
 )
 _WITHOUT_ROUTE = (
-    "%s was called in a request that no route matched, such as the event of a WebSocket: the call "
-    "is not protected"
+    "%s was called for an event of a WebSocket, or in a request that no route matched: the call is "
+    "not protected"
 )
 _REQUIRED_WITHOUT_ROUTE = (
-    "{} requires a key, and was called in a request that no route matched, such as the event of a "
-    "WebSocket: no key is looked for there. Call the undecorated function, its __wrapped__."
+    "{} requires a key, and was called for an event of a WebSocket, or in a request that no route "
+    "matched: no key is looked for there. Call the undecorated function, its __wrapped__."
 )

@@ -268,23 +268,6 @@ class TestOutsideRequests:
             self.bare()
         assert self.bare.__wrapped__() == "ran"  # type: ignore[attr-defined]
 
-    def test_event_of_a_websocket(
-        self, make_app: MakeApp, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Events share the handshake's request: its key is not theirs, which is logged once."""
-        store = FaultyStore()
-        for app in (make_app(wide=False), make_app(wide=True)):
-            caplog.clear()
-            environ = app.test_request_context(
-                "/socket.io/", headers={"Idempotency-Key": "k"}
-            ).request.environ
-            with state_of(app).using_store(store):
-                for _ in "12":
-                    with app.request_context(environ):
-                        assert self.bare() == "ran"
-            assert caplog.text.count("the call is not protected") == 1
-        assert store.calls == []
-
     def test_key_that_is_required(self, make_app: MakeApp) -> None:
         """What requires a key does not run where none is looked for."""
         with make_app(wide=False).test_request_context("/nowhere"):

@@ -25,7 +25,7 @@ only the store's clock counts.
 The msgpack of a record in progress is ``[method, endpoint, host, pid, started]``; a released
 record keeps it. Host, process and start are those of the run that died, where its owner decides
 what follows, and where it has decided to hold the key. That of a completed record is
-``[status, operation, method, endpoint, headers, body, session, time]``, with alternating names and
+``[status, time, operation, method, endpoint, headers, body, session]``, with alternating names and
 values in ``headers``. The body is bytes, or ``[codec, bytes, size]`` where it is kept compressed,
 or nil for a response that was not kept. The session part is bytes, which the web layer alone reads;
 it is empty where a replay repeats nothing of the session.
@@ -65,8 +65,8 @@ STATE, GRACE, ATTEMPT, OFFER = slice(1, 2), slice(2, 10), slice(10, 14), slice(1
 OWNER, FINGERPRINT, FIRST_ATTEMPT = slice(18, 34), slice(34, 50), slice(50, 54)
 DIED = slice(54, 58)
 
-#: How many of a record's first and last bytes ``decode_summary`` needs.
-HEAD_SIZE, TAIL_SIZE = 1024, 9
+#: How many of a record's first bytes ``decode_summary`` needs.
+HEAD_SIZE = 1024
 
 #: The only codec of compressed bodies (RFC 1950).
 _ZLIB = "zlib"
@@ -89,8 +89,8 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
     if isinstance(record, CompletedRecord):
         state, headers = COMPLETED, [part for pair in record.headers for part in pair]
         payload = [
-            record.status, record.operation, record.method, record.endpoint, headers,
-            _encode_body(record), record.session, record.time,
+            record.status, record.time, record.operation, record.method, record.endpoint,
+            headers, _encode_body(record), record.session,
         ]  # fmt: skip
     else:
         state, first_attempt = RELEASED, record.first_attempt
@@ -172,7 +172,7 @@ _Response = tuple[
 
 
 def _decode_response(payload: bytes) -> _Response:
-    status, operation, method, endpoint, flat_headers, body, session, time = unpack(payload)
+    status, time, operation, method, endpoint, flat_headers, body, session = unpack(payload)
     _require(
         is_status(status)
         and _are_strings(method, endpoint)
@@ -212,11 +212,10 @@ def decode_offer(data: bytes) -> CompletedRecord | None:
     return offer
 
 
-def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
-    """Read a record from its two ends, so that its body need not be fetched.
+def decode_summary(head: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
+    """Read a record from its beginning, so that its body need not be fetched.
 
     :param head: its first ``HEAD_SIZE`` bytes.
-    :param tail: its last ``TAIL_SIZE`` bytes.
     :raises RecordUnreadable: as ``decode`` does.
     """
     if head[STATE] != COMPLETED or head[0] != VERSION:
@@ -226,8 +225,8 @@ def decode_summary(head: bytes, tail: bytes) -> RunningRecord | ReleasedRecord |
     try:
         _, _, _, attempt, *_ = _HEADER.unpack_from(head)
         # A long endpoint may end beyond the head.
-        status, _, method, endpoint = (*unpack_first(head[HEADER_SIZE:], 4), b"", "", "")[:4]
-        time = unpack(tail)
+        status, time, *rest = unpack_first(head[HEADER_SIZE:], 5)
+        _, method, endpoint = (*rest, b"", "", "")[:3]
         _require(attempt > 0 and is_status(status))
         _require(_are_strings(method, endpoint) and _is_time(time))
     except _DECODE_ERRORS as error:

@@ -109,7 +109,7 @@ def completed(
     **numbers: int,
 ) -> bytes:
     """A completed record with any parts, right or wrong."""
-    payload = [status, b"", "POST", "orders", headers, body, session, time]
+    payload = [status, time, b"", "POST", "orders", headers, body, session]
     return header(**numbers) + msgpack.packb(payload, unicode_errors="surrogatepass")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.record_format import HEAD_SIZE, TAIL_SIZE, decode, decode_summary
+from flask_idempotent.record_format import HEAD_SIZE, decode, decode_summary
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -40,5 +40,5 @@ def read(data: bytes) -> Record | None:
 
 
 def read_summary(data: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
-    """Decode a record from its two ends."""
-    return decode_summary(data[:HEAD_SIZE], data[-TAIL_SIZE:])
+    """Decode a record from its beginning."""
+    return decode_summary(data[:HEAD_SIZE])

@@ -51,10 +51,10 @@ def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
         raise reply
     if not reply:
         return None
-    size, ttl_ms, head, tail = reply
+    size, ttl_ms, head = reply
     owner = head[OWNER]
     try:
-        record = decode_summary(head, tail)
+        record = decode_summary(head)
     except RecordUnreadable:
         return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
     lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None

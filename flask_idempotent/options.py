@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from uuid import UUID
 
 from flask_idempotent import _checks as checks
+from flask_idempotent import _secret_checks as secret_checks
 from flask_idempotent._http_semantics import TRY_AGAIN_STATUSES
 from flask_idempotent.errors import SettingsError
 
@@ -214,6 +215,8 @@ OPTIONS = (
     ),
     Option("prefix", "IDEMPOTENT_PREFIX", "IDEMPOTENT_", checks.text("'IDEMPOTENT_'")),
     Option("namespace", "IDEMPOTENT_NAMESPACE", None, checks.text("'shop'", optional=True)),
+    Option("secrets", "IDEMPOTENT_SECRETS", (), secret_checks.secrets),
+    Option("name_secret", "IDEMPOTENT_NAME_SECRET", None, secret_checks.name_secret),
     Option("linger", "IDEMPOTENT_LINGER", 5, checks.seconds(above_zero=False)),
 )  # fmt: skip
 

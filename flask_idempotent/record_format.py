@@ -30,6 +30,15 @@ values in ``headers``. The body is bytes, or ``[codec, bytes, size]`` where it i
 or nil for a response that was not kept. The session part is bytes, which the web layer alone reads;
 it is empty where a replay repeats nothing of the session.
 
+A sealed record has the same header. Behind it are the byte C1, with which no msgpack begins, and
+
+* of a record in progress or released: the owner token of the run that sealed it, then a nonce of 12
+  bytes, the encrypted msgpack, and a tag of 16 bytes. A take-over writes a new header and may keep
+  what it finds behind it; so storage key, owner and fingerprint are authenticated;
+* of a completed record: nonce, encrypted msgpack and tag, authenticated together with the storage
+  key and the whole header. What does not fit into the first 1024 bytes of the record follows in a
+  second nonce, text and tag, so that a summary needs these first bytes only.
+
 Nothing is ever pickled, and other programs may write to the store: ``decode`` accepts only what
 ``encode`` could have written.
 """
@@ -42,10 +51,21 @@ from typing import Any
 
 from flask_idempotent._http_syntax import are_fields, is_status
 from flask_idempotent._msgpack import UNPACK_ERRORS, pack, unpack, unpack_first
+from flask_idempotent._record_header import (
+    COMPLETED,
+    HEADER,
+    HEADER_SIZE,
+    HELD,
+    IN_PROGRESS,
+    OFFER,
+    RELEASED,
+    STATE,
+    VERSION,
+)
+from flask_idempotent._sealed_records import open_record, seal_record
+from flask_idempotent._sealing import MARK, NOT_OPENED, Sealer
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import (
-    FINGERPRINT_SIZE,
-    OWNER_SIZE,
     CompletedRecord,
     CompletedSummary,
     CompressedBody,
@@ -53,20 +73,6 @@ from flask_idempotent.records import (
     ReleasedRecord,
     RunningRecord,
 )
-
-VERSION = 1
-IN_PROGRESS, HELD, COMPLETED, RELEASED = b"p", b"h", b"c", b"r"
-
-_HEADER = struct.Struct(f">BcQII{OWNER_SIZE}s{FINGERPRINT_SIZE}sII")
-#: Length of the header, in bytes.
-HEADER_SIZE = _HEADER.size
-#: Where the header has its parts.
-STATE, GRACE, ATTEMPT, OFFER = slice(1, 2), slice(2, 10), slice(10, 14), slice(14, 18)
-OWNER, FINGERPRINT, FIRST_ATTEMPT = slice(18, 34), slice(34, 50), slice(50, 54)
-DIED = slice(54, 58)
-
-#: How many of a record's first bytes ``decode_summary`` needs.
-HEAD_SIZE = 1024
 
 #: The only codec of compressed bodies (RFC 1950).
 _ZLIB = "zlib"
@@ -79,9 +85,13 @@ _YEAR_10000 = 253_402_300_800
 _DECODE_ERRORS = (*UNPACK_ERRORS, struct.error)
 
 
-def encode(record: Record, *, offer: int = 0) -> bytes:
+def encode(
+    record: Record, storage_key: str = "", sealer: Sealer | None = None, *, offer: int = 0
+) -> bytes:
     """Turn a record into bytes.
 
+    :param storage_key: the record's name in the store; it is needed to seal it.
+    :param sealer: seals it; None to leave it readable.
     :param offer: offset at which the store appends a late owner's response; 0 for none.
     """
     grace_ms, first_attempt, died = 0, record.attempt, 0
@@ -98,11 +108,13 @@ def encode(record: Record, *, offer: int = 0) -> bytes:
             state = HELD if record.held else IN_PROGRESS
             grace_ms, died = record.grace_ms, record.died
         payload = [record.method, record.endpoint, record.host, record.pid, record.started]
-    header = _HEADER.pack(
+    header = HEADER.pack(
         VERSION, state, grace_ms, record.attempt, offer, record.owner, record.fingerprint,
         first_attempt, died,
     )  # fmt: skip
-    return header + pack(payload)
+    if sealer is None or not sealer.seals:
+        return header + pack(payload)
+    return seal_record(header, pack(payload), storage_key, sealer)
 
 
 def _encode_body(record: CompletedRecord) -> bytes | tuple[str, bytes, int] | None:
@@ -116,43 +128,53 @@ def _encode_body(record: CompletedRecord) -> bytes | tuple[str, bytes, int] | No
     return body
 
 
-def decode(data: bytes) -> Record:
+def decode(data: bytes, storage_key: str = "", sealer: Sealer | None = None) -> Record:
     """Turn bytes into a record.
 
     Whatever program wrote the bytes, the status and the headers of the record can be sent, and its
     times, sizes and numbers are in range.
 
-    :raises RecordUnreadable: on an unknown version, or bytes that ``encode`` never writes.
+    :param storage_key: the record's name in the store, as it was given to ``encode``.
+    :param sealer: opens sealed records, and says whether others are accepted; None where no record
+        is sealed.
+    :raises RecordUnreadable: on an unknown version, or bytes that ``encode`` never writes; also
+        where they are sealed and cannot be opened, or are not sealed and must be.
     """
     try:
         version, state, grace_ms, attempt, offer, owner, fingerprint, first_attempt, died = (
-            _HEADER.unpack_from(data)
+            HEADER.unpack_from(data)
         )
         if version != VERSION:
             raise RecordUnreadable(
                 f"record version {version} is unknown, this release reads {VERSION}"
             )
         _require(0 < first_attempt <= attempt and grace_ms < _GRACE_END)
+        payload = data[HEADER_SIZE : offer or None]
+        if sealer is not None:
+            payload = open_record(data[:HEADER_SIZE], payload, storage_key, sealer)
         if state in (IN_PROGRESS, HELD):
             # Only who decides can have decided to hold.
             _require(died < attempt and (died > 0 or state == IN_PROGRESS))
             # A late owner's response follows, unless the store cut it off.
             _require(not offer or HEADER_SIZE < offer <= len(data))
-            run = _decode_run(data[HEADER_SIZE : offer or None])
+            run = _decode_run(payload)
             return RunningRecord(
                 owner, fingerprint, attempt, grace_ms, *run, first_attempt, died, state == HELD
             )
         _require(not (grace_ms or offer or died))
         if state == COMPLETED:
-            return CompletedRecord(
-                owner, fingerprint, attempt, *_decode_response(data[HEADER_SIZE:])
-            )
+            return CompletedRecord(owner, fingerprint, attempt, *_decode_response(payload))
         if state == RELEASED:
-            run = _decode_run(data[HEADER_SIZE:])
-            return ReleasedRecord(owner, fingerprint, attempt, *run, first_attempt)
+            return ReleasedRecord(owner, fingerprint, attempt, *_decode_run(payload), first_attempt)
     except _DECODE_ERRORS as error:
-        raise RecordUnreadable(f"record is damaged: {error}") from error
+        raise _damaged(data, sealer, error) from error
     raise RecordUnreadable(f"record state {state!r} is unknown")
+
+
+def _damaged(data: bytes, sealer: Sealer | None, error: Exception) -> RecordUnreadable:
+    if sealer is None and data[HEADER_SIZE:].startswith(MARK):
+        return RecordUnreadable(NOT_OPENED)
+    return RecordUnreadable(f"record is damaged: {error}")
 
 
 _Run = tuple[str, int, float, str, str]
@@ -196,41 +218,52 @@ def _decode_body(body: Any) -> _Body:
     return CompressedBody(data, size)
 
 
-def decode_offer(data: bytes) -> CompletedRecord | None:
+def decode_offer(
+    data: bytes, storage_key: str = "", sealer: Sealer | None = None
+) -> CompletedRecord | None:
     """Read the response of a late owner that waits in a record in progress; None where none does.
+
+    The parameters are those of ``decode``.
 
     :raises RecordUnreadable: as ``decode`` does.
     """
-    record = decode(data)
+    record = decode(data, storage_key, sealer)
     offset = int.from_bytes(data[OFFER])
     if not offset or offset == len(data):
         return None
     assert isinstance(record, RunningRecord), "only a record in progress has an offset"
-    offer = decode(data[offset:])
+    offer = decode(data[offset:], storage_key, sealer)
     if not isinstance(offer, CompletedRecord):
         raise RecordUnreadable("record is damaged: what a late owner offers is not a response")
     return offer
 
 
-def decode_summary(head: bytes) -> RunningRecord | ReleasedRecord | CompletedSummary:
+def decode_summary(
+    head: bytes, storage_key: str = "", sealer: Sealer | None = None
+) -> RunningRecord | ReleasedRecord | CompletedSummary:
     """Read a record from its beginning, so that its body need not be fetched.
+
+    The other parameters are those of ``decode``.
 
     :param head: its first ``HEAD_SIZE`` bytes.
     :raises RecordUnreadable: as ``decode`` does.
     """
     if head[STATE] != COMPLETED or head[0] != VERSION:
-        record = decode(head)
+        record = decode(head, storage_key, sealer)
         assert not isinstance(record, CompletedRecord), "completed records are read below"
         return record
     try:
-        _, _, _, attempt, *_ = _HEADER.unpack_from(head)
+        _, _, _, attempt, *_ = HEADER.unpack_from(head)
+        payload = head[HEADER_SIZE:]
+        if sealer is not None:
+            payload = open_record(head[:HEADER_SIZE], payload, storage_key, sealer)
         # A long endpoint may end beyond the head.
-        status, time, *rest = unpack_first(head[HEADER_SIZE:], 5)
+        status, time, *rest = unpack_first(payload, 5)
         _, method, endpoint = (*rest, b"", "", "")[:3]
         _require(attempt > 0 and is_status(status))
         _require(_are_strings(method, endpoint) and _is_time(time))
     except _DECODE_ERRORS as error:
-        raise RecordUnreadable(f"record is damaged: {error}") from error
+        raise _damaged(head, sealer, error) from error
     return CompletedSummary(attempt, status, time, method, endpoint)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from flask_idempotent._digests import derive_key
 from flask_idempotent._http_semantics import (
     DROPPED_HEADERS,
     REQUIRING_METHODS,
@@ -116,6 +117,8 @@ class Settings:
     problem_base: str
     prefix: str
     namespace: str | None
+    secrets: tuple[bytes | None, ...] = dataclasses.field(repr=False)
+    name_secret: bytes | None = dataclasses.field(repr=False)
     linger: float
     #: What of this the engine needs.
     engine: EngineSettings = dataclasses.field(init=False)
@@ -125,6 +128,8 @@ class Settings:
     scope_environ_names: tuple[tuple[str, str], ...] = dataclasses.field(init=False)
     #: The names, in lower case, of the headers that no replay repeats.
     dropped_headers: frozenset[str] = dataclasses.field(init=False)
+    #: The key of digests that nobody without ``name_secret`` can compute; empty without it.
+    name_key: bytes = dataclasses.field(init=False, repr=False)
     #: Whether a request is inspected even where headers, query and media type show no key.
     always_inspect: bool = dataclasses.field(init=False)
 
@@ -149,6 +154,8 @@ class Settings:
             self.replay_header.lower()
         }
         _derive(self, "dropped_headers", dropped)
+        secret = self.name_secret
+        _derive(self, "name_key", derive_key(secret, b"idempotent name") if secret else b"")
         # A view with a transaction leaves the commit to the library, with a key and without one.
         always_inspect = self.required or self.key is not None or self.transaction is not None
         _derive(self, "always_inspect", always_inspect)

@@ -21,6 +21,8 @@ class NoTransaction(MemoryTransaction):
     roll_back = None  # type: ignore[assignment]
 
 
+SECRET = "a secret of 31 bytes: hunter2 ."
+
 CONFIG = {option.name: option.config for option in OPTIONS}
 
 SECONDS = [True, "60", None, float("nan"), float("inf"), -1, timedelta(seconds=-1), 10**10, 1j]
@@ -72,6 +74,24 @@ WRONG: dict[str, list[object]] = {
     "problem_base": [None, 5, ""],
     "prefix": [None, 5, "", b"IDEMPOTENT_"],
     "namespace": [5, "", b"shop"],
+    "secrets": [
+        None,
+        5,
+        SECRET,
+        SECRET.encode(),
+        {SECRET: 1},
+        {SECRET},
+        [None],
+        [None, None, SECRET],
+        ["short hunter2"],
+        [SECRET, b"hunter2"],
+        [5],
+        [[SECRET]],
+        [True],
+        ["ü" * 7],
+        [""],
+    ],
+    "name_secret": [5, True, "", "hunter2", b"hunter2", [SECRET], (SECRET,)],
     "linger": [None, -1, True, "5"],
 }
 
@@ -219,6 +239,33 @@ class TestChecks:
         with pytest.raises(SettingsError) as raised:
             resolve({"REDIS_URL": url})
         assert "hunter2" not in str(raised.value)
+
+    @pytest.mark.parametrize(("name", "value"), wrong(["secrets", "name_secret"]))
+    def test_error_hides_secrets(self, name: str, value: object) -> None:
+        """No error about a secret shows any of it, neither in its text nor in its causes."""
+        with pytest.raises(SettingsError) as raised:
+            resolve({CONFIG[name]: value})
+        assert "hunter2" not in repr(raised.value)
+        assert raised.value.__cause__ is raised.value.__context__ is None
+
+    def test_secrets(self) -> None:
+        """Secrets are strings or bytes, in a tuple or a list, and a repr of settings has none."""
+        config = {"IDEMPOTENT_SECRETS": [SECRET, None], "IDEMPOTENT_NAME_SECRET": SECRET}
+        settings = resolve(config)
+        assert settings.secrets == (SECRET.encode(), None)
+        assert settings.name_secret == SECRET.encode()
+        assert "hunter2" not in repr(settings)
+        assert settings.name_key.hex() not in repr(settings)
+        assert resolve({"IDEMPOTENT_SECRETS": ()}).secrets == ()
+
+    def test_short_secret(self) -> None:
+        """A secret that is too short is an error that says how to make one, and not what it is."""
+        with pytest.raises(SettingsError) as raised:
+            resolve({"IDEMPOTENT_SECRETS": (SECRET, "hunter2")})
+        assert str(raised.value) == (
+            "IDEMPOTENT_SECRETS must have at least 16 bytes in secret 2, not 7. This command makes "
+            "one: python -c 'import secrets; print(secrets.token_hex())'"
+        )
 
     def test_error_is_a_value_error(self) -> None:
         """A wrong setting may be caught as a ValueError."""

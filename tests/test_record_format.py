@@ -9,9 +9,10 @@ import msgpack
 import pytest
 from hypothesis import given
 
-from flask_idempotent import record_format
+from flask_idempotent import _record_header, record_format
+from flask_idempotent._record_header import HEADER_SIZE
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.record_format import HEADER_SIZE, decode, decode_offer, encode
+from flask_idempotent.record_format import decode, decode_offer, encode
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -89,29 +90,29 @@ class TestLayout:
     def test_header(self) -> None:
         """Each part of the header has its documented offset."""
         data = encode(RUNNING, offer=9)
-        assert data[0] == record_format.VERSION == 1
-        assert data[record_format.STATE] == data[1:2] == record_format.IN_PROGRESS == b"p"
-        assert data[record_format.GRACE] == data[2:10] == struct.pack(">Q", 210_000)
-        assert data[record_format.ATTEMPT] == data[10:14] == struct.pack(">I", 3)
-        assert data[record_format.OFFER] == data[14:18] == struct.pack(">I", 9)
-        assert data[record_format.OWNER] == data[18:34] == OWNER
-        assert data[record_format.FINGERPRINT] == data[34:50] == FINGERPRINT
-        assert data[record_format.FIRST_ATTEMPT] == data[50:54] == struct.pack(">I", 2)
-        assert data[record_format.DIED] == data[54:58] == bytes(4)
+        assert data[0] == _record_header.VERSION == 1
+        assert data[_record_header.STATE] == data[1:2] == _record_header.IN_PROGRESS == b"p"
+        assert data[_record_header.GRACE] == data[2:10] == struct.pack(">Q", 210_000)
+        assert data[_record_header.ATTEMPT] == data[10:14] == struct.pack(">I", 3)
+        assert data[_record_header.OFFER] == data[14:18] == struct.pack(">I", 9)
+        assert data[_record_header.OWNER] == data[18:34] == OWNER
+        assert data[_record_header.FINGERPRINT] == data[34:50] == FINGERPRINT
+        assert data[_record_header.FIRST_ATTEMPT] == data[50:54] == struct.pack(">I", 2)
+        assert data[_record_header.DIED] == data[54:58] == bytes(4)
         assert HEADER_SIZE == 58
         assert msgpack.unpackb(data[58:]) == ["POST", "orders", "web-1", 4711, 1.5]
 
     def test_held(self) -> None:
         """A held record has a state of its own, and the number of the attempt that died."""
         data = encode(RUNNING._replace(died=2, held=True))
-        assert data[record_format.STATE] == record_format.HELD == b"h"
-        assert data[record_format.DIED] == struct.pack(">I", 2)
-        assert encode(RUNNING._replace(died=2))[record_format.STATE] == b"p"
+        assert data[_record_header.STATE] == _record_header.HELD == b"h"
+        assert data[_record_header.DIED] == struct.pack(">I", 2)
+        assert encode(RUNNING._replace(died=2))[_record_header.STATE] == b"p"
 
     def test_documented_offsets(self) -> None:
         """The module's table gives the header's slices, and the same positions in Lua."""
         rows = re.findall(r"^(\d+) +(\d+) +(\d+)(?: to (\d+))? ", record_format.__doc__ or "", re.M)
-        parts = [slice(0, 1), *(getattr(record_format, name) for name in PARTS)]
+        parts = [slice(0, 1), *(getattr(_record_header, name) for name in PARTS)]
         assert [(int(offset), int(length)) for offset, length, _, _ in rows] == [
             (part.start, part.stop - part.start) for part in parts
         ]

@@ -70,11 +70,11 @@ class TestUnreadable:
     @pytest.mark.parametrize(
         "payload",
         [
-            pytest.param([200, b"", "POST", "orders", [], b"", 1.0], id="too-few"),
-            pytest.param([200, b"", "POST", "orders", [], b"", b"", 1.0, 1], id="too-many"),
-            pytest.param([200, b"", b"POST", "orders", [], b"", b"", 1.0], id="method-bytes"),
-            pytest.param([200, b"", "POST", None, [], b"", b"", 1.0], id="endpoint-nil"),
-            pytest.param([200, "", "POST", "orders", [], b"", b"", 1.0], id="operation-text"),
+            pytest.param([200, 1.0, b"", "POST", "orders", [], b""], id="too-few"),
+            pytest.param([200, 1.0, b"", "POST", "orders", [], b"", b"", 1], id="too-many"),
+            pytest.param([200, 1.0, b"", b"POST", "orders", [], b"", b""], id="method-bytes"),
+            pytest.param([200, 1.0, b"", "POST", None, [], b"", b""], id="endpoint-nil"),
+            pytest.param([200, 1.0, "", "POST", "orders", [], b"", b""], id="operation-text"),
             pytest.param(dict.fromkeys("abcdefgh"), id="map"),
             pytest.param("seven", id="text"),
             pytest.param(5, id="number"),

@@ -142,9 +142,10 @@ def settings_of(app: Flask, record: RunningRecord | CompletedRecord) -> Settings
 
 def _by_storage_key(settings: Settings, key: str) -> RecordRef:
     prefix = settings.prefix
-    if not re.fullmatch(re.escape(prefix) + r"\{[\w-]{22}\}", key, re.ASCII):
+    if not re.fullmatch(re.escape(prefix) + r"\{([\w-]{11})?[\w-]{22}\}", key, re.ASCII):
         raise click.BadParameter(
-            f"{key!r} is not a storage key: it must look like {prefix}{{22 characters}}. "
+            f"{key!r} is not a storage key: it must look like {prefix}{{22 characters}}, or "
+            "33 with IDEMPOTENT_NAME_SECRET. "
             "Put it in single quotes.",
             param_hint="KEY",
         )
@@ -162,7 +163,8 @@ def _by_key(app: Flask, settings: Settings, scope: str | None, key: str) -> Reco
     not_found = f"There is no record of the key {key!r} in {where}."
     if scope is None:
         not_found += _CUSTOM_HINT if settings.scope else _DEFAULT_HINT.format(_headers(settings))
-    name = storage_key(settings.prefix, settings.namespace or app.name, scope, key)
+    namespace = settings.namespace or app.name
+    name = storage_key(settings.prefix, namespace, scope, key, settings.name_key)
     return RecordRef(name, not_found, settings.engine)
 
 

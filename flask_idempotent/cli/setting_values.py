@@ -10,6 +10,7 @@ from flask import Flask
 
 from flask_idempotent._quantities import duration, size
 from flask_idempotent._redact import without_password
+from flask_idempotent._sealing import secret_fingerprint
 from flask_idempotent.engine.transactions import Transaction
 from flask_idempotent.options import OPTIONS, REDIS_URL
 from flask_idempotent.settings import origin
@@ -63,7 +64,7 @@ def setting_values(app: Flask, protection: Protection | None) -> Iterator[Settin
     for option in OPTIONS:
         value, source = getattr(settings, option.name), origin(option, app.config, layers)
         if option is not REDIS_URL:
-            value = _plain(value)
+            value = _plain(_shown(option.name, value))
             yield SettingValue(option.name, value, _text(option.name, value), source)
         elif state.has_given_store:
             yield SettingValue(option.name, None, "not used: store= was given", "extension")
@@ -77,6 +78,13 @@ def setting_values(app: Flask, protection: Protection | None) -> Iterator[Settin
 def as_dict(values: Iterable[SettingValue]) -> dict[str, Any]:
     """Write settings for programs."""
     return {setting.name: {"value": setting.value, "from": setting.origin} for setting in values}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """What may be shown of a value: of secrets their fingerprints."""
+    if name == "secrets":
+        return tuple(secret and secret_fingerprint(secret) for secret in value)
+    return secret_fingerprint(value) if name == "name_secret" and value else value
 
 
 def _plain(value: Any) -> Any:
@@ -99,7 +107,8 @@ def _text(name: str, value: Any) -> str:
     if value is None:
         return _NONE.get(name, "none")
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        words = ("unsealed" if item is None else str(item) for item in value)
+        return ", ".join(words) or "none"
     if name in _TIMES:
         return duration(value)
     return size(value) if name in _SIZES else str(value)

@@ -35,11 +35,12 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
     operation = (
         request.method, request.root_path, request.path, request.host.lower() if host else None,
     )  # fmt: skip
+    key = settings.name_key
     if settings.fingerprint is False:
-        return _truncated(_sha256(pack(operation)))
+        return _truncated(_sha256(pack(operation)), key)
     if settings.fingerprint is not None:
         value = _check_custom(body.call(settings.fingerprint))
-        return _truncated(_sha256(pack((*operation, value))))
+        return _truncated(_sha256(pack((*operation, value))), key)
     digest = _sha256(pack((*operation, _query(request, settings.field), body.mimetype)))
     if body.is_form:
         digest.update(body.form_digest or digest_form(body, settings)[0])
@@ -47,7 +48,7 @@ def fingerprint(request: Request, body: Body, settings: Settings, *, host: bool)
         # The only part without its length before it is the last one.
         for chunk in body.chunks():
             digest.update(chunk)
-    return _truncated(digest)
+    return _truncated(digest, key)
 
 
 def digest_form(body: Body, settings: Settings) -> tuple[bytes, list[str]]:
@@ -68,7 +69,10 @@ def _sha256(content: bytes = b"") -> _Hash:
     return hashlib.sha256(content)
 
 
-def _truncated(digest: _Hash) -> bytes:
+def _truncated(digest: _Hash, key: bytes) -> bytes:
+    """Shorten a digest, with a key so that nobody without it can compute the result."""
+    if key:
+        return hashlib.blake2b(digest.digest(), key=key, digest_size=FINGERPRINT_SIZE).digest()
     return digest.digest()[:FINGERPRINT_SIZE]
 
 

@@ -26,6 +26,9 @@ _STANDARD_HEADER = "HTTP_IDEMPOTENCY_KEY"
 #: What Firefox and Waterfox write into the header of a POST or PATCH that has none: a uint64.
 _BROWSER_KEY = re.compile(r'[ \t]*"[0-9]+"[ \t]*')
 
+#: How many digits of a scope's own digest are in the name of a record: 66 bits.
+_SCOPE_DIGITS = 11
+
 _EXPECTED = (
     "Send 1 to {length} visible ASCII characters without quotes, commas, semicolons and "
     "backslashes, such as a UUID, or a quoted string (RFC 9651, 3.3.3)."
@@ -236,28 +239,46 @@ def check_custom(key: object, settings: Settings) -> str:
         raise KeyInvalid(str(error)) from None
 
 
-def storage_key(prefix: str, namespace: str, scope: str | bytes | None, key: str) -> str:
+def storage_key(
+    prefix: str, namespace: str, scope: str | bytes | None, key: str, name_key: bytes = b""
+) -> str:
     """Return the name of a key's record in the store.
 
     It is the prefix and, in braces, a digest of namespace, scope and key. The braces are a hash
     tag, so that all that belongs to one key is in one slot of a Redis Cluster.
+
+    :param name_key: the settings' ``name_key``. With it the digest begins with the scope's own, so
+        that the records of one caller can be found.
     """
-    if isinstance(scope, str):
-        # As bytes and as text a scope is the same: on the command line it can only be text.
-        scope = scope.encode("utf-8", "surrogatepass")
-    return _record_name(prefix, namespace, scope, key)
+    digest = url_safe_digest(namespace, _as_bytes(scope), key, key=name_key)
+    if not name_key:
+        return f"{prefix}{{{digest}}}"
+    return f"{scope_prefix(prefix, namespace, scope, name_key)}{digest}}}"
 
 
-def part_key(prefix: str, storage_key: str, part: str) -> str:
+def scope_prefix(prefix: str, namespace: str, scope: str | bytes | None, name_key: bytes) -> str:
+    """Return what the names of all records of one caller begin with, and of no other's.
+
+    :param name_key: the settings' ``name_key``, not empty.
+    """
+    digest = url_safe_digest(namespace, _as_bytes(scope), key=name_key)
+    return f"{prefix}{{{digest[:_SCOPE_DIGITS]}"
+
+
+def _as_bytes(scope: str | bytes | None) -> bytes | None:
+    # As bytes and as text a scope is the same: on the command line it can only be text.
+    return scope.encode("utf-8", "surrogatepass") if isinstance(scope, str) else scope
+
+
+def part_key(prefix: str, storage_key: str, part: str, name_key: bytes = b"") -> str:
     """Return the name of the record of a part of a request's work.
 
     A part is, for example, a decorated function that the view calls.
 
     :param storage_key: the name of the record of the request's key.
     :param part: the part's own name.
+    :param name_key: as for ``storage_key``.
     """
-    return _record_name(prefix, storage_key, part)
-
-
-def _record_name(prefix: str, *parts: str | bytes | None) -> str:
-    return f"{prefix}{{{url_safe_digest(*parts)}}}"
+    start = len(prefix) + 1
+    scope_digits = storage_key[start : start + _SCOPE_DIGITS] if name_key else ""
+    return f"{prefix}{{{scope_digits}{url_safe_digest(storage_key, part, key=name_key)}}}"

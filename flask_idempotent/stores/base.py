@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.values import (
@@ -191,6 +192,20 @@ class Store(ABC):
         :raises SettingsError: when this kind of store has no replicas.
         """
         raise SettingsError(f"min_replicas needs replicas, and {type(self).__name__} has none")
+
+    def sealed_with(self, sealer: Sealer) -> Store:
+        """Return this store as applications with ``IDEMPOTENT_SECRETS`` need it.
+
+        Whatever it writes where others may read it is sealed: it gives the sealer to ``encode``
+        and ``decode``. The default refuses, so that nothing is kept unsealed by mistake.
+
+        :param sealer: what ``record_format`` seals and opens records with.
+        :raises SettingsError: when this kind of store does not seal.
+        """
+        raise SettingsError(
+            f"IDEMPOTENT_SECRETS needs a store that seals its records, and {type(self).__name__} "
+            "does not: implement sealed_with()"
+        )
 
     @abstractmethod
     def close(self) -> None:

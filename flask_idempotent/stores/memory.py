@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import (
     CompletedRecord,
@@ -290,6 +291,10 @@ class MemoryStore(ExpiringRecords, InspectableStore):
 
     def confirmed_by(self, replicas: int) -> MemoryStore:
         # No failover can lose its records, and tests need not change the settings of views.
+        return self
+
+    def sealed_with(self, sealer: Sealer) -> MemoryStore:
+        # Who can read this process's memory can read the secrets as well.
         return self
 
     def close(self) -> None:

@@ -127,7 +127,9 @@ def identify(current: ProtectedRequest) -> ClaimRequest:
     assert current.key is not None, "it was found"
     namespace = settings.namespace or current.app.name
     return ClaimRequest(
-        storage_key=storage_key(settings.prefix, namespace, current.scope, current.key),
+        storage_key=storage_key(
+            settings.prefix, namespace, current.scope, current.key, settings.name_key
+        ),
         key=current.key,
         fingerprint=digest,
         settings=settings.engine,
@@ -176,7 +178,8 @@ def claim_request_of_part(current: ProtectedRequest, of_view: ClaimRequest) -> C
     part = current.state.protections.part_name(current.part, current.request)
     if part is None:
         return of_view
-    name = part_key(current.settings.prefix, of_view.storage_key, part)
+    settings = current.settings
+    name = part_key(settings.prefix, of_view.storage_key, part, settings.name_key)
     return of_view._replace(storage_key=name)
 
 

@@ -12,6 +12,7 @@ from flask import has_request_context, request, request_started
 
 from flask_idempotent._environ import HANDLED_ERROR
 from flask_idempotent._forks import ForkAware, check_process
+from flask_idempotent._sealing import sealer_of
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.http.body_tracking import track
@@ -186,7 +187,7 @@ class AppState(ForkAware):
         with self._lock:
             if self._engine is None:
                 settings = resolve(self.app.config)
-                store = self._open_store(settings)
+                store = _sealed(self._open_store(settings), settings)
                 self._engine = Engine(store, self.app, settings.max_waiters, linger=settings.linger)
             return self._engine
 
@@ -200,13 +201,20 @@ class AppState(ForkAware):
     def using_store(self, store: Store) -> Iterator[None]:
         """Use another store while the ``with`` block runs, as tests do."""
         check_process()
-        engine = Engine(store, self.app, self.settings().max_waiters)
+        settings = self.settings()
+        engine = Engine(_sealed(store, settings), self.app, settings.max_waiters)
         previous, self._engine = self._engine, engine
         try:
             yield
         finally:
             self._engine = previous
             engine.close()
+
+
+def _sealed(store: Store, settings: Settings) -> Store:
+    """Return a store as the application's secrets need it."""
+    sealer = sealer_of(settings.secrets)
+    return store if sealer is None else store.sealed_with(sealer)
 
 
 def _handle_once(error: Exception, handle: Callable[[], Any]) -> Any:

@@ -8,7 +8,7 @@ import zlib
 import msgpack
 from hypothesis import strategies as st
 
-from flask_idempotent.record_format import VERSION
+from flask_idempotent._record_header import VERSION
 from flask_idempotent.records import (
     FINGERPRINT_SIZE,
     OWNER_SIZE,

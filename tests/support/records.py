@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flask_idempotent._record_header import HEAD_SIZE
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.record_format import HEAD_SIZE, decode, decode_summary
+from flask_idempotent.record_format import decode, decode_summary
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,

@@ -14,8 +14,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from flask_idempotent import _timing
+from flask_idempotent._record_header import OWNER
 from flask_idempotent.errors import IdempotentError, StoreError, TooFewReplicas
-from flask_idempotent.record_format import OWNER
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, Wrote, pack
 from flask_idempotent.stores.redis.node import Node

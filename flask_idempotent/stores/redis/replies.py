@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from flask_idempotent._record_header import OWNER
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import IdempotentError, RecordUnreadable, StoreError
-from flask_idempotent.record_format import OWNER, decode, decode_summary
-from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.record_format import decode_summary
+from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInfo
 
 #: What the reply of ``contend.lua`` begins with.
 _CLAIMED, _COMPLETED = 1, 2
 
 
-def of_contend(reply: list[Any], *, decides: bool) -> ContendResult:
+#: Turns the bytes of a record into the record.
+Decode = Callable[[bytes], Record]
+
+
+def of_contend(reply: list[Any], decode: Decode, *, decides: bool) -> ContendResult:
     """Read the reply of ``contend.lua``.
 
+    :param decode: reads the bytes of the key's record.
     :param decides: whether the facts of the run that died are needed.
     :raises RecordUnreadable: when the key's record has damaged bytes.
     """
     code, *rest = reply
     if code == _CLAIMED:
-        return _claimed(*rest, decides=decides)
+        return _claimed(decode, *rest, decides=decides)
     if code == _COMPLETED:
-        return _completed(*rest)
+        return _completed(decode, *rest)
     lease_left_ms, data = rest
-    other = _running(data)
+    other = _running(decode, data)
     return Busy(other.fingerprint, lease_left_ms, other.started, other.held)
 
 
@@ -42,9 +50,10 @@ def of_renew(reply: Any) -> bool | None:
     return None if isinstance(reply, StoreError) or reply < 0 else reply == 1
 
 
-def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
+def of_inspect(storage_key: str, reply: Any, sealer: Sealer | None) -> RecordInfo | None:
     """Read a reply of ``inspect.lua``; None when there is no record.
 
+    :param sealer: opens the record where it is sealed.
     :raises StoreError: when it is an error.
     """
     if isinstance(reply, IdempotentError):
@@ -54,7 +63,7 @@ def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
     size, ttl_ms, head = reply
     owner = head[OWNER]
     try:
-        record = decode_summary(head)
+        record = decode_summary(head, storage_key, sealer)
     except RecordUnreadable:
         return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
     lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
@@ -62,28 +71,29 @@ def of_inspect(storage_key: str, reply: Any) -> RecordInfo | None:
 
 
 def _claimed(
-    attempt: int, first_attempt: int, dead: bytes | None = None, *, decides: bool
+    decode: Decode, attempt: int, first_attempt: int, dead: bytes | None = None, *, decides: bool
 ) -> Claimed:
     if dead is None:
         return Claimed(attempt, first_attempt)
-    return Claimed(attempt, first_attempt, _running(dead) if decides else _dead_owner(dead))
+    read = _running if decides else _dead_owner
+    return Claimed(attempt, first_attempt, read(decode, dead))
 
 
-def _dead_owner(data: bytes) -> RunningRecord | None:
+def _dead_owner(decode: Decode, data: bytes) -> RunningRecord | None:
     # The key is ours even if the dead owner's record is damaged behind its header.
     with suppress(RecordUnreadable):
-        return _running(data)
+        return _running(decode, data)
     return None
 
 
-def _completed(data: bytes) -> CompletedRecord:
+def _completed(decode: Decode, data: bytes) -> CompletedRecord:
     record = decode(data)
     if not isinstance(record, CompletedRecord):
         raise RecordUnreadable("a running record has numbers that this package never writes")
     return record
 
 
-def _running(data: bytes) -> RunningRecord:
+def _running(decode: Decode, data: bytes) -> RunningRecord:
     record = decode(data)
     assert isinstance(record, RunningRecord), "contend.lua returns only running records here"
     return record

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+from flask_idempotent._record_header import HEAD_SIZE
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import (
     RecordUnreadable,
     StoreError,
@@ -15,7 +19,6 @@ from flask_idempotent.errors import (
     WriteRefused,
 )
 from flask_idempotent.record_format import (
-    HEAD_SIZE,
     decode,
     decode_offer,
     encode,
@@ -51,10 +54,17 @@ class RedisStore(InspectableStore):
 
     :param client: sends commands to it.
     :param subscriber: wakes waiters; None for a new one.
+    :param sealer: seals and opens records; None to leave them readable.
     """
 
-    def __init__(self, client: Client, subscriber: Subscriber | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        subscriber: Subscriber | None = None,
+        sealer: Sealer | None = None,
+    ) -> None:
         self._client = client
+        self._sealer = sealer
         self._set = Command("SET", wrote=lambda record: record is None)
         self._claim = Script("claim", wrote=lambda record: record is None)
         self._contend = Script("contend", wrote=replies.is_claimed)
@@ -83,11 +93,22 @@ class RedisStore(InspectableStore):
 
     def confirmed_by(self, replicas: int) -> RedisStore:
         client = ConfirmingClient(self._client.topology, replicas)
-        return RedisStore(client, self._subscriber)
+        return RedisStore(client, self._subscriber, self._sealer)
+
+    def sealed_with(self, sealer: Sealer) -> RedisStore:
+        store = copy.copy(self)
+        store._sealer = sealer
+        return store
+
+    def _encode(self, storage_key: str, record: Record) -> bytes:
+        return encode(record, storage_key, self._sealer)
+
+    def _decode(self, storage_key: str, data: bytes) -> Record:
+        return decode(data, storage_key, self._sealer)
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         try:
-            current = self._set_or_get(storage_key, encode(record), ttl_ms)
+            current = self._set_or_get(storage_key, self._encode(storage_key, record), ttl_ms)
         except WriteRefused:
             # A server that refuses writes still has the responses.
             with suppress(StoreError):
@@ -95,7 +116,7 @@ class RedisStore(InspectableStore):
                 if isinstance(completed, CompletedRecord):
                     return completed
             raise
-        return Claimed(1) if current is None else decode(current)
+        return Claimed(1) if current is None else self._decode(storage_key, current)
 
     def _set_or_get(self, storage_key: str, record: bytes, ttl_ms: int) -> bytes | None:
         """Write a record where there is none, or return the existing one."""
@@ -124,8 +145,9 @@ class RedisStore(InspectableStore):
         decides: bool = False,
     ) -> ContendResult:
         arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"", int(decides))
-        reply = self._client.run(self._contend, storage_key, encode(record), *arguments)
-        return replies.of_contend(reply, decides=decides)
+        data = self._encode(storage_key, record)
+        reply = self._client.run(self._contend, storage_key, data, *arguments)
+        return replies.of_contend(reply, partial(self._decode, storage_key), decides=decides)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         topology = self._client.topology
@@ -146,11 +168,14 @@ class RedisStore(InspectableStore):
     ) -> list[bool | None]:
         """Renew claims that are at one server, whose clock counts."""
         until = self._client.clock_ms(renewals[0].storage_key) + restore_within_ms
-        calls = [(r.storage_key, encode(r.record), r.ttl_ms, until) for r in renewals]
+        calls = [
+            (r.storage_key, self._encode(r.storage_key, r.record), r.ttl_ms, until)
+            for r in renewals
+        ]
         return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
 
     def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        data = encode(record)
+        data = self._encode(storage_key, record)
         try:
             code = self._client.run(self._complete, storage_key, data, ttl_ms, *self._publishing)
         except RecordUnreadable:
@@ -187,7 +212,7 @@ class RedisStore(InspectableStore):
 
     def read(self, storage_key: str) -> Record | None:
         data = self._client.execute("GET", storage_key)
-        return None if data is None else decode(data)
+        return None if data is None else self._decode(storage_key, data)
 
     def scan(self, prefix: str) -> Iterator[str]:
         pattern = _escape_pattern(prefix) + "*"
@@ -206,7 +231,7 @@ class RedisStore(InspectableStore):
         for names in _batches(storage_keys):
             calls = [(name, b"%d" % HEAD_SIZE) for name in names]
             pairs = zip(names, self._client.run_many(self._inspect, calls), strict=True)
-            infos = [replies.of_inspect(name, reply) for name, reply in pairs]
+            infos = [replies.of_inspect(name, reply, self._sealer) for name, reply in pairs]
             yield from self._with_waiters([info for info in infos if info is not None])
 
     def _with_waiters(self, infos: Sequence[RecordInfo]) -> Iterator[RecordInfo]:
@@ -222,7 +247,7 @@ class RedisStore(InspectableStore):
 
     def read_offer(self, storage_key: str) -> CompletedRecord | None:
         data = self._client.execute("GET", storage_key)
-        return None if data is None else decode_offer(data)
+        return None if data is None else decode_offer(data, storage_key, self._sealer)
 
     def resolve(
         self,
@@ -234,7 +259,8 @@ class RedisStore(InspectableStore):
         even_running: bool = False,
     ) -> bool:
         rest = (ttl_ms, owner, int(even_running), *self._publishing)
-        return bool(self._client.run(self._resolve, storage_key, encode(record), *rest))
+        data = self._encode(storage_key, record)
+        return bool(self._client.run(self._resolve, storage_key, data, *rest))
 
     def discard(self, infos: Iterable[RecordInfo]) -> int:
         return sum(map(self._discard, _batches(infos)))

@@ -15,8 +15,8 @@ from flask import Flask
 from hypothesis import settings
 
 from flask_idempotent import Idempotent
-from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.state import EXTENSION_KEY
 from tests.support.clients import WayIn

@@ -17,7 +17,7 @@ from flask import Flask
 
 from flask_idempotent._printable import printable
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError, StoreError
-from flask_idempotent.stores.base import InspectableStore
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web.flask_compat import current_application
 from flask_idempotent.web.state import state_of

@@ -21,7 +21,8 @@ from flask_idempotent.cli.options import (
 )
 from flask_idempotent.cli.release import condition_of, free
 from flask_idempotent.settings import EngineSettings
-from flask_idempotent.stores.base import InspectableStore, RecordInfo
+from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.state import state_of
 
 

@@ -25,7 +25,8 @@ from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
 from flask_idempotent.records import CompletedRecord, CompletedSummary, RunningRecord
 from flask_idempotent.settings import EngineSettings, Settings
-from flask_idempotent.stores.base import InspectableStore, RecordInfo
+from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.protection import Protection
 from flask_idempotent.web.scopes import scope_of_caller
 from flask_idempotent.web.state import state_of

@@ -18,7 +18,8 @@ from flask_idempotent.cli.options import (
 from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
-from flask_idempotent.stores.base import InspectableStore, RecordInfo
+from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.inspectable import InspectableStore
 
 
 @click.command("release")

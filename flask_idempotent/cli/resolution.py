@@ -17,7 +17,8 @@ from flask_idempotent.cli.options import Refused
 from flask_idempotent.engine.transactions import Answer, Transaction, commit_answer
 from flask_idempotent.records import OWNER_SIZE, CompletedRecord, RunningRecord
 from flask_idempotent.settings import Settings
-from flask_idempotent.stores.base import InspectableStore, RecordInfo
+from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.inspectable import InspectableStore
 
 
 class Resolution(NamedTuple):

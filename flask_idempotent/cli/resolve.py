@@ -26,7 +26,8 @@ from flask_idempotent.cli.release import condition_of, free
 from flask_idempotent.cli.resolution import Resolution, answer_for, parse_resolution
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompletedRecord, RunningRecord
-from flask_idempotent.stores.base import InspectableStore, RecordInfo
+from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.inspectable import InspectableStore
 
 
 @click.command("resolve")

@@ -15,7 +15,8 @@ from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord, RunningRecord
-from flask_idempotent.stores.base import InspectableStore, Store
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 
 Facts = Mapping[str, str]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask_idempotent._checks import closest
 from flask_idempotent._logging import logger
 from flask_idempotent.errors import SettingsError
-from flask_idempotent.stores.base import InspectableStore, Store
+from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore

@@ -24,11 +24,11 @@ from flask_idempotent.stores.base import (
     ClaimResult,
     Completion,
     ContendResult,
-    InspectableStore,
     RecordInfo,
     Renewal,
 )
 from flask_idempotent.stores.expiring import Entry, ExpiringRecords
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
 
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from flask_idempotent.cli import commands
 from flask_idempotent.http.keys import storage_key
-from flask_idempotent.stores.base import InspectableStore
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.state import state_of
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import pytest
 
 from flask_idempotent import _timing
-from flask_idempotent.stores.base import InspectableStore
 from flask_idempotent.stores.factory import open_store
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from tests.conftest import CLUSTERS
 from tests.interleavings.case import KEY, Case

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask_idempotent.stores.base import InspectableStore
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.testing import InspectableStoreContract
 
 

@@ -17,8 +17,8 @@ from flask_idempotent.stores.base import (
     Claimed,
     Completion,
     ContendResult,
-    InspectableStore,
 )
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 from tests.stores.harness import (
     ENDS,

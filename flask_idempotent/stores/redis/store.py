@@ -29,10 +29,10 @@ from flask_idempotent.stores.base import (
     ClaimResult,
     Completion,
     ContendResult,
-    InspectableStore,
     RecordInfo,
     Renewal,
 )
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.redis import replies
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, decode_name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import CompletedSummary, RunningRecord
-from flask_idempotent.stores.base import Completion, InspectableStore
+from flask_idempotent.stores.base import Completion
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.testing.contract.support import (
     HOUR,
     KEY,

@@ -23,10 +23,10 @@ from flask_idempotent.stores.base import (
     ClaimResult,
     Completion,
     ContendResult,
-    InspectableStore,
     Renewal,
     Store,
 )
+from flask_idempotent.stores.inspectable import InspectableStore
 
 #: The storage key of most tests.
 KEY = "IDEMPOTENT_{contract}"

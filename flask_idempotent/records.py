@@ -103,6 +103,13 @@ class ReleasedRecord(NamedTuple):
     endpoint: str = ""
     first_attempt: int = 1
 
+    def as_claim(self) -> RunningRecord:
+        """Return the claim that was released, as one whose lease is over."""
+        return RunningRecord(
+            self.owner, self.fingerprint, self.attempt, 0, self.host, self.pid, self.started,
+            self.method, self.endpoint, self.first_attempt,
+        )  # fmt: skip
+
 
 class CompressedBody(NamedTuple):
     """A response body that is kept compressed.

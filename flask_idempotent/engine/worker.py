@@ -99,13 +99,12 @@ class Worker(ForkAware):
         :raises StoreError: when the store does not do it.
         """
         settings = request.settings
-        options = {"holds": True} if holds else {}
         self._store.release(
             request.storage_key,
             owner,
             response_ttl_ms=settings.expire_ms,
             tombstone_ttl_ms=settings.tombstone_ttl_ms,
-            **options,
+            holds=holds,
         )
 
     def release_later(self, request: ClaimRequest, owner: bytes) -> None:

@@ -87,10 +87,17 @@ class Store(ABC):
         * writes it as the next attempt, where a claim with the same fingerprint has lapsed and
           ``takeover`` is true, unless a late owner has offered a response: then that response
           becomes the key's and is returned;
+        * returns the claim as held, where such a claim, or a released record, has an *open* step:
+          one that began and is not known to have ended. With ``decides`` it writes the record as
+          the next attempt all the same, to decide about the run of that claim or record;
         * writes it as the next attempt, where the record is the completed one that ``replaces``
           names;
         * returns the response, where the record is any other completed one;
         * otherwise returns how long the lease of another's claim still lasts.
+
+        The steps of earlier attempts stay where the next attempt has the same fingerprint, and are
+        deleted otherwise. Those that are open are deleted where the view of a request that was to
+        decide begins.
 
         :param ttl_ms: milliseconds that a record which is written is kept.
         :param takeover: whether a lapsed claim with the same fingerprint becomes ours.
@@ -107,7 +114,8 @@ class Store(ABC):
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         """Start leases again, and restore claims whose records are gone.
 
-        A record that belongs to another owner, or is completed or released, stays as it is.
+        A record that belongs to another owner, or is completed or released, stays as it is. The
+        grace of the given record is written into one that is ours.
 
         :param renewals: the claims.
         :param restore_within_ms: milliseconds from this call on, by the store's own clock, within
@@ -117,7 +125,34 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        """Keep a step of our run, and start the lease again.
+
+        A step that ended takes the place of the one that began. Steps that the key has from a
+        request with another fingerprint are deleted first. Steps are kept at least as long as the
+        record, also when the claim is released and the next attempt runs.
+
+        :param record: the record as it was claimed. Its grace is written into the key's record.
+        :param step: the step, which has our owner token.
+        :param ttl_ms: milliseconds that the record is kept; None leaves the lease as it is.
+        :returns: what was done. Where a step begins which another run, an earlier one, has under
+            this name, it returns that step and writes nothing.
+        :raises WriteRefused: when the store refuses writes.
+        """
+
+    @abstractmethod
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        """Return the steps of a key in order of time, without those of another fingerprint.
+
+        :raises RecordUnreadable: when they have damaged bytes.
+        """
+
+    @abstractmethod
+    def complete(
+        self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
+    ) -> Completion:
         """Store a response and wake the waiters, unless another run owns the key.
 
         This
@@ -130,7 +165,10 @@ class Store(ABC):
           response is needed only when it gives up or dies;
         * refuses it otherwise.
 
+        A response that is stored deletes the steps.
+
         :param ttl_ms: milliseconds that the response is kept.
+        :param has_steps: whether the key may have steps: this run has some, or is not the first.
         """
 
     @abstractmethod
@@ -143,24 +181,31 @@ class Store(ABC):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
         holds: bool = False,
+        has_steps: bool = False,
+        unstarted: str = "",
     ) -> bool:
         """Give up a claim and wake the waiters.
 
         If a late owner has offered a response, that becomes the key's. Otherwise the record is
         deleted, or, where this is not the first attempt, becomes a released one: the owner of an
-        earlier attempt may still run, and the attempt number must not start again.
+        earlier attempt may still run, and the attempt number must not start again. It becomes a
+        released one also where there are steps, which stay.
 
         The claim of an owner that was to decide what follows a crash stays instead, so that the
         next request is asked: when the lease ends, which is now unless ``holds`` is true.
 
         :param owner: owner token of the claim.
         :param response_ttl_ms: milliseconds that a late owner's response is kept.
-        :param tombstone_ttl_ms: milliseconds that a released record is kept.
+        :param tombstone_ttl_ms: milliseconds that a released record is kept, unless it has steps
+            that are kept longer.
         :param owner_may_run: whether this owner itself may still run, because an operator releases
             its claim. Then the record becomes a released one on a first attempt too, and where
-            nobody has decided.
+            nobody has decided. Open steps are deleted, also those of a released record.
         :param holds: whether the owner has decided to hold the key: the record becomes a held one,
             and a late owner's response is stored over it. Its lease goes on.
+        :param has_steps: whether the key may have steps, as for ``complete``.
+        :param unstarted: name of the step of this run that may be kept as one that began, although
+            its function never ran; it is deleted. Empty for none.
         :returns: whether there was a claim of this owner.
         """
 

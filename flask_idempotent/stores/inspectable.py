@@ -14,7 +14,10 @@ class InspectableStore(Store):
 
     @abstractmethod
     def scan(self, prefix: str) -> Iterator[str]:
-        """Yield the storage keys that begin with a prefix, in any order, some perhaps twice."""
+        """Yield the storage keys that begin with a prefix, in any order, some perhaps twice.
+
+        What the store keeps beside a record has no storage key of its own.
+        """
 
     @abstractmethod
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
@@ -25,7 +28,9 @@ class InspectableStore(Store):
 
     @abstractmethod
     def discard(self, infos: Iterable[RecordInfo]) -> int:
-        """Delete, in batches, records that did not change since, and wake their waiters.
+        """Delete, in batches, records that did not change since, with their steps.
+
+        Their waiters are woken.
 
         :returns: how many were deleted.
         """
@@ -49,7 +54,8 @@ class InspectableStore(Store):
     ) -> bool:
         """Store an operator's answer in place of a claim whose owner died, and wake the waiters.
 
-        It is kept for at least as long as the claim would have been. What the claim's owner, or an
+        A released record with an open step is such a claim too. The answer is kept for at least as
+        long as the claim would have been, and its steps are deleted. What the claim's owner, or an
         earlier one, answers later is refused.
 
         :param owner: owner token of the claim.
@@ -62,7 +68,7 @@ class InspectableStore(Store):
 
     @abstractmethod
     def delete(self, storage_keys: Iterable[str]) -> int:
-        """Delete records, in batches, and wake their waiters.
+        """Delete records and their steps, in batches, and wake their waiters.
 
         :returns: how many were deleted.
         """

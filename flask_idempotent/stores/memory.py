@@ -5,50 +5,35 @@ Other processes have no access to it, so it does not protect an application with
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from flask_idempotent._sealing import Sealer
-from flask_idempotent.record_format import encode
-from flask_idempotent.records import (
-    CompletedRecord,
-    Record,
-    ReleasedRecord,
-    RunningRecord,
-    summary_of,
-)
+from flask_idempotent.records import CompletedRecord, Record, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,
     ClaimResult,
     Completion,
     ContendResult,
-    RecordInfo,
     Renewal,
+    Step,
+    StepResult,
 )
-from flask_idempotent.stores.expiring import Entry, ExpiringRecords
+from flask_idempotent.stores.expiring import NO_STEPS, Entry, Steps
 from flask_idempotent.stores.inspectable import InspectableStore
-from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
+from flask_idempotent.stores.memory_records import MemoryRecords
+from flask_idempotent.stores.waiters import Waiter, WaiterQueue
 
 
-class MemoryStore(ExpiringRecords, InspectableStore):
+class MemoryStore(MemoryRecords, InspectableStore):
     """Keeps records in this process.
 
     :param clock: returns seconds, for leases and times to live.
     """
 
-    def reset(self) -> None:
-        self._lock = threading.Lock()
-        self._waiters: dict[str, WaiterQueue] = {}
-
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._entries)} records>"
-
-    def _notify(self, storage_key: str, record: CompletedRecord | None = None) -> None:
-        waiters = self._waiters.get(storage_key)
-        if waiters is not None:
-            waiters.notify(None if record is None else Notification.of(record))
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         with self._lock:
@@ -74,22 +59,40 @@ class MemoryStore(ExpiringRecords, InspectableStore):
             current = entry.record
             if isinstance(current, CompletedRecord):
                 if current.owner == replaces:
-                    return self._follow(storage_key, record, current, ttl_ms)
+                    return self._follow(storage_key, record, entry, ttl_ms)
                 return current
-            if isinstance(current, ReleasedRecord):
-                return self._follow(storage_key, record, current, ttl_ms)
-            if current.owner == record.owner and not current.held:
+            if isinstance(current, ReleasedRecord) and not entry.has_open_step:
+                return self._follow(storage_key, record, entry, ttl_ms)
+            if _runs(current, record.owner):
                 return self._claim_again(storage_key, record, entry, ttl_ms, decides=decides)
-            lease_left_ms = entry.expires_at_ms - self.now() - current.grace_ms
-            is_same_request = current.fingerprint == record.fingerprint
-            if lease_left_ms > 0 or not takeover or not is_same_request:
-                return Busy(current.fingerprint, lease_left_ms, current.started, current.held)
-            if entry.offer is not None:
-                self._store_response(storage_key, entry.offer, ttl_ms)
-                return entry.offer
-            if decides:
-                record = record.decide_about(current)
-            return self._follow(storage_key, record, current, ttl_ms)._replace(dead=current)
+            return self._take_over(
+                storage_key, record, entry, ttl_ms, takeover=takeover, decides=decides
+            )
+
+    def _take_over(
+        self,
+        storage_key: str,
+        record: RunningRecord,
+        entry: Entry,
+        ttl_ms: int,
+        *,
+        takeover: bool,
+        decides: bool,
+    ) -> Claimed | Busy | CompletedRecord:
+        """Take over from another's claim that has lapsed, or say how long its lease still lasts."""
+        lease_left_ms, claim = self._lease_left_ms(entry), entry.claim
+        is_open = lease_left_ms <= 0 and entry.has_open_step
+        is_same_request = claim.fingerprint == record.fingerprint
+        if lease_left_ms > 0 or not takeover or not is_same_request:
+            return Busy(claim.fingerprint, lease_left_ms, claim.started, claim.held or is_open)
+        if entry.offer is not None:
+            self._store_response(storage_key, entry.offer, ttl_ms)
+            return entry.offer
+        if decides:
+            record = record.decide_about(claim)
+        elif is_open:
+            return Busy(claim.fingerprint, lease_left_ms, claim.started, held=True)
+        return self._follow(storage_key, record, entry, ttl_ms)._replace(dead=claim)
 
     def _claim_again(
         self, storage_key: str, record: RunningRecord, entry: Entry, ttl_ms: int, *, decides: bool
@@ -97,35 +100,31 @@ class MemoryStore(ExpiringRecords, InspectableStore):
         """Claim for an owner that has the key: its reply was lost, or the view begins."""
         current = entry.record
         assert isinstance(current, RunningRecord), "it has an owner"
-        if not current.died:
-            return self._grant(storage_key, current, ttl_ms, entry.offer)
-        if decides:
-            return self._grant(storage_key, current, ttl_ms, entry.offer)._replace(dead=current)
+        if decides or not current.died:
+            entry.expires_at_ms = self.now() + ttl_ms
+            dead = current if current.died else None
+            return Claimed(current.attempt, current.first_attempt, dead)
         if entry.offer is not None:
             self._store_response(storage_key, entry.offer, ttl_ms)
             return entry.offer
+        entry.drop_open_steps()
         record = record._replace(attempt=current.attempt, first_attempt=current.first_attempt)
-        return self._grant(storage_key, record, ttl_ms)
+        return self._grant(storage_key, record, ttl_ms, entry.steps)
 
     def _follow(
-        self, storage_key: str, record: RunningRecord, earlier: Record, ttl_ms: int
+        self, storage_key: str, record: RunningRecord, entry: Entry, ttl_ms: int
     ) -> Claimed:
-        return self._grant(storage_key, record.follow(earlier), ttl_ms)
+        """Claim as the next attempt, which has the steps of those before it for its request."""
+        earlier = entry.record
+        is_same_request = earlier.fingerprint == record.fingerprint
+        steps = entry.steps if is_same_request else NO_STEPS
+        return self._grant(storage_key, record.follow(earlier), ttl_ms, steps)
 
     def _grant(
-        self,
-        storage_key: str,
-        record: RunningRecord,
-        ttl_ms: int,
-        offer: CompletedRecord | None = None,
+        self, storage_key: str, record: RunningRecord, ttl_ms: int, steps: Steps = NO_STEPS
     ) -> Claimed:
-        self._put(storage_key, record, ttl_ms)
-        self._entries[storage_key].offer = offer
+        self._put(storage_key, record, ttl_ms, steps)
         return Claimed(record.attempt, record.first_attempt)
-
-    def _store_response(self, storage_key: str, record: CompletedRecord, ttl_ms: int) -> None:
-        self._put(storage_key, record, ttl_ms)
-        self._notify(storage_key, record)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
         until = self.now() + restore_within_ms
@@ -139,13 +138,49 @@ class MemoryStore(ExpiringRecords, InspectableStore):
                 return None
             self._grant(renewal.storage_key, renewal.record, renewal.ttl_ms)
             return True
-        old = entry.record
-        if not isinstance(old, RunningRecord) or old.owner != renewal.record.owner or old.held:
+        record = entry.record
+        if not isinstance(record, RunningRecord) or not _runs(record, renewal.record.owner):
             return False
-        self._grant(renewal.storage_key, old, renewal.ttl_ms, entry.offer)
+        entry.record = record._replace(grace_ms=renewal.record.grace_ms)
+        entry.expires_at_ms = self.now() + renewal.ttl_ms
         return True
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        with self._lock:
+            entry = self._live_entry(storage_key)
+            if entry is None:
+                return StepResult.GONE
+            current = entry.record
+            if not isinstance(current, RunningRecord) or not _runs(current, record.owner):
+                return StepResult.LOST
+            earlier = entry.steps.get(step.name)
+            if earlier is None or earlier.owner == step.owner or step.value is not None:
+                self._write_step(entry, step)
+                entry.expires_at_ms += record.grace_ms - current.grace_ms
+                if ttl_ms is not None:
+                    entry.expires_at_ms = self.now() + ttl_ms
+                entry.record = current._replace(grace_ms=record.grace_ms)
+                return StepResult.WRITTEN
+            return earlier
+
+    def _write_step(self, entry: Entry, step: Step) -> None:
+        earlier = entry.steps.get(step.name)
+        # A command that was sent twice may arrive after the step has ended.
+        if step.value is not None or earlier is None or earlier.value is None:
+            entry.steps = {**entry.steps, step.name: step}
+
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        with self._lock:
+            entry = self._live_entry(storage_key)
+            if entry is None or entry.record.fingerprint != fingerprint:
+                return []
+            return sorted(entry.steps.values(), key=lambda step: step.time)
+
+    def complete(
+        self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
+    ) -> Completion:
         with self._lock:
             entry = self._live_entry(storage_key)
             if entry is not None:
@@ -171,27 +206,51 @@ class MemoryStore(ExpiringRecords, InspectableStore):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
         holds: bool = False,
+        has_steps: bool = False,
+        unstarted: str = "",
     ) -> bool:
         with self._lock:
             entry = self._live_entry(storage_key)
-            if entry is None or not isinstance(entry.record, RunningRecord):
+            if entry is None or entry.record.owner != owner:
                 return False
             record = entry.record
-            if record.owner != owner:
+            if isinstance(record, ReleasedRecord) and owner_may_run and entry.has_open_step:
+                entry.drop_open_steps()
+            elif not isinstance(record, RunningRecord):
                 return False
-            self._notify(storage_key, entry.offer)
-            if entry.offer is not None:
+            elif entry.offer is not None:
                 self._put(storage_key, entry.offer, response_ttl_ms)
             elif record.died and not owner_may_run:
-                if holds:
-                    entry.record = record._replace(held=True)
-                elif not record.held:
-                    entry.expires_at_ms = self.now() + max(1, record.grace_ms)
-            elif owner_may_run or record.attempt > 1:
-                self._put(storage_key, record.tombstone(), tombstone_ttl_ms)
+                self._undecided(entry, record, holds=holds)
             else:
-                del self._entries[storage_key]
+                if owner_may_run:
+                    entry.drop_open_steps()
+                entry.drop_open_step(unstarted, owner)
+                self._give_up(storage_key, entry, record, tombstone_ttl_ms, owner_may_run)
+            self._notify(storage_key, entry.offer)
             return True
+
+    def _undecided(self, entry: Entry, record: RunningRecord, *, holds: bool) -> None:
+        """Leave the claim of an owner that was to decide, and has not, or has held the key."""
+        if holds:
+            entry.record = record._replace(held=True)
+        elif not record.held:
+            entry.expires_at_ms = self.now() + max(1, record.grace_ms)
+
+    def _give_up(
+        self,
+        storage_key: str,
+        entry: Entry,
+        record: RunningRecord,
+        tombstone_ttl_ms: int,
+        owner_may_run: bool,
+    ) -> None:
+        if entry.steps:
+            tombstone_ttl_ms = max(tombstone_ttl_ms, entry.expires_at_ms - self.now())
+        if owner_may_run or record.attempt > 1 or entry.steps:
+            self._put(storage_key, record.tombstone(), tombstone_ttl_ms, entry.steps)
+        else:
+            del self._entries[storage_key]
 
     @contextmanager
     def listen(self, storage_key: str, seconds: float) -> Iterator[Waiter]:
@@ -210,78 +269,6 @@ class MemoryStore(ExpiringRecords, InspectableStore):
         with self._lock:
             entry = self._live_entry(storage_key)
             return None if entry is None else entry.record
-
-    def scan(self, prefix: str) -> Iterator[str]:
-        with self._lock:
-            live = [key for key in list(self._entries) if self._live_entry(key) is not None]
-        yield from (storage_key for storage_key in live if storage_key.startswith(prefix))
-
-    def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
-        for storage_key in storage_keys:
-            info = self._info(storage_key)
-            if info is not None:
-                yield info
-
-    def _info(self, storage_key: str) -> RecordInfo | None:
-        with self._lock:
-            entry = self._live_entry(storage_key)
-            return None if entry is None else self._describe(storage_key, entry)
-
-    def _describe(self, storage_key: str, entry: Entry) -> RecordInfo:
-        ttl_ms, record = entry.expires_at_ms - self.now(), entry.record
-        size = len(encode(record)) + (0 if entry.offer is None else len(encode(entry.offer)))
-        lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
-        waiters = int(storage_key in self._waiters)  # All of them are in this one process.
-        return RecordInfo(
-            storage_key, summary_of(record), ttl_ms, size, lease_left_ms, waiters, record.owner
-        )
-
-    def read_offer(self, storage_key: str) -> CompletedRecord | None:
-        with self._lock:
-            entry = self._live_entry(storage_key)
-            return None if entry is None else entry.offer
-
-    def resolve(
-        self,
-        storage_key: str,
-        owner: bytes,
-        record: CompletedRecord,
-        *,
-        ttl_ms: int,
-        even_running: bool = False,
-    ) -> bool:
-        with self._lock:
-            entry = self._live_entry(storage_key)
-            if entry is None or not isinstance(entry.record, RunningRecord):
-                return entry is not None and entry.record.owner == record.owner
-            left_ms = entry.expires_at_ms - self.now()
-            lapsed = entry.record.held or left_ms <= entry.record.grace_ms
-            if entry.record.owner != owner or not (lapsed or even_running):
-                return False
-            self._store_response(storage_key, record, max(ttl_ms, left_ms))
-            return True
-
-    def discard(self, infos: Iterable[RecordInfo]) -> int:
-        owners = {info.storage_key: info.owner for info in infos}
-        with self._lock:
-            live = [(key, self._live_entry(key)) for key in owners]
-            return self._delete(
-                [key for key, entry in live if entry and entry.record.owner == owners[key]]
-            )
-
-    def delete(self, storage_keys: Iterable[str]) -> int:
-        # They may come from this store's own ``scan``, which takes the lock.
-        storage_keys = list(storage_keys)
-        with self._lock:
-            return self._delete(storage_keys)
-
-    def _delete(self, storage_keys: Iterable[str]) -> int:
-        count = 0
-        for storage_key in storage_keys:
-            count += self._live_entry(storage_key) is not None
-            self._entries.pop(storage_key, None)
-            self._notify(storage_key)
-        return count
 
     def ping(self) -> None:
         """Do nothing: a process that can ask is alive."""
@@ -303,3 +290,8 @@ class MemoryStore(ExpiringRecords, InspectableStore):
 
 def _is_of_this_request(old: RunningRecord | ReleasedRecord, late: CompletedRecord) -> bool:
     return old.fingerprint == late.fingerprint and late.attempt >= old.first_attempt
+
+
+def _runs(record: Record, owner: bytes) -> bool:
+    """Whether a record is the claim of this owner, which has not decided to hold it."""
+    return isinstance(record, RunningRecord) and record.owner == owner and not record.held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Completion
@@ -24,26 +25,12 @@ class CrashableStore(MemoryStore):
         finally:
             self._crashing = False
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+    def complete(
+        self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
+    ) -> Completion:
         if self._crashing:
             return Completion.STORED
-        return super().complete(storage_key, record, ttl_ms=ttl_ms)
+        return super().complete(storage_key, record, ttl_ms=ttl_ms, has_steps=has_steps)
 
-    def release(
-        self,
-        storage_key: str,
-        owner: bytes,
-        *,
-        response_ttl_ms: int,
-        tombstone_ttl_ms: int,
-        owner_may_run: bool = False,
-        holds: bool = False,
-    ) -> bool:
-        return self._crashing or super().release(
-            storage_key,
-            owner,
-            response_ttl_ms=response_ttl_ms,
-            tombstone_ttl_ms=tombstone_ttl_ms,
-            owner_may_run=owner_may_run,
-            holds=holds,
-        )
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
+        return self._crashing or super().release(storage_key, owner, **options)

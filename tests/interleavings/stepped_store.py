@@ -85,20 +85,20 @@ class SteppedStore:
         replies: list[bool | None] = self._simulation.call("renew", run)
         return replies
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
         def run() -> Completion:
-            completion = self._store.complete(storage_key, record, ttl_ms=ttl_ms)
+            completion = self._store.complete(storage_key, record, **options)
             self._simulation.checker.completed(record.owner, completion)
-            if ttl_ms == EXPIRED_TTL and completion is Completion.STORED:
+            if options["ttl_ms"] == EXPIRED_TTL and completion is Completion.STORED:
                 self._simulation.lose()
             return completion
 
         completion: Completion = self._simulation.call("complete", run)
         return completion
 
-    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
         def run() -> bool:
-            released = self._store.release(storage_key, owner, **ttls)
+            released = self._store.release(storage_key, owner, **options)
             left = self._simulation.record()
             if not isinstance(left, RunningRecord) or left.owner != owner:
                 self._simulation.checker.over(owner)

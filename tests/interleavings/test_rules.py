@@ -13,7 +13,7 @@ from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.renewal import Renewals
 from flask_idempotent.engine.worker import Worker
-from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
+from flask_idempotent.records import CompletedRecord, Record, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, Completion, ContendResult, Renewal
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
@@ -47,24 +47,24 @@ class Undiscerning(MemoryStore):
 class Overwriting(MemoryStore):
     """Stores whatever response comes."""
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        self._store_response(storage_key, record, ttl_ms)
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
+        self._store_response(storage_key, record, options["ttl_ms"])
         return Completion.STORED
 
 
 class Believing(MemoryStore):
     """Says that a refused response is stored."""
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        super().complete(storage_key, record, ttl_ms=ttl_ms)
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
+        super().complete(storage_key, record, **options)
         return Completion.STORED
 
 
 class Forgetful(MemoryStore):
     """Keeps no late owner's response."""
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        completion = super().complete(storage_key, record, ttl_ms=ttl_ms)
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
+        completion = super().complete(storage_key, record, **options)
         self._entries[storage_key].offer = None
         return completion
 
@@ -86,18 +86,18 @@ class Reviving(MemoryStore):
 class Careless(MemoryStore):
     """Lets anybody release a claim."""
 
-    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
         entry = self._live_entry(storage_key)
         if entry is not None and isinstance(entry.record, RunningRecord):
             owner = entry.record.owner
-        return super().release(storage_key, owner, **ttls)
+        return super().release(storage_key, owner, **options)
 
 
 class Renumbering(MemoryStore):
     """Leaves no tombstone, so that the next run is number 1 again."""
 
-    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
-        released = super().release(storage_key, owner, **ttls)
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
+        released = super().release(storage_key, owner, **options)
         if isinstance(self.read(storage_key), ReleasedRecord):
             del self._entries[storage_key]
         return released
@@ -123,8 +123,8 @@ class Mixing(MemoryStore):
 class Eternal(MemoryStore):
     """Keeps records for ever."""
 
-    def _put(self, storage_key: str, record: RunningRecord | CompletedRecord, ttl_ms: int) -> None:
-        super()._put(storage_key, record, NEVER)
+    def _put(self, storage_key: str, record: Record, ttl_ms: int, *steps: Any) -> None:
+        super()._put(storage_key, record, NEVER, *steps)
 
 
 class Inattentive(MemoryStore):
@@ -143,8 +143,8 @@ class Inattentive(MemoryStore):
 class Freeing(MemoryStore):
     """Frees the key when a request gives up that was to decide."""
 
-    def release(self, storage_key: str, owner: bytes, **ttls: Any) -> bool:
-        return super().release(storage_key, owner, **ttls | {"owner_may_run": True})
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
+        return super().release(storage_key, owner, **options | {"owner_may_run": True})
 
 
 def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask_idempotent.records import CompletedRecord, RunningRecord
-from flask_idempotent.stores.base import ClaimResult, Completion, ContendResult, Renewal
+from flask_idempotent.stores.base import (
+    ClaimResult,
+    Completion,
+    ContendResult,
+    Renewal,
+    Step,
+    StepResult,
+)
 from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.stores.waiters import Waiter
 
@@ -80,18 +87,33 @@ class FaultyStore(MemoryStore):
         result: list[bool | None] = self._around("renew", renew)
         return result
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        result: Completion = self._around(
-            "complete",
-            lambda: super(FaultyStore, self).complete(storage_key, record, ttl_ms=ttl_ms),
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        result: StepResult | Step = self._around(
+            "step",
+            lambda: super(FaultyStore, self).write_step(storage_key, record, step, ttl_ms=ttl_ms),
         )
         return result
 
-    def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        result: list[Step] = self._around(
+            "read_steps", lambda: super(FaultyStore, self).read_steps(storage_key, fingerprint)
+        )
+        return result
+
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
+        result: Completion = self._around(
+            "complete",
+            lambda: super(FaultyStore, self).complete(storage_key, record, **options),
+        )
+        return result
+
+    def release(self, storage_key: str, owner: bytes, **options: Any) -> bool:
         if self.is_deaf:
             return True
         result: bool = self._around(
-            "release", lambda: super(FaultyStore, self).release(storage_key, owner, **ttls)
+            "release", lambda: super(FaultyStore, self).release(storage_key, owner, **options)
         )
         return result
 

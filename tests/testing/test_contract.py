@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -17,8 +19,9 @@ from flask_idempotent.testing import StoreContract
 from flask_idempotent.testing.contract import support
 from flask_idempotent.testing.contract.support import HOUR
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores" / "sqlite_store.py"
-SQLiteStore: type[Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "stores"
+with patch.object(sys, "path", [str(EXAMPLE), *sys.path]):
+    SQLiteStore: type[Store] = import_module("sqlite_store").SQLiteStore
 
 
 class TestExample(StoreContract):
@@ -42,9 +45,9 @@ class ClaimsTwice(MemoryStore):
 class Overwrites(MemoryStore):
     """Stores a late owner's response in place of another's."""
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
         self.delete([storage_key])
-        return super().complete(storage_key, record, ttl_ms=ttl_ms)
+        return super().complete(storage_key, record, **options)
 
 
 class ForgetsTombstones(MemoryStore):
@@ -71,8 +74,8 @@ class KeepsAnHour(MemoryStore):
         options.update(response_ttl_ms=HOUR, tombstone_ttl_ms=HOUR)
         return super().release(storage_key, owner, **options)
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        return super().complete(storage_key, record, ttl_ms=HOUR)
+    def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
+        return super().complete(storage_key, record, **options | {"ttl_ms": HOUR})
 
 
 class TestBrokenStores:

@@ -25,7 +25,7 @@ class TestOnCrash:
     @pytest.fixture
     def store(self) -> FaultyStore:
         class Deaf(FaultyStore):
-            def release(self, storage_key: str, owner: bytes, **ttls: int) -> bool:
+            def release(self, storage_key: str, owner: bytes, **options: object) -> bool:
                 return True
 
         return Deaf()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
 from pathlib import Path
 
-from flask_idempotent.errors import StoreUnavailable
-from flask_idempotent.record_format import decode, encode
 from flask_idempotent.records import CompletedRecord, Record, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import (
     Busy,
@@ -20,66 +15,22 @@ from flask_idempotent.stores.base import (
     Completion,
     ContendResult,
     Renewal,
+    Step,
+    StepResult,
     Store,
 )
 from flask_idempotent.stores.waiters import Notification, Waiter, WaiterQueue
-
-TABLE = """
-CREATE TABLE IF NOT EXISTS records
-    (storage_key TEXT PRIMARY KEY, record BLOB, offer BLOB, ends INTEGER)
-"""
-
-
-@dataclass
-class Row:
-    """What a key has: its record, a late owner's response, and when both are gone."""
-
-    record: Record | None = None
-    offer: CompletedRecord | None = None
-    ends: int = 0
+from sqlite_rows import Row, Rows, now
 
 
 class SQLiteStore(Store):
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._rows = Rows(path)
         self._lock = threading.Lock()
         self._queues: dict[str, WaiterQueue] = {}
 
-    def _now(self) -> int:
-        return int(time.time() * 1000)
-
-    @contextmanager
-    def _row(self, storage_key: str) -> Iterator[Row]:
-        """Give a key's row to change, in a transaction that no other process can come between."""
-        try:
-            with closing(sqlite3.connect(self._path, timeout=1, isolation_level=None)) as database:
-                database.execute(TABLE)
-                database.execute("BEGIN IMMEDIATE")
-                row = self._select(database, storage_key)
-                before = replace(row)
-                yield row
-                if row != before:
-                    self._replace(database, storage_key, row)
-                database.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"SQLite: {error}") from error
-
-    def _select(self, database: sqlite3.Connection, storage_key: str) -> Row:
-        query = "SELECT record, offer, ends FROM records WHERE storage_key = ? AND ends > ?"
-        columns = database.execute(query, (storage_key, self._now())).fetchone()
-        if columns is None:
-            return Row()
-        record, offer, ends = columns
-        return Row(decode(record), offer and decode(offer), ends)
-
-    def _replace(self, database: sqlite3.Connection, storage_key: str, row: Row) -> None:
-        database.execute("DELETE FROM records WHERE storage_key = ?", (storage_key,))
-        if row.record is not None:
-            columns = (storage_key, encode(row.record), row.offer and encode(row.offer), row.ends)
-            database.execute("INSERT INTO records VALUES (?, ?, ?, ?)", columns)
-
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
-        with self._row(storage_key) as row:
+        with self._rows.row(storage_key) as row:
             if row.record is None:
                 return self._run(row, record, ttl_ms)
             return row.record
@@ -94,78 +45,129 @@ class SQLiteStore(Store):
         replaces: bytes | None = None,
         decides: bool = False,
     ) -> ContendResult:
-        with self._row(storage_key) as row:
+        with self._rows.row(storage_key) as row:
             current = row.record
             if current is None:
                 return self._run(row, record, ttl_ms)
-            if isinstance(current, CompletedRecord):
-                if current.owner != replaces:
-                    return current
-                return self._run(row, record.follow(current), ttl_ms)
-            if isinstance(current, ReleasedRecord):
-                return self._run(row, record.follow(current), ttl_ms)
-            is_ours = current.owner == record.owner and not current.held
-            if is_ours and (decides or not current.died):
-                row.ends = self._now() + ttl_ms
-                dead = current if current.died else None
-                return Claimed(current.attempt, current.first_attempt, dead)
-            if is_ours and row.offer is None:
-                first = current.first_attempt
-                record = record._replace(attempt=current.attempt, first_attempt=first)
-                return self._run(row, record, ttl_ms)
-            lease_left_ms = row.ends - current.grace_ms - self._now()
-            is_same_request = current.fingerprint == record.fingerprint
-            if not is_ours and (lease_left_ms > 0 or not takeover or not is_same_request):
-                return Busy(current.fingerprint, lease_left_ms, current.started, current.held)
-            if row.offer is None:
-                if decides:
-                    record = record.decide_about(current)
-                return self._run(row, record.follow(current), ttl_ms)._replace(dead=current)
-            row.record, row.offer, row.ends = row.offer, None, self._now() + ttl_ms
-            response = row.record
-        self._notify(storage_key)
-        return response
+            if isinstance(current, CompletedRecord) and current.owner != replaces:
+                return current
+            is_released = isinstance(current, ReleasedRecord) and not row.is_open
+            if isinstance(current, CompletedRecord) or is_released:
+                return self._run_next(row, record, ttl_ms)
+            result: ContendResult
+            if row.belongs_to(record.owner):
+                result = self._claim_again(row, record, ttl_ms, decides)
+            else:
+                result = self._take_over(row, record, ttl_ms, takeover, decides)
+        if isinstance(result, CompletedRecord):
+            self._notify(storage_key)
+        return result
+
+    def _claim_again(
+        self, row: Row, record: RunningRecord, ttl_ms: int, decides: bool
+    ) -> Claimed | CompletedRecord:
+        """Claim for the key's owner: its reply was lost, or it has decided that the view runs."""
+        current = row.claim
+        if decides or not current.died:
+            row.ends = now() + ttl_ms
+            dead = current if current.died else None
+            return Claimed(current.attempt, current.first_attempt, dead)
+        if row.offer is not None:
+            return self._store(row, row.offer, ttl_ms)
+        row.drop_open_steps()
+        first = current.first_attempt
+        return self._run(row, record._replace(attempt=current.attempt, first_attempt=first), ttl_ms)
+
+    def _take_over(
+        self, row: Row, record: RunningRecord, ttl_ms: int, takeover: bool, decides: bool
+    ) -> ContendResult:
+        claim, lease_left_ms = row.claim, 0
+        if isinstance(row.record, RunningRecord):
+            lease_left_ms = row.ends - claim.grace_ms - now()
+        is_open = lease_left_ms <= 0 and row.is_open
+        busy = Busy(claim.fingerprint, lease_left_ms, claim.started, claim.held or is_open)
+        if lease_left_ms > 0 or not takeover or claim.fingerprint != record.fingerprint:
+            return busy
+        if row.offer is not None:
+            return self._store(row, row.offer, ttl_ms)
+        if is_open and not decides:
+            return busy
+        if decides:
+            record = record.decide_about(claim)
+        return self._run_next(row, record, ttl_ms)._replace(dead=claim)
+
+    def _run_next(self, row: Row, record: RunningRecord, ttl_ms: int) -> Claimed:
+        """Claim as the next attempt, with the steps of the earlier ones of the same request."""
+        assert row.record is not None
+        if row.record.fingerprint != record.fingerprint:
+            row.steps = {}
+        return self._run(row, record.follow(row.record), ttl_ms)
 
     def _run(self, row: Row, record: RunningRecord, ttl_ms: int) -> Claimed:
-        row.record, row.offer, row.ends = record, None, self._now() + ttl_ms
+        row.record, row.offer, row.ends = record, None, now() + ttl_ms
         return Claimed(record.attempt, record.first_attempt)
 
+    def _store(self, row: Row, record: CompletedRecord, ttl_ms: int) -> CompletedRecord:
+        row.record, row.offer, row.steps, row.ends = record, None, {}, now() + ttl_ms
+        return record
+
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:
-        until = self._now() + restore_within_ms
+        until = now() + restore_within_ms
         return [self._renew(renewal, until) for renewal in renewals]
 
     def _renew(self, renewal: Renewal, until: int) -> bool | None:
-        with self._row(renewal.storage_key) as row:
+        with self._rows.row(renewal.storage_key) as row:
             if row.record is None:
-                if self._now() > until:
+                if now() > until:
                     return None
                 self._run(row, renewal.record, renewal.ttl_ms)
                 return True
-            current = row.record
-            if (
-                isinstance(current, RunningRecord)
-                and current.owner == renewal.record.owner
-                and not current.held
-            ):
-                row.ends = self._now() + renewal.ttl_ms
-                return True
-            return False
+            if not row.belongs_to(renewal.record.owner):
+                return False
+            row.record = row.claim._replace(grace_ms=renewal.record.grace_ms)
+            row.ends = now() + renewal.ttl_ms
+            return True
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        with self._row(storage_key) as row:
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        with self._rows.row(storage_key) as row:
+            if row.record is None:
+                return StepResult.GONE
+            if not row.belongs_to(record.owner):
+                return StepResult.LOST
+            earlier = row.steps.get(step.name)
+            if earlier is None or step.value is not None:
+                row.steps[step.name] = step
+            elif earlier.owner != step.owner:
+                return earlier
+            row.ends += record.grace_ms - row.claim.grace_ms
+            row.record = row.claim._replace(grace_ms=record.grace_ms)
+            if ttl_ms is not None:
+                row.ends = now() + ttl_ms
+            return StepResult.WRITTEN
+
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        with self._rows.row(storage_key) as row:
+            if row.record is None or row.record.fingerprint != fingerprint:
+                return []
+            return sorted(row.steps.values(), key=lambda step: step.time)
+
+    def complete(
+        self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
+    ) -> Completion:
+        with self._rows.row(storage_key) as row:
             current = row.record
-            if current is not None:
-                is_ours = current.owner == record.owner
-                if isinstance(current, CompletedRecord):
-                    return Completion.STORED if is_ours else Completion.REFUSED
-                is_same_request = current.fingerprint == record.fingerprint
+            if isinstance(current, CompletedRecord):
+                return Completion.STORED if current.owner == record.owner else Completion.REFUSED
+            if current is not None and current.owner != record.owner:
                 is_earlier = record.attempt < current.first_attempt
-                if not is_ours and (is_earlier or not is_same_request):
+                if is_earlier or current.fingerprint != record.fingerprint:
                     return Completion.REFUSED
-                if not is_ours and isinstance(current, RunningRecord) and not current.held:
+                if row.belongs_to(current.owner):
                     row.offer = row.offer or record
                     return Completion.OFFERED
-            row.record, row.offer, row.ends = record, None, self._now() + ttl_ms
+            self._store(row, record, ttl_ms)
         self._notify(storage_key)
         return Completion.STORED
 
@@ -178,27 +180,45 @@ class SQLiteStore(Store):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
         holds: bool = False,
+        has_steps: bool = False,
+        unstarted: str = "",
     ) -> bool:
-        with self._row(storage_key) as row:
+        with self._rows.row(storage_key) as row:
             current = row.record
-            if not isinstance(current, RunningRecord) or current.owner != owner:
+            if current is None or current.owner != owner or isinstance(current, CompletedRecord):
                 return False
-            if row.offer is not None:
-                row.record, row.offer, row.ends = row.offer, None, self._now() + response_ttl_ms
+            if isinstance(current, ReleasedRecord):
+                if not (owner_may_run and row.is_open):
+                    return False
+                row.drop_open_steps()
+            elif row.offer is not None:
+                self._store(row, row.offer, response_ttl_ms)
             elif current.died and not owner_may_run:
                 if holds:
                     row.record = current._replace(held=True)
                 elif not current.held:
-                    row.ends = self._now() + max(1, current.grace_ms)
-            elif current.attempt > 1 or owner_may_run:
-                row.record, row.ends = current.tombstone(), self._now() + tombstone_ttl_ms
+                    row.ends = now() + max(1, current.grace_ms)
             else:
-                row.record = None
+                if owner_may_run:
+                    row.drop_open_steps()
+                row.drop_open_step(unstarted, owner)
+                self._give_up(row, current, tombstone_ttl_ms, owner_may_run)
         self._notify(storage_key)
         return True
 
+    def _give_up(
+        self, row: Row, claim: RunningRecord, tombstone_ttl_ms: int, owner_may_run: bool
+    ) -> None:
+        ends = now() + tombstone_ttl_ms
+        if row.steps:
+            row.record, row.ends = claim.tombstone(), max(ends, row.ends)
+        elif claim.attempt > 1 or owner_may_run:
+            row.record, row.ends = claim.tombstone(), ends
+        else:
+            row.record = None
+
     def read(self, storage_key: str) -> Record | None:
-        with self._row(storage_key) as row:
+        with self._rows.row(storage_key) as row:
             return row.record
 
     @contextmanager

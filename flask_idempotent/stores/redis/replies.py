@@ -12,6 +12,7 @@ from flask_idempotent.errors import IdempotentError, RecordUnreadable, StoreErro
 from flask_idempotent.record_format import decode_summary
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInfo
+from flask_idempotent.stores.redis import steps
 
 #: What the reply of ``contend.lua`` begins with.
 _CLAIMED, _COMPLETED = 1, 2
@@ -33,9 +34,10 @@ def of_contend(reply: list[Any], decode: Decode, *, decides: bool) -> ContendRes
         return _claimed(decode, *rest, decides=decides)
     if code == _COMPLETED:
         return _completed(decode, *rest)
-    lease_left_ms, data = rest
+    lease_left_ms, data, has_open_step = rest
     other = _running(decode, data)
-    return Busy(other.fingerprint, lease_left_ms, other.started, other.held)
+    is_held = other.held or bool(has_open_step)
+    return Busy(other.fingerprint, lease_left_ms, other.started, is_held)
 
 
 def is_claimed(reply: Any) -> bool:
@@ -60,14 +62,15 @@ def of_inspect(storage_key: str, reply: Any, sealer: Sealer | None) -> RecordInf
         raise reply
     if not reply:
         return None
-    size, ttl_ms, head = reply
+    size, ttl_ms, head, fields = reply
     owner = head[OWNER]
     try:
         record = decode_summary(head, storage_key, sealer)
     except RecordUnreadable:
         return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
     lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
-    return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner)
+    states = steps.states_of(fields)
+    return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner, steps=states)
 
 
 def _claimed(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from flask_idempotent._record_header import HEAD_SIZE
 from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import (
     RecordUnreadable,
@@ -18,38 +14,26 @@ from flask_idempotent.errors import (
     StoreUnavailable,
     WriteRefused,
 )
-from flask_idempotent.record_format import (
-    decode,
-    decode_offer,
-    encode,
-)
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import (
     Claimed,
     ClaimResult,
     Completion,
     ContendResult,
-    RecordInfo,
     Renewal,
+    Step,
+    StepResult,
 )
-from flask_idempotent.stores.inspectable import InspectableStore
-from flask_idempotent.stores.redis import replies
+from flask_idempotent.stores.redis import replies, steps
 from flask_idempotent.stores.redis.client import Client
-from flask_idempotent.stores.redis.commands import Command, Script, decode_name
-from flask_idempotent.stores.redis.facts import facts_of
-from flask_idempotent.stores.redis.node import Node
+from flask_idempotent.stores.redis.commands import Command, Script, steps_key
+from flask_idempotent.stores.redis.operations import OperatedStore
 from flask_idempotent.stores.redis.replicas import ConfirmingClient
 from flask_idempotent.stores.redis.subscriber import Subscriber
-from flask_idempotent.stores.redis.translation import or_raise
 from flask_idempotent.stores.waiters import Notification, Waiter
 
-#: How many records one round trip scans, inspects or deletes.
-_BATCH = 500
 
-Item = TypeVar("Item")
-
-
-class RedisStore(InspectableStore):
+class RedisStore(OperatedStore):
     """Keeps records on a Redis or Valkey server.
 
     :param client: sends commands to it.
@@ -63,22 +47,16 @@ class RedisStore(InspectableStore):
         subscriber: Subscriber | None = None,
         sealer: Sealer | None = None,
     ) -> None:
-        self._client = client
-        self._sealer = sealer
+        super().__init__(client, sealer)
         self._set = Command("SET", wrote=lambda record: record is None)
         self._claim = Script("claim", wrote=lambda record: record is None)
-        self._contend = Script("contend", wrote=replies.is_claimed)
-        self._complete = Script("complete", wrote=lambda code: code == Completion.STORED.value)
-        self._release = Script("release")
-        self._renew = Script("renew")
-        self._inspect = Script("inspect")
-        self._resolve = Script("resolve")
-        self._discard_script = Script("discard")
-        self._delete_script = Script("delete")
-        # Pub/sub ignores databases, so a channel's name ends with the number of its database.
-        self._channel_suffix = f"@{client.topology.database}"
-        #: What tells a script how to wake the waiters.
-        self._publishing = (self._channel_suffix, client.topology.pubsub.publish)
+        self._contend = Script("contend", wrote=replies.is_claimed, with_steps=True)
+        self._step = Script("step", wrote=steps.was_written, with_steps=True)
+        # Where there may be steps, these are given the key of the steps too.
+        self._complete, self._release, self._renew = (
+            [Script(name, wrote, with_steps=with_steps) for with_steps in (False, True)]
+            for name, wrote in (("complete", _is_stored), ("release", None), ("renew", None))
+        )
         if subscriber is None:
             subscriber = Subscriber(client.topology)
             client.topology.on_move(subscriber.reconnect)
@@ -94,17 +72,6 @@ class RedisStore(InspectableStore):
     def confirmed_by(self, replicas: int) -> RedisStore:
         client = ConfirmingClient(self._client.topology, replicas)
         return RedisStore(client, self._subscriber, self._sealer)
-
-    def sealed_with(self, sealer: Sealer) -> RedisStore:
-        store = copy.copy(self)
-        store._sealer = sealer
-        return store
-
-    def _encode(self, storage_key: str, record: Record) -> bytes:
-        return encode(record, storage_key, self._sealer)
-
-    def _decode(self, storage_key: str, data: bytes) -> Record:
-        return decode(data, storage_key, self._sealer)
 
     def claim(self, storage_key: str, record: RunningRecord, *, ttl_ms: int) -> ClaimResult:
         try:
@@ -168,16 +135,37 @@ class RedisStore(InspectableStore):
     ) -> list[bool | None]:
         """Renew claims that are at one server, whose clock counts."""
         until = self._client.clock_ms(renewals[0].storage_key) + restore_within_ms
-        calls = [
-            (r.storage_key, self._encode(r.storage_key, r.record), r.ttl_ms, until)
-            for r in renewals
-        ]
-        return [replies.of_renew(reply) for reply in self._client.run_many(self._renew, calls)]
+        results: dict[int, bool | None] = {}
+        for with_steps, script in enumerate(self._renew):
+            group = {n: r for n, r in enumerate(renewals) if r.has_steps == with_steps}
+            calls = [
+                (r.storage_key, self._encode(r.storage_key, r.record), r.ttl_ms, until)
+                for r in group.values()
+            ]
+            answers = map(replies.of_renew, self._client.run_many(script, calls))
+            results |= zip(group, answers, strict=True)
+        return [results[number] for number in range(len(renewals))]
 
-    def complete(self, storage_key: str, record: CompletedRecord, *, ttl_ms: int) -> Completion:
-        data = self._encode(storage_key, record)
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        arguments = steps.arguments(storage_key, record, step, ttl_ms, self._sealer)
         try:
-            code = self._client.run(self._complete, storage_key, data, ttl_ms, *self._publishing)
+            reply = self._client.run(self._step, storage_key, *arguments)
+        except RecordUnreadable:
+            return StepResult.LOST
+        return steps.result_of(storage_key, step.name, reply, self._sealer)
+
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        reply = self._client.execute("HGETALL", steps_key(storage_key))
+        return steps.read(storage_key, reply, fingerprint, self._sealer)
+
+    def complete(
+        self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
+    ) -> Completion:
+        data, script = self._encode(storage_key, record), self._complete[has_steps]
+        try:
+            code = self._client.run(script, storage_key, data, ttl_ms, *self._publishing)
         except RecordUnreadable:
             return Completion.REFUSED
         completion = Completion(code)
@@ -195,11 +183,14 @@ class RedisStore(InspectableStore):
         tombstone_ttl_ms: int,
         owner_may_run: bool = False,
         holds: bool = False,
+        has_steps: bool = False,
+        unstarted: str = "",
     ) -> bool:
+        script = self._release[has_steps or owner_may_run]
         times = (response_ttl_ms, tombstone_ttl_ms)
-        rest = (*times, *self._publishing, int(owner_may_run), int(holds))
+        rest = (*times, *self._publishing, int(owner_may_run), int(holds), unstarted)
         try:
-            return bool(self._client.run(self._release, storage_key, owner, *rest))
+            return bool(self._client.run(script, storage_key, owner, *rest))
         except RecordUnreadable:
             return False
 
@@ -207,93 +198,14 @@ class RedisStore(InspectableStore):
         channel = self._channel(storage_key)
         return self._subscriber.listen(channel, seconds, lambda: self.read(storage_key))
 
-    def _channel(self, storage_key: str) -> str:
-        return storage_key + self._channel_suffix
-
     def read(self, storage_key: str) -> Record | None:
         data = self._client.execute("GET", storage_key)
         return None if data is None else self._decode(storage_key, data)
-
-    def scan(self, prefix: str) -> Iterator[str]:
-        pattern = _escape_pattern(prefix) + "*"
-        for node in self._client.nodes():
-            yield from self._scan(node, pattern)
-
-    def _scan(self, node: Node, pattern: str) -> Iterator[str]:
-        cursor: Any = b"0"
-        while True:
-            cursor, names = node.execute("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH)
-            yield from map(decode_name, names)
-            if cursor == b"0":
-                return
-
-    def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
-        for names in _batches(storage_keys):
-            calls = [(name, b"%d" % HEAD_SIZE) for name in names]
-            pairs = zip(names, self._client.run_many(self._inspect, calls), strict=True)
-            infos = [replies.of_inspect(name, reply, self._sealer) for name, reply in pairs]
-            yield from self._with_waiters([info for info in infos if info is not None])
-
-    def _with_waiters(self, infos: Sequence[RecordInfo]) -> Iterator[RecordInfo]:
-        running = [info for info in infos if isinstance(info.record, RunningRecord)]
-        channels = [self._channel(info.storage_key) for info in running]
-        counts: dict[str, int] | None = None
-        # Not every user is permitted to count subscribers.
-        with suppress(StoreError):
-            counts = self._client.subscribers(channels)
-        for info in infos:
-            waiters = None if counts is None else counts.get(self._channel(info.storage_key), 0)
-            yield replace(info, waiters=waiters)
-
-    def read_offer(self, storage_key: str) -> CompletedRecord | None:
-        data = self._client.execute("GET", storage_key)
-        return None if data is None else decode_offer(data, storage_key, self._sealer)
-
-    def resolve(
-        self,
-        storage_key: str,
-        owner: bytes,
-        record: CompletedRecord,
-        *,
-        ttl_ms: int,
-        even_running: bool = False,
-    ) -> bool:
-        rest = (ttl_ms, owner, int(even_running), *self._publishing)
-        data = self._encode(storage_key, record)
-        return bool(self._client.run(self._resolve, storage_key, data, *rest))
-
-    def discard(self, infos: Iterable[RecordInfo]) -> int:
-        return sum(map(self._discard, _batches(infos)))
-
-    def _discard(self, infos: Sequence[RecordInfo]) -> int:
-        calls = [(info.storage_key, info.owner, *self._publishing) for info in infos]
-        return sum(map(or_raise, self._client.run_many(self._discard_script, calls)))
-
-    def delete(self, storage_keys: Iterable[str]) -> int:
-        return sum(map(self._delete, _batches(storage_keys)))
-
-    def _delete(self, names: Sequence[str]) -> int:
-        suffix, publish = self._publishing
-        calls = [(name, suffix.encode(), publish) for name in names]
-        return sum(map(or_raise, self._client.run_many(self._delete_script, calls)))
-
-    def ping(self) -> None:
-        for node in self._client.nodes():
-            node.execute("PING")
-
-    def facts(self) -> Sequence[Mapping[str, str]]:
-        return facts_of(self._client.topology)
 
     def close(self) -> None:
         self._subscriber.close()
         self._client.close()
 
 
-def _escape_pattern(prefix: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    left = iter(items)
-    while batch := list(islice(left, _BATCH)):
-        yield batch
+def _is_stored(code: Any) -> bool:
+    return bool(code == Completion.STORED.value)

@@ -1,6 +1,7 @@
 -- Stores the response of a run, and wakes the waiters.
 --
 -- KEYS[1]  the record
+-- KEYS[2]  its steps, only where it may have some; they are not needed once a response is stored
 -- ARGV[1]  the completed record
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  suffix that makes the record's key the name of its channel
@@ -17,7 +18,7 @@
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, response, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
-local channel_suffix, publish = ARGV[3], ARGV[4]
+local channel_suffix, publish, steps_key = ARGV[3], ARGV[4], KEYS[2]
 local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
 local OFFER_FIRST, OFFER_LAST = 15, 18
 local OWNER_FIRST, OWNER_LAST = 19, 34
@@ -25,6 +26,12 @@ local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
 local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
 local HEADER_SIZE, VERSION = 58, 1
 local STORED, OFFERED, REFUSED = 1, 2, 3
+
+local function delete_steps()
+  if steps_key then
+    redis.call('UNLINK', steps_key)
+  end
+end
 
 local record = redis.call('GET', record_key)
 if record then
@@ -38,6 +45,7 @@ if record then
     -- WAIT behind this script waits for what this connection has written, and only for that. So the
     -- first byte is written again, as it is: the first call may have come over another connection.
     redis.call('SETRANGE', record_key, 0, string.sub(record, 1, 1))
+    delete_steps()
     return STORED
   end
   if state ~= 'p' and state ~= 'h' and state ~= 'r' then
@@ -62,5 +70,6 @@ if record then
   end
 end
 redis.call('SET', record_key, response, 'PX', ttl_ms)
+delete_steps()
 redis.pcall(publish, record_key .. channel_suffix, '')
 return STORED

@@ -1,6 +1,7 @@
 -- Claims a key that had a record at the first claim, or returns how long the other's lease still lasts.
 --
 -- KEYS[1]  the record
+-- KEYS[2]  its steps, as step.lua writes them
 -- ARGV[1]  a new record, in progress
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  '1' if a claim whose lease has lapsed may be taken over
@@ -13,13 +14,15 @@
 --         {1, attempt, first attempt, old record}  the key is ours, taken over from this owner; or
 --                                                  this is ours, and we are to decide
 --         {2, record}                              completed, or not readable by this script
---         {3, milliseconds, record}                another's; 0 or less if its lease has lapsed.
---                                                  A late owner's offer is cut off the record
+--         {3, milliseconds, record, is open}       another's; 0 or less if its lease has lapsed,
+--                                                  and then 1 if a step began that is not known to
+--                                                  have ended. A late owner's offer is cut off the
+--                                                  record, and a released record is made a claim
 --         an error                                 the server refuses to write, and nothing is
 --                                                  completed
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
-local record_key, new_record, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
+local record_key, steps_key, new_record, ttl_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local may_take_over, channel_suffix, publish = ARGV[3] == '1', ARGV[4], ARGV[5]
 local replaced_owner, decides = ARGV[6], ARGV[7] == '1'
 local GRACE_FIRST, GRACE_LAST = 3, 10
@@ -37,6 +40,30 @@ local function owner_of(record)
 end
 local function fingerprint_of(record)
   return string.sub(record, FINGERPRINT_FIRST, FINGERPRINT_LAST)
+end
+
+-- Whether a step of the key's request began that is not known to have ended.
+local function has_open_step(fingerprint)
+  if redis.call('HGET', steps_key, 'f') == fingerprint then
+    for _, field in ipairs(redis.call('HKEYS', steps_key)) do
+      if string.sub(field, 1, 1) == 's' then
+        return true
+      end
+    end
+  end
+  return false
+end
+local function delete_open_steps()
+  for _, field in ipairs(redis.call('HKEYS', steps_key)) do
+    if string.sub(field, 1, 1) == 's' then
+      redis.call('HDEL', steps_key, field)
+    end
+  end
+end
+local function keep_steps_as_long()
+  if redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
+    redis.call('PEXPIRE', steps_key, ttl_ms)
+  end
 end
 
 local record = redis.call('GET', record_key)
@@ -73,6 +100,9 @@ local first_attempt =
     struct.unpack('>I4', string.sub(record, FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST))
 local died = struct.unpack('>I4', string.sub(record, DIED_FIRST, DIED_LAST))
 local claim_record = string.sub(record, 1, offer and offer_offset or -1)
+if state == RELEASED then
+  claim_record = RUNNING .. string.sub(record, 3)
+end
 local function write_new_record(died, payload)
   redis.call('SET', record_key,
       string.sub(new_record, 1, GRACE_LAST) .. struct.pack('>I4', attempt)
@@ -89,6 +119,9 @@ local function claim_next_attempt(dead_owners_record)
   if is_replaced or not is_same_request then
     -- Responses of the runs before this one are refused from now on.
     first_attempt = attempt
+    redis.call('UNLINK', steps_key)
+  else
+    keep_steps_as_long()
   end
   write_new_record(about, payload)
   return {1, attempt, first_attempt, dead_owners_record}
@@ -97,37 +130,54 @@ end
 local function store_offer()
   -- An earlier owner finished after its lease: its response is stored, and nobody runs again.
   redis.call('SET', record_key, offer, 'PX', ttl_ms)
+  redis.call('UNLINK', steps_key)
   redis.pcall(publish, record_key .. channel_suffix, '')
   return {2, offer}
 end
 
-if state == RELEASED or is_replaced then
+local is_open = false
+if state == RELEASED then
+  is_open = has_open_step(fingerprint_of(record))
+end
+if state == RELEASED and not is_open or is_replaced then
   return claim_next_attempt()
 end
 if state == RUNNING and owner_of(record) == owner_of(new_record) then
   if died == 0 or decides then
     -- The reply to our earlier claim was lost.
     redis.call('PEXPIRE', record_key, ttl_ms)
+    keep_steps_as_long()
     return {1, attempt, first_attempt, died > 0 and claim_record or nil}
   end
   -- We have decided that the view runs.
   if offer then
     return store_offer()
   end
+  delete_open_steps()
+  keep_steps_as_long()
   write_new_record(0, string.sub(new_record, HEADER_SIZE + 1))
   return {1, attempt, first_attempt}
 end
-local remaining_ms = redis.call('PTTL', record_key)
-if remaining_ms < 0 then
-  -- The record's time to live was removed: set it again, which starts its lease again.
-  redis.call('PEXPIRE', record_key, ttl_ms)
-  remaining_ms = tonumber(ttl_ms)
+local lease_left_ms = 0
+if state ~= RELEASED then
+  local remaining_ms = redis.call('PTTL', record_key)
+  if remaining_ms < 0 then
+    -- The record's time to live was removed: set it again, which starts its lease again.
+    redis.call('PEXPIRE', record_key, ttl_ms)
+    keep_steps_as_long()
+    remaining_ms = tonumber(ttl_ms)
+  end
+  lease_left_ms = remaining_ms - grace
+  is_open = lease_left_ms <= 0 and has_open_step(fingerprint_of(record))
 end
-local lease_left_ms = remaining_ms - grace
+local busy = {3, lease_left_ms, claim_record, is_open and 1 or 0}
 if lease_left_ms > 0 or not may_take_over or not is_same_request then
-  return {3, lease_left_ms, claim_record}
+  return busy
 end
 if offer then
   return store_offer()
+end
+if is_open and not decides then
+  return busy
 end
 return claim_next_attempt(claim_record)

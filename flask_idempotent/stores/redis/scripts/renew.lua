@@ -1,6 +1,7 @@
 -- Starts the lease of a claim again.
 --
 -- KEYS[1]  the record
+-- KEYS[2]  its steps, only where it may have some; they are kept as long
 -- ARGV[1]  the record in progress, as it was claimed
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  the latest time, in milliseconds of the server's clock, at which a record that is gone
@@ -13,8 +14,16 @@
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, claimed_record, ttl_ms, latest_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local steps_key = KEYS[2]
+local GRACE_FIRST, GRACE_LAST = 3, 10
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local RUNNING = '\1p'  -- version and state
+
+local function keep_steps_as_long()
+  if steps_key and redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
+    redis.call('PEXPIRE', steps_key, ttl_ms)
+  end
+end
 
 local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
 if #header == 0 and redis.call('EXISTS', record_key) == 0 then
@@ -24,6 +33,7 @@ if #header == 0 and redis.call('EXISTS', record_key) == 0 then
     return -1
   end
   redis.call('SET', record_key, claimed_record, 'PX', ttl_ms)
+  keep_steps_as_long()
   return 1
 end
 local is_ours = string.sub(header, OWNER_FIRST, OWNER_LAST)
@@ -31,5 +41,10 @@ local is_ours = string.sub(header, OWNER_FIRST, OWNER_LAST)
 if string.sub(header, 1, 2) ~= RUNNING or not is_ours then
   return 0
 end
+local grace = string.sub(claimed_record, GRACE_FIRST, GRACE_LAST)
+if string.sub(header, GRACE_FIRST, GRACE_LAST) ~= grace then
+  redis.call('SETRANGE', record_key, GRACE_FIRST - 1, grace)
+end
 redis.call('PEXPIRE', record_key, ttl_ms)
+keep_steps_as_long()
 return 1

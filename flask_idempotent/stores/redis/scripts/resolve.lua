@@ -1,6 +1,7 @@
 -- Stores an operator's answer in place of a claim, and wakes the waiters.
 --
 -- KEYS[1]  the record
+-- KEYS[2]  its steps, as step.lua writes them
 -- ARGV[1]  the answer, a completed record with an owner token of its own
 -- ARGV[2]  its time to live in milliseconds, unless the claim's has more left
 -- ARGV[3]  owner token of the claim
@@ -11,27 +12,45 @@
 -- Returns 1  stored, now or before
 --         0  the key has another record than this claim, or the claim's lease is running
 --
+-- A released record is such a claim while a step began that is not known to have ended.
+--
 -- record_format.py has the layout of a record. Offsets here count from 1.
-local record_key, answer, ttl_ms, owner = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local record_key, steps_key = KEYS[1], KEYS[2]
+local answer, ttl_ms, owner = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local even_running, channel_suffix, publish = ARGV[4] == '1', ARGV[5], ARGV[6]
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local OWNER_FIRST, OWNER_LAST = 19, 34
-local RUNNING, HELD, COMPLETED = '\1p', '\1h', '\1c'  -- version and state
+local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
+local RUNNING, HELD, COMPLETED, RELEASED = '\1p', '\1h', '\1c', '\1r'  -- version and state
 
-local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
+local function has_open_step(fingerprint)
+  if redis.call('HGET', steps_key, 'f') == fingerprint then
+    for _, field in ipairs(redis.call('HKEYS', steps_key)) do
+      if string.sub(field, 1, 1) == 's' then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local header = redis.call('GETRANGE', record_key, 0, FINGERPRINT_LAST - 1)
 local state, current_owner = string.sub(header, 1, 2), string.sub(header, OWNER_FIRST, OWNER_LAST)
 if state == COMPLETED and current_owner == string.sub(answer, OWNER_FIRST, OWNER_LAST) then
   return 1
 end
-if state ~= RUNNING and state ~= HELD or current_owner ~= owner then
+local is_open = state == RELEASED
+    and has_open_step(string.sub(header, FINGERPRINT_FIRST, FINGERPRINT_LAST))
+if state ~= RUNNING and state ~= HELD and not is_open or current_owner ~= owner then
   return 0
 end
 local remaining_ms = redis.call('PTTL', record_key)
 local grace = struct.unpack('>I8', string.sub(header, GRACE_FIRST, GRACE_LAST))
-if remaining_ms > grace and state ~= HELD and not even_running then
+if remaining_ms > grace and state == RUNNING and not even_running then
   return 0
 end
 redis.call('SET', record_key, answer, 'PX', math.max(ttl_ms, remaining_ms))
+redis.call('UNLINK', steps_key)
 -- The message is empty and means: read the record again.
 redis.pcall(publish, record_key .. channel_suffix, '')
 return 1

@@ -1,0 +1,95 @@
+"""The steps of a record as Redis keeps them: a hash beside the record.
+
+Its field ``f`` has the fingerprint of the request that the steps belong to. A field whose name is
+``s`` and the name of a step says that this step began, and ``e`` and the name that it ended. Their
+values are the owner token of the run and msgpack ``[time, value]``, which is sealed where records
+are. A step has one of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask_idempotent._msgpack import UNPACK_ERRORS, pack, unpack
+from flask_idempotent._record_header import HEADER_SIZE
+from flask_idempotent._sealing import Sealer, open_step, seal_step
+from flask_idempotent.crash import StepState
+from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.record_format import encode
+from flask_idempotent.records import OWNER_SIZE, RunningRecord
+from flask_idempotent.stores.base import Step, StepResult
+from flask_idempotent.stores.redis.commands import decode_name
+
+_FINGERPRINT, _STARTED, _ENDED = b"f", b"s", b"e"
+_STATES: Mapping[bytes, StepState] = {_STARTED: "started", _ENDED: "ended"}
+
+
+def arguments(
+    storage_key: str,
+    record: RunningRecord,
+    step: Step,
+    ttl_ms: int | None,
+    sealer: Sealer | None,
+) -> tuple[Any, ...]:
+    """Return the arguments of ``step.lua``."""
+    kind = _STARTED if step.value is None else _ENDED
+    payload = pack([step.time, step.value])
+    payload = seal_step(sealer, storage_key, step.name, step.owner, payload)
+    # The first argument is the only one that a command does not cache.
+    return encode(record)[:HEADER_SIZE] + payload, "" if ttl_ms is None else ttl_ms, kind, step.name
+
+
+def was_written(reply: Any) -> bool:
+    """Whether a reply of ``step.lua`` means that replicas must confirm it."""
+    return bool(reply == StepResult.WRITTEN.value)
+
+
+def result_of(storage_key: str, name: str, reply: Any, sealer: Sealer | None) -> StepResult | Step:
+    """Read the reply of ``step.lua``.
+
+    :param name: the name of the step.
+    :raises RecordUnreadable: when another run's step of this name has damaged bytes.
+    """
+    if isinstance(reply, list):
+        kind, data = reply
+        return _decode(storage_key, kind, name, data, sealer)
+    return StepResult(reply)
+
+
+def read(
+    storage_key: str, reply: list[bytes], fingerprint: bytes, sealer: Sealer | None
+) -> list[Step]:
+    """Read the reply to ``HGETALL``.
+
+    :raises RecordUnreadable: when a step of this fingerprint has damaged bytes.
+    """
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    if fields.pop(_FINGERPRINT, None) != fingerprint:
+        return []
+    steps = [
+        _decode(storage_key, field[:1], decode_name(field[1:]), data, sealer)
+        for field, data in fields.items()
+    ]
+    return sorted(steps, key=lambda step: step.time)
+
+
+def states_of(fields: Iterable[bytes]) -> dict[str, StepState]:
+    """Return the names and states of steps from the names of the hash's fields."""
+    return {
+        decode_name(field[1:]): _STATES[field[:1]]
+        for field in sorted(fields)
+        if field[:1] in _STATES
+    }
+
+
+def _decode(storage_key: str, kind: bytes, name: str, data: bytes, sealer: Sealer | None) -> Step:
+    owner, payload = data[:OWNER_SIZE], data[OWNER_SIZE:]
+    try:
+        time, value = unpack(open_step(sealer, storage_key, name, payload))
+    except UNPACK_ERRORS as error:
+        raise RecordUnreadable(f"step {name!r} is damaged: {error}") from error
+    is_value = type(value) is bytes if kind == _ENDED else value is None
+    if type(time) is not float or not is_value:
+        raise RecordUnreadable(f"step {name!r} is damaged: it is not what this package writes")
+    return Step(name, owner, time, value)

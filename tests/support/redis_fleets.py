@@ -52,6 +52,10 @@ class ClusterNode(Server):
         """What ``CLUSTER INFO`` says."""
         return dict(line.split(":", 1) for line in self.ask("CLUSTER", "INFO").split())
 
+    def knows(self, ids: set[str]) -> bool:
+        """Whether these are all nodes that it knows; until it has met one, its id is made up."""
+        return {line.split(" ", 1)[0] for line in self.ask("CLUSTER", "NODES").splitlines()} == ids
+
     @property
     def is_primary(self) -> bool:
         return str(self.client.info("replication")["role"]) == "master"
@@ -106,8 +110,8 @@ class Cluster:
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number)
             if number > 1:
                 self._meet(node, self.nodes[0])
-        known = str(len(self.nodes))
-        until(lambda: all(node.cluster_info["cluster_known_nodes"] == known for node in self.nodes))
+        ids = {node.id for node in self.nodes}
+        until(lambda: all(node.knows(ids) for node in self.nodes))
         for primary, replica in zip(primaries, replicas, strict=False):
             replica.ask("CLUSTER", "REPLICATE", primary.id)
         self.until_whole()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,10 +28,35 @@ def missing(what: str) -> None:
     pytest.skip(reason)
 
 
+#: Below the ports that operating systems give to outgoing connections and to listeners on port 0,
+#: so that none of these takes a port before the server that it is for has started.
+PORTS = range(15_000, 32_768)
+
+#: Sockets that show other processes of tests which ports this one has taken.
+_taken: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nothing listens on, and that no test is given again while this process runs.
+
+    What marks it as taken is a UDP socket on the same port: it is in nobody's way.
+    """
+    while True:
+        port = _any_port()
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            mark.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            mark.close()
+        else:
+            _taken.append(mark)
+            return port
+
+
+def _any_port() -> int:
+    # Hypothesis makes what `random` itself returns the same in every process.
+    return random.SystemRandom().choice(PORTS)
 
 
 class Server:

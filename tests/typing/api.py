@@ -9,7 +9,7 @@ from typing import assert_type
 from flask import Blueprint, Flask, Request, Response
 from flask.views import MethodView
 
-from flask_idempotent import Crash, Idempotent, current_claim, idempotent
+from flask_idempotent import Crash, Idempotent, current_claim, idempotent, webhooks
 
 app = Flask(__name__)
 
@@ -25,6 +25,24 @@ def bare(number: int, *, name: str = "") -> tuple[str, int]:
 @idempotent(timeout=5, expire=timedelta(hours=1), lease=2.5, on_crash="hold", required=True)
 def with_options(number: int) -> Response:
     return Response(str(number))
+
+
+# Presets are keywords, and may be changed.
+
+
+@idempotent(**webhooks.stripe)
+def event() -> str:
+    return ""
+
+
+@idempotent(**webhooks.stripe | {"timeout": 2})
+def patient_event() -> str:
+    return ""
+
+
+@idempotent(**webhooks.preset("acme", json=("/id", "/event/id"), within=60, patience=5))
+def other_event() -> str:
+    return ""
 
 
 @idempotent()

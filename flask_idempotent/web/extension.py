@@ -22,7 +22,13 @@ from flask_idempotent.stores.factory import adopt_store, check_url
 from flask_idempotent.web.dispatching import protect_dispatching
 from flask_idempotent.web.flask_compat import without_proxy
 from flask_idempotent.web.state import EXTENSION_KEY, AppState, Hooks
-from flask_idempotent.web.templating import hidden_input, new_key
+from flask_idempotent.web.templating import (
+    BLUEPRINT,
+    STATIC_URL_PATH,
+    hidden_input,
+    new_key,
+    script_tag,
+)
 
 KeyFinder = TypeVar("KeyFinder", bound=Callable[[Request], KeyLike | None])
 Scope = TypeVar("Scope", bound=Callable[[Request], ScopeLike | None])
@@ -140,8 +146,17 @@ class Idempotent:
             idempotent_key=self.generate_idempotent_key,
             idempotent_input=self.make_idempotent_input,
             idempotent_hidden_input=self.make_idempotent_input,
+            idempotent_script=self.make_idempotent_script,
+            idempotent_script_tag=self.make_idempotent_script,
         )
-        app.register_blueprint(Blueprint("flask_idempotent", __name__, template_folder="templates"))
+        folders = Blueprint(
+            BLUEPRINT,
+            __name__,
+            template_folder="templates",
+            static_folder="static",
+            static_url_path=STATIC_URL_PATH,
+        )
+        app.register_blueprint(folders)
 
     def key_finder(self, function: KeyFinder) -> KeyFinder:
         """Register a function that finds the key where headers, form and query have none.
@@ -184,6 +199,17 @@ class Idempotent:
     def make_idempotent_input(self) -> Markup:
         """Write a hidden field with a fresh key; ``{{ idempotent_input() }}`` in templates."""
         return hidden_input(self.generate_idempotent_key())
+
+    def make_idempotent_script(self, nonce: str | None = None) -> Markup:
+        """Write the script that renews forms' keys; ``{{ idempotent_script() }}`` in templates.
+
+        It is for pages with forms that stay on the page when they are sent, as with ``fetch`` or
+        htmx: such a form gets a new key when it has been answered, and when it is edited after it
+        was sent.
+
+        :param nonce: the nonce of the page's Content-Security-Policy, where scripts need one.
+        """
+        return script_tag(nonce)
 
     def response_serializer(self, function: object) -> NoReturn:
         """Refuse a hook of version 0.1, which stored pickled responses.

@@ -1,9 +1,10 @@
-"""Templates: a fresh key for each form that is rendered, and pages that no cache keeps."""
+"""Templates: keys for forms, the script that renews them, and pages that no cache keeps."""
 
 from __future__ import annotations
 
 import secrets
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from flask import Request, after_this_request, has_request_context
@@ -16,6 +17,12 @@ from flask_idempotent.web.request_state import request_state
 from flask_idempotent.web.state import state_of
 
 AnyResponse = TypeVar("AnyResponse", bound=Response)
+
+#: The name of the extension's blueprint, which has its templates and its script.
+BLUEPRINT = "flask_idempotent"
+#: Where the script is served, below the application's root.
+STATIC_URL_PATH = "/_idempotent"
+_SCRIPT = "idempotent.js"
 
 
 def new_key() -> str:
@@ -52,7 +59,8 @@ def field_name() -> str:
     if field is None:
         raise SettingsError(
             "a form cannot carry an idempotency key, because IDEMPOTENT_FIELD is None: set it to a "
-            "name, such as '__idempotent_key', or remove idempotent_input() from the form"
+            "name, such as '__idempotent_key', or remove idempotent_input() and "
+            "idempotent_script() from the page"
         )
     return field
 
@@ -60,3 +68,20 @@ def field_name() -> str:
 def hidden_input(key: str) -> Markup:
     """Write the hidden form field that carries a key."""
     return Markup('<input type="hidden" name="{}" value="{}">').format(field_name(), key)
+
+
+def script_tag(nonce: str | None) -> Markup:
+    """Write the tag of the script that renews the keys of forms that stay on their page.
+
+    :param nonce: the nonce of the page's Content-Security-Policy, if it has one.
+    """
+    attributes = Markup(' data-field="{}"').format(field_name())
+    if nonce:
+        attributes += Markup(' nonce="{}"').format(nonce)
+    app = current_application()
+    if app.url_map.host_matching:
+        # No rule matches every host, so there is no address that the script could have.
+        source = Path(__file__).with_name("static") / _SCRIPT
+        return Markup("<script{}>{}</script>").format(attributes, Markup(source.read_text()))
+    address = app.url_for(f"{BLUEPRINT}.static", filename=_SCRIPT)
+    return Markup('<script src="{}"{} defer></script>').format(address, attributes)

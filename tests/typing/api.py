@@ -169,6 +169,7 @@ whose: bytes | None = account(Request({}))
 what: str = digest(Request({}))
 key: str = extension.generate_idempotent_key()
 markup: str = extension.make_idempotent_input()
+tag: str = extension.make_idempotent_script(nonce="nonce")
 
 # The current claim is typed, and nobody can change it.
 

@@ -11,7 +11,7 @@ from flask import Flask, Response, make_response, render_template_string
 from markupsafe import Markup
 from wtforms import Form
 
-from flask_idempotent import Idempotent, idempotent
+from flask_idempotent import Idempotent, SettingsError, idempotent
 from flask_idempotent.forms import IdempotentForm
 from flask_idempotent.http.keys import parse_bare
 from flask_idempotent.web.templating import field_name, hidden_input, new_key
@@ -20,6 +20,8 @@ from tests.support.clients import post
 
 MACRO = '{% from "idempotent/macros.html" import idempotent_input %}{{ idempotent_input() }}'
 MACRO_WITH = MACRO.replace("input %}", "input with context %}")
+SCRIPT = "{{ idempotent_script(nonce=nonce) }}"
+SCRIPT_MACRO = '{% from "idempotent/macros.html" import idempotent_script %}' + SCRIPT
 
 
 class OrderForm(IdempotentForm, Form):
@@ -27,17 +29,20 @@ class OrderForm(IdempotentForm, Form):
 
 
 class Inputs(HTMLParser):
-    """Collects the input fields of a page and all other tags."""
+    """Collects the input fields of a page, the attributes of its script, and all other tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.fields: list[dict[str, str | None]] = []
+        self.script: dict[str, str | None] = {}
         self.others: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         if tag == "input":
             self.fields.append(dict(attrs))
+        elif tag == "script":
+            self.script = dict(attrs)
         else:
             self.others.append(tag)
 
@@ -124,6 +129,56 @@ class TestTemplates:
         with make().test_request_context():
             page = Inputs(render_template_string("{{ idempotent_input() }}" * 2))
         assert len({field["value"] for field in page.fields}) == 2
+
+
+class TestScript:
+    """The script that renews keys: what a page has of it. Its own tests run it in a browser."""
+
+    @pytest.mark.parametrize("template", [SCRIPT, SCRIPT_MACRO])
+    def test_tag(self, template: str) -> None:
+        """The tag names a file, which anybody may fetch, and the form's field."""
+        app = make(IDEMPOTENT_FIELD='a"b', APPLICATION_ROOT="/shop")
+        with app.test_request_context():
+            tag = Inputs(render_template_string(template))
+        assert tag.script == {
+            "src": "/shop/_idempotent/idempotent.js", "data-field": 'a"b', "defer": None
+        }  # fmt: skip
+        file = app.test_client().get("/_idempotent/idempotent.js", buffered=True)
+        assert (file.status_code, file.mimetype) == (200, "text/javascript")
+        assert "data-field" not in file.text
+
+    @pytest.mark.parametrize("template", [SCRIPT, SCRIPT_MACRO])
+    def test_e5_nonce(self, template: str) -> None:
+        """The nonce of a policy stands in the tag, and cannot break out of it."""
+        with make().test_request_context():
+            tag = Inputs(render_template_string(template, nonce='n"><b>'))
+        assert tag.script["nonce"] == 'n"><b>'
+        assert tag.others == []
+
+    def test_any_host(self) -> None:
+        """An application that matches hosts has no address for all of them: the text is inline."""
+        app = Flask("hosts", host_matching=True, static_folder=None)
+        app.config["REDIS_URL"] = "memory://"
+        Idempotent(app)
+        with app.test_request_context(base_url="http://shop.example"):
+            page = render_template_string(SCRIPT, nonce="n")
+        assert Inputs(page).script == {"data-field": "__idempotent_key", "nonce": "n"}
+        assert "renew(input)" in page
+        assert page.count("</script>") == 1
+
+    def test_without_a_field(self) -> None:
+        """Without a field there is no key to renew, and the error says so."""
+        app = make(IDEMPOTENT_FIELD=None)
+        with app.test_request_context(), pytest.raises(SettingsError, match="idempotent_script"):
+            render_template_string(SCRIPT)
+
+    def test_protects_nothing(self) -> None:
+        """A page with the script alone may be kept by caches, and its file is never tracked."""
+        app = make(IDEMPOTENT_METHODS=("GET", "POST"), IDEMPOTENT_REQUIRED=True)
+        app.add_url_rule("/", view_func=idempotent.exempt(lambda: render_template_string(SCRIPT)))
+        client = app.test_client()
+        assert "Cache-Control" not in client.get("/").headers
+        assert client.get("/_idempotent/idempotent.js", buffered=True).status_code == 200
 
 
 class TestCaches:

@@ -1,0 +1,144 @@
+// Renews the idempotency keys of forms that stay on their page.
+//
+// A key stands for one operation. So a form gets a new key when it has been answered, and when it
+// is edited after it was sent. A double click, and a retry after a failure, send the same key.
+// A form whose page is replaced needs none of this, and keeps its key.
+(() => {
+  "use strict";
+
+  // A page may load the script again when a part of it is swapped.
+  const LOADED = Symbol.for("flask_idempotent");
+  if (window[LOADED]) return;
+  window[LOADED] = true;
+
+  const FIELD = document.currentScript.dataset.field;
+
+  // How long after a click the second one of a double click may come, in milliseconds. A fast
+  // server has answered the first one by then.
+  const DOUBLE_CLICK = 500;
+
+  // After a reload, or going back, the fields may be filled in as they were sent.
+  const [navigation] = performance.getEntriesByType("navigation");
+  const isRestored = ["reload", "back_forward"].includes(navigation?.type);
+
+  const sentKeys = new Set();
+  let lastClick = { time: -Infinity };
+
+  // Keys
+
+  const keyInputs = () => [...document.getElementsByName(FIELD)];
+
+  function renew(input) {
+    // crypto.randomUUID is missing where a page is neither HTTPS nor localhost.
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    input.value = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  // Renew a key that has been answered, as soon as no second click can come any more.
+  function retire(key) {
+    const wait = key === lastClick.key ? lastClick.time + DOUBLE_CLICK - performance.now() : 0;
+    if (wait > 0) setTimeout(retire, wait, key);
+    else keyInputs().filter((input) => input.value === key).forEach(renew);
+  }
+
+  // Forms
+
+  function keyInputOf({ target }) {
+    const isForm = target instanceof HTMLFormElement;
+    const form = isForm ? target : (target.form ?? target.closest?.("form"));
+    return form && keyInputs().find((input) => input.form === form);
+  }
+
+  // What tells a form from others, without what changes when it is rendered again.
+  function contentsOf(form) {
+    const tag = form.cloneNode(false);
+    tag.removeAttribute("class");
+    const fields = [...form.elements].filter(({ name }) => ![FIELD, "csrf_token"].includes(name));
+    const values = fields.map(({ name, value, checked }) => [name, value, checked]);
+    return JSON.stringify([tag.outerHTML, values]);
+  }
+
+  function onClick(event) {
+    const input = keyInputOf(event);
+    if (!input) return;
+    const [time, contents] = [performance.now(), contentsOf(input.form)];
+    // The answer to the first click may have brought the same form once more, with another key.
+    const wasReplaced = contents === lastClick.contents && !lastClick.input.isConnected;
+    if (wasReplaced && time < lastClick.time + DOUBLE_CLICK) input.value = lastClick.key;
+    lastClick = { input, key: input.value, contents, time };
+  }
+
+  function onSend(event) {
+    const input = keyInputOf(event);
+    if (input) sentKeys.add(input.value);
+  }
+
+  function onEdit(event) {
+    const input = keyInputOf(event);
+    if (input && (isRestored || sentKeys.has(input.value))) renew(input);
+  }
+
+  function listen(listener, ...types) {
+    // Captured, so that it is called before the listeners that send the form.
+    for (const type of types) addEventListener(type, listener, true);
+  }
+
+  listen(onClick, "click", "submit");
+  listen(onSend, "formdata");
+  listen(onEdit, "input", "reset");
+
+  // Requests
+
+  function holds(part, key) {
+    if (part instanceof FormData || part instanceof URLSearchParams) return part.get(FIELD) === key;
+    return typeof part === "string" && part.includes(key);
+  }
+
+  // The keys of this page that a request sends: in its address, a header or its body.
+  function findKeys(...parts) {
+    const keys = keyInputs().map((input) => input.value);
+    const found = keys.filter((key) => key && parts.some((part) => holds(part, key)));
+    for (const key of found) sentKeys.add(key);
+    return found;
+  }
+
+  // After 409, 5xx and Retry-After the same operation may be tried again, or nobody knows yet how
+  // far it got.
+  function isFinal(status, retryAfter) {
+    return status < 500 && status !== 409 && retryAfter === null;
+  }
+
+  const { fetch } = window;
+  window.fetch = async (resource, options) => {
+    const address = String(resource?.url ?? resource);
+    const headers = new Headers(options?.headers ?? resource?.headers);
+    const keys = findKeys(address, [...headers.values()].join(), options?.body);
+    const response = await fetch(resource, options);
+    if (keys.length && isFinal(response.status, response.headers.get("Retry-After"))) {
+      // The connection may still break, and then the visitor tries again.
+      response.clone().arrayBuffer().then(() => keys.forEach(retire), () => {});
+    }
+    return response;
+  };
+
+  const heads = new WeakMap(); // The address and the headers of each XMLHttpRequest.
+  const { open, setRequestHeader, send } = XMLHttpRequest.prototype;
+  Object.assign(XMLHttpRequest.prototype, {
+    open(method, address, ...rest) {
+      heads.set(this, [String(address)]);
+      return open.call(this, method, address, ...rest);
+    },
+    setRequestHeader(name, value) {
+      heads.get(this)?.push(String(value));
+      return setRequestHeader.call(this, name, value);
+    },
+    send(body) {
+      const keys = findKeys(...(heads.get(this) ?? []), body);
+      const onLoad = () => {
+        if (isFinal(this.status, this.getResponseHeader("Retry-After"))) keys.forEach(retire);
+      };
+      if (keys.length) this.addEventListener("load", onLoad, { once: true });
+      return send.call(this, body);
+    },
+  });
+})();

@@ -208,6 +208,14 @@ def field_names(name: str, value: Any) -> frozenset[str]:
     return frozenset(value)
 
 
+def entry_names(name: str, value: Any) -> tuple[str, ...]:
+    """Check for names of session entries, of which there may be none."""
+    if not _are_strings(value):
+        expected = "a tuple, list or set of names of session entries"
+        raise _wrong(name, value, expected, "('_flashes', 'cart')")
+    return tuple(value)
+
+
 def methods(name: str, value: Any) -> frozenset[str] | None:
     """Check for HTTP methods that can be tracked, whose final form is upper case."""
     if value is None:

@@ -100,6 +100,9 @@ class Overrides(TypedDict, total=False):
     drop_headers: Collection[str]
     #: Response headers that are kept although they are on that list. Default: none.
     keep_headers: Collection[str]
+    #: The session entries whose changes a replay repeats, in place of the default; () for none.
+    #: Default: ('_flashes',), the messages of ``flask.flash()``.
+    replay_session: Collection[str]
     #: What follows when the store fails: ``"reject"`` answers 503, ``"run"`` runs the view without
     #: protection, apart from that of its ``transaction``. Default: ``"reject"``.
     on_store_error: Literal["reject", "run"]
@@ -205,6 +208,7 @@ OPTIONS = (
     Option(
         "replay_header", "IDEMPOTENT_REPLAY_HEADER", "Idempotent-Replayed", checks.header_name
     ),
+    Option("replay_session", "IDEMPOTENT_REPLAY_SESSION", ("_flashes",), checks.entry_names),
     Option("on_store_error", "IDEMPOTENT_ON_STORE_ERROR", "reject", checks.choice("reject", "run")),
     Option("min_replicas", "IDEMPOTENT_MIN_REPLICAS", 0, checks.integer(0)),
     Option("transaction", None, None, checks.transaction),

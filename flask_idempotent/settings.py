@@ -110,6 +110,7 @@ class Settings:
     drop_headers: frozenset[str]
     keep_headers: frozenset[str]
     replay_header: str
+    replay_session: tuple[str, ...]
     on_store_error: str
     min_replicas: int
     transaction: Transaction | None

@@ -67,6 +67,7 @@ WRONG: dict[str, list[object]] = {
     "drop_headers": [*HEADER_NAMES, ["X-Sendfile"], ["X-A", "x-accel-redirect"]],
     "keep_headers": [*HEADER_NAMES, *([name] for name in sorted(NEVER_KEPT_HEADERS)), ["DATE"]],
     "replay_header": [None, 5, "", "a b", "Ä", "a\r\nb"],
+    "replay_session": NAMES,
     "on_store_error": ["ignore", None, False],
     "min_replicas": [None, -1, True, 1.5, "1"],
     "transaction": [True, "db", 5, MemoryTransaction, NoTransaction()],
@@ -188,6 +189,11 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
         {"ignore_fields": "captcha"},
         "ignore_fields= must be a tuple, list or set of field names, not 'captcha'. "
         "For example: ('captcha',)",
+    ),
+    (
+        {"replay_session": "cart"},
+        "replay_session= must be a tuple, list or set of names of session entries, not 'cart'. "
+        "For example: ('_flashes', 'cart')",
     ),
     (
         {"fingerprint": "body"},

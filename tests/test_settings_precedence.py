@@ -108,6 +108,12 @@ TABLE: list[Row] = [
         (frozenset({"set-cookie"}), frozenset(), frozenset({"age"})),
     ),
     same("replay_header", "Idempotent-Replayed", "X-Replay", "A", "B"),
+    (
+        "replay_session",
+        ("_flashes",),
+        (["cart"], (), ("_flashes", "cart")),
+        (("cart",), (), ("_flashes", "cart")),
+    ),
     same("on_store_error", "reject", "run", "reject", "run"),
     same("min_replicas", 0, 1, 0, 2),
     same("transaction", None, orders_db, None, other_db),

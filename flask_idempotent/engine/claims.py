@@ -155,7 +155,11 @@ class Claim:
         return limit is not None and not self.view_returned and now - self.sent > limit
 
     def completed(
-        self, status: int | str, headers: tuple[tuple[str, str], ...], body: bytes | None
+        self,
+        status: int | str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+        session: bytes = b"",
     ) -> CompletedRecord:
         """Make the record of this run's response.
 
@@ -167,7 +171,7 @@ class Claim:
         )
         record = CompletedRecord(
             running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
-            compress, running.method, running.endpoint,
+            compress, running.method, running.endpoint, session=session,
         )  # fmt: skip
         if record.status_code in settings.correctable:
             return record._replace(operation=self.request.operation())

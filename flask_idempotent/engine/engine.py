@@ -127,14 +127,16 @@ class Engine(ForkAware):
         status: int | str,
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
+        session: bytes = b"",
     ) -> None:
         """Store the response of a view, now or as soon as the store accepts it.
 
         :param status: the status code, or the whole status line.
         :param headers: the headers that a replay repeats.
         :param body: the bytes, or None for a body that is not kept.
+        :param session: what a replay repeats of the session.
         """
-        record = claim.completed(status, headers, body)
+        record = claim.completed(status, headers, body, session)
         self._complete(claim, record, claim.request.settings.expire_ms)
 
     def restore(self, claim: Claim, answer: Answer) -> None:
@@ -186,7 +188,7 @@ class Engine(ForkAware):
     ) -> None:
         """Store the response in the background, without waiting for any lock.
 
-        The parameters are those of ``complete``. Destructors may call it.
+        The parameters are the first ones of ``complete``. Destructors may call it.
         """
         if claim.is_ours and claim.is_in_store and not claim.completing:
             record = claim.completed(status, headers, body)

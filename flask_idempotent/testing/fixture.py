@@ -94,7 +94,7 @@ class Idempotency:
         :param changed: keywords that make it a different request, which must be refused under
             the same key; True for a slightly different body, False to skip the check.
         :param cookies: whether it is a failure that the first response sets a cookie, which no
-            replay repeats. A message of ``flash()`` alone is not a failure.
+            replay repeats. What ``replay_session`` repeats of the session is not a failure.
         :param threads: how many threads send it at once; below 2 skips the check.
         :param crash: whether to let an owner crash after its view, and send the request again.
         :param with_key: given a key, returns the keywords of the request that carry it; None for

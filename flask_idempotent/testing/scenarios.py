@@ -106,7 +106,7 @@ class Scenarios:
         self._add(*checks.check_replay(replay, first, self._target))
         if cookies:
             name = self._app.session_interface.get_cookie_name(self._app)
-            self._add(checks.check_cookies(replay, first, name))
+            self._add(checks.check_cookies(replay, first, name, self._target))
         if changed is not False:
             other = self._other(call, key, changed)
             self._add(checks.check_reuse(self._send(other), self._target))

@@ -107,6 +107,8 @@ class _Decorator:
             never are.
         :param keep_headers: names of response headers that are kept although they are not by
             default.
+        :param replay_session: names of the session's entries whose changes a replay makes again;
+            ``("_flashes",)``, the messages of ``flash()``, by default.
         :param on_store_error: what happens while the store does not answer: ``"reject"``, the
             default, answers 503, ``"run"`` runs the view without protection, apart from that of
             its ``transaction``.

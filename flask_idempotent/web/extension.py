@@ -82,6 +82,8 @@ class Idempotent:
     :param compress: the size from which bodies are stored compressed; None, the default, for never.
     :param drop_headers: names of response headers that are not kept.
     :param keep_headers: names of response headers that are kept although they are not by default.
+    :param replay_session: names of the session's entries whose changes a replay makes again; those
+        of ``flash()`` by default.
     :param on_store_error: ``"reject"``, the default, or ``"run"``: what happens while the store
         does not answer.
     :param min_replicas: how many of the store's replicas must have a claim before its view runs; 0

@@ -12,6 +12,7 @@ from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.responses import replay
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.web.answering import response_not_kept, response_unreadable
+from flask_idempotent.web.sessions import repeat_changes
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -30,6 +31,8 @@ def replay_stored(current: ProtectedRequest, outcome: Replay) -> Response:
         raise response_not_kept(current)
     try:
         response = replay(completed, current.app.response_class, current.settings)
+        if completed.session:
+            repeat_changes(current, completed.session)
     except RecordUnreadable as error:
         raise response_unreadable(current, error) from None
     _report(current, completed, outcome.waited)

@@ -21,7 +21,7 @@ from flask_idempotent.http.responses import (
 )
 from flask_idempotent.web.flask_compat import current_context, handle_user_exception
 from flask_idempotent.web.request_state import note_claim
-from flask_idempotent.web.sessions import was_accessed
+from flask_idempotent.web.sessions import SessionUse
 from flask_idempotent.web.templating import keep_out_of_caches
 
 if TYPE_CHECKING:
@@ -39,17 +39,19 @@ class KeptParts(NamedTuple):
     :param status: the status code, or the whole status line.
     :param headers: the headers that a replay repeats.
     :param keeps_body: False where the response cannot be sent again.
+    :param session: what a replay repeats of the session.
     """
 
     status: int | str
     headers: tuple[tuple[str, str], ...]
     keeps_body: bool = True
+    session: bytes = b""
 
 
 def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     """Run the view of a claimed request; its response is stored when its body is known."""
     engine = current.state.engine
-    accessed_before = was_accessed()
+    session_use = SessionUse(current.settings)
     try:
         start_run(current, claim)
         response = _respond(current)
@@ -62,8 +64,7 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
         if reason is not None:
             engine.release(claim, reason)
         else:
-            uses_session = was_accessed() and not accessed_before
-            parts = kept_parts(current, response, uses_session=uses_session)
+            parts = kept_parts(current, response, session_use)
             store_response(current, claim, response, parts)
     except BaseException:
         # The view has run: its key must neither stay in progress nor become free again.
@@ -140,10 +141,10 @@ def why_not_kept(current: ProtectedRequest, claim: Claim, response: Response) ->
     return None if should_store(response, current.settings) else "not-stored"
 
 
-def kept_parts(current: ProtectedRequest, response: Response, *, uses_session: bool) -> KeptParts:
+def kept_parts(current: ProtectedRequest, response: Response, session_use: SessionUse) -> KeptParts:
     """Return what is kept of a response, besides its body.
 
-    :param uses_session: whether the view used the session.
+    :param session_use: what the view did with the session.
     """
     settings = current.settings
     try:
@@ -156,10 +157,10 @@ def kept_parts(current: ProtectedRequest, response: Response, *, uses_session: b
         )  # fmt: skip
         status = status_of(response)
         return KeptParts(status if is_status(status) else 500, (), keeps_body=False)
-    if uses_session and "vary" not in settings.drop_headers:
+    if session_use.is_first and "vary" not in settings.drop_headers:
         # Flask adds it to the first response later, and would not add it to a replay.
         headers = varying_by_cookie(headers)
-    return KeptParts(status, headers)
+    return KeptParts(status, headers, session=session_use.changes())
 
 
 def store_response(
@@ -174,18 +175,17 @@ def store_response(
     capture_body(
         response,
         settings.max_body,
-        partial(_complete, engine, *without_body),
+        partial(_complete, engine, *without_body, session=parts.session),
         partial(engine.complete_later, *without_body, None),
     )
 
 
 def complete_with(
-    current: ProtectedRequest, claim: Claim, response: Response, *, uses_session: bool
+    current: ProtectedRequest, claim: Claim, response: Response, session_use: SessionUse
 ) -> Response:
     """Complete a claim with a response that is always kept, whatever ``store_if`` says of it."""
     try:
-        parts = kept_parts(current, response, uses_session=uses_session)
-        store_response(current, claim, response, parts)
+        store_response(current, claim, response, kept_parts(current, response, session_use))
     except BaseException:
         current.state.engine.complete_later(claim, 500, (), None)
         raise
@@ -198,13 +198,14 @@ def _complete(
     status: int | str,
     headers: tuple[tuple[str, str], ...],
     body: bytes | None,
+    session: bytes = b"",
 ) -> None:
     if claim.released_by_view:
         # The view gave up the key while its response streamed.
         engine.release(claim, "by-view")
         return
     try:
-        engine.complete(claim, status, headers, body)
+        engine.complete(claim, status, headers, body, session)
     except Exception:
         # The view has run: its key must neither stay in progress nor become free again.
         logger.exception("the response cannot be stored: record %s", claim.storage_key)

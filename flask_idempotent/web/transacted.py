@@ -28,7 +28,7 @@ from flask_idempotent.web.running import (
     store_response,
     why_not_kept,
 )
-from flask_idempotent.web.sessions import was_accessed
+from flask_idempotent.web.sessions import SessionUse
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -64,7 +64,7 @@ def run_transacted(
     :returns: its response; or what follows where another run has committed an answer first.
     """
     engine = current.state.engine
-    run = _Run(current, claim, accessed_before=was_accessed())
+    run = _Run(current, claim, SessionUse(current.settings))
     try:
         start_run(current, claim)
         response = run.respond()
@@ -92,15 +92,15 @@ def discard_decision(current: ProtectedRequest) -> None:
 
 
 def commit_decision(
-    current: ProtectedRequest, claim: Claim, response: Response, *, accessed_before: bool
+    current: ProtectedRequest, claim: Claim, response: Response, session_use: SessionUse
 ) -> Response | Replay | FingerprintMismatch:
     """Commit the response of such a function with what it has written, and complete the claim.
 
-    :param accessed_before: whether the session was used before the function was called.
+    :param session_use: what the function did with the session.
     :returns: the response; or what follows where the run that died has committed after all.
     :raises Problem: when the database does not say what it has committed.
     """
-    run = _Run(current, claim, accessed_before=accessed_before)
+    run = _Run(current, claim, session_use)
     run.commit_decided(response)
     return run.finish(response)
 
@@ -133,14 +133,14 @@ class _Run:
 
     :param current: the request.
     :param claim: its claim.
-    :param accessed_before: whether the session was used before the run.
+    :param session_use: what the run does with the session.
     """
 
-    def __init__(self, current: ProtectedRequest, claim: Claim, *, accessed_before: bool) -> None:
+    def __init__(self, current: ProtectedRequest, claim: Claim, session_use: SessionUse) -> None:
         self._current = current
         self._claim = claim
         self._transaction = _transaction_of(current)
-        self._session_accessed_before = accessed_before
+        self._session_use = session_use
         #: Why the response is not kept, a reason of the signal ``released``; None where it is.
         self._why_not_kept: str | None = None
         #: What is kept of the response, besides its body.
@@ -210,11 +210,10 @@ class _Run:
 
     def _commit(self, response: Response) -> None:
         current, claim = self._current, self._claim
-        uses_session = was_accessed() and not self._session_accessed_before
-        self._parts = kept_parts(current, response, uses_session=uses_session)
-        status, headers, keeps_body = self._parts
+        self._parts = kept_parts(current, response, self._session_use)
+        status, headers, keeps_body, session = self._parts
         body = body_in_memory(response, current.settings.max_body) if keeps_body else None
-        record = claim.completed(status, headers, body)
+        record = claim.completed(status, headers, body, session)
         answer = Answer(claim.storage_key, record, claim.request.settings.expire_ms)
         stored = commit_answer(self._transaction, answer, replaces=claim.replaces)
         if stored is not answer:

@@ -109,7 +109,7 @@ class TestSafe:
 
     @pytest.mark.parametrize("config", [{}, SERVER_SIDE], ids=["cookie", "server-side"])
     def test_flash(self, config: dict[str, Any]) -> None:
-        """A message that is flashed is lost with its answer, which does no harm."""
+        """A message that is flashed is repeated."""
         check(flashing(**config))
 
     def test_cookies_of_every_answer(self) -> None:

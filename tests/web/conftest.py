@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from flask import Flask
 
 from tests.conftest import MakeApp
+from tests.support.clients import WayIn
+from tests.support.sessions import MakeShop, View, serve, with_server_sessions
 from tests.support.shop import Shop
 
 
@@ -12,3 +17,16 @@ from tests.support.shop import Shop
 def shop(make_app: MakeApp) -> Shop:
     """An application with one view in a transaction, its store and its database."""
     return Shop(make_app)
+
+
+@pytest.fixture(params=["cookie", "server"])
+def make_shop(request: pytest.FixtureRequest, way: WayIn) -> MakeShop:
+    """Makes an application with Flask's sessions and with Flask-Session's, in turn."""
+
+    def make(view: View, **options: Any) -> Flask:
+        app = way.app(**options)
+        if request.param == "server":
+            with_server_sessions(app)
+        return serve(app, way, view)
+
+    return make

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask, Request, request, session
 
 import flask_idempotent
+from flask_idempotent.settings import resolve
 from flask_idempotent.web.flask_compat import (
     body_limit,
     current_application,
@@ -19,7 +20,7 @@ from flask_idempotent.web.flask_compat import (
     session_of,
     without_proxy,
 )
-from flask_idempotent.web.sessions import was_accessed
+from flask_idempotent.web.sessions import SessionUse
 from tests.support.clients import WayIn
 
 PACKAGE = Path(flask_idempotent.__file__).parent
@@ -124,13 +125,15 @@ class TestSessionOf:
         app = way.app()
         with app.test_request_context() as context:
             assert session_of(context) is not None
-            assert not was_accessed()
+            use = SessionUse(resolve({}))
+            assert not use.is_first
             session.get("name")
-            assert was_accessed()
+            assert use.is_first
 
     def test_no_session(self, way: WayIn) -> None:
         """A session that cannot be used is not used."""
         app = way.app(config={"SECRET_KEY": None})
         with app.test_request_context():
+            use = SessionUse(resolve({}))
             session.get("name")
-            assert not was_accessed()
+            assert not use.is_first

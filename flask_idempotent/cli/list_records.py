@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.option("--in-progress", is_flag=True, help="Only records that are in progress.")
-@click.option("--held", is_flag=True, help="Only claims whose owner died: their lease has lapsed.")
+@click.option(
+    "--held",
+    is_flag=True,
+    help="Only keys that nobody runs and that are not free: a lease has lapsed, or a step is open.",
+)
 @click.option(
     "--older",
     type=formatting.parse_duration,
@@ -46,7 +50,7 @@ def list_command(
             info.storage_key: info
             for info in records
             if (isinstance(info.record, RunningRecord) or not in_progress)
-            and (info.lease_lapsed or not held)
+            and (info.is_resolvable or not held)
             and record_fields.is_older(info, older)
             and (endpoints is None or _is_for(info, endpoints))
         }

@@ -43,6 +43,7 @@ class Change:
     :param run: the run that it happened to; None where no poll has seen it.
     :param response: the stored response, without headers and body.
     :param waiters: how many processes wait for the run; None where the store does not say.
+    :param open_steps: where nobody runs it, the steps that began and are not known to have ended.
     """
 
     event: Event
@@ -50,6 +51,7 @@ class Change:
     run: RunningRecord | ReleasedRecord | None = None
     response: CompletedSummary | None = None
     waiters: int | None = None
+    open_steps: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,7 +73,8 @@ class RecordPoller:
     def poll(self) -> list[Change]:
         """Read all records.
 
-        The first poll reports what is in progress, each later one what has changed since.
+        The first poll reports what is in progress or held at a step, each later one what has
+        changed since.
 
         :raises StoreError: when the store fails. Nothing is lost: the next poll compares with the
             last one that succeeded.
@@ -95,7 +98,9 @@ def _state(now: RecordInfo) -> Iterator[Change]:
     if isinstance(now.record, RunningRecord):
         yield Change(Event.IN_PROGRESS, now.storage_key, now.record, waiters=now.waiters)
         if now.lease_lapsed:
-            yield Change(Event.LAPSED, now.storage_key, now.record, waiters=now.waiters)
+            yield _lapsed(now)
+    elif isinstance(now.record, ReleasedRecord) and now.is_resolvable:
+        yield _released(now)
     elif now.record is None:
         yield Change(Event.UNREADABLE, now.storage_key)
 
@@ -109,11 +114,11 @@ def _changes(before: RecordInfo | None, now: RecordInfo) -> Iterator[Change]:
     elif isinstance(record, RunningRecord):
         yield Change(_beginning(before, record), now.storage_key, record, waiters=now.waiters)
         if now.lease_lapsed:
-            yield Change(Event.LAPSED, now.storage_key, record, waiters=now.waiters)
+            yield _lapsed(now)
     elif isinstance(record, CompletedSummary):
         yield Change(Event.COMPLETED, now.storage_key, _run(earlier), record)
     elif isinstance(record, ReleasedRecord):
-        yield Change(Event.RELEASED, now.storage_key, record)
+        yield _released(now)
     else:
         yield Change(Event.UNREADABLE, now.storage_key)
 
@@ -121,9 +126,17 @@ def _changes(before: RecordInfo | None, now: RecordInfo) -> Iterator[Change]:
 def _progress(earlier: RecordInfo, now: RecordInfo) -> Iterator[Change]:
     """Compare what two polls see of the same run."""
     if now.lease_lapsed and not earlier.lease_lapsed:
-        yield Change(Event.LAPSED, now.storage_key, _run(now), waiters=now.waiters)
+        yield _lapsed(now)
     if (now.waiters or 0) > (earlier.waiters or 0):
         yield Change(Event.WAITING, now.storage_key, _run(now), waiters=now.waiters)
+
+
+def _lapsed(now: RecordInfo) -> Change:
+    return Change(Event.LAPSED, now.storage_key, _run(now), None, now.waiters, now.open_steps)
+
+
+def _released(now: RecordInfo) -> Change:
+    return Change(Event.RELEASED, now.storage_key, _run(now), open_steps=now.open_steps)
 
 
 def _beginning(before: RecordInfo | None, record: RunningRecord) -> Event:

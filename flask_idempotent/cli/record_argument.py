@@ -23,7 +23,12 @@ from flask_idempotent._printable import printable
 from flask_idempotent.cli.options import Refused, this_app
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
-from flask_idempotent.records import CompletedRecord, CompletedSummary, RunningRecord
+from flask_idempotent.records import (
+    CompletedRecord,
+    CompletedSummary,
+    ReleasedRecord,
+    RunningRecord,
+)
 from flask_idempotent.settings import EngineSettings, Settings
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
@@ -132,7 +137,7 @@ def find_record(
     raise Refused(ref.not_found)
 
 
-def settings_of(app: Flask, record: RunningRecord | CompletedRecord) -> Settings:
+def settings_of(app: Flask, record: RunningRecord | ReleasedRecord | CompletedRecord) -> Settings:
     """Find the settings of the view that a record is for; the application's if it has no such."""
     protections = state_of(app).protections
     try:

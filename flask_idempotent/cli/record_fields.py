@@ -58,14 +58,16 @@ def owner(record: RunningRecord | ReleasedRecord) -> str:
 
 
 def lease(info: RecordInfo) -> str:
-    """How long the lease still lasts, or how long ago it lapsed."""
+    """How long the lease still lasts, or how long ago it lapsed; and the step that is open then."""
+    at_step = f"at {', '.join(info.open_steps)}"
     if info.lease_left_ms is None:
-        return "-"
+        return f"held {at_step}" if info.is_resolvable else "-"
     left = info.lease_left_ms / 1000
     if isinstance(info.record, RunningRecord) and info.record.held and left > 0:
         return f"held for {formatting.duration(left)}"
     if info.lease_lapsed:
-        return f"lapsed {formatting.duration(-left)} ago"
+        lapsed = f"lapsed {formatting.duration(-left)} ago"
+        return f"{lapsed}, {at_step}" if info.open_steps else lapsed
     return f"{formatting.duration(left)} left"
 
 
@@ -98,6 +100,8 @@ def as_dict(info: RecordInfo) -> dict[str, Any]:
         "pid": running and running.pid,
         "lease_left": None if info.lease_left_ms is None else info.lease_left_ms / 1000,
         "lapsed": info.lease_lapsed,
+        "held": info.is_resolvable,
+        "steps": [{"name": name, "state": state} for name, state in info.steps.items()],
         "waiters": info.waiters,
         "status": answered and answered.status_code,
         "expires_in": None if info.ttl_ms < 0 else info.ttl_ms / 1000,

@@ -16,6 +16,7 @@ from flask_idempotent.cli.options import (
     yes_option,
 )
 from flask_idempotent.cli.record_argument import RecordRef, find_record, record_argument
+from flask_idempotent.cli.steps import what_runs
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import RecordInfo
@@ -35,17 +36,19 @@ from flask_idempotent.stores.inspectable import InspectableStore
 def release_command(ref: RecordRef, even: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Free a KEY whose owner died.
 
-    Waiters are woken, and the next request with the key runs its view. With --even completed, the
-    answer that the database of the view's transaction keeps is deleted too.
+    Waiters are woken, and the next request with the key runs its view. The view gets the results of
+    its recorded steps; a step that is open runs again. With --even completed, the answer that the
+    database of the view's transaction keeps is deleted too.
     """
     app, store = this_app(), this_store()
     info, is_committed = _find(store, ref), has_answer(app, ref.storage_key)
     if info is None and not is_committed:
         raise Refused(ref.not_found)
     condition = _condition(info, is_committed)
-    if condition != "lapsed" and condition not in even:
+    if condition not in ("lapsed", "held", *even):
         raise Refused(_refusal(condition, info))
-    confirm(f"{ref.storage_key} is {_DESCRIPTIONS[condition]} {_CONSEQUENCE} Release it?", yes=yes)
+    consequence = what_runs(info)
+    confirm(f"{ref.storage_key} is {_DESCRIPTIONS[condition]} {consequence} Release it?", yes=yes)
     if is_committed and "completed" in even:
         # Before the record: a request in between gets it, and puts nothing back.
         delete_answers(app, [ref.storage_key])
@@ -67,7 +70,7 @@ def _find(store: InspectableStore, ref: RecordRef) -> RecordInfo | None:
 def _condition(info: RecordInfo | None, is_committed: bool) -> str:
     """The condition of a key; completed if its database says so, whatever the store has lost."""
     condition = "completed" if info is None else condition_of(info)
-    is_free = condition in ("lapsed", "released")
+    is_free = condition in ("lapsed", "held", "released")
     return "completed" if is_committed and is_free else condition
 
 
@@ -79,23 +82,29 @@ def _refusal(condition: str, info: RecordInfo | None) -> str:
 
 
 def condition_of(info: RecordInfo) -> str:
-    """The condition of a record: running, lapsed, completed, released or unreadable."""
+    """The condition of a record: running, lapsed, held, completed, released or unreadable.
+
+    A released record is held where a step is open.
+    """
     if isinstance(info.record, RunningRecord):
         return "lapsed" if info.lease_lapsed else "running"
     if isinstance(info.record, ReleasedRecord):
-        return "released"
+        return "held" if info.is_resolvable else "released"
     return "unreadable" if info.record is None else "completed"
 
 
 def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) -> bool:
-    """Release a claim, or delete any other record except a tombstone, which blocks nothing.
+    """Release a claim, or close the open steps of a tombstone, or delete any other record.
 
-    Nothing happens to a record that has changed since it was read.
+    A tombstone without open steps stays: it blocks nothing. Nothing happens to a record that has
+    changed since it was read.
 
     :param settings: the settings of its view, for the tombstone that a claim leaves.
     :returns: whether it was released or deleted.
     """
-    if isinstance(info.record, RunningRecord):
+    if isinstance(info.record, ReleasedRecord) and not info.open_steps:
+        return True
+    if isinstance(info.record, RunningRecord | ReleasedRecord):
         # Deleting it is not enough: an owner that is alive would put it back when it renews.
         return store.release(
             info.storage_key,
@@ -104,16 +113,16 @@ def free(store: InspectableStore, info: RecordInfo, settings: EngineSettings) ->
             tombstone_ttl_ms=settings.tombstone_ttl_ms,
             owner_may_run=True,
         )
-    return isinstance(info.record, ReleasedRecord) or store.discard([info]) > 0
+    return store.discard([info]) > 0
 
 
 _DESCRIPTIONS = {
     "lapsed": "in progress, and its lease has lapsed.",
+    "held": "released, but held at a step that began and is not known to have ended.",
     "running": "in progress, and its lease is running: the view may run twice at the same time.",
     "completed": "completed: its view has run.",
     "unreadable": "unreadable: its view may have run.",
 }
-_CONSEQUENCE = "The next request with its key runs the view."
 _REFUSALS = {
     "released": (
         "The key is free already. What is left of an earlier claim blocks nothing and expires by "

@@ -15,7 +15,7 @@ from flask_idempotent import _http_syntax
 from flask_idempotent.cli import formatting
 from flask_idempotent.cli.options import Refused
 from flask_idempotent.engine.transactions import Answer, Transaction, commit_answer
-from flask_idempotent.records import OWNER_SIZE, CompletedRecord, RunningRecord
+from flask_idempotent.records import OWNER_SIZE, CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.settings import Settings
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
@@ -94,7 +94,7 @@ def _guess_type(body: bytes) -> str:
 def answer_for(
     store: InspectableStore,
     info: RecordInfo,
-    record: RunningRecord,
+    record: RunningRecord | ReleasedRecord,
     settings: Settings,
     resolution: Resolution,
     *,
@@ -102,7 +102,7 @@ def answer_for(
 ) -> bool:
     """Answer for the owner of a claim: in the database of the view's transaction, and in the store.
 
-    :param record: the claim.
+    :param record: the claim, or the tombstone that it has left at an open step.
     :param settings: the settings of its view.
     :param even_running: whether its lease may be running.
     :returns: False where the claim has changed, so that nothing was stored.

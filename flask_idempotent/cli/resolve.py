@@ -24,8 +24,9 @@ from flask_idempotent.cli.record_argument import (
 )
 from flask_idempotent.cli.release import condition_of, free
 from flask_idempotent.cli.resolution import Resolution, answer_for, parse_resolution
+from flask_idempotent.cli.steps import what_runs
 from flask_idempotent.errors import RecordUnreadable
-from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
 
@@ -88,27 +89,34 @@ def resolve_command(
         click.echo(printable(f"Resolved {ref.storage_key}."))
 
 
-def _dead_owner(info: RecordInfo, *, even_running: bool) -> RunningRecord:
+def _dead_owner(info: RecordInfo, *, even_running: bool) -> RunningRecord | ReleasedRecord:
     condition = condition_of(info)
-    if isinstance(info.record, RunningRecord) and (condition == "lapsed" or even_running):
+    if isinstance(info.record, RunningRecord) and (info.is_resolvable or even_running):
+        return info.record
+    if isinstance(info.record, ReleasedRecord) and info.is_resolvable:
         return info.record
     owner = record_fields.owner(info.record) if isinstance(info.record, RunningRecord) else ""
     raise Refused(_REFUSALS[condition].format(lease=record_fields.lease(info), owner=owner))
 
 
 def _question(
-    store: InspectableStore, info: RecordInfo, record: RunningRecord, resolution: Resolution | None
+    store: InspectableStore,
+    info: RecordInfo,
+    record: RunningRecord | ReleasedRecord,
+    resolution: Resolution | None,
 ) -> str:
-    lapsed = "has lapsed" if info.lease_lapsed else "is running"
     lines = [
         f"{info.storage_key} is {record_fields.request(record)}, attempt {record.attempt}, by "
-        f"{record_fields.owner(record)}, and began {record_fields.ago(info)}. Its lease {lapsed}."
+        f"{record_fields.owner(record)}, and began {record_fields.ago(info)}. "
+        + _STATES[condition_of(info)]
     ]
+    if info.open_steps:
+        lines.append(f"It began {' and '.join(info.open_steps)}, which may have been carried out.")
     offer = _offer(store, info.storage_key)
     if offer is not None:
         lines.append(_OFFER.format(offer.status, "" if resolution else _OFFER_STANDS))
     if resolution is None:
-        lines.append("The next request with its key runs the view. Free it?")
+        lines.append(f"{what_runs(info)} Free it?")
     else:
         lines.append(f"Answer its requests with {resolution.description}?")
     return " ".join(lines)
@@ -121,6 +129,11 @@ def _offer(store: InspectableStore, storage_key: str) -> CompletedRecord | None:
         return None
 
 
+_STATES = {
+    "lapsed": "Its lease has lapsed.",
+    "running": "Its lease is running.",
+    "held": "It was released, and the key is held at a step.",
+}
 _OFFER = "An earlier owner was late and has left its response, with status {}.{}"
 _OFFER_STANDS = " That response takes the claim's place, and nothing runs again."
 _COMMITTED = (

@@ -16,6 +16,7 @@ from flask_idempotent.cli.record_argument import (
     record_argument,
     settings_of,
 )
+from flask_idempotent.cli.steps import step_pairs, steps_as_dicts
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
@@ -36,9 +37,11 @@ def show_command(ref: RecordRef, only_body: bool, as_json: bool) -> None:
     if only_body:
         _write_body(info, completed)
     elif as_json:
-        formatting.write_json(record_fields.as_dict(info) | _response_as_dict(completed))
+        data = record_fields.as_dict(info) | _response_as_dict(completed)
+        formatting.write_json(data | {"steps": steps_as_dicts(this_store(), info)})
     else:
-        formatting.write_pairs([*_record(info), *_response(completed), *_rest(info)])
+        steps = step_pairs(this_store(), info)
+        formatting.write_pairs([*_record(info), *steps, *_response(completed), *_rest(info)])
 
 
 def _record(info: RecordInfo) -> Iterator[tuple[str, str]]:
@@ -52,13 +55,19 @@ def _record(info: RecordInfo) -> Iterator[tuple[str, str]]:
     if isinstance(record, ReleasedRecord):
         yield "Last owner", record_fields.owner(record)
         yield "Started", record_fields.ago(info)
+        if info.is_resolvable:
+            yield "Lease", record_fields.lease(info) + _consequence(info)
     elif isinstance(record, RunningRecord):
         yield "Owner", record_fields.owner(record)
         yield "Started", record_fields.ago(info)
-        yield "Lease", record_fields.lease(info) + (_LAPSED if info.lease_lapsed else "")
+        yield "Lease", record_fields.lease(info) + (_consequence(info) if info.lease_lapsed else "")
         yield "Waiters", record_fields.waiters(info)
     else:
         yield "Completed", record_fields.ago(info)
+
+
+def _consequence(info: RecordInfo) -> str:
+    return _AT_STEP if info.open_steps else _LAPSED
 
 
 def _response(completed: CompletedRecord | None) -> Iterator[tuple[str, str]]:
@@ -120,4 +129,8 @@ _NOT_KEPT = 'not kept: a retry gets 409 "response-not-kept"'
 _LAPSED = (
     ': its owner died or hangs. With on_crash="rerun" the next request runs the view; with '
     '"hold" it gets 409 until this record is released'
+)
+_AT_STEP = (
+    ": it is not known whether that step was carried out. A function given as on_crash decides; "
+    "without one, requests get 409 until this record is resolved"
 )

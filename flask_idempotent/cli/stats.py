@@ -36,6 +36,7 @@ def _count(records: Iterable[RecordInfo]) -> dict[str, Any]:
         counts["size"] += info.size
         counts[state] += 1
         counts["lapsed"] += info.lease_lapsed
+        counts["held_at_step"] += info.is_resolvable and bool(info.open_steps)
         counts["with_waiters"] += bool(info.waiters)
         age = record_fields.age(info)
         if age is not None:
@@ -55,10 +56,11 @@ def _lines(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  with waiters", str(counts["with_waiters"])
     yield "Completed", with_oldest("completed")
     yield "Released", with_oldest("released")
+    yield "Held at a step", str(counts["held_at_step"])
     yield "Unreadable", str(counts["unreadable"])
 
 
 _COUNTS = (
     "records", "size", "in_progress", "lapsed", "with_waiters", "completed", "released",
-    "unreadable",
+    "held_at_step", "unreadable",
 )  # fmt: skip

@@ -31,8 +31,8 @@ from flask_idempotent.errors import StoreError
 def watch_command(every: float, seconds: float | None, as_json: bool) -> None:
     """Write a line for each change of a record.
 
-    First, which records are in progress. Then, what has changed since the last read: claimed,
-    taken over, waiting, lapsed, completed, released or gone.
+    First, which records are in progress or held at a step. Then, what has changed since the last
+    read: claimed, taken over, waiting, lapsed, completed, released or gone.
     """
     poller = RecordPoller(this_store(), this_prefix())
     try:
@@ -101,6 +101,7 @@ def _as_dict(change: Change) -> dict[str, Any]:
         "age": _age(change),
         "status": response and response.status_code,
         "waiters": change.waiters,
+        "open_steps": change.open_steps,
     }
 
 
@@ -115,6 +116,8 @@ def _details(change: Change) -> Iterator[str]:
         yield record_fields.owner(run)
     if record is not None and record.attempt > 1:
         yield f"attempt {record.attempt}"
+    if change.open_steps:
+        yield f"held at {', '.join(change.open_steps)}"
     age = _age(change)
     if age is not None and change.event not in _BEGINNINGS:
         span = formatting.duration(age)

@@ -22,7 +22,7 @@ class TestStats:
         assert data.pop("oldest_released") > 0
         assert data == {
             "records": 5, "in_progress": 2, "lapsed": 1, "with_waiters": 1, "completed": 1,
-            "released": 1, "unreadable": 1,
+            "released": 1, "held_at_step": 0, "unreadable": 1,
         }  # fmt: skip
 
     def test_for_people(self, app: Flask) -> None:

@@ -36,7 +36,7 @@ class InspectContract:
         assert (info.storage_key, info.record, info.owner) == (KEY, running(), owner("ada"))
         assert info.lease_left_ms is not None
         assert 0 < info.lease_left_ms <= HOUR < info.ttl_ms <= 2 * HOUR
-        assert info.size == len(encode(running()))
+        assert info.size >= len(encode(running()))
         assert (info.waiters in (1, None), info.lease_lapsed) == (True, False)
 
     def test_inspect_a_lapsed_claim_with_an_offer(self, store: InspectableStore) -> None:
@@ -222,4 +222,5 @@ def _assert_response_is_seen(store: InspectableStore, size: int) -> None:
     (info,) = store.inspect([KEY])
     assert info.record == CompletedSummary(1, 201, 2.5, "POST", "orders")
     assert 0 < info.ttl_ms <= HOUR
-    assert (info.size, info.lease_left_ms, info.lease_lapsed) == (len(encode(record)), None, False)
+    assert info.size >= len(encode(record))
+    assert (info.lease_left_ms, info.lease_lapsed) == (None, False)

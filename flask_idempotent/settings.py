@@ -19,6 +19,8 @@ from flask_idempotent._http_semantics import (
     SAFE_METHODS,
     environ_name,
 )
+from flask_idempotent._sealing import sealer_of
+from flask_idempotent.errors import SettingsError
 from flask_idempotent.options import OPTIONS, KeyLike, Option, ScopeLike, check_config_names
 
 if TYPE_CHECKING:
@@ -185,7 +187,21 @@ def resolve(config: Mapping[str, Any], *layers: Mapping[str, Any]) -> Settings:
     :raises SettingsError: on a wrong name, type or range.
     """
     check_config_names(config)
-    return Settings(**{option.name: _resolve_one(option, config, layers) for option in OPTIONS})
+    values = {option.name: _resolve_one(option, config, layers) for option in OPTIONS}
+    values["transaction"] = _sealed(values["transaction"], values["secrets"])
+    return Settings(**values)
+
+
+def _sealed(transaction: Any, secrets: tuple[bytes | None, ...]) -> Any:
+    """Return a transaction as the application's secrets need it."""
+    sealer = sealer_of(secrets)
+    if sealer is None and getattr(transaction, "sealed", False):
+        raise SettingsError(
+            f"{type(transaction).__name__} has sealed=True, which needs IDEMPOTENT_SECRETS"
+        )
+    # What is given as transaction= need not derive from the class that has this method.
+    seal = getattr(transaction, "sealed_with", None)
+    return transaction if sealer is None or seal is None else seal(sealer)
 
 
 def _resolve_one(

@@ -130,8 +130,8 @@ def find_record(
             return info, None
         try:
             record = store.read(ref.storage_key)
-        except RecordUnreadable:
-            return replace(info, record=None), None
+        except RecordUnreadable as error:
+            return replace(info, record=None, damage=str(error)), None
         if isinstance(record, CompletedRecord):
             return info, record
     raise Refused(ref.not_found)

@@ -106,4 +106,5 @@ def as_dict(info: RecordInfo) -> dict[str, Any]:
         "status": answered and answered.status_code,
         "expires_in": None if info.ttl_ms < 0 else info.ttl_ms / 1000,
         "size": info.size,
+        "damage": info.damage or None,
     }

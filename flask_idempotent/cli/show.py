@@ -49,6 +49,8 @@ def _record(info: RecordInfo) -> Iterator[tuple[str, str]]:
     yield "Record", info.storage_key
     if record is None:
         yield "State", "unreadable: requests with this key get 503"
+        if info.damage:
+            yield "Reason", info.damage
         return
     yield "State", f"{record_fields.state(info)}, attempt {record.attempt}"
     yield "Request", record_fields.request(record)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import DatabaseUnavailable
 from flask_idempotent.records import CompletedRecord
 
@@ -38,6 +39,19 @@ class Transaction(ABC):
     ``@idempotent(transaction=...)``. One object serves all threads: the current transaction is
     that of the current request.
     """
+
+    #: Whether the answers are sealed with ``IDEMPOTENT_SECRETS``, so that these must be set.
+    sealed: bool = False
+
+    def sealed_with(self, sealer: Sealer) -> Transaction:
+        """Return this transaction as applications with ``IDEMPOTENT_SECRETS`` need it.
+
+        It is called whether or not the answers are to be sealed, so that those that are can be
+        read. The default seals nothing.
+
+        :param sealer: what ``record_format`` seals and opens records with.
+        """
+        return self
 
     @abstractmethod
     def look_up(self, storage_key: str) -> Answer | None:

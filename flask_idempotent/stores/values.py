@@ -128,6 +128,7 @@ class RecordInfo:
     :param owner: the bytes at the place of the owner token, which distinguish this record from a
         later one even where it is damaged.
     :param steps: the names and states of its steps.
+    :param damage: why its contents cannot be read; empty where they can.
     """
 
     storage_key: str
@@ -138,6 +139,7 @@ class RecordInfo:
     waiters: int | None = 0
     owner: bytes = b""
     steps: Mapping[str, StepState] = field(default_factory=dict, hash=False)
+    damage: str = ""
 
     @property
     def lease_lapsed(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 from redis import Redis
@@ -74,3 +76,19 @@ def damage(app: Flask, key: str = "k") -> str:
     """Put a record into the store that cannot be read; its name."""
     server_of(app).set(name(key), b"damaged", px=HOUR)
     return name(key)
+
+
+def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[str]:
+    """What ``watch`` prints while these calls are made, one in each pause between two polls."""
+    calls = iter(steps)
+
+    def pause(_: float) -> None:
+        call = next(calls, None)
+        if call is None:
+            raise KeyboardInterrupt
+        call()
+
+    monkeypatch.setattr("time.sleep", pause)
+    result = run(app, "watch")
+    assert result.exit_code == 0, result.output
+    return [line.split("  ", 1)[1] for line in result.stdout.splitlines()]

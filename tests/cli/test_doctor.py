@@ -18,7 +18,7 @@ class TestDoctor:
         assert result.exit_code == 0
         assert "ok       version        The server is valkey " in result.stdout
         assert "\n                        -> Set appendonly yes.\n" in result.stdout
-        assert result.stdout.splitlines()[-1] == "0 errors, 3 warnings, 2 notes"
+        assert result.stdout.splitlines()[-1] == "0 errors, 3 warnings, 3 notes"
         assert list(store_of(app).scan("")) == []
 
     def test_error(self, make_app: MakeApp) -> None:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from flask import Flask
 from flask_idempotent.cli.poller import RecordPoller
 from flask_idempotent.cli.watch import follow
 from flask_idempotent.stores.memory import MemoryStore
-from tests.cli.harness import claim, complete, damage, name, run, store_of
+from tests.cli.harness import claim, complete, damage, name, printed, run, store_of
 from tests.conftest import MakeApp
 from tests.stores.harness import HOUR, answer, lapse
 from tests.support.proxy import Fault, Proxy
@@ -31,22 +30,6 @@ app = Flask("tests")
 app.config["REDIS_URL"] = {url!r}
 Idempotent(app)
 """
-
-
-def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> list[str]:
-    """What ``watch`` prints while these calls are made, one in each pause between two polls."""
-    calls = iter(steps)
-
-    def pause(_: float) -> None:
-        call = next(calls, None)
-        if call is None:
-            raise KeyboardInterrupt
-        call()
-
-    monkeypatch.setattr("time.sleep", pause)
-    result = run(app, "watch")
-    assert result.exit_code == 0, result.output
-    return [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
 
 
 class TestLines:

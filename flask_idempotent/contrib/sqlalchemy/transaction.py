@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    MetaData,
-    delete,
-    func,
-    select,
-)
-from sqlalchemy.exc import (
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    TimeoutError,
-)
+from sqlalchemy import Connection, Engine, MetaData, delete, func, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
+from flask_idempotent._sealing import Sealer
 from flask_idempotent.contrib.sqlalchemy import runs, sessions
 from flask_idempotent.contrib.sqlalchemy.dialects import (
     COMMITS_AT_SAVEPOINTS,
@@ -35,7 +25,8 @@ from flask_idempotent.contrib.sqlalchemy.dialects import (
     prepare_to_read,
     reads_uncommitted,
 )
-from flask_idempotent.contrib.sqlalchemy.statements import Row, Statements, answer_of
+from flask_idempotent.contrib.sqlalchemy.rows import Row, answer_of, values_of
+from flask_idempotent.contrib.sqlalchemy.statements import Statements
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
 from flask_idempotent.engine.transactions import Answer, InspectableTransaction, Weakness
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError
@@ -67,6 +58,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
     :param metadata: the ``MetaData`` that gets the table, such as ``Base.metadata``; the default is
         that of ``db``.
     :param table_name: the table's name.
+    :param sealed: whether the responses in the table are sealed with ``IDEMPOTENT_SECRETS``.
     :raises SettingsError: when the source is something else, or the table's name is taken.
     """
 
@@ -76,6 +68,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
         *,
         metadata: MetaData | None = None,
         table_name: str = "idempotent_answers",
+        sealed: bool = False,
     ) -> None:
         sessions.check_source(source)
         metadata = metadata if metadata is not None else getattr(source, "metadata", None)
@@ -85,11 +78,22 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 "SQLAlchemyTransaction(scoped_session, metadata=Base.metadata)"
             )
         self._source = source
+        self.sealed = sealed
+        self._sealer: Sealer | None = None
+        #: What ``sealed_with`` has returned.
+        self._copies: dict[Sealer, SQLAlchemyTransaction] = {}
         #: The table of answers.
         self.table = answers_table(table_name, metadata)
         self._statements = Statements(self.table)
         self._checked: weakref.WeakSet[Engine] = weakref.WeakSet()
         runs.listen(source)
+
+    def sealed_with(self, sealer: Sealer) -> SQLAlchemyTransaction:
+        if sealer not in self._copies:
+            sealing = copy.copy(self)
+            sealing._sealer = sealer
+            self._copies[sealer] = sealing
+        return self._copies[sealer]
 
     def look_up(self, storage_key: str) -> Answer | None:
         session = self._current_session()
@@ -108,7 +112,7 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 "connection: an engine that connects before its process forks must be disposed of, "
                 "with engine.dispose()"
             )
-        return answer_of(row)
+        return answer_of(row, self._sealer, must_be_sealed=self.sealed)
 
     def begin(self) -> None:
         runs.begin_run(self._source, self._current_session())
@@ -245,9 +249,10 @@ class SQLAlchemyTransaction(InspectableTransaction):
         session.flush()
         connection = session.connection(bind_arguments={"clause": self.table})
         sessions.check_connections(session)
+        values = values_of(answer, self._sealer if self.sealed else None)
         try:
             with bounded_lock_wait(connection):
-                self._statements.write(connection, answer, replaces)
+                self._statements.write(connection, values, replaces)
         except DBAPIError as error:
             if is_locked(error):
                 raise DatabaseUnavailable(

@@ -66,8 +66,8 @@ def of_inspect(storage_key: str, reply: Any, sealer: Sealer | None) -> RecordInf
     owner = head[OWNER]
     try:
         record = decode_summary(head, storage_key, sealer)
-    except RecordUnreadable:
-        return RecordInfo(storage_key, None, ttl_ms, size, owner=owner)
+    except RecordUnreadable as error:
+        return RecordInfo(storage_key, None, ttl_ms, size, owner=owner, damage=str(error))
     lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
     states = steps.states_of(fields)
     return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner, steps=states)

@@ -157,10 +157,12 @@ class TestDeliveries:
         """After ``flask idempotent release`` a redelivery by hand runs the view."""
         shop = Shop(make_app, sender)
         assert shop.deliver().text == "run 1"
-        where = ("--path", "/hooks/a", "--scope", f"{sender.name} /hooks/a")
-        released = run(shop.app, "release", "event-1", *where, "--even", "completed", "--yes")
-        assert released.exit_code == 0, released.output
-        assert shop.deliver().text == "run 2"
+        scope = ("--scope", f"{sender.name} /hooks/a")
+        for number, where in ((2, ()), (3, scope)):
+            arguments = ("event-1", "--path", "/hooks/a", *where, "--even", "completed", "--yes")
+            released = run(shop.app, "release", *arguments)
+            assert released.exit_code == 0, released.output
+            assert shop.deliver().text == f"run {number}"
 
 
 class TestIds:

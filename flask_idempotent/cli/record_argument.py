@@ -23,6 +23,7 @@ from flask_idempotent._printable import printable
 from flask_idempotent.cli.options import Refused, this_app
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.http.keys import UnusableKey, parse_header, storage_key
+from flask_idempotent.http.webhooks import EndpointScope
 from flask_idempotent.records import (
     CompletedRecord,
     CompletedSummary,
@@ -109,7 +110,10 @@ def record_argument(command: Callable[..., None]) -> Callable[..., None]:
             ref = _by_storage_key(state_of(app).settings(), key)
         else:
             settings = _settings(app, path, method.upper())
-            ref = _by_key(app, settings, _scope(settings, caller), key)
+            client_scope = _scope(settings, caller)
+            if client_scope is None and path is not None:
+                client_scope = _endpoint_scope(app, settings, path, method.upper())
+            ref = _by_key(app, settings, client_scope, key)
         command(ref, **others)
 
     with_app: Callable[..., None] = with_appcontext(with_ref)
@@ -221,6 +225,14 @@ def _scope(settings: Settings, caller: _Caller) -> str | None:
             )
     headers = {name.lower(): _ask_header(name) for name in caller.headers}
     return scope_of_caller(sorted(headers.items()), caller.user, caller.user_id)
+
+
+def _endpoint_scope(app: Flask, settings: Settings, path: str, method: str) -> str | None:
+    """Return the scope of an endpoint for webhooks, which follows from its path."""
+    if not isinstance(settings.scope, EndpointScope):
+        return None
+    with app.test_request_context(path, method=method) as context:
+        return settings.scope(context.request)
 
 
 def _headers(settings: Settings) -> str:

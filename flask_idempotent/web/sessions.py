@@ -30,27 +30,29 @@ class SessionUse:
     :param settings: the settings of the view.
     """
 
-    __slots__ = ("_accessed_before", "_before", "_context", "_settings")
+    __slots__ = ("_accessed_before", "_before", "_context", "_session", "_settings")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._context = context = current_context()
-        session = session_of(context)
+        self._session = session = session_of(context)
         self._accessed_before = accessed = session.accessed
-        self._before: dict[str, Any] = {}
-        if settings.replay_session:
-            self._before = _copy(session, settings.replay_session)
-            session.accessed = accessed
+        self._before = _copy(session, settings.replay_session) if settings.replay_session else {}
+        session.accessed = accessed
 
     @property
     def is_first(self) -> bool:
         """Whether the view used the session, and nothing before it did."""
-        return not self._accessed_before and _is_accessed(self._context)
+        return (
+            not self._accessed_before
+            and self._session.accessed
+            and not _is_null(self._context, self._session)
+        )
 
     def changes(self) -> bytes:
         """Return what replays repeat of the session, as a record keeps it; empty for nothing."""
-        settings, session = self._settings, session_of(self._context)
-        if not session.modified or not settings.replay_session or _is_null(self._context):
+        settings, session = self._settings, self._session
+        if not session.modified or _is_null(self._context, session):
             return b""
         accessed = session.accessed
         try:
@@ -85,9 +87,9 @@ def repeat_changes(current: ProtectedRequest, data: bytes) -> None:
     # Only these, because another program may have written the record.
     changes = SessionChanges.decode(data).only(current.settings.replay_session)
     context = current_context()
-    if not changes or _is_null(context):
-        return
     session = session_of(context)
+    if not changes or _is_null(context, session):
+        return
     try:
         _reload(context, session)
         if changes.changed_others and _is_from_script(current):
@@ -120,12 +122,8 @@ def _is_from_script(current: ProtectedRequest) -> bool:
     return current.request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
 
 
-def _is_accessed(context: RequestContext) -> bool:
-    return session_of(context).accessed and not _is_null(context)
-
-
-def _is_null(context: RequestContext) -> bool:
-    return context.app.session_interface.is_null_session(session_of(context))
+def _is_null(context: RequestContext, session: SessionMixin) -> bool:
+    return context.app.session_interface.is_null_session(session)
 
 
 def _copy(session: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

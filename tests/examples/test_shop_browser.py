@@ -52,7 +52,8 @@ def open_shop(browser: webdriver.Chrome, running: Shop, query: str = "") -> None
 
 
 def test_double_click_orders_once(browser: webdriver.Chrome, running: Shop) -> None:
-    """A double-clicked order is placed once, and the person sees its confirmation."""
+    """A double-clicked order is placed once, and the person sees its confirmation, and once the
+    message that the view left in the session."""
     before = running.counts()
     open_shop(browser, running)
     click_twice(browser)
@@ -60,6 +61,10 @@ def test_double_click_orders_once(browser: webdriver.Chrome, running: Shop) -> N
     after = running.counts()
     assert after["received"] - before["received"] == 2
     assert after["placed"] - before["placed"] == 1
+    (message,) = browser.find_elements(By.CSS_SELECTOR, ".message")
+    assert message.text == "Order placed"
+    open_shop(browser, running)
+    assert not browser.find_elements(By.CSS_SELECTOR, ".message")
 
 
 def test_back_and_again_orders_nothing(browser: webdriver.Chrome, running: Shop) -> None:

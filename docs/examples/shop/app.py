@@ -23,6 +23,7 @@ from flask import (
     Response,
     abort,
     current_app,
+    flash,
     jsonify,
     make_response,
     redirect,
@@ -59,6 +60,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Create the shop's application."""
     app = Flask(__name__)
     app.config.from_mapping(REDIS_URL="embedded://", SHOP_ORDER_SECONDS=2, SHOP_DATABASE=None)
+    # Signs the session, which has nothing but the message of an order.
+    app.config["SECRET_KEY"] = "not a secret, because the whole world can read it here"
     # Short, because the activity page kills workers: their claims end with their leases.
     app.config["IDEMPOTENT_LEASE"] = 5
     app.config.from_prefixed_env()
@@ -118,6 +121,7 @@ def order() -> ResponseReturnValue:
         placed = place(form.get("product"), form.get("quantity", type=int), form.get("crash"))
     except Unfit as error:
         return problem_page("This order cannot be placed", str(error)), 422
+    flash("Order placed")
     return redirect(url_for(".confirmation", number=placed.number), 303)
 
 

@@ -12,8 +12,8 @@ from flask_idempotent._record_header import (
     RELEASED,
     STATE,
 )
-from flask_idempotent._sealing import MARK, OVERHEAD, Sealer
 from flask_idempotent.errors import RecordUnreadable
+from flask_idempotent.sealing import MARK, OVERHEAD, Sealer
 
 _SEAL_SIZE = len(MARK) + OVERHEAD
 #: How much of a sealed response is in the first bytes.

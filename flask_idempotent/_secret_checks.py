@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_idempotent._sealing import check_installed
 from flask_idempotent.errors import SettingsError
+from flask_idempotent.sealing import check_installed
 
 #: The shortest secret, in bytes: 128 bits, if they are random.
 SHORTEST_SECRET = 16

@@ -63,7 +63,6 @@ from flask_idempotent._record_header import (
     VERSION,
 )
 from flask_idempotent._sealed_records import open_record, seal_record
-from flask_idempotent._sealing import MARK, NOT_OPENED, Sealer
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import (
     CompletedRecord,
@@ -73,6 +72,7 @@ from flask_idempotent.records import (
     ReleasedRecord,
     RunningRecord,
 )
+from flask_idempotent.sealing import MARK, NOT_OPENED, Sealer
 
 #: The only codec of compressed bodies (RFC 1950).
 _ZLIB = "zlib"

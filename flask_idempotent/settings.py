@@ -19,9 +19,9 @@ from flask_idempotent._http_semantics import (
     SAFE_METHODS,
     environ_name,
 )
-from flask_idempotent._sealing import sealer_of
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.options import OPTIONS, KeyLike, Option, ScopeLike, check_config_names
+from flask_idempotent.sealing import sealer_of
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response

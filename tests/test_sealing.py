@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_idempotent import _sealing
+from flask_idempotent import sealing
 from flask_idempotent._record_header import DIED, FINGERPRINT, HEAD_SIZE, HEADER_SIZE, OWNER
-from flask_idempotent._sealing import (
+from flask_idempotent.errors import RecordUnreadable, SettingsError
+from flask_idempotent.record_format import decode, decode_offer, decode_summary, encode
+from flask_idempotent.records import Record, RunningRecord, summary_of
+from flask_idempotent.sealing import (
     MARK,
     OVERHEAD,
     Sealer,
@@ -17,9 +20,6 @@ from flask_idempotent._sealing import (
     sealer_of,
     secret_fingerprint,
 )
-from flask_idempotent.errors import RecordUnreadable, SettingsError
-from flask_idempotent.record_format import decode, decode_offer, decode_summary, encode
-from flask_idempotent.records import Record, RunningRecord, summary_of
 from tests.support.hostile_records import RECORDS, RUNNING_RECORDS
 from tests.support.records import COMPLETED, RELEASED, RUNNING
 
@@ -241,7 +241,7 @@ class TestSecrets:
 
     def test_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without the package that seals, an error says how to install it."""
-        monkeypatch.setattr(_sealing.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(sealing.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(SettingsError, match=r"pip install 'flask-idempotent\[sealing\]'"):
             Sealer((NEW,))
 

@@ -10,9 +10,9 @@ from flask import Flask
 
 from flask_idempotent._quantities import duration, size
 from flask_idempotent._redact import without_password
-from flask_idempotent._sealing import secret_fingerprint
 from flask_idempotent.engine.transactions import Transaction
 from flask_idempotent.options import OPTIONS, REDIS_URL
+from flask_idempotent.sealing import secret_fingerprint
 from flask_idempotent.settings import origin
 from flask_idempotent.stores.factory import check_url
 from flask_idempotent.web.protection import Protection

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from flask_idempotent._quantities import duration
-from flask_idempotent._sealing import secret_fingerprint
 from flask_idempotent.doctor.findings import Finding, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.errors import StoreError
+from flask_idempotent.sealing import secret_fingerprint
 from flask_idempotent.settings import Settings
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.inspectable import InspectableStore

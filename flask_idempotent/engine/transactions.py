@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import DatabaseUnavailable
 from flask_idempotent.records import CompletedRecord
+from flask_idempotent.sealing import Sealer
 
 
 class Answer(NamedTuple):

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.values import (
     Busy,
     Claimed,

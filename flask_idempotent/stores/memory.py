@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.records import CompletedRecord, Record, ReleasedRecord, RunningRecord
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.base import (
     Busy,
     Claimed,

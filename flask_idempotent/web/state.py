@@ -12,12 +12,12 @@ from flask import has_request_context, request, request_started
 
 from flask_idempotent._environ import HANDLED_ERROR
 from flask_idempotent._forks import ForkAware, check_process
-from flask_idempotent._sealing import sealer_of
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.http.body_tracking import track
 from flask_idempotent.http.keys import may_carry_key
 from flask_idempotent.options import REDIS_URL, KeyLike
+from flask_idempotent.sealing import sealer_of
 from flask_idempotent.settings import Settings, resolve
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import adopt_store, open_store

@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import Flask
 
-from flask_idempotent._sealing import Sealer, secret_fingerprint
 from flask_idempotent.doctor import diagnose, sealing_checks
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.policy import protected_routes
+from flask_idempotent.sealing import Sealer, secret_fingerprint
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask_idempotent._http_syntax import check_response
-from flask_idempotent._sealing import NOT_OPENED, Sealer
 from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.record_format import decode, encode
 from flask_idempotent.records import CompletedRecord, CompressedBody
+from flask_idempotent.sealing import NOT_OPENED, Sealer
 
 #: The columns of a row by their names, and ``ttl_ms``.
 Row = Mapping[str, Any]

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Engine, MetaData, delete, func, select
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.contrib.sqlalchemy import runs, sessions
 from flask_idempotent.contrib.sqlalchemy.dialects import (
     COMMITS_AT_SAVEPOINTS,
@@ -30,6 +29,7 @@ from flask_idempotent.contrib.sqlalchemy.statements import Statements
 from flask_idempotent.contrib.sqlalchemy.table import CLOCKS, NowMs, answers_table
 from flask_idempotent.engine.transactions import Answer, InspectableTransaction, Weakness
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError
+from flask_idempotent.sealing import Sealer
 
 #: How many keys are deleted in one statement; SQLite takes 999 parameters at most before 3.32.
 _BATCH = 500

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any, Self, TypeVar
 
 from flask_idempotent._record_header import HEAD_SIZE
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import StoreError
 from flask_idempotent.record_format import decode, decode_offer, encode
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.redis import replies

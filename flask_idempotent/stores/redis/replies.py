@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from flask_idempotent._record_header import OWNER
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import IdempotentError, RecordUnreadable, StoreError
 from flask_idempotent.record_format import decode_summary
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInfo
 from flask_idempotent.stores.redis import steps
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from flask_idempotent._msgpack import UNPACK_ERRORS, pack, unpack
 from flask_idempotent._record_header import HEADER_SIZE
-from flask_idempotent._sealing import Sealer, open_step, seal_step
 from flask_idempotent.crash import StepState
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import OWNER_SIZE, RunningRecord
+from flask_idempotent.sealing import Sealer, open_step, seal_step
 from flask_idempotent.stores.base import Step, StepResult
 from flask_idempotent.stores.redis.commands import decode_name
 

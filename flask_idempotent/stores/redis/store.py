@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any
 
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.errors import (
     RecordUnreadable,
     StoreError,
@@ -15,6 +14,7 @@ from flask_idempotent.errors import (
     WriteRefused,
 )
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.base import (
     Claimed,
     ClaimResult,

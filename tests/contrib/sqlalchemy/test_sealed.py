@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import text
 
 from flask_idempotent import SettingsError, idempotent
-from flask_idempotent._sealing import Sealer
 from flask_idempotent.contrib.sqlalchemy import SQLAlchemyTransaction
 from flask_idempotent.engine.transactions import commit_answer
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.records import CompressedBody
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.settings import resolve
 from tests.conftest import MakeApp
 from tests.contrib.sqlalchemy.shops import KEY, OURS, THEIRS, Shop, answer, on_sqlite

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_idempotent._sealing import Sealer
+from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.testing import InspectableStoreContract

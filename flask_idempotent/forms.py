@@ -23,6 +23,8 @@ class IdempotentKeyField(HiddenField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.name = self.id = field_name()
+        # Templates of other extensions skip hidden fields by this name.
+        self.type = "HiddenField"
 
     def _value(self) -> str:
         # Not the key that was sent: a form that is shown again will be sent with other data.

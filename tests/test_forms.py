@@ -101,6 +101,11 @@ class TestIdempotentForm:
         # The CSRF token is Flask-WTF's own affair.
         assert vars(order) == {"item": "tea"}
 
+    def test_type_is_hidden(self, app: Flask) -> None:
+        """Templates that skip fields of the type HiddenField skip the key, which has its tag."""
+        with app.test_request_context():
+            assert OrderForm().idempotent_key.type == "HiddenField"
+
     def test_plain_wtforms(self, app: Flask) -> None:
         """A plain WTForms form may have the field too."""
         with app.test_request_context():

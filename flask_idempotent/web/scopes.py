@@ -27,9 +27,19 @@ _CALLER_PARAMETERS = {
     "hawk": ("id",),
     "signature": ("keyid",),
 }
-#: Entries of a session that do not identify its user: those of Flask, Flask-WTF and Flask-Login.
+#: Entries of a session that do not identify its user: those of Flask, Flask-Login, and the CSRF
+#: protection of Flask-WTF and WTForms.
 _ANONYMOUS_ENTRIES = frozenset(
-    {"_flashes", "_permanent", "csrf_token", "_fresh", "_id", "_remember", "_remember_seconds"}
+    [
+        "_flashes",
+        "_permanent",
+        "_fresh",
+        "_id",
+        "_remember",
+        "_remember_seconds",
+        "csrf_token",
+        "csrf",
+    ]
 )
 
 

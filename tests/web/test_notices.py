@@ -170,7 +170,7 @@ class TestSessions:
 
     def test_entries_that_name_nobody(self, app: Flask, warnings: Warnings) -> None:
         """Nothing is logged of messages and CSRF tokens, and of an empty session."""
-        self.send(app, "csrf_token/_flashes/_permanent", "/a")
+        self.send(app, "csrf_token/csrf/_flashes/_permanent", "/a")
         post(app, path="/a")
         assert warnings() == []
 

@@ -26,11 +26,14 @@ from flask_idempotent.testing.contract.completions import (
     TombstoneContract,
 )
 from flask_idempotent.testing.contract.decisions import DecideContract
+from flask_idempotent.testing.contract.open_steps import OpenStepContract, OperatedStepContract
 from flask_idempotent.testing.contract.operators import (
     InspectContract,
     RemovalContract,
     ResolveContract,
 )
+from flask_idempotent.testing.contract.steps import StepContract
+from flask_idempotent.testing.contract.steps_stay import StepsExpireContract, StepsStayContract
 from flask_idempotent.testing.contract.waiting import (
     ExpiryContract,
     ListenContract,
@@ -50,6 +53,10 @@ class StoreContract(
     RenewContract,
     ExpiryContract,
     ListenContract,
+    StepContract,
+    StepsStayContract,
+    StepsExpireContract,
+    OpenStepContract,
 ):
     """What every ``Store`` must do: tests for pytest, each of which is given an empty store.
 
@@ -57,5 +64,7 @@ class StoreContract(
     """
 
 
-class InspectableStoreContract(StoreContract, InspectContract, ResolveContract, RemovalContract):
+class InspectableStoreContract(
+    StoreContract, InspectContract, ResolveContract, RemovalContract, OperatedStepContract
+):
     """What an ``InspectableStore`` must do: the same, and what operators' commands need."""

@@ -24,6 +24,8 @@ from flask_idempotent.stores.base import (
     Completion,
     ContendResult,
     Renewal,
+    Step,
+    StepResult,
     Store,
 )
 from flask_idempotent.stores.inspectable import InspectableStore
@@ -59,8 +61,12 @@ def response(
     )  # fmt: skip
 
 
-def renewal(record: RunningRecord, storage_key: str = KEY) -> Renewal:
-    return Renewal(storage_key, record, 2 * HOUR)
+def fingerprint(payload: str = "one") -> bytes:
+    return running(payload=payload).fingerprint
+
+
+def renewal(record: RunningRecord, storage_key: str = KEY, *, has_steps: bool = False) -> Renewal:
+    return Renewal(storage_key, record, 2 * HOUR, has_steps)
 
 
 def claim(store: Store, record: RunningRecord, *, storage_key: str = KEY) -> ClaimResult:
@@ -86,14 +92,37 @@ def complete(store: Store, record: CompletedRecord) -> Completion:
     return store.complete(KEY, record, ttl_ms=HOUR)
 
 
-def release(store: Store, name: str, *, owner_may_run: bool = False) -> bool:
-    return store.release(
-        KEY,
-        owner(name),
-        response_ttl_ms=HOUR,
-        tombstone_ttl_ms=HOUR,
-        owner_may_run=owner_may_run,
-    )
+def release(store: Store, name: str, **options: Any) -> bool:
+    return store.release(KEY, owner(name), response_ttl_ms=HOUR, tombstone_ttl_ms=HOUR, **options)
+
+
+def begin(store: Store, name: str, step: str, **options: Any) -> StepResult | Step:
+    """Let this owner's run begin a step."""
+    return _write_step(store, Step(step, owner(name), 4.5), **options)
+
+
+def end(store: Store, name: str, step: str, **options: Any) -> StepResult | Step:
+    """Let this owner's run end a step."""
+    return _write_step(store, Step(step, owner(name), 3.5, b"result"), **options)
+
+
+def _write_step(
+    store: Store,
+    step: Step,
+    *,
+    record: RunningRecord | None = None,
+    payload: str = "one",
+    attempt: int = 1,
+    ttl_ms: int | None = 2 * HOUR,
+) -> StepResult | Step:
+    if record is None:
+        record = running(payload=payload)._replace(owner=step.owner, attempt=attempt)
+    return store.write_step(KEY, record, step, ttl_ms=ttl_ms)
+
+
+def steps_of(store: Store, payload: str = "one") -> dict[str, str]:
+    """Return the names and states of the key's steps, as a run with this payload reads them."""
+    return {step.name: step.state for step in store.read_steps(KEY, fingerprint(payload))}
 
 
 def resolve(
@@ -163,3 +192,13 @@ def leave_tombstone(store: Store) -> ReleasedRecord:
     take_over(store)
     assert release(store, "bob") is True
     return running("bob")._replace(attempt=2).tombstone()
+
+
+def take_over_from_ada(store: Store) -> None:
+    """Let ada's lease lapse, and bob take her key over as attempt 2."""
+    lapse(store)
+    assert contend(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
+
+
+def complete_with_steps(store: Store, record: CompletedRecord) -> Completion:
+    return store.complete(KEY, record, ttl_ms=HOUR, has_steps=True)

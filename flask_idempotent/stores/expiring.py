@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from flask_idempotent._forks import ForkAware
@@ -29,7 +29,7 @@ class Entry:
     record: Record
     expires_at_ms: int
     offer: CompletedRecord | None = None
-    steps: Steps = NO_STEPS
+    steps: Steps = field(default_factory=lambda: NO_STEPS)
 
     @property
     def claim(self) -> RunningRecord:

@@ -10,8 +10,8 @@ from flask_idempotent.web.marks import belongs_to
 if TYPE_CHECKING:
     from flask import Request
 
-#: What Flask-SocketIO sets on the request of an event: the client's id.
-_CLIENT_ID = "sid"
+#: What Flask-SocketIO's ``request.event`` has, the only one of its marks that no application sets.
+_PARTS_OF_EVENT = {"message", "args"}
 
 
 def is_event(
@@ -26,7 +26,8 @@ def is_event(
         has one for Flask-SocketIO's handshake too.
     :param views: the application's views by their endpoints.
     """
-    if _CLIENT_ID in request.__dict__:
+    event = getattr(request, "event", None)
+    if isinstance(event, dict) and event.keys() == _PARTS_OF_EVENT and hasattr(request, "sid"):
         return True
     rule = request.url_rule
     if rule is None or not rule.websocket:

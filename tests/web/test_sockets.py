@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from flask import request
 
 from flask_idempotent import OutsideRequest, idempotent
 from flask_idempotent.web.state import state_of
@@ -26,6 +29,12 @@ def looked_up() -> dict[str, bool]:
 @idempotent(required=True)
 def requiring() -> str:
     return "ran"
+
+
+def mark_as_event(request: Any) -> None:
+    """Mark a request as Flask-SocketIO does."""
+    request.sid, request.namespace = "client", "/"
+    request.event = {"message": "order", "args": ()}
 
 
 class TestEvents:
@@ -52,7 +61,7 @@ class TestEvents:
         app.add_url_rule("/<path:path>", "page", lambda path: path, methods=["GET", "POST"])
         opened = app.test_request_context("/socket.io/", headers=KEY)
         with state_of(app).using_store(store), opened as context:
-            context.request.sid = "client"  # type: ignore[attr-defined]  # As Flask-SocketIO does.
+            mark_as_event(context.request)
             assert placed() == {"placed": True}
             assert looked_up() == {"found": True}
             with pytest.raises(OutsideRequest, match="for an event of a WebSocket"):
@@ -82,3 +91,21 @@ class TestEvents:
                 assert answer.status_code == 200
         assert values == [{"found": True}] * 2
         assert store.calls == []
+
+    @pytest.mark.parametrize("name", ["sid", "namespace", "event"])
+    def test_attributes_of_an_application(self, make_app: MakeApp, name: str) -> None:
+        """What an application notes on its requests makes none of them an event."""
+        app, runs = make_app(wide=False), []
+
+        @app.before_request
+        def note() -> None:
+            setattr(request, name, {"message": "its own"})
+
+        @app.post("/")
+        @idempotent
+        def view() -> str:
+            runs.append("run")
+            return "ran"
+
+        assert [post(app).text for _ in "12"] == ["ran"] * 2
+        assert runs == ["run"]

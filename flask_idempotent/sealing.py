@@ -13,6 +13,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from flask_idempotent._digests import derive_key
 from flask_idempotent._msgpack import pack
@@ -126,29 +127,43 @@ def sealer_of(secrets: tuple[bytes | None, ...]) -> Sealer | None:
     return Sealer(secrets) if secrets else None
 
 
-def seal_step(
-    sealer: Sealer | None, storage_key: str, step: str, owner: bytes, value: bytes
-) -> bytes:
-    """Seal the packed value of a step.
+class StepPlace(NamedTuple):
+    """What the value of a step belongs to.
 
-    :param sealer: None where the application has no secrets; the value stays as it is then.
     :param storage_key: the name of the record of the step's key.
+    :param fingerprint: digest of the request that the record is for.
     :param step: the step's name.
     :param owner: owner token of the run that has carried it out.
     """
-    return value if sealer is None else sealer.seal(value, owner, "step", storage_key, step)
+
+    storage_key: str
+    fingerprint: bytes
+    step: str
+    owner: bytes
 
 
-def open_step(sealer: Sealer | None, storage_key: str, step: str, value: bytes) -> bytes:
+def seal_step(sealer: Sealer | None, place: StepPlace, value: bytes) -> bytes:
+    """Seal the packed value of a step.
+
+    :param sealer: None where the application has no secrets; the value stays as it is then.
+    """
+    if sealer is None or not sealer.seals:
+        return value
+    return MARK + sealer.encrypt(value, place.owner, "step", *place)
+
+
+def open_step(sealer: Sealer | None, place: StepPlace, value: bytes) -> bytes:
     """Open the packed value of a step.
 
     :raises RecordUnreadable: when no secret opens it, or it lacks a seal and must have one.
     """
-    if sealer is not None:
-        return sealer.open(value, "step", storage_key, step)[0]
-    if value[:1] == MARK:
-        raise RecordUnreadable(NOT_OPENED)
-    return value
+    if sealer is None:
+        if value[:1] == MARK:
+            raise RecordUnreadable(NOT_OPENED)
+        return value
+    if not sealer.is_sealed(value):
+        return value
+    return sealer.decrypt(value[len(MARK) :], place.owner, "step", *place)
 
 
 def check_installed(setting: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from flask_idempotent.sealing import (
     MARK,
     OVERHEAD,
     Sealer,
+    StepPlace,
     open_step,
     seal_step,
     sealer_of,
@@ -112,11 +115,12 @@ class TestRecords:
     def test_a_seal_of_another_kind(self) -> None:
         """What was sealed for a run or a step is not accepted as another record of the key."""
         run = encode(RUNNING, KEY, SEALER)[HEADER_SIZE:]
-        step = seal_step(SEALER, KEY, "charge", RUNNING.owner, b"\x95" + bytes(5))
+        place = StepPlace(KEY, RUNNING.fingerprint, "charge", RUNNING.owner)
+        step = seal_step(SEALER, place, b"\x95" + bytes(5))
         assert unreadable(encode(COMPLETED, KEY, SEALER)[:HEADER_SIZE] + run)
         assert unreadable(encode(RUNNING, KEY, SEALER)[:HEADER_SIZE] + step)
         with pytest.raises(RecordUnreadable):
-            open_step(SEALER, KEY, "charge", run)
+            open_step(SEALER, place, run)
 
 
 class TestTakeOver:
@@ -166,28 +170,43 @@ class TestOffers:
 
 
 class TestSteps:
-    def test_round_trip(self) -> None:
-        """A later run opens the value of a step without knowing who sealed it."""
-        sealed = seal_step(SEALER, KEY, "charge", b"a" * 16, b"a value")
-        assert b"a value" not in sealed
-        assert open_step(SEALER, KEY, "charge", sealed) == b"a value"
+    PLACE = StepPlace(KEY, b"f" * 16, "charge", b"a" * 16)
 
-    @pytest.mark.parametrize(("key", "step"), [(KEY + "2", "charge"), (KEY, "refund")])
-    def test_moved(self, key: str, step: str) -> None:
-        """A value of another key or step is unreadable, and so is one of another owner."""
-        sealed = seal_step(SEALER, KEY, "charge", b"a" * 16, b"a value")
+    def test_round_trip(self) -> None:
+        """The value of a step is not readable, and is opened as it was."""
+        sealed = seal_step(SEALER, self.PLACE, b"a value")
+        assert b"a value" not in sealed
+        assert len(sealed) == len(b"a value") + len(MARK) + OVERHEAD
+        assert open_step(SEALER, self.PLACE, sealed) == b"a value"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"storage_key": KEY + "2"},
+            {"fingerprint": b"g" * 16},
+            {"step": "refund"},
+            {"owner": b"b" * 16},
+        ],
+    )
+    def test_moved(self, change: dict[str, Any]) -> None:
+        """A value of another key, request, step or owner is unreadable."""
+        sealed = seal_step(SEALER, self.PLACE, b"a value")
         with pytest.raises(RecordUnreadable):
-            open_step(SEALER, key, step, sealed)
-        with pytest.raises(RecordUnreadable):
-            open_step(SEALER, KEY, "charge", flipped(sealed, 1))
+            open_step(SEALER, self.PLACE._replace(**change), sealed)
+
+    def test_unsealed(self) -> None:
+        """A value without a seal is read only where None is a secret."""
+        with pytest.raises(RecordUnreadable, match="is not sealed"):
+            open_step(SEALER, self.PLACE, b"value")
+        assert open_step(Sealer((NEW, None)), self.PLACE, b"value") == b"value"
 
     def test_without_secrets(self) -> None:
         """Without secrets a value stays as it is, and a sealed one is unreadable."""
-        assert seal_step(None, KEY, "charge", b"a" * 16, b"value") == b"value"
-        assert open_step(None, KEY, "charge", b"value") == b"value"
-        sealed = seal_step(SEALER, KEY, "charge", b"a" * 16, b"value")
+        assert seal_step(None, self.PLACE, b"value") == b"value"
+        assert open_step(None, self.PLACE, b"value") == b"value"
+        sealed = seal_step(SEALER, self.PLACE, b"value")
         with pytest.raises(RecordUnreadable, match="IDEMPOTENT_SECRETS is not set"):
-            open_step(None, KEY, "charge", sealed)
+            open_step(None, self.PLACE, sealed)
 
 
 class TestSecrets:
@@ -224,7 +243,7 @@ class TestSecrets:
         """With None first, records are written without a seal, and both kinds are read."""
         sealer = Sealer((None, NEW))
         assert encode(record, KEY, sealer) == encode(record)
-        assert seal_step(sealer, KEY, "charge", b"a" * 16, b"value") == b"value"
+        assert seal_step(sealer, TestSteps.PLACE, b"value") == b"value"
         assert decode(encode(record, KEY, SEALER), KEY, sealer) == record
 
     def test_forged(self) -> None:

@@ -17,7 +17,7 @@ from flask_idempotent.crash import StepState
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.record_format import encode
 from flask_idempotent.records import OWNER_SIZE, RunningRecord
-from flask_idempotent.sealing import Sealer, open_step, seal_step
+from flask_idempotent.sealing import Sealer, StepPlace, open_step, seal_step
 from flask_idempotent.stores.base import Step, StepResult
 from flask_idempotent.stores.redis.commands import decode_name
 
@@ -34,8 +34,8 @@ def arguments(
 ) -> tuple[Any, ...]:
     """Return the arguments of ``step.lua``."""
     kind = _STARTED if step.value is None else _ENDED
-    payload = pack([step.time, step.value])
-    payload = seal_step(sealer, storage_key, step.name, step.owner, payload)
+    place = StepPlace(storage_key, record.fingerprint, step.name, step.owner)
+    payload = seal_step(sealer, place, pack([step.time, step.value]))
     # The first argument is the only one that a command does not cache.
     return encode(record)[:HEADER_SIZE] + payload, "" if ttl_ms is None else ttl_ms, kind, step.name
 
@@ -45,15 +45,18 @@ def was_written(reply: Any) -> bool:
     return bool(reply == StepResult.WRITTEN.value)
 
 
-def result_of(storage_key: str, name: str, reply: Any, sealer: Sealer | None) -> StepResult | Step:
+def result_of(
+    storage_key: str, fingerprint: bytes, name: str, reply: Any, sealer: Sealer | None
+) -> StepResult | Step:
     """Read the reply of ``step.lua``.
 
+    :param fingerprint: that of the request that the record is for.
     :param name: the name of the step.
     :raises RecordUnreadable: when another run's step of this name has damaged bytes.
     """
     if isinstance(reply, list):
         kind, data = reply
-        return _decode(storage_key, kind, name, data, sealer)
+        return _decode(storage_key, fingerprint, kind, name, data, sealer)
     return StepResult(reply)
 
 
@@ -68,7 +71,7 @@ def read(
     if fields.pop(_FINGERPRINT, None) != fingerprint:
         return []
     steps = [
-        _decode(storage_key, field[:1], decode_name(field[1:]), data, sealer)
+        _decode(storage_key, fingerprint, field[:1], decode_name(field[1:]), data, sealer)
         for field, data in fields.items()
     ]
     return sorted(steps, key=lambda step: step.time)
@@ -83,10 +86,18 @@ def states_of(fields: Iterable[bytes]) -> dict[str, StepState]:
     }
 
 
-def _decode(storage_key: str, kind: bytes, name: str, data: bytes, sealer: Sealer | None) -> Step:
+def _decode(
+    storage_key: str,
+    fingerprint: bytes,
+    kind: bytes,
+    name: str,
+    data: bytes,
+    sealer: Sealer | None,
+) -> Step:
     owner, payload = data[:OWNER_SIZE], data[OWNER_SIZE:]
+    place = StepPlace(storage_key, fingerprint, name, owner)
     try:
-        time, value = unpack(open_step(sealer, storage_key, name, payload))
+        time, value = unpack(open_step(sealer, place, payload))
     except UNPACK_ERRORS as error:
         raise RecordUnreadable(f"step {name!r} is damaged: {error}") from error
     is_value = type(value) is bytes if kind == _ENDED else value is None

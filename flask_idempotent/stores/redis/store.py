@@ -154,7 +154,8 @@ class RedisStore(OperatedStore):
             reply = self._client.run(self._step, storage_key, *arguments)
         except RecordUnreadable:
             return StepResult.LOST
-        return steps.result_of(storage_key, step.name, reply, self._sealer)
+        fingerprint = record.fingerprint
+        return steps.result_of(storage_key, fingerprint, step.name, reply, self._sealer)
 
     def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
         reply = self._client.execute("HGETALL", steps_key(storage_key))

@@ -6,12 +6,16 @@ Strings with lone surrogates, which headers and keys in WSGI may contain, are pa
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 import msgpack
 
 _UNCHANGED: Final = "surrogatepass"
+
+#: Bytes with a number that says what they are: ``Extension(code, data)``.
+Extension = msgpack.ExtType
 
 #: What ``unpack`` and ``unpack_first`` raise for damaged bytes.
 UNPACK_ERRORS = (ValueError, TypeError, msgpack.UnpackException)
@@ -38,6 +42,26 @@ def unpack(data: bytes) -> Any:
     :raises UNPACK_ERRORS: when they are not the bytes of one value.
     """
     return msgpack.unpackb(data, unicode_errors=_UNCHANGED)
+
+
+def unpack_extended(
+    data: bytes,
+    from_extension: Callable[[int, bytes], Any],
+    from_array: Callable[[list[Any]], Any],
+) -> Any:
+    """Turn bytes back into a value that may have extensions, and keys of any type.
+
+    :param from_extension: makes a value of the number and the bytes of each extension, from 0 on.
+    :param from_array: makes a value of the items of each array.
+    :raises UNPACK_ERRORS: when they are not the bytes of one value.
+    """
+    return msgpack.unpackb(
+        data,
+        unicode_errors=_UNCHANGED,
+        strict_map_key=False,
+        ext_hook=from_extension,
+        list_hook=from_array,
+    )
 
 
 def unpack_first(data: bytes, count: int) -> list[Any]:

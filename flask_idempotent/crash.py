@@ -12,7 +12,10 @@ StepState = Literal["started", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A run whose process died, or hangs: what a function given as ``on_crash`` decides about.
+    """A run that was interrupted: what a function given as ``on_crash`` decides about.
+
+    Its process died or hangs, or it ended while it was unknown whether one of its steps with
+    ``once`` took effect, such as by an exception of that step.
 
     The function runs in the request that has taken the key over, so ``flask.request`` and
     ``current_claim`` are there: ``current_claim.key_for(name)`` makes the keys that the dead run

@@ -65,15 +65,20 @@ class EngineSettings:
     running_ttl_ms: int = dataclasses.field(init=False)
     #: Milliseconds that it is kept beyond its lease.
     grace_ms: int = dataclasses.field(init=False)
+    #: The same once a step with ``once`` has begun: after a crash the key may be held.
+    grace_of_once_ms: int = dataclasses.field(init=False)
+    #: ``lease`` in milliseconds.
+    lease_ms: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         _derive(self, "expire_ms", milliseconds(self.expire))
-        lease_ms = milliseconds(self.lease)
-        _derive(self, "tombstone_ttl_ms", max(self.expire_ms, lease_ms))
+        _derive(self, "lease_ms", milliseconds(self.lease))
+        _derive(self, "tombstone_ttl_ms", max(self.expire_ms, self.lease_ms))
         may_be_held = self.decides or not self.takeover
-        held_ms = milliseconds(self.hold_for) if may_be_held else 0
-        _derive(self, "running_ttl_ms", max(self.tombstone_ttl_ms, held_ms))
-        _derive(self, "grace_ms", self.running_ttl_ms - lease_ms)
+        held_ttl_ms = max(self.tombstone_ttl_ms, milliseconds(self.hold_for))
+        _derive(self, "running_ttl_ms", held_ttl_ms if may_be_held else self.tombstone_ttl_ms)
+        _derive(self, "grace_ms", self.running_ttl_ms - self.lease_ms)
+        _derive(self, "grace_of_once_ms", held_ttl_ms - self.lease_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ lease_lost = _signals.signal("lease_lost")
 resolved = _signals.signal("resolved")
 
 #: The store failed to carry out a command.
-#: ``operation``: ``"claim"``, ``"complete"``, ``"release"`` or ``"renew"``; ``error``: exception.
+#: ``operation``: ``"claim"``, ``"step"``, ``"complete"``, ``"release"`` or ``"renew"``;
+#: ``error``: exception.
 store_failed = _signals.signal("store_failed")
 
 ALL: Iterable[NamedSignal] = (

@@ -19,7 +19,7 @@ _METHODS = frozenset(
 )
 _ROUTE = ("app", "method", "route")
 #: The operations of a store that may fail.
-OPERATIONS = ("claim", "complete", "release", "renew")
+OPERATIONS = ("claim", "step", "complete", "release", "renew")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,16 @@ class Claimant:
     :param store: where records live.
     :param worker: renews the claim that is made, and releases one that is not used.
     :param request: what the request asks.
+    :param owner: its owner token; None for a new one.
     """
 
-    def __init__(self, store: Store, worker: Worker, request: ClaimRequest) -> None:
+    def __init__(
+        self, store: Store, worker: Worker, request: ClaimRequest, owner: bytes | None = None
+    ) -> None:
         self._store = store
         self._worker = worker
         self._request = request
-        self._owner = os.urandom(OWNER_SIZE)
+        self._owner = owner or os.urandom(OWNER_SIZE)
         self._claim: Claim | None = None
         #: Whether the store may hold a claim under our token that we do not know of.
         self._may_hold_claim = False
@@ -176,7 +179,6 @@ class Claimant:
         :returns: the claim; or what has the key since then.
         :raises StoreError: when the store does not do it.
         """
-        self._owner = claim.record.owner
         while True:
             with claim.lock:
                 record, sent = new_record(self._request, self._owner), time.monotonic()
@@ -198,9 +200,10 @@ class Claimant:
         if not isinstance(result, Busy):
             return StillRunning(None, started=result.started)
         lease_left = max(0.001, result.lease_left_ms / 1000)
-        if result.held and self._request.settings.takeover:
+        takeover = self._request.settings.takeover
+        if result.held and takeover and result.lease_left_ms > 0:
             return OutcomeUnknown(lease_left)
-        if result.held or (result.lease_left_ms <= 0 and not self._request.settings.takeover):
+        if result.held or (result.lease_left_ms <= 0 and not takeover):
             return OutcomeUnknown()
         return StillRunning(lease_left, self._waited(), result.started)
 
@@ -252,7 +255,7 @@ class Claimant:
     def release_if_uncertain(self) -> None:
         """Release, in the background, a claim that the store may hold without our knowing."""
         if self._may_hold_claim:
-            self._worker.release_later(self._request, self._owner)
+            self._worker.release_unknown(self._request, self._owner)
 
     def abandon(self) -> None:
         """Release, in the background, the claim that was made, or that may have been made."""

@@ -8,14 +8,18 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask_idempotent import _timing
 from flask_idempotent._digests import url_safe_digest
 from flask_idempotent._msgpack import pack
+from flask_idempotent.errors import LeaseLost, RecordUnreadable, StepUnknown, StoreError
 from flask_idempotent.records import OWNER_SIZE, CompletedRecord, RunningRecord
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import Renewal
+
+if TYPE_CHECKING:
+    from flask_idempotent.engine.steps import Steps
 
 _HOST = socket.gethostname()
 
@@ -84,6 +88,10 @@ class Claim:
     released_by_view: bool = False
     #: Owner token of the answer in the view's own database that this run may replace.
     replaces: bytes | None = None
+    #: It is completed with an answer that the view's own database has.
+    restored: bool = False
+    #: What is known of its steps, once one was called.
+    steps: Steps | None = None
     #: The log already has a warning that the view runs longer than ``max_run``.
     overrun_reported: bool = False
     #: The monotonic time before the last successful claim or renewal was sent.
@@ -122,6 +130,27 @@ class Claim:
     def is_in_store(self) -> bool:
         """Whether the store has it; False where the store failed and the view runs anyway."""
         return self.record.attempt > 0
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether the store may have steps of this run, or of an earlier one of the key."""
+        return self.steps is not None or self.record.attempt > 1 or self.restored
+
+    @property
+    def ttl_ms(self) -> int:
+        """Milliseconds that its record is kept from each renewal on."""
+        return self.record.grace_ms + self.request.settings.lease_ms
+
+    def is_step_error(self, error: Exception) -> bool:
+        """Whether an error that has left the view is one of a step, and not of the view's own."""
+        if self.steps is not None and isinstance(error, StoreError | RecordUnreadable):
+            return True
+        return isinstance(error, LeaseLost | StepUnknown)
+
+    def keep_for_hold(self) -> None:
+        """Keep its record for as long as a key may be held, from the next command on."""
+        grace_ms = max(self.record.grace_ms, self.request.settings.grace_of_once_ms)
+        self.record = self.record._replace(grace_ms=grace_ms)
 
     def key_for(self, name: str, number: int = 1) -> str:
         """Make an idempotency key for what the view calls; see ``current_claim.key_for``."""
@@ -179,7 +208,7 @@ class Claim:
 
     def renewal(self) -> Renewal:
         """What the store needs to renew this claim."""
-        return Renewal(self.request.storage_key, self.record, self.request.settings.running_ttl_ms)
+        return Renewal(self.storage_key, self.record, self.ttl_ms, self.has_steps)
 
 
 def claim_without_store(request: ClaimRequest) -> Claim:

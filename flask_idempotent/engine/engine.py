@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 
-from flask_idempotent._forks import ForkAware, check_process
+from flask_idempotent._forks import check_process
 from flask_idempotent.engine.claimant import Claimant
 from flask_idempotent.engine.claims import Claim, ClaimRequest
 from flask_idempotent.engine.closing import close, close_at_exit, close_in_background
 from flask_idempotent.engine.outcomes import Outcome, OutcomeUnknown, StillRunning
 from flask_idempotent.engine.reports import Reports
+from flask_idempotent.engine.steps import Steps, check_process_of
 from flask_idempotent.engine.transactions import Answer
+from flask_idempotent.engine.waiter_limit import WaiterLimit
 from flask_idempotent.engine.worker import Worker
 from flask_idempotent.errors import StoreError
 from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.base import Completion, Store
 
 
-class Engine(ForkAware):
+class Engine:
     """Claims keys in one store, and completes or releases them.
 
     :param store: where records live.
@@ -30,12 +31,7 @@ class Engine(ForkAware):
     """
 
     def __init__(
-        self,
-        store: Store,
-        sender: object,
-        max_waiters: int | None = None,
-        *,
-        linger: float = 0.0,
+        self, store: Store, sender: object, max_waiters: int | None = None, *, linger: float = 0.0
     ) -> None:
         self.store = store
         self.linger = linger
@@ -43,15 +39,14 @@ class Engine(ForkAware):
         self.worker = Worker(store, self._reports)
         #: What the store's ``confirmed_by`` returned, by the number of replicas.
         self._confirmed_stores: dict[int, Store] = {}
-        self._max_waiters = max_waiters
-        super().__init__()
+        self._waiter_limit = WaiterLimit(max_waiters)
         close_at_exit(self)
         weakref.finalize(self, close_in_background, self.worker, store, linger).atexit = False
 
-    def reset(self) -> None:
-        #: How many requests of this process wait now.
-        self.waiters = 0
-        self._counting = threading.Lock()
+    @property
+    def waiters(self) -> int:
+        """How many requests of this process wait now."""
+        return self._waiter_limit.count
 
     def close(self, until: float = 0.0) -> None:
         """Try the pending writes once more, and end the threads and connections.
@@ -79,7 +74,7 @@ class Engine(ForkAware):
         try:
             outcome = claimant.claim()
             if isinstance(outcome, StillRunning):
-                outcome = self._wait(claimant, outcome, request)
+                outcome = self.wait(claimant, outcome, request)
             if not isinstance(outcome, Claim):
                 claimant.release_if_uncertain()
         except BaseException:
@@ -99,27 +94,20 @@ class Engine(ForkAware):
             self._confirmed_stores[replicas] = self.store.confirmed_by(replicas)
         return self._confirmed_stores[replicas]
 
-    def _wait(self, claimant: Claimant, outcome: StillRunning, request: ClaimRequest) -> Outcome:
-        if request.settings.timeout > 0 and self._enter():
+    def wait(self, claimant: Claimant, outcome: StillRunning, request: ClaimRequest) -> Outcome:
+        """Wait until another request has answered, unless too many wait already.
+
+        :param outcome: what the claimant's first look at the key found.
+        """
+        if request.settings.timeout > 0 and self._waiter_limit.enter():
             began = time.monotonic()
             try:
                 self._reports.before_wait(request)
                 return claimant.wait(outcome)
             finally:
-                self._leave()
+                self._waiter_limit.leave()
                 self._reports.waited(request, time.monotonic() - began)
         return claimant.contend() if outcome.lease_left is None else outcome
-
-    def _enter(self) -> bool:
-        with self._counting:
-            if self._max_waiters is not None and self.waiters >= self._max_waiters:
-                return False
-            self.waiters += 1
-            return True
-
-    def _leave(self) -> None:
-        with self._counting:
-            self.waiters -= 1
 
     def complete(
         self,
@@ -139,6 +127,18 @@ class Engine(ForkAware):
         record = claim.completed(status, headers, body, session)
         self._complete(claim, record, claim.request.settings.expire_ms)
 
+    def steps_of(self, claim: Claim) -> Steps:
+        """Return the steps of a run, which the first call creates.
+
+        :raises LeaseLost: in a forked child.
+        """
+        check_process_of(claim)
+        with claim.lock:
+            if claim.steps is None:
+                store = self._store_for(claim.request)
+                claim.steps = Steps(store, self.worker.renewals, self._reports, claim)
+            return claim.steps
+
     def restore(self, claim: Claim, answer: Answer) -> None:
         """Store the answer that the view's own database has, in place of one of this claim's.
 
@@ -147,6 +147,7 @@ class Engine(ForkAware):
         # After a loss of its records the store counts from 1 again.
         attempt = max(claim.attempt, answer.record.attempt)
         record = answer.record._replace(owner=claim.record.owner, attempt=attempt)
+        claim.restored = True
         self._complete(claim, record, max(1, answer.ttl_ms))
 
     def restore_unclaimed(self, answer: Answer) -> None:
@@ -157,7 +158,9 @@ class Engine(ForkAware):
         # A run without the store has attempt 0, which no record in it has.
         record = answer.record._replace(attempt=max(1, answer.record.attempt))
         try:
-            self.store.complete(answer.storage_key, record, ttl_ms=max(1, answer.ttl_ms))
+            self.store.complete(
+                answer.storage_key, record, ttl_ms=max(1, answer.ttl_ms), has_steps=True
+            )
         except StoreError as error:
             self._reports.store_failed("complete", error)
 
@@ -208,8 +211,9 @@ class Engine(ForkAware):
                 return
             claim.completing = True
             began = time.monotonic()
-            store = self._store_for(claim.request)
-            completion = store.complete(claim.storage_key, record, ttl_ms=ttl_ms)
+            completion = self._store_for(claim.request).complete(
+                claim.storage_key, record, ttl_ms=ttl_ms, has_steps=claim.has_steps
+            )
             ended = time.monotonic()
             claim.settled = True
         self.worker.renewals.remove(claim)
@@ -241,13 +245,13 @@ class Engine(ForkAware):
     def _release_in_store(self, claim: Claim, *, holds: bool = False) -> None:
         self.worker.renewals.remove(claim)
         try:
-            self.worker.release(claim.request, claim.record.owner, holds=holds)
+            self.worker.release(claim, holds=holds)
         except StoreError as error:
             self._reports.store_failed("release", error)
-            self.worker.release_later(claim.request, claim.record.owner)
+            self.worker.release_later(claim)
         except BaseException:
             # A web server's timeout, for example.
-            self.worker.release_later(claim.request, claim.record.owner)
+            self.worker.release_later(claim)
             raise
 
     def begin(self, claim: Claim) -> Outcome:
@@ -257,11 +261,10 @@ class Engine(ForkAware):
             its response.
         :raises StoreError: when the store does not do it.
         """
-        claimant = Claimant(self._store_for(claim.request), self.worker, claim.request)
-        outcome = claimant.begin(claim)
+        request, owner = claim.request, claim.record.owner
+        outcome = Claimant(self._store_for(request), self.worker, request, owner).begin(claim)
         if outcome is not claim:
-            claim.settled = True
-            self.worker.renewals.remove(claim)
+            self.forget(claim)
         return outcome
 
     def hold(self, claim: Claim) -> OutcomeUnknown:
@@ -273,6 +276,11 @@ class Engine(ForkAware):
             claim.settled = True
         self._release_in_store(claim, holds=True)
         return OutcomeUnknown(claim.request.settings.lease - (time.monotonic() - claim.renewed))
+
+    def forget(self, claim: Claim) -> None:
+        """Stop renewing a claim that is not ours any more. The store is not asked."""
+        claim.settled = True
+        self.worker.renewals.remove(claim)
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""

@@ -46,6 +46,14 @@ class StillRunning(NamedTuple):
         return max(1, math.ceil(ran if self.lease_left is None else min(ran, self.lease_left)))
 
 
+class Vacant:
+    """No run has the key, and this request, whose own run has lost it, does not run again."""
+
+    def retry_after(self, now: float) -> int:
+        """Whole seconds after which the client should try again: the next request runs."""
+        return 1
+
+
 class FingerprintMismatch:
     """The key belongs to a request with another fingerprint."""
 
@@ -66,5 +74,5 @@ class OutcomeUnknown(NamedTuple):
 
 
 #: What a request gets whose view does not run.
-Unclaimed = Replay | StillRunning | FingerprintMismatch | OutcomeUnknown
+Unclaimed = Replay | StillRunning | Vacant | FingerprintMismatch | OutcomeUnknown
 Outcome = Claim | Unclaimed

@@ -62,15 +62,17 @@ class Renewals:
             self._reports.overran(claim)
         return True
 
-    def renew_now(self, claim: Claim) -> bool:
-        """Renew at once a claim whose view has not started; its loss is returned, not reported.
+    def renew_now(self, claim: Claim) -> bool | None:
+        """Renew a claim at once; its loss is returned, not reported.
 
-        :returns: whether the store says that the claim is still ours.
+        :returns: whether the store says that the claim is still ours; None where it does not say.
         :raises StoreError: when the store does not answer.
         """
         with claim.lock:
+            if claim.settled:
+                return False  # The renewal would restore it.
             (still_ours,) = self._renew([claim])
-        return bool(still_ours)
+        return still_ours
 
     def _renew_or_lose(self, claims: list[Claim]) -> None:
         results = self._renew(claims)

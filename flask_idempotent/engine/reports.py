@@ -89,6 +89,17 @@ class Reports:
             "a response could not be stored and is lost: record %s: %s", claim.storage_key, reason
         )
 
+    def step_not_recorded(self, claim: Claim, name: str, error: StoreError) -> None:
+        """The result of a step is not in the store yet; the view goes on with it.
+
+        :param name: the name of the step.
+        """
+        logger.warning(
+            "the step %r is not recorded yet, and its view goes on: record %s: %s",
+            name, claim.storage_key, error,
+        )  # fmt: skip
+        signals.send(signals.store_failed, self._sender, operation="step", error=error)
+
     def store_failed(self, operation: str, error: StoreError) -> None:
         """The store failed to carry out a command.
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from flask_idempotent import _timing
 from flask_idempotent._forks import ForkAware
@@ -91,25 +92,41 @@ class Worker(ForkAware):
         self.pending.add(PendingWrite(storage_key, write, time.monotonic() + seconds, on_lost))
         self.wake()
 
-    def release(self, request: ClaimRequest, owner: bytes, *, holds: bool = False) -> None:
+    def release(self, claim: Claim, *, holds: bool = False) -> None:
         """Release a claim in the store, now.
 
-        :param owner: the owner token of the claim.
         :param holds: whether its owner, which was to decide, holds the key.
         :raises StoreError: when the store does not do it.
         """
-        settings = request.settings
+        unstarted = ""
+        if claim.steps is not None:
+            claim.steps.save()
+            unstarted = claim.steps.unstarted
+        self._release(
+            claim.request,
+            claim.record.owner,
+            holds=holds,
+            has_steps=claim.has_steps,
+            unstarted=unstarted,
+        )
+
+    def _release(self, request: ClaimRequest, owner: bytes, **options: Any) -> None:
         self._store.release(
             request.storage_key,
             owner,
-            response_ttl_ms=settings.expire_ms,
-            tombstone_ttl_ms=settings.tombstone_ttl_ms,
-            holds=holds,
+            response_ttl_ms=request.settings.expire_ms,
+            tombstone_ttl_ms=request.settings.tombstone_ttl_ms,
+            **options,
         )
 
-    def release_later(self, request: ClaimRequest, owner: bytes) -> None:
+    def release_later(self, claim: Claim) -> None:
+        """Release in the background a claim that the store did not release."""
+        self._release_later(claim.request, lambda: self.release(claim))
+
+    def release_unknown(self, request: ClaimRequest, owner: bytes) -> None:
         """Release, in the background, a claim that the store may hold without our knowing."""
-        self._release_later(request, lambda: self.release(request, owner))
+        # It may be a later attempt.
+        self._release_later(request, lambda: self._release(request, owner, has_steps=True))
 
     def abandon(self, claim: Claim) -> None:
         """Release, in the background, a claim whose view will not run."""
@@ -123,7 +140,7 @@ class Worker(ForkAware):
         def release() -> None:
             # A renewal that is under way must not restore the claim afterwards.
             with claim.lock:
-                self.release(claim.request, claim.record.owner)
+                self._release(claim.request, claim.record.owner, has_steps=claim.has_steps)
 
         self._release_later(claim.request, release)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response
 
-    from flask_idempotent.engine.outcomes import OutcomeUnknown, StillRunning
+    from flask_idempotent.engine.outcomes import OutcomeUnknown, StillRunning, Vacant
     from flask_idempotent.errors import DatabaseUnavailable, RecordUnreadable, StoreError
     from flask_idempotent.web.protected_request import ProtectedRequest
 
@@ -64,7 +64,7 @@ def body_unavailable(current: ProtectedRequest) -> Problem:
     return reject(current, problems.BodyUnavailable(_UNAVAILABLE))
 
 
-def in_progress(current: ProtectedRequest, outcome: StillRunning) -> Problem:
+def in_progress(current: ProtectedRequest, outcome: StillRunning | Vacant) -> Problem:
     """Another request with the key is still running."""
     kind = problems.IN_PROGRESS[current.settings.busy_status]
     retry_after = outcome.retry_after(time.time())
@@ -109,6 +109,20 @@ def store_unavailable(current: ProtectedRequest, error: StoreError) -> Problem:
     """The store does not say whether this request ran before."""
     logger.error("the store failed to claim: %s", error)
     return reject(current, problems.TemporarilyUnavailable(_NO_STORE, retry_after=1))
+
+
+def steps_unreadable(current: ProtectedRequest, error: RecordUnreadable) -> Problem:
+    """What the store has of the steps of an earlier run cannot be read."""
+    logger.error("the steps of record %s cannot be read: %s", current.storage_key, error)
+    return reject(current, problems.StoredResponseUnreadable(_STEPS_UNREADABLE))
+
+
+def step_store_unavailable(current: ProtectedRequest, error: StoreError) -> Problem:
+    """The view has begun, and the store does not let its next step begin."""
+    logger.error("the store failed to begin a step: record %s: %s", current.storage_key, error)
+    problem = problems.TemporarilyUnavailable(_NO_STEP, retry_after=1)
+    problem.form_detail = _NO_STEP_OF_FORM
+    return reject(current, problem)
 
 
 def database_unavailable(current: ProtectedRequest, error: DatabaseUnavailable) -> Problem:
@@ -169,6 +183,18 @@ _NO_COMMIT = (
 _NO_COMMIT_OF_FORM = (
     "It is not known yet whether it was processed. Wait a moment, then reload this page to send "
     "the form again. It will not be processed twice."
+)
+_NO_STEP = (
+    "This request was interrupted, because it could not be recorded how far it has got. Send it "
+    "again with the same idempotency key after the time in Retry-After: it goes on from there."
+)
+_NO_STEP_OF_FORM = (
+    "It was interrupted. Wait a moment, then reload this page to send the form again. What was "
+    "done is not done twice."
+)
+_STEPS_UNREADABLE = (
+    "What is stored of an earlier run of this request cannot be read, so it was not run again. "
+    "Look up its result another way, or ask the operators of this service."
 )
 _UNREADABLE = (
     "What is stored for this idempotency key cannot be read, so the request was not run. Look up "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from flask_idempotent.engine.claims import Claim
     from flask_idempotent.engine.outcomes import Outcome
+    from flask_idempotent.stores.base import Store
     from flask_idempotent.web.protected_request import ProtectedRequest
 
 _RERUN: Literal["rerun"] = "rerun"
@@ -29,9 +30,12 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     :param claim: the claim that was taken over; its lease is renewed while the function thinks.
     :returns: the function's response, which is the key's; the claim, when the view is to run; or
         why neither is so.
-    :raises StoreError: when the store does not let the view run.
+    :raises StoreError: when the store does not let the view run, or does not say which steps the
+        run that died has begun.
+    :raises RecordUnreadable: when what it has of them is damaged.
     """
     engine, is_transacted = current.state.engine, current.settings.transaction is not None
+    crash = _crash_of(claim, engine.store)
     session_use = SessionUse(current.settings)
     note_claim(current.request, claim)
     current.body.hand_to_view()
@@ -39,7 +43,7 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
         begin_decision(current)
     decision: Any = _HOLD
     try:
-        decision = _ask(current, claim)
+        decision = _ask(current, claim, crash)
     finally:
         if is_transacted and isinstance(decision, str):
             discard_decision(current)
@@ -53,9 +57,9 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     return complete_with(current, claim, decision, session_use)
 
 
-def _ask(current: ProtectedRequest, claim: Claim) -> Any:
+def _ask(current: ProtectedRequest, claim: Claim, crash: Crash) -> Any:
     """Call the function: a response, ``"rerun"``, or ``"hold"``, also where it fails."""
-    crash, function = _crash_of(claim), current.settings.on_crash
+    function = current.settings.on_crash
     assert callable(function), "only such a claim is to decide"
     try:
         decision: Any = current.app.ensure_sync(function)(crash)
@@ -75,8 +79,9 @@ def _ask(current: ProtectedRequest, claim: Claim) -> Any:
     return decision
 
 
-def _crash_of(claim: Claim) -> Crash:
+def _crash_of(claim: Claim, store: Store) -> Crash:
     dead = claim.record
+    steps = store.read_steps(claim.storage_key, dead.fingerprint)
     return Crash(
         key=claim.key,
         storage_key=claim.storage_key,
@@ -84,4 +89,5 @@ def _crash_of(claim: Claim) -> Crash:
         started=dead.started,
         host=dead.host,
         pid=dead.pid,
+        steps={step.name: step.state for step in steps},
     )

@@ -72,7 +72,7 @@ class CurrentClaim:
     def release(self) -> None:
         """Give up the key: the view's response will not be stored, and the next request runs.
 
-        For a view that finds that it has nothing to do.
+        For a view that finds that it has nothing to do. The results of its steps stay.
         """
         self._claim.release()
 

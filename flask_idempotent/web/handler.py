@@ -22,6 +22,7 @@ from flask_idempotent.engine.outcomes import (
     Replay,
     StillRunning,
     Unclaimed,
+    Vacant,
 )
 from flask_idempotent.errors import RecordUnreadable, StoreError
 from flask_idempotent.http.bodies import Body
@@ -32,6 +33,7 @@ from flask_idempotent.web.answering import (
     key_reused,
     outcome_unknown,
     response_unreadable,
+    steps_unreadable,
     store_unavailable,
 )
 from flask_idempotent.web.crashes import decide
@@ -47,6 +49,7 @@ from flask_idempotent.web.protected_request import (
 from flask_idempotent.web.replaying import fetch_stored, replay_stored
 from flask_idempotent.web.request_state import FirstCall, request_state, runs_already
 from flask_idempotent.web.running import run_claimed
+from flask_idempotent.web.step_errors import answer_step_error
 from flask_idempotent.web.transacted import consult_database, run_transacted, run_unclaimed
 
 if TYPE_CHECKING:
@@ -153,6 +156,8 @@ def _claim(current: ProtectedRequest, request: ClaimRequest) -> Outcome | None:
 def _decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     try:
         return decide(current, claim)
+    except RecordUnreadable as error:
+        raise steps_unreadable(current, error) from None
     except StoreError as error:
         signals.send(signals.store_failed, current.app, operation="claim", error=error)
         raise store_unavailable(current, error) from None
@@ -163,16 +168,20 @@ def _run(current: ProtectedRequest, claim: Claim) -> Response | Unclaimed:
         decision = _decide(current, claim)
         if not isinstance(decision, Claim):
             return decision
-    if current.settings.transaction is None:
-        return run_claimed(current, claim)
-    return run_transacted(current, claim)
+    run = run_claimed if current.settings.transaction is None else run_transacted
+    try:
+        return run(current, claim)
+    except Exception as error:
+        if not claim.is_step_error(error):
+            raise
+        return answer_step_error(current, claim, error)
 
 
 def _answer(current: ProtectedRequest, outcome: Unclaimed) -> ResponseReturnValue:
     match outcome:
         case Replay():
             return replay_stored(current, outcome)
-        case StillRunning():
+        case StillRunning() | Vacant():
             raise in_progress(current, outcome)
         case OutcomeUnknown():
             raise outcome_unknown(current, outcome)

@@ -12,6 +12,7 @@ from flask_idempotent import signals
 from flask_idempotent._http_syntax import is_status
 from flask_idempotent._logging import logger
 from flask_idempotent._redact import redacted
+from flask_idempotent.errors import LeaseLost
 from flask_idempotent.http.responses import (
     capture,
     capture_body,
@@ -20,7 +21,7 @@ from flask_idempotent.http.responses import (
     varying_by_cookie,
 )
 from flask_idempotent.web.flask_compat import current_context, handle_user_exception
-from flask_idempotent.web.request_state import note_claim
+from flask_idempotent.web.request_state import note_claim, request_state
 from flask_idempotent.web.sessions import SessionUse
 from flask_idempotent.web.templating import keep_out_of_caches
 
@@ -55,8 +56,8 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     try:
         start_run(current, claim)
         response = _respond(current)
-    except BaseException:
-        engine.release(claim, "failed")
+    except BaseException as error:
+        release_failed(current, claim, error)
         raise
     claim.view_returned = True
     try:
@@ -91,6 +92,12 @@ def start_run(current: ProtectedRequest, claim: Claim) -> None:
     claim.view_started = True
 
 
+def release_failed(current: ProtectedRequest, claim: Claim, error: BaseException) -> None:
+    """Release the claim of a view that an error has left, unless another run has its key."""
+    if not isinstance(error, LeaseLost):
+        current.state.engine.release(claim, "failed")
+
+
 def _log_take_over(current: ProtectedRequest, claim: Claim, dead: RunningRecord) -> None:
     logger.warning(
         "take-over: key %s, record %s, attempt %d, endpoint %s; its owner died: "
@@ -113,8 +120,11 @@ def handled(current: ProtectedRequest, error: Exception) -> Any:
 
     It is the error that is being handled.
 
-    :raises Exception: what they leave unhandled, or raise themselves.
+    :raises Exception: what they leave unhandled, or raise themselves; errors of steps at once.
     """
+    claim = request_state(current.request).claim
+    if claim is not None and claim.is_step_error(error):
+        raise error
     try:
         return handle_user_exception(current_context(), error)
     except Exception as unhandled:

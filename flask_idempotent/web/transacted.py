@@ -24,6 +24,7 @@ from flask_idempotent.web.running import (
     handled,
     kept_parts,
     make_response,
+    release_failed,
     start_run,
     store_response,
     why_not_kept,
@@ -68,9 +69,9 @@ def run_transacted(
     try:
         start_run(current, claim)
         response = run.respond()
-    except BaseException:
+    except BaseException as error:
         run.discard()
-        engine.release(claim, "failed")
+        release_failed(current, claim, error)
         raise
     claim.view_returned = True
     try:

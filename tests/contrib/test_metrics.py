@@ -127,7 +127,7 @@ class TestMeasures:
             ("leases_lost", "from nothing", {"app": "shop"}),
             *(
                 ("store_failures", "from nothing", {"app": "shop", "operation": operation})
-                for operation in ("claim", "complete", "release", "renew")
+                for operation in ("claim", "step", "complete", "release", "renew")
             ),
         ]
 

@@ -226,7 +226,7 @@ def _do_nothing(*_: object) -> None:
     [
         (Claimant, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
         (Claimant, "_owner_to_replace", _correct_whenever, "corrected and back", "who waited"),
-        (Worker, "release_later", _do_nothing, "one fault", "all wait for nobody"),
+        (Worker, "_release_later", _do_nothing, "one fault", "all wait for nobody"),
         (Engine, "_complete_later", _do_nothing, "one fault", "settled|nobody looks after"),
         (Renewals, "remove", _do_nothing, "two owners", "renews what is settled"),
     ],

@@ -67,13 +67,14 @@ class TestAsked:
 
 class TestRerun:
     def test_rerun(self, way: WayIn) -> None:
-        """The view runs, as the next attempt, and takes one command more than a take-over."""
+        """The view runs, as the next attempt, and takes two commands more than a take-over."""
         payments = Payments(way, "rerun")
         payments.die()
         payments.store.calls.clear()
         with recorded(payments.app) as events:
             assert [post(payments.app).text for _ in range(2)] == ["attempt 2"] * 2
-        assert payments.store.calls == ["claim"] * 3 + ["complete", "claim"]
+        calls = ["claim", "claim", "read_steps", "claim", "complete", "claim"]
+        assert payments.store.calls == calls
         claimed = [data for name, data in events if name == "claimed"]
         assert [(data["attempt"], data["took_over"]) for data in claimed] == [(2, True)]
 

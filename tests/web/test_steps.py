@@ -1,0 +1,143 @@
+"""``step()``: a run goes on where an earlier one stopped."""
+
+from __future__ import annotations
+
+import pytest
+from flask import abort
+
+from flask_idempotent import current_claim, step
+from tests.conftest import MakeApp
+from tests.support.clients import WayIn, post, problem, recorded
+from tests.support.stepped import SteppedOrders
+
+ALL = ["reserve", "charge", "mail"]
+
+
+class TestGoesOn:
+    @pytest.mark.parametrize("moment", ["mail", "end"])
+    def test_after_a_crash(self, way: WayIn, moment: str) -> None:
+        """The recorded steps of a run that died are not called again."""
+        orders = SteppedOrders(way)
+        orders.die_in(moment)
+        orders.calls.clear()
+        response = orders.post()
+        mails = 1 if moment == "end" else 2
+        assert orders.calls == ["mail"] * (mails - 1)
+        assert response.status_code == 200
+        assert response.text.endswith("attempt 2")
+        assert response.text.startswith("reserve 1, charge 1, mail")
+        assert orders.post().text == response.text
+
+    def test_after_an_exception(self, way: WayIn) -> None:
+        """Nor are those of a run that failed: the next request goes on as the next attempt."""
+        orders = SteppedOrders(way)
+        orders.fail_in("mail", RuntimeError("no mail"))
+        with recorded(orders.app) as events:
+            assert orders.post().status_code == 500
+        assert [name for name, _ in events] == ["claimed", "released"]
+        assert orders.post().text == "reserve 1, charge 1, mail 2; attempt 2"
+
+    def test_after_another_step_failed(self, way: WayIn) -> None:
+        """A step without ``once`` whose function failed is called again."""
+        orders = SteppedOrders(way)
+        orders.fail_in("reserve", RuntimeError("out of stock"))
+        assert orders.post().status_code == 500
+        assert orders.post().text == "reserve 2, charge 1, mail 1; attempt 1"
+
+    def test_after_an_answer_that_is_not_kept(self, way: WayIn) -> None:
+        """Steps survive an answer that is not kept, by ``store_if`` or ``release()``."""
+        orders = SteppedOrders(way)
+        orders.end = lambda: abort(503)
+        assert orders.post().status_code == 503
+        orders.end = lambda: current_claim.release()
+        assert orders.post().text == "reserve 1, charge 1, mail 1; attempt 2"
+        assert orders.post().text == "reserve 1, charge 1, mail 1; attempt 3"
+        assert orders.calls == ALL
+
+    def test_not_after_an_answer_that_is_kept(self, way: WayIn) -> None:
+        """An error that is kept completes the key, and its steps are deleted."""
+        orders = SteppedOrders(way)
+        orders.fail_in("mail", RuntimeError("no mail"))
+        orders.app.register_error_handler(RuntimeError, lambda _: ("no mail", 422))
+        assert orders.post().status_code == 422
+        assert orders.steps() == {}
+        assert orders.post().headers["Idempotent-Replayed"] == "true"
+
+    def test_corrected_request(self, way: WayIn) -> None:
+        """A corrected request runs all of its own steps."""
+        orders = SteppedOrders(way)
+        orders.end = lambda: abort(422)
+        assert orders.post().status_code == 422
+        orders.end = lambda: None
+        corrected = orders.post(data=b"corrected")
+        assert corrected.text == "reserve 2, charge 2, mail 2; attempt 2"
+
+    def test_another_payload(self, way: WayIn) -> None:
+        """After a failure the key is free for another payload, which begins without the steps."""
+        orders = SteppedOrders(way)
+        orders.fail_in("mail", RuntimeError("no mail"))
+        orders.post()
+        other = orders.post(data=b"other")
+        assert other.text == "reserve 2, charge 2, mail 2; attempt 2"
+        assert problem(orders.post()) == (422, "key-reused")
+
+    def test_another_payload_while_unknown(self, way: WayIn) -> None:
+        """While a step with ``once`` is unknown, another payload gets 422."""
+        orders = SteppedOrders(way)
+        orders.fail_in("charge", RuntimeError("timeout"))
+        orders.post()
+        assert problem(orders.post(data=b"other")) == (422, "key-reused")
+        assert orders.calls == ["reserve", "charge"]
+
+
+class TestOnce:
+    @pytest.mark.parametrize("on_crash", ["rerun", "hold"])
+    def test_process_died(self, way: WayIn, on_crash: str) -> None:
+        """A step that began and did not end is never called again: 409, not to be retried."""
+        orders = SteppedOrders(way, on_crash=on_crash)
+        orders.die_in("charge")
+        for _ in range(2):
+            response = orders.post()
+            assert problem(response) == (409, "outcome-unknown")
+            assert response.get_json()["retryable"] is False
+            assert "Retry-After" not in response.headers
+        assert orders.calls == ["reserve", "charge"]
+
+    def test_function_raised(self, way: WayIn) -> None:
+        """An exception of its function leaves it unknown."""
+        orders = SteppedOrders(way)
+        orders.fail_in("charge", TimeoutError("the PSP does not answer"))
+        assert orders.post().status_code == 500
+        assert orders.steps() == {"reserve": "ended", "charge": "started"}
+        assert problem(orders.post()) == (409, "outcome-unknown")
+        assert orders.calls == ["reserve", "charge"]
+
+    def test_view_handled_the_error(self, make_app: MakeApp) -> None:
+        """A view that handles it itself answers as ever."""
+        app = make_app()
+
+        def fail() -> None:
+            raise TimeoutError
+
+        @app.post("/")
+        def view() -> tuple[str, int]:
+            with pytest.raises(TimeoutError):
+                step("charge", fail, once=True)
+            return "declined", 402
+
+        assert [post(app).text for _ in range(2)] == ["declined"] * 2
+
+    def test_held_for(self, way: WayIn) -> None:
+        """The key is held for ``hold_for`` and not for ``expire``, under ``rerun`` too."""
+        orders = SteppedOrders(way, expire=240, hold_for=3600)
+        orders.die_in("charge")
+        orders.pass_time(3600 - 32)
+        assert problem(orders.post()) == (409, "outcome-unknown")
+        orders.pass_time(1)
+        assert orders.post().text == "reserve 2, charge 2, mail 1; attempt 1"
+
+    def test_other_step_failed(self, way: WayIn) -> None:
+        """A step that ended is known, whatever fails after it."""
+        orders = SteppedOrders(way)
+        orders.die_in("mail")
+        assert orders.post().text == "reserve 1, charge 1, mail 2; attempt 2"

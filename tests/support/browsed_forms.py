@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -76,9 +75,13 @@ def send(browser: webdriver.Chrome, way: str = "fetch of FormData") -> tuple[str
     return before, end, after
 
 
-def click_twice(browser: webdriver.Chrome, element: WebElement) -> None:
-    # The answer to the first click is there before the second.
-    ActionChains(browser).move_to_element(element).click().pause(0.2).click().perform()
+def click_twice(browser: webdriver.Chrome, is_answered: Callable[[], bool]) -> None:
+    """Double-click the button; the second click comes when the first has been answered."""
+    # However long that takes here.
+    browser.execute_script("const now = performance.now(); performance.now = () => now")
+    button(browser).click()
+    until(browser, is_answered, "the answer to the first click")
+    button(browser).click()
 
 
 def let_time_pass(browser: webdriver.Chrome) -> None:

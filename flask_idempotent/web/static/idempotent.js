@@ -17,9 +17,9 @@
   // server has answered the first one by then.
   const DOUBLE_CLICK = 500;
 
-  // After a reload, or going back, the fields may be filled in as they were sent.
+  // After going back, the fields are filled in as they were sent, with the key that was loaded.
   const [navigation] = performance.getEntriesByType("navigation");
-  const isRestored = ["reload", "back_forward"].includes(navigation?.type);
+  const isRestored = navigation?.type === "back_forward";
 
   const sentKeys = new Set();
   let lastClick = { time: -Infinity };
@@ -108,6 +108,11 @@
     return status < 500 && status !== 409 && retryAfter === null;
   }
 
+  // The connection may break within the body, and then the visitor tries again.
+  async function arrival(response) {
+    await response.clone().body?.pipeTo(new WritableStream());
+  }
+
   const { fetch } = window;
   window.fetch = async (resource, options) => {
     const address = String(resource?.url ?? resource);
@@ -115,8 +120,7 @@
     const keys = findKeys(address, [...headers.values()].join(), options?.body);
     const response = await fetch(resource, options);
     if (keys.length && isFinal(response.status, response.headers.get("Retry-After"))) {
-      // The connection may still break, and then the visitor tries again.
-      response.clone().arrayBuffer().then(() => keys.forEach(retire), () => {});
+      arrival(response).then(() => keys.forEach(retire), () => {});
     }
     return response;
   };

@@ -21,7 +21,7 @@ from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import STEPS_SUFFIX, Script, decode_name
 from flask_idempotent.stores.redis.facts import facts_of
 from flask_idempotent.stores.redis.node import Node
-from flask_idempotent.stores.redis.translation import or_raise
+from flask_idempotent.stores.redis.translation import MIGRATING, or_raise
 
 #: How many records one round trip scans, inspects or deletes.
 _BATCH = 500
@@ -40,6 +40,7 @@ class OperatedStore(InspectableStore):
         self._client = client
         self._sealer = sealer
         self._inspect = Script("inspect", with_steps=True)
+        self._inspect_alone = Script("inspect")
         self._resolve = Script("resolve", with_steps=True)
         self._discard_script = Script("discard", with_steps=True)
         self._delete_script = Script("delete", with_steps=True)
@@ -79,9 +80,17 @@ class OperatedStore(InspectableStore):
     def inspect(self, storage_keys: Iterable[str]) -> Iterator[RecordInfo]:
         for names in _batches(storage_keys):
             calls = [(name, b"%d" % HEAD_SIZE) for name in names]
-            pairs = zip(names, self._client.run_many(self._inspect, calls), strict=True)
+            pairs = zip(names, self._inspect_many(calls), strict=True)
             infos = [replies.of_inspect(name, reply, self._sealer) for name, reply in pairs]
             yield from self._with_waiters([info for info in infos if info is not None])
+
+    def _inspect_many(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        replies = self._client.run_many(self._inspect, calls)
+        refused = [number for number, reply in enumerate(replies) if isinstance(reply, MIGRATING)]
+        again = self._client.run_many(self._inspect_alone, [calls[number] for number in refused])
+        for number, reply in zip(refused, again, strict=True):
+            replies[number] = reply
+        return replies
 
     def _with_waiters(self, infos: Sequence[RecordInfo]) -> Iterator[RecordInfo]:
         running = [info for info in infos if isinstance(info.record, RunningRecord)]

@@ -7,7 +7,12 @@ from contextlib import suppress
 from typing import Any
 
 from flask_idempotent._record_header import OWNER
-from flask_idempotent.errors import IdempotentError, RecordUnreadable, StoreError
+from flask_idempotent.errors import (
+    IdempotentError,
+    RecordUnreadable,
+    StoreError,
+    StoreUnavailable,
+)
 from flask_idempotent.record_format import decode_summary
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.sealing import Sealer
@@ -15,7 +20,7 @@ from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInf
 from flask_idempotent.stores.redis import steps
 
 #: What the reply of ``contend.lua`` begins with.
-_CLAIMED, _COMPLETED = 1, 2
+_CLAIMED, _COMPLETED, _STEPS_NEEDED = 1, 2, 4
 
 
 #: Turns the bytes of a record into the record.
@@ -28,12 +33,15 @@ def of_contend(reply: list[Any], decode: Decode, *, decides: bool) -> ContendRes
     :param decode: reads the bytes of the key's record.
     :param decides: whether the facts of the run that died are needed.
     :raises RecordUnreadable: when the key's record has damaged bytes.
+    :raises StoreUnavailable: when its steps decide, and cannot be asked for now.
     """
     code, *rest = reply
     if code == _CLAIMED:
         return _claimed(decode, *rest, decides=decides)
     if code == _COMPLETED:
         return _completed(decode, *rest)
+    if code == _STEPS_NEEDED:
+        raise StoreUnavailable("the key's slot migrates to another node", sent=False)
     lease_left_ms, data, has_open_step = rest
     other = _running(decode, data)
     is_held = other.held or bool(has_open_step)

@@ -100,7 +100,7 @@ def _decode(
         time, value = unpack(open_step(sealer, place, payload))
     except UNPACK_ERRORS as error:
         raise RecordUnreadable(f"step {name!r} is damaged: {error}") from error
-    is_value = type(value) is bytes if kind == _ENDED else value is None
+    is_value = type(value) is bytes if kind == _ENDED else value is None and kind == _STARTED
     if type(time) is not float or not is_value:
         raise RecordUnreadable(f"step {name!r} is damaged: it is not what this package writes")
     return Step(name, owner, time, value)

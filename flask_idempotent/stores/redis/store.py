@@ -30,6 +30,7 @@ from flask_idempotent.stores.redis.commands import Command, Script, steps_key
 from flask_idempotent.stores.redis.operations import OperatedStore
 from flask_idempotent.stores.redis.replicas import ConfirmingClient
 from flask_idempotent.stores.redis.subscriber import Subscriber
+from flask_idempotent.stores.redis.translation import MIGRATING
 from flask_idempotent.stores.waiters import Notification, Waiter
 
 
@@ -51,6 +52,7 @@ class RedisStore(OperatedStore):
         self._set = Command("SET", wrote=lambda record: record is None)
         self._claim = Script("claim", wrote=lambda record: record is None)
         self._contend = Script("contend", wrote=replies.is_claimed, with_steps=True)
+        self._contend_alone = Script("contend", wrote=replies.is_claimed)
         self._step = Script("step", wrote=steps.was_written, with_steps=True)
         # Where there may be steps, these are given the key of the steps too.
         self._complete, self._release, self._renew = (
@@ -113,7 +115,10 @@ class RedisStore(OperatedStore):
     ) -> ContendResult:
         arguments = (ttl_ms, int(takeover), *self._publishing, replaces or b"", int(decides))
         data = self._encode(storage_key, record)
-        reply = self._client.run(self._contend, storage_key, data, *arguments)
+        try:
+            reply = self._client.run(self._contend, storage_key, data, *arguments)
+        except MIGRATING:
+            reply = self._client.run(self._contend_alone, storage_key, data, *arguments)
         return replies.of_contend(reply, partial(self._decode, storage_key), decides=decides)
 
     def renew(self, renewals: Sequence[Renewal], *, restore_within_ms: int) -> list[bool | None]:

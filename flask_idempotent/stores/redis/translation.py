@@ -83,6 +83,10 @@ class Asked(Redirected):
     """The other node has this key while the slot migrates."""
 
 
+#: What a command with two keys gets while their slot migrates, unless both keys exist.
+MIGRATING = (Asked, TryAgain)
+
+
 def read_reply(connection: Connection) -> Any:
     """Read one reply; an error that the server answers with is returned, not raised."""
     try:

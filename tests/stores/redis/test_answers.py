@@ -9,7 +9,8 @@ import pytest
 
 from flask_idempotent import _timing
 from flask_idempotent.errors import StoreError, StoreUnavailable, WriteRefused
-from flask_idempotent.stores.base import Claimed, Completion
+from flask_idempotent.stores import base
+from flask_idempotent.stores.base import Claimed, Completion, StepResult
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import ENDS, HOUR, answer, owner, renewal, running
 from tests.stores.redis.helpers import KEY, claim, contend
@@ -41,9 +42,18 @@ class Step(NamedTuple):
     succeeded: object
 
 
+#: A step of ada's view.
+ENDED = base.Step("reserve", owner("ada"), 1.5, b"")
+
 STEPS = {
     "claim": Step(b"NX\r\n", lambda store: claim(store, "bob", KEY + "2"), Claimed(1)),
     "contend": Step(b"EVALSHA", lambda store: contend(store, "bob", KEY + "2"), Claimed(1)),
+    "step": Step(
+        b"EVALSHA",
+        lambda store: store.write_step(KEY, running(), ENDED, ttl_ms=2 * HOUR),
+        StepResult.WRITTEN,
+    ),
+    "read_steps": Step(b"HGETALL", lambda store: store.read_steps(KEY, b"f" * 16), []),
     "complete": Step(
         b"EVALSHA", lambda store: store.complete(KEY, answer(), ttl_ms=HOUR), Completion.STORED
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_idempotent import _timing
-from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Step, StepResult
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import (
     ENDS,
@@ -48,6 +48,16 @@ class TestLostReplies:
         proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
         assert store.complete(KEY, answer(), ttl_ms=HOUR) is Completion.STORED
         assert store.read(KEY) == answer()
+
+    @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
+    def test_step(self, proxy: Proxy, store: RedisStore, action: str) -> None:
+        """A step whose reply is lost is written, once, and no earlier run's."""
+        claim(store)
+        began = Step("charge", owner("ada"), 1.5)
+        for step in (began, began._replace(value=b"paid")):
+            proxy.faults.append(Fault(b"EVALSHA", action))  # type: ignore[arg-type]
+            assert store.write_step(KEY, running(), step, ttl_ms=2 * HOUR) is StepResult.WRITTEN
+            assert store.read_steps(KEY, running().fingerprint) == [step]
 
     @pytest.mark.parametrize("action", ["cut before", "lose reply", "half reply"])
     def test_release(self, proxy: Proxy, store: RedisStore, action: str) -> None:

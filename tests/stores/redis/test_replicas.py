@@ -11,7 +11,7 @@ from flask_idempotent import _timing
 from flask_idempotent.errors import TooFewReplicas
 from flask_idempotent.record_format import decode
 from flask_idempotent.records import CompletedRecord, RunningRecord
-from flask_idempotent.stores.base import Claimed, Completion
+from flask_idempotent.stores.base import Claimed, Completion, Step, StepResult
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import HOUR, answer, lapse, renewal, running
@@ -23,6 +23,8 @@ from tests.support.replicated_servers import ReplicatedServer
 #: In Valkey, as in Redis from version 7.2 on, WAIT only waits for what its connection has written.
 BINARIES = {"valkey": valkey_binary, "old redis": old_redis_binary}
 MakeStore = Callable[..., RedisStore]
+#: A step of ada's view that began.
+STEP = Step("charge", running("ada").owner, 1.5)
 
 
 @pytest.fixture(scope="module", params=BINARIES)
@@ -85,6 +87,15 @@ class TestConfirmed:
         assert store.complete(KEY, answer("ada"), ttl_ms=HOUR) is Completion.STORED
         assert on_replica(replicated) == answer("ada")
 
+    def test_steps(self, replicated: ReplicatedServer, make_store: MakeStore) -> None:
+        """A step that began, and one that ended, is on the replica."""
+        store = make_store()
+        claim(store)
+        for step in (STEP, STEP._replace(value=b"paid")):
+            assert store.write_step(KEY, running(), step, ttl_ms=HOUR) is StepResult.WRITTEN
+            names = replicated.replica.client.hkeys(f"{KEY}:steps")
+            assert set(names) == {b"f", b"echarge" if step.value else b"scharge"}
+
     def test_is_asked_for_in_the_same_write(
         self, replicated: ReplicatedServer, make_store: MakeStore
     ) -> None:
@@ -102,6 +113,19 @@ class TestConfirmed:
 
 class TestPaused:
     """The replica is connected and silent, as behind a network that was cut."""
+
+    def test_step(self, replicated: ReplicatedServer, make_store: MakeStore) -> None:
+        """A step that the replica does not confirm is an error, and what is not ours is not."""
+        store = make_store(0)
+        claim(store)
+        store.write_step(KEY, running(), STEP, ttl_ms=HOUR)
+        with replicated.replica_paused():
+            confirmed = store.confirmed_by(1)
+            with pytest.raises(TooFewReplicas):
+                confirmed.write_step(KEY, running(), STEP._replace(value=b"paid"), ttl_ms=HOUR)
+            bob = running("bob")
+            lost = confirmed.write_step(KEY, bob, STEP._replace(owner=bob.owner), ttl_ms=HOUR)
+            assert lost is StepResult.LOST
 
     def test_claim(self, replicated: ReplicatedServer, make_store: MakeStore) -> None:
         """A claim that the replica does not confirm is an error that says how many did."""

@@ -1,7 +1,8 @@
 -- Claims a key that had a record at the first claim, or returns how long the other's lease still lasts.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them
+-- KEYS[2]  its steps, as step.lua writes them. A cluster's node refuses the two keys while their slot
+--          migrates, unless both exist: then this is asked without them
 -- ARGV[1]  a new record, in progress
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  '1' if a claim whose lease has lapsed may be taken over
@@ -18,6 +19,7 @@
 --                                                  and then 1 if a step began that is not known to
 --                                                  have ended. A late owner's offer is cut off the
 --                                                  record, and a released record is made a claim
+--         {4}                                      the steps are needed to say that
 --         an error                                 the server refuses to write, and nothing is
 --                                                  completed
 --
@@ -61,7 +63,7 @@ local function delete_open_steps()
   end
 end
 local function keep_steps_as_long()
-  if redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
+  if steps_key and redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
     redis.call('PEXPIRE', steps_key, ttl_ms)
   end
 end
@@ -135,6 +137,10 @@ local function store_offer()
   return {2, offer}
 end
 
+local is_ours = state == RUNNING and owner_of(record) == owner_of(new_record)
+if not steps_key and (state == RELEASED or is_replaced or is_ours) then
+  return {4}
+end
 local is_open = false
 if state == RELEASED then
   is_open = has_open_step(fingerprint_of(record))
@@ -142,7 +148,7 @@ end
 if state == RELEASED and not is_open or is_replaced then
   return claim_next_attempt()
 end
-if state == RUNNING and owner_of(record) == owner_of(new_record) then
+if is_ours then
   if died == 0 or decides then
     -- The reply to our earlier claim was lost.
     redis.call('PEXPIRE', record_key, ttl_ms)
@@ -168,6 +174,9 @@ if state ~= RELEASED then
     remaining_ms = tonumber(ttl_ms)
   end
   lease_left_ms = remaining_ms - grace
+  if not steps_key and lease_left_ms <= 0 then
+    return {4}
+  end
   is_open = lease_left_ms <= 0 and has_open_step(fingerprint_of(record))
 end
 local busy = {3, lease_left_ms, claim_record, is_open and 1 or 0}

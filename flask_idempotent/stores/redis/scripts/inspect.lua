@@ -1,7 +1,7 @@
 -- Returns what an operator needs of a record, without its body.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them
+-- KEYS[2]  its steps, as step.lua writes them, unless they cannot be asked for
 -- ARGV[1]  how many bytes of its beginning to return
 --
 -- Returns {}                                                             there is no record
@@ -18,6 +18,6 @@ local size = redis.pcall('STRLEN', record_key)
 if type(size) == 'table' then
   return {0, remaining_ms, '', {}}
 end
-local fields = redis.pcall('HKEYS', steps_key)
+local fields = steps_key and redis.pcall('HKEYS', steps_key) or {}
 local head = redis.call('GETRANGE', record_key, 0, head_size - 1)
 return {size, remaining_ms, head, fields.err and {} or fields}

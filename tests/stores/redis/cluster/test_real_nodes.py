@@ -12,8 +12,8 @@ from redis import RedisCluster
 from redis.cluster import ClusterNode as RedisClusterNode
 from redis.crc import key_slot
 
-from flask_idempotent.errors import SettingsError
-from flask_idempotent.stores.base import Busy, Claimed, Completion
+from flask_idempotent.errors import SettingsError, StoreUnavailable
+from flask_idempotent.stores.base import Busy, Claimed, Completion, Renewal, Step, StepResult
 from flask_idempotent.stores.factory import adopt_store, open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import ENDS, HOUR, answer, owner, renewal, running
@@ -49,6 +49,33 @@ class TestMigration:
             assert real_store.read(KEY) == answer()
         assert claim(real_store, "bob") == answer()
         assert real_store.delete([KEY]) == 1
+        valkey_cluster.move_slot(SLOT, source)
+
+    def test_steps_while_a_slot_migrates(
+        self, valkey_cluster: Cluster, real_store: RedisStore
+    ) -> None:
+        """Steps move with their record; where there are none, nobody takes over meanwhile."""
+        other = KEY + "without steps"
+        claim(real_store)
+        claim(real_store, key=other)
+        step = Step("reserve", owner("ada"), 1.5, b"")
+        real_store.write_step(KEY, running(), step, ttl_ms=2 * HOUR)
+        source = valkey_cluster.node_of(KEY)
+        target = next(node for node in valkey_cluster.primaries() if node is not source)
+        with valkey_cluster.migrating(SLOT, target):
+            valkey_cluster.move_keys(SLOT, source, target)
+            written = real_store.write_step(KEY, running(), step, ttl_ms=2 * HOUR)
+            assert written is StepResult.WRITTEN
+            assert real_store.read_steps(KEY, running().fingerprint) == [step]
+            first, second = real_store.inspect([KEY, other])
+            assert (first.steps, second.steps) == ({"reserve": "ended"}, {})
+            assert isinstance(contend(real_store, "bob", other), Busy)
+            lapsed = Renewal(other, running(), running().grace_ms)
+            assert real_store.renew([lapsed], restore_within_ms=-1) == [True]
+            with pytest.raises(StoreUnavailable, match="migrates"):
+                contend(real_store, "bob", other)
+        assert contend(real_store, "bob", other) == Claimed(2, 1, running())
+        real_store.delete([KEY, other])
         valkey_cluster.move_slot(SLOT, source)
 
     def test_waiters_follow(self, valkey_cluster: Cluster, real_store: RedisStore) -> None:

@@ -206,11 +206,15 @@ class Protections:
         :raises OutsideRequest: when it requires a key and is called for no routed request.
         """
         rule, method = request.url_rule, request.method
-        if rule is None or is_event(function, request, self._app.view_functions):
+        if rule is None:
             return self._unrouted(function, overrides)
         endpoint = rule.endpoint
+        view = self._app.view_functions.get(endpoint)
+        # The view itself is never called for an event.
+        if view is not function and is_event(function, view, request):
+            return self._unrouted(function, overrides)
         call = self.calls.get((id(overrides), endpoint, method))
-        if call is None or call.view is not self._app.view_functions.get(endpoint):
+        if call is None or call.view is not view:
             call = self._work_out_call(function, overrides, endpoint, method)
             self.calls[id(overrides), endpoint, method] = call
         return call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_idempotent.web.marks import belongs_to
@@ -14,17 +14,14 @@ if TYPE_CHECKING:
 _PARTS_OF_EVENT = {"message", "args"}
 
 
-def is_event(
-    function: Callable[..., Any], request: Request, views: Mapping[str, Callable[..., Any]]
-) -> bool:
+def is_event(function: Callable[..., Any], view: object, request: Request) -> bool:
     """Whether a decorated function is called for an event of a socket.
 
     The request is that of the handshake then: its key belongs to no single event, and what the
     function returns goes to the socket, not into a response.
 
-    :param request: the request, which a route matched: an application with a route for any path
-        has one for Flask-SocketIO's handshake too.
-    :param views: the application's views by their endpoints.
+    :param view: the view of the request's route. An application with a route for any path has one
+        for Flask-SocketIO's handshake too.
     """
     event = getattr(request, "event", None)
     if isinstance(event, dict) and event.keys() == _PARTS_OF_EVENT and hasattr(request, "sid"):
@@ -32,4 +29,4 @@ def is_event(
     rule = request.url_rule
     if rule is None or not rule.websocket:
         return False
-    return not belongs_to(function, views.get(rule.endpoint), request.method)
+    return not belongs_to(function, view, request.method)

@@ -20,7 +20,7 @@ def check_first(result: Result, key: str, target: Target) -> Failure | None:
     signals = result.signals
     claimed = signals.get("claimed")
     if claimed is None:
-        return _of_unclaimed(result, target)
+        return of_unclaimed(result, target)
     if claimed["key"] != key:
         return Failure(
             f"it ran under the key {claimed['key']!r}, not under the one that was sent",
@@ -49,7 +49,8 @@ def check_first(result: Result, key: str, target: Target) -> Failure | None:
     return None
 
 
-def _of_unclaimed(result: Result, target: Target) -> Failure:
+def of_unclaimed(result: Result, target: Target) -> Failure:
+    """Say why a request has not claimed its key."""
     if "rejected" in result.signals:
         return _of_problem(result.signals["rejected"], "it")
     if target.failure is not None:
@@ -179,7 +180,7 @@ def check_race(results: Sequence[Result], target: Target) -> Iterator[Failure]:
             "scope= and key= must give equal requests the same value.",
         )
     elif not runs:
-        yield _of_unclaimed(results[0], target)
+        yield of_unclaimed(results[0], target)
     else:
         for result in results:
             if result is not runs[0]:
@@ -248,7 +249,7 @@ def _unseen_change(target: Target) -> str:
 
 def check_crash(result: Result, target: Target) -> Failure | None:
     """The view ran before its owner crashed."""
-    return None if "claimed" in result.signals else _of_unclaimed(result, target)
+    return None if "claimed" in result.signals else of_unclaimed(result, target)
 
 
 def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
@@ -266,12 +267,21 @@ def check_rerun(result: Result, lost: Result, target: Target) -> Failure | None:
     if held or callable(target.settings.on_crash):
         return None
     if "claimed" not in signals:
-        return _of_unclaimed(result, target)
+        return of_unclaimed(result, target)
     if now != before:
         return Failure(
             f"run again after its owner crashed, the view answered {now} instead of {before}",
-            "The first run may have done its work. Let the second find that: "
-            "current_claim.attempt is above 1 there. If it must not run twice, use "
-            "transaction= or on_crash='hold'; crash=False skips this check.",
+            FIX_OF_STEPS if lost.steps else _FIX_OF_RERUN,
         )
     return None
+
+
+_FIX_OF_RERUN = (
+    "The first run may have done its work. Let the second find that: current_claim.attempt is "
+    "above 1 there. If it must not run twice, use transaction= or on_crash='hold'; crash=False "
+    "skips this check."
+)
+FIX_OF_STEPS = (
+    "Steps that have ended are not called again. Take what the view needs from what step() "
+    "returns, and make steps of what must not be repeated. crash=False skips this check."
+)

@@ -12,6 +12,7 @@ from flask import Flask
 from flask_idempotent.testing.clock import Clock
 from flask_idempotent.testing.failures import NotIdempotent
 from flask_idempotent.testing.scenarios import Scenarios
+from flask_idempotent.testing.states import Past, PreparedKey, State
 from flask_idempotent.testing.store import CrashableStore
 from flask_idempotent.web.state import state_of
 
@@ -73,6 +74,54 @@ class Idempotency:
                 stack.enter_context(store.crash())
             yield
 
+    def prepare_key(
+        self,
+        state: State,
+        client: FlaskClient,
+        method: str,
+        path: str,
+        *,
+        steps: Mapping[str, Any] | None = None,
+        open_step: str = "",
+        with_key: Callable[[str], Mapping[str, Any]] | None = None,
+        **request: Any,
+    ) -> PreparedKey:
+        """Put a new key into a state, as an earlier request that was interrupted leaves it.
+
+        The view does not run. Send the request again with ``send()`` of what is returned::
+
+            retry = idempotency.prepare_key(
+                "lapsed", client, "POST", "/orders", json=order, steps={"reserve": 7}
+            )
+            assert retry.send().status_code == 201
+
+        :param state: ``"running"``: its owner has the lease, which no other request gets before
+            the clock is advanced. ``"lapsed"``: its owner died. ``"held"``: so it did, and nobody
+            runs the view; where ``on_crash`` is a function, it has just said "hold".
+            ``"released"``: its view failed.
+        :param steps: what the steps of the view have returned, by their names.
+        :param open_step: the name of the step with ``once=True`` that has begun after these, and
+            is not known to have ended.
+        :param with_key: as for ``assert_idempotent``.
+        :param request: keywords of ``client.open``: ``json``, ``data``, ``headers`` and so on.
+        :raises NotIdempotent: when the request claims no key; it says why.
+        :raises ValueError: when there is no such state, or keys of this view never get into it.
+        :raises TypeError: when what a step has returned cannot be recorded, or the client is not a
+            test client of a Flask application.
+        """
+        __tracebackhide__ = True
+        app = self._use_app_of(client)
+        past = Past(state, steps or {}, open_step)
+        scenarios = Scenarios(client, method, path, request, with_key)
+        return scenarios.prepare(past, self._stores[app])
+
+    def _use_app_of(self, client: FlaskClient) -> Flask:
+        app = getattr(client, "application", None)
+        if not isinstance(app, Flask):
+            raise TypeError(f"the client must come from app.test_client(), not {client!r}")
+        self.use(app)
+        return app
+
     def assert_idempotent(
         self,
         client: FlaskClient,
@@ -89,6 +138,8 @@ class Idempotency:
         """Assert that a request sent several times, at once or later, runs its view once.
 
         The view runs once for each of three keys, and again for the last, whose owner crashes.
+        Where it has steps, it also runs twice for each command that is sent about one of them: the
+        owner crashes before that command, and after it.
 
         :param client: ``app.test_client()``, logged in if that is needed.
         :param changed: keywords that make it a different request, which must be refused under
@@ -96,7 +147,8 @@ class Idempotency:
         :param cookies: whether it is a failure that the first response sets a cookie, which no
             replay repeats. What ``replay_session`` repeats of the session is not a failure.
         :param threads: how many threads send it at once; below 2 skips the check.
-        :param crash: whether to let an owner crash after its view, and send the request again.
+        :param crash: whether to let an owner crash after its view, and at each of its steps, and
+            send the request again.
         :param with_key: given a key, returns the keywords of the request that carry it; None for
             the application's header.
         :param request: keywords of ``client.open``: ``json``, ``data``, ``headers`` and so on.
@@ -106,10 +158,7 @@ class Idempotency:
         :raises TypeError: when the client is not a test client of a Flask application.
         """
         __tracebackhide__ = True
-        app = getattr(client, "application", None)
-        if not isinstance(app, Flask):
-            raise TypeError(f"the client must come from app.test_client(), not {client!r}")
-        self.use(app)
+        app = self._use_app_of(client)
         try:
             scenarios = Scenarios(client, method, path, request, with_key)
             first, replayed = scenarios.repeat(changed, cookies)

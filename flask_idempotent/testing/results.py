@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import request_finished, request_started
 
 from flask_idempotent import signals
-from flask_idempotent.web.flask_compat import current_context, session_of
+from flask_idempotent.web.flask_compat import current_context, current_request, session_of
+from flask_idempotent.web.request_state import request_state
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,11 +37,13 @@ class Result:
     :param response: what the client got.
     :param signals: the data of the signals that it caused, by signal name.
     :param session_changes: the names of the session's entries that it changed.
+    :param steps: the names of the steps that its view has called.
     """
 
     response: TestResponse
     signals: dict[str, dict[str, Any]]
     session_changes: frozenset[str]
+    steps: frozenset[str] = frozenset()
 
     @property
     def is_kept(self) -> bool:
@@ -70,8 +73,8 @@ class SignalRecorder:
     def send(self, call: RecordedRequest) -> Result:
         """Send a request and record its signals."""
         signals = self._here.signals = {}
-        self._here.session_changes = frozenset()
-        return Result(call.send(), signals, self._here.session_changes)
+        self._here.session_changes = self._here.steps = frozenset()
+        return Result(call.send(), signals, self._here.session_changes, self._here.steps)
 
     @contextmanager
     def recording(self, app: Flask) -> Iterator[None]:
@@ -90,6 +93,9 @@ class SignalRecorder:
         before, after = self._here.session, _entries()
         names = before.keys() | after.keys()
         self._here.session_changes = frozenset(n for n in names if before.get(n) != after.get(n))
+        claim = request_state(current_request()).claim
+        if claim is not None and claim.steps is not None:
+            self._here.steps = frozenset(claim.steps.names)
 
     def _receiver(self, name: str) -> Callable[..., None]:
         def receive(sender: object, **data: Any) -> None:

@@ -6,12 +6,15 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flask_idempotent.testing import checks
+from flask_idempotent.testing import checks, step_checks
 from flask_idempotent.testing.failures import Failure, error_for
 from flask_idempotent.testing.requests import RecordedRequest, record_request
 from flask_idempotent.testing.results import Result, SignalRecorder
+from flask_idempotent.testing.states import Past, PreparedKey
+from flask_idempotent.testing.store import CrashableStore, OwnerCrashed, StepCrash
 from flask_idempotent.testing.target import find_target
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from werkzeug.test import TestResponse
 
     from flask_idempotent.testing.clock import Clock
-    from flask_idempotent.testing.store import CrashableStore
 
 WithKey = Callable[[str], Mapping[str, Any]]
 
@@ -135,20 +137,66 @@ class Scenarios:
         self._add(*checks.check_race(results, self._target))
 
     def crash(self, store: CrashableStore, clock: Clock) -> None:
-        """Send a request whose owner crashes after the view, and again after its lease."""
+        """Send a request whose owner crashes after the view, and again after its lease.
+
+        The same for a crash before and after each command about a step of the view.
+        """
         call = self._call(_new_key())
+        store.step_commands = 0
         with store.crash():
             lost = self._send(call)
+        step_commands = store.step_commands
         if (failure := checks.check_crash(lost, self._target)) is not None:
             self._add(failure)
             return
         (info,) = store.inspect([lost.signals["claimed"]["storage_key"]])
         assert info.lease_left_ms is not None, "the record is in progress"
         clock.advance(info.lease_left_ms / 1000)
-        rerun = self._send(call)
+        rerun = self._send_again(call, "after the view had returned")
         self._add(checks.check_rerun(rerun, lost, self._target))
         if "completed" in rerun.signals:
             self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
+        for number in range(1, step_commands + 1):
+            for carried_out in (False, True):
+                self._crash_at_step(store, clock, StepCrash(number, carried_out), lost)
+
+    def _crash_at_step(
+        self, store: CrashableStore, clock: Clock, crash: StepCrash, first: Result
+    ) -> None:
+        call = self._call(_new_key())
+        with store.crash_at_step(crash), suppress(OwnerCrashed):
+            self._send(call)
+        if crash.step is None:
+            return  # This run has called fewer steps than the first.
+        (info,) = store.inspect([crash.storage_key])
+        assert info.lease_left_ms is not None, "the record is in progress"
+        clock.advance(info.lease_left_ms / 1000)
+        rerun = self._send_again(call, crash.description)
+        self._add(*step_checks.check_continuation(rerun, first, crash, self._target))
+        if "completed" in rerun.signals:
+            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
+
+    def _send_again(self, call: RecordedRequest, when: str) -> Result:
+        try:
+            return self._send(call)
+        except Exception as error:
+            error.add_note(f"The view ran again after its owner had crashed {when}.")
+            raise
+
+    def prepare(self, past: Past, store: CrashableStore) -> PreparedKey:
+        """Leave a new key as an earlier request has.
+
+        :raises NotIdempotent: when the request claims no key.
+        :raises ValueError: when keys of this view never get into the state.
+        :raises TypeError: when what a step has returned cannot be recorded.
+        """
+        past.check(self._target.settings)
+        key = _new_key()
+        call = self._call(key)
+        with past.instead_of_view(self._app, store):
+            self._add(checks.of_unclaimed(self._send(call), self._target))
+        self.conclude()
+        return PreparedKey(key, past.leave(self._app, store), call)
 
 
 def _new_key() -> str:

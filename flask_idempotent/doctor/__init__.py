@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flask_idempotent.doctor import (
+    crash_checks,
     deployment_checks,
     sealing_checks,
     server_checks,
@@ -38,6 +39,7 @@ def _findings(app: Flask) -> Iterator[Finding]:
     replicas = max((route.settings.min_replicas for route in routes), default=0)
     yield from server_checks.examine(store, state.settings().prefix, replicas)
     yield from deployment_checks.examine(app, store, state.settings(), routes)
+    yield from crash_checks.examine(app, routes)
     yield from sealing_checks.examine(store, state.settings(), routes)
     yield from transaction_checks.examine(app, routes)
     yield from view_checks.examine(app, routes)

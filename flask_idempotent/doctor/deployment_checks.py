@@ -30,7 +30,6 @@ def examine(app: Flask, store: Store, general: Settings, routes: Routes) -> Iter
     if routes:
         yield from request_bodies(app)
     yield from windows(routes)
-    yield from holds(routes)
     yield from pool(app, general, routes)
     yield web_server(general)
 
@@ -79,22 +78,6 @@ def windows(routes: Routes) -> Iterator[Finding]:
             "The key comes from a function of the view, and the response is kept for less than an "
             f"hour: a delivery that is repeated later runs the view again. {listed(short)}",
             "Set expire= to at least the time for which the sender retries, such as three days.",
-        )
-
-
-def holds(routes: Routes) -> Iterator[Finding]:
-    """Find views that may hold a key after a crash, and whose claims are held too briefly."""
-    short = [
-        named(route)
-        for route in routes
-        if route.settings.on_crash != "rerun" and route.settings.hold_for < _HOUR
-    ]
-    if short:
-        yield warning(
-            "hold",
-            "A claim whose owner died is held for less than an hour, and after that its view runs "
-            f"again, probably before anybody has looked. {listed(short)}",
-            "Set hold_for= to the time within which an operator will look, such as a week.",
         )
 
 

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 from flask_idempotent._quantities import duration
 from flask_idempotent.doctor.findings import Finding, error, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
-from flask_idempotent.doctor.view_code import codes_of
+from flask_idempotent.doctor.view_code import codes_of, layers
 from flask_idempotent.engine.transactions import InspectableTransaction, Transaction
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError
-from flask_idempotent.policy import ProtectedRoute
-from flask_idempotent.web.marks import layers_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -86,7 +84,7 @@ def own_commits(app: Flask, transacted: Routes) -> Iterator[Finding]:
     committing = [
         named(route)
         for route in transacted
-        if any(_commits(code) for layer in _layers(app, route) for code in codes_of(layer))
+        if any(_commits(code) for layer in layers(app, route) for code in codes_of(layer))
     ]
     if committing:
         yield warning(
@@ -119,7 +117,7 @@ def other_threads(app: Flask, transacted: Routes) -> Iterator[Finding]:
         for route in transacted
         if isinstance(route.settings.transaction, InspectableTransaction)
         and route.settings.transaction.is_thread_local
-        and any(iscoroutinefunction(layer) for layer in _layers(app, route))
+        and any(iscoroutinefunction(layer) for layer in layers(app, route))
     ]
     if lost:
         yield error(
@@ -129,9 +127,3 @@ def other_threads(app: Flask, transacted: Routes) -> Iterator[Finding]:
             "Use Flask-SQLAlchemy's session, or give scoped_session a scopefunc that returns the "
             "same in both threads, such as the identity of the application context.",
         )
-
-
-def _layers(app: Flask, route: ProtectedRoute) -> Iterator[object]:
-    view = app.view_functions[route.rule.endpoint]
-    for method in route.methods:
-        yield from layers_of(view, method, load=True)

@@ -59,13 +59,6 @@ class TestWindows:
         assert "expire" not in examined(shop(make_app, expire=3600, **found))
         assert "expire" not in examined(shop(make_app))
 
-    def test_hold(self, make_app: MakeApp) -> None:
-        """Held for less than an hour, a view runs again before anybody looks: a warning."""
-        short = shop(make_app, on_crash="hold", hold_for=3599)
-        assert examined(short)["hold"].level == "warning"
-        assert "hold" not in examined(shop(make_app, on_crash="hold"))
-        assert "hold" not in examined(shop(make_app, hold_for=1))
-
 
 class TestBodies:
     def test_w7_no_limit(self, make_app: MakeApp) -> None:

@@ -19,6 +19,7 @@ from tests.benchmarks import (
     load,
     memory,
     start,
+    steps,
     uploads,
     waking,
 )
@@ -36,6 +37,8 @@ MEASURES: dict[str, Callable[[Bench], Findings]] = {
     "commands": commands.measure,
     "exactly_once": exactly_once.measure,
     "statements": exactly_once.statements,
+    "steps": steps.measure,
+    "step_commands": steps.commands,
     "confirmation": fleets.confirmation,
     "nodes": fleets.nodes,
     "memory": memory.measure,

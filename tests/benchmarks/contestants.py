@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from flask import Flask, request
@@ -34,6 +34,8 @@ KINDS = ("no key", "first", "replay")
 HOLD, DATABASE = "bench", "bench.database"
 #: The variable of the environment that says where the database is.
 DATABASE_URL = "BENCH_DATABASE_URL"
+#: In the WSGI environment: the view fails after its steps.
+FAILS = "bench.fails"
 
 #: A status line, headers and the body.
 Answer = tuple[str, dict[str, str], bytes]
@@ -147,6 +149,22 @@ def _confirmed(url: str) -> Flask:
     return app
 
 
+def _with_steps(url: str, steps: int, once: bool = False) -> Flask:
+    from flask_idempotent import idempotent, step
+
+    app = _bare(url)
+
+    def order_in_steps() -> tuple[dict[str, Any], int]:
+        for number in range(steps):
+            step(f"step {number}", lambda: {"id": 12, "state": "done"}, once=once)
+        if FAILS in request.environ:
+            return {}, 503
+        return order()
+
+    app.view_functions["order"] = idempotent(order_in_steps)
+    return app
+
+
 def _idemkit(url: str) -> Flask:
     from idemkit import HttpConfig, RedisBackend, WSGIIdempotencyMiddleware
 
@@ -174,6 +192,8 @@ def _transaction(url: str) -> Flask:
 BARE, OURS, DECORATED, PEER, STAND_IN = "bare", "ours", "decorated", "idemkit", "stand-in"
 #: Views that write a row: one commits by itself, the row of the other is committed with the answer.
 OWN_COMMIT, TRANSACTION = "the view commits", "transaction="
+#: As "decorated", but the view may have steps, whose functions do nothing, and may fail.
+NO_STEPS, ONE_STEP, ONCE, THREE_STEPS = "no steps", "one step", "once=True", "three steps"
 #: As "ours", but a replica confirms claims and responses.
 CONFIRMED = "min_replicas=1"
 
@@ -182,6 +202,10 @@ _MAKERS = {
     OURS: _app_wide,
     DECORATED: _decorated,
     CONFIRMED: _confirmed,
+    NO_STEPS: partial(_with_steps, steps=0),
+    ONE_STEP: partial(_with_steps, steps=1),
+    ONCE: partial(_with_steps, steps=1, once=True),
+    THREE_STEPS: partial(_with_steps, steps=3),
     PEER: _idemkit,
     OWN_COMMIT: _own_commit,
     TRANSACTION: _transaction,

@@ -29,11 +29,14 @@ def has_answer(app: Flask, storage_key: str) -> bool:
     return any(answer is not None and answer.ttl_ms > 0 for answer in answers)
 
 
-def delete_answers(app: Flask, storage_keys: Iterable[str]) -> None:
+def delete_answers(app: Flask, storage_keys: Iterable[str], *, prefix: str | None = None) -> None:
     """Delete the answers of keys in every database: only one of them can have any.
 
+    :param prefix: also delete those of all keys whose names begin with this; None for none.
     :raises DatabaseUnavailable: when a database does not answer.
     """
     storage_keys = list(storage_keys)
     for transaction in transactions_of(app):
         transaction.delete(storage_keys)
+        if prefix is not None:
+            transaction.delete_all(prefix)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
 from flask_idempotent.cli.answers import delete_answers
+from flask_idempotent.cli.callers import CALLER_OPTIONS, Caller, scope_of, settings_at
 from flask_idempotent.cli.options import (
+    WrongSettings,
     confirm,
     json_option,
     progress,
@@ -20,10 +24,46 @@ from flask_idempotent.cli.options import (
     yes_option,
 )
 from flask_idempotent.cli.release import condition_of, free
+from flask_idempotent.http.keys import scope_prefix
 from flask_idempotent.settings import EngineSettings
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.state import state_of
+
+
+def _caller_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a caller; it gets them as ``caller``, None for none."""
+
+    @wraps(command)
+    def with_caller(
+        scope: str | None,
+        scope_headers: tuple[str, ...],
+        user: str | None,
+        user_id: str | None,
+        path: str | None,
+        method: str,
+        **others: Any,
+    ) -> None:
+        caller = Caller(scope, scope_headers, user, user_id)
+        if path is not None and caller == Caller():
+            raise click.UsageError("--path is for --scope: give both, or neither.")
+        prefix = None if caller == Caller() else _prefix_of(caller, path, method.upper())
+        command(caller_prefix=prefix, **others)
+
+    for option in reversed(CALLER_OPTIONS):
+        with_caller = option(with_caller)
+    return with_caller
+
+
+def _prefix_of(caller: Caller, path: str | None, method: str) -> str:
+    """What the names of all records of a caller begin with."""
+    app = this_app()
+    settings = settings_at(app, path, method)
+    if not settings.name_key:
+        raise WrongSettings(_NO_NAME_SECRET)
+    namespace = settings.namespace or app.name
+    scope = scope_of(settings, caller)
+    return scope_prefix(settings.prefix, namespace, scope, settings.name_key)
 
 
 @click.command("purge")
@@ -37,45 +77,76 @@ from flask_idempotent.web.state import state_of
 @yes_option
 @json_option
 @with_appcontext
+@_caller_options
 def purge_command(
-    older: float | None, everything: bool, even_running: bool, yes: bool, as_json: bool
+    older: float | None,
+    everything: bool,
+    even_running: bool,
+    yes: bool,
+    as_json: bool,
+    caller_prefix: str | None,
 ) -> None:
     """Delete records.
 
-    All records with this application's prefix, except claims whose lease is running, and
-    tombstones, which expire by themselves. The answers that the databases of transactions keep
-    for them are deleted too. Waiters are woken.
+    All records with this application's prefix, or of one caller, who is named by --scope,
+    --scope-header, --user and --user-id. Claims whose lease is running stay, and so do tombstones,
+    which expire by themselves. The answers that the databases of transactions keep for them are
+    deleted too. Waiters are woken.
     """
-    if everything == (older is not None):
-        raise click.UsageError("Give either --older, such as --older 2h, or --all.")
-    store = this_store()
-    selected = _select(store, this_prefix(), older)
+    if [everything, older is not None, caller_prefix is not None].count(True) != 1:
+        raise click.UsageError(
+            "Give one of --older, such as --older 2h, --all, and the options that name a caller."
+        )
+    store, prefix = this_store(), caller_prefix or this_prefix()
+    selected = _select(store, prefix, older, forgets=caller_prefix is not None)
     to_delete = [info for info in selected if even_running or condition_of(info) != "running"]
     kept_claims = len(selected) - len(to_delete)
-    if to_delete:
-        counts = sorted(Counter(map(condition_of, to_delete)).items())
-        details = ", ".join(f"{number} {condition}" for condition, number in counts)
-        records = formatting.quantity(len(to_delete), "record")
-        confirm(f"This deletes {records} ({details}). {_CONSEQUENCE} Continue?", yes=yes)
+    _confirm(to_delete, yes=yes)
     # Before the records: a request in between gets its record, and puts nothing back.
-    delete_answers(this_app(), [info.storage_key for info in to_delete])
+    delete_answers(this_app(), [info.storage_key for info in to_delete], prefix=caller_prefix)
     with progress(to_delete, "Deleting", len(to_delete)) as infos:
         deleted = _delete(store, infos, state_of(this_app()).settings().engine)
+    if caller_prefix is not None:
+        _discard_steps(store, to_delete)
     if as_json:
         formatting.write_json({"deleted": deleted, "running": kept_claims})
     else:
         click.echo(" ".join(_outcome(deleted, kept_claims)))
 
 
-def _select(store: InspectableStore, prefix: str, older: float | None) -> list[RecordInfo]:
+def _select(
+    store: InspectableStore, prefix: str, older: float | None, *, forgets: bool
+) -> list[RecordInfo]:
+    """Read the records to delete, and claims.
+
+    :param forgets: whether tombstones that have steps are among them.
+    """
     with progress(store.inspect(store.scan(prefix)), "Reading records") as records:
         # By name, because SCAN may return one twice.
         selected = {
             info.storage_key: info
             for info in records
-            if record_fields.is_older(info, older) and condition_of(info) != "released"
+            if record_fields.is_older(info, older) and not _stays(info, forgets=forgets)
         }
     return list(selected.values())
+
+
+def _stays(info: RecordInfo, *, forgets: bool) -> bool:
+    return condition_of(info) == "released" and not (forgets and info.steps)
+
+
+def _confirm(to_delete: Sequence[RecordInfo], *, yes: bool) -> None:
+    if to_delete:
+        counts = sorted(Counter(map(condition_of, to_delete)).items())
+        details = ", ".join(f"{number} {condition}" for condition, number in counts)
+        records = formatting.quantity(len(to_delete), "record")
+        confirm(f"This deletes {records} ({details}). {_CONSEQUENCE} Continue?", yes=yes)
+
+
+def _discard_steps(store: InspectableStore, deleted: Iterable[RecordInfo]) -> None:
+    """Delete what is left of claims that were running: the release of a claim keeps its steps."""
+    left = store.inspect(info.storage_key for info in deleted)
+    store.discard([info for info in left if info.steps])
 
 
 def _delete(
@@ -98,3 +169,7 @@ def _outcome(deleted: int, kept_claims: int) -> Iterator[str]:
 
 
 _CONSEQUENCE = "Requests that are sent again with these keys run their views again."
+_NO_NAME_SECRET = (
+    "Without IDEMPOTENT_NAME_SECRET nothing in the store says whose a record is, so those of one "
+    "caller cannot be found. They expire by themselves; purge --all deletes them with all others."
+)

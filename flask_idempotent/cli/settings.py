@@ -7,8 +7,8 @@ from flask.cli import with_appcontext
 
 from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting
+from flask_idempotent.cli.callers import protection_at
 from flask_idempotent.cli.options import json_option, this_app
-from flask_idempotent.cli.record_argument import protection_at
 from flask_idempotent.cli.setting_values import as_dict, setting_values
 
 

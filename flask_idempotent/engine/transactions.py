@@ -118,6 +118,13 @@ class InspectableTransaction(Transaction):
         """
 
     @abstractmethod
+    def delete_all(self, prefix: str) -> int:
+        """Delete the answers of all keys whose names begin with a prefix.
+
+        :returns: how many were deleted.
+        """
+
+    @abstractmethod
     def prune(self, batch: int) -> int:
         """Delete up to this number of expired answers in one transaction.
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
+from flask_idempotent import idempotent, step
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
+from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, server_of, store_of
+from tests.conftest import MakeApp
 from tests.stores.harness import lapse
 from tests.support.clients import post
+from tests.support.redis_servers import Server
+from tests.support.transactions import MemoryTransaction
+
+
+def inspected(app: Flask) -> list[RecordInfo]:
+    store = store_of(app)
+    return list(store.inspect(store.scan("")))
 
 
 class TestPurge:
@@ -61,10 +71,10 @@ class TestPurge:
 
     @pytest.mark.parametrize("arguments", [[], ["--all", "--older", "1h"]])
     def test_says_which(self, app: Flask, arguments: list[str]) -> None:
-        """Either --older or --all must be given."""
+        """One of --older, --all and a caller must be given."""
         result = run(app, "purge", *arguments)
         assert result.exit_code == 2
-        assert "Give either --older, such as --older 2h, or --all." in result.stderr
+        assert "Give one of --older, such as --older 2h, --all, and" in result.stderr
 
     def test_in_batches(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many records are deleted in several commands."""
@@ -80,3 +90,96 @@ class TestPurge:
             complete(app, str(number))
         assert document(app, "purge", "--all", "--yes")["deleted"] == 501
         assert sizes == [500, 1]
+
+
+class TestCaller:
+    """The records of one caller: ``purge --scope``."""
+
+    @pytest.fixture
+    def app(self, clean_valkey: Server, make_app: MakeApp) -> Flask:
+        """Users are known by the session's user and by a header; tenants by a scope function."""
+        secret = {"IDEMPOTENT_NAME_SECRET": "a secret for names"}
+        app = make_app(store=open_store(clean_valkey.url, "tests"), config=secret)
+
+        @app.post("/orders")
+        def orders() -> tuple[str, int]:
+            return step("reserve", str, "reserved"), 201
+
+        @app.post("/tenants")
+        @idempotent(scope=lambda request: request.headers["X-Tenant"])
+        def tenants() -> str:
+            return "tenant"
+
+        return app
+
+    def test_scope(self, app: Flask) -> None:
+        """The records of one scope are deleted, whatever their keys, and no others."""
+        for tenant in "ada", "bob":
+            for key in "one", "two":
+                post(app, key, "/tenants", headers={"X-Tenant": tenant})
+        post(app, "three", "/orders")
+        purge = ("purge", "--scope", "ada", "--path", "/tenants", "--yes")
+        assert document(app, *purge) == {"deleted": 2, "running": 0}
+        assert document(app, *purge)["deleted"] == 0
+        assert len(inspected(app)) == 3
+        again = post(app, "one", "/tenants", headers={"X-Tenant": "bob"})
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    def test_header(self, app: Flask) -> None:
+        """In the default scope a caller is named by the scope headers and the session's user."""
+        post(app, "one", "/orders", headers={"X-API-Key": "adas"})
+        post(app, "one", "/orders", headers={"X-API-Key": "bobs"})
+        result = run(app, "purge", "--scope-header", "X-API-Key", "--yes", text="adas\n")
+        assert result.stdout == "Deleted 1 record.\n"
+        assert run(app, "purge", "--user", "7", "--yes").stdout == "Deleted 0 records.\n"
+
+    def test_steps(self, app: Flask, clean_valkey: Server) -> None:
+        """The steps of a run that failed go too, and those of a run that goes on, where asked."""
+        purge = ("purge", "--scope-header", "X-API-Key", "--yes")
+
+        def fails() -> str:
+            return step("one", str, "s") + str(1 / 0)
+
+        app.add_url_rule("/fails", "fails", fails, methods=["POST"])
+
+        def running() -> str:
+            step("one", str, "s")
+            kept = run(app, *purge, text="adas\n").stdout
+            assert kept.startswith("Deleted 0 records. Kept 1 claim")
+            assert len(clean_valkey.client.keys()) == 2
+            run(app, *purge, "--even-running", text="adas\n")
+            assert clean_valkey.client.keys() == []
+            return ""
+
+        app.add_url_rule("/runs", "runs", running, methods=["POST"])
+        post(app, "one", "/fails", headers={"X-API-Key": "adas"})
+        (info,) = inspected(app)
+        assert (type(info.record), list(info.steps)) == (ReleasedRecord, ["one"])
+        run(app, *purge, text="adas\n")
+        assert clean_valkey.client.keys() == []
+        post(app, "two", "/runs", headers={"X-API-Key": "adas"})
+
+    def test_rows(self, app: Flask, clean_valkey: Server) -> None:
+        """The rows of transactions go too, also where the store has no record of theirs."""
+        transaction = MemoryTransaction()
+        view = idempotent(transaction=transaction)(lambda: "")
+        app.add_url_rule("/row", "row", view, methods=["POST"])
+        for user in "adas", "bobs":
+            post(app, "one", "/row", headers={"X-API-Key": user})
+        clean_valkey.client.flushall()
+        run(app, "purge", "--scope-header", "X-API-Key", "--yes", text="adas\n")
+        assert len(transaction.answers) == 1
+
+    def test_without_the_secret(self, make_app: MakeApp) -> None:
+        """Without a secret for names nobody knows whose a record is, and an error says so."""
+        result = run(make_app(), "purge", "--user", "7")
+        assert result.exit_code == 2
+        assert "Without IDEMPOTENT_NAME_SECRET nothing in the store says" in result.output
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [(), ("--all", "--user", "7"), ("--older", "1h", "--user", "7"), ("--path", "/orders")],
+    )
+    def test_wrong_usage(self, app: Flask, arguments: tuple[str, ...]) -> None:
+        """One of age, all and a caller is asked for."""
+        assert run(app, "purge", *arguments).exit_code == 2

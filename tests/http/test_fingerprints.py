@@ -250,3 +250,17 @@ class TestOwnFingerprint:
 
         with pytest.raises(LookupError):
             print_of(Spec(), fingerprint=function)
+
+
+class TestNameSecret:
+    @pytest.mark.parametrize("own", [None, False, lambda request: "own"], ids=["all", "no", "own"])
+    def test_needs_the_secret(self, own: Any) -> None:
+        """Nobody without the secret for names can compute a fingerprint; with it retries match."""
+        secrets = [None, "a secret for names", "another secret for names"]
+
+        def of(secret: str | None, path: str = "/") -> bytes:
+            return print_of(Spec(path=path, body=b"a"), fingerprint=own, name_secret=secret)
+
+        assert len({of(secret) for secret in secrets}) == 3
+        assert all(len(of(secret)) == FINGERPRINT_SIZE for secret in secrets)
+        assert of(secrets[1]) == of(secrets[1]) != of(secrets[1], "/other")

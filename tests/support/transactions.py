@@ -102,6 +102,9 @@ class MemoryTransaction(InspectableTransaction):
     def delete(self, storage_keys: Iterable[str]) -> int:
         return sum(self.answers.pop(key, None) is not None for key in storage_keys)
 
+    def delete_all(self, prefix: str) -> int:
+        return self.delete([key for key in self.answers if key.startswith(prefix)])
+
     def prune(self, batch: int) -> int:
         expired = [key for key, answer in self.answers.items() if answer.ttl_ms <= self.now]
         return self.delete(expired[:batch])

@@ -215,6 +215,28 @@ class TestCrashes:
         assert heard[0].host == heard[1].host != ""
 
 
+class TestNameSecret:
+    def test_replay(self, make_shop: MakeShop) -> None:
+        """With a secret for names a retry is replayed, and another payload is
+        refused."""
+        runs: list[str] = []
+        names = {"IDEMPOTENT_NAME_SECRET": "a secret for names"}
+        app = make_shop(runs=runs, **names)
+        assert order(app).status_code == 201
+        assert order(app).headers["Idempotent-Replayed"] == "true"
+        assert problem(post(app, "the-key", "/orders", data=b"other")) == (422, "key-reused")
+        assert runs == ["the-key"]
+
+    def test_changed(self, clean_valkey: Server, make_shop: MakeShop) -> None:
+        """Where it changes, every key is new: a retry runs the view again."""
+        runs: list[str] = []
+        for secret in "a secret for names", "another secret for names":
+            order(make_shop(runs=runs, IDEMPOTENT_NAME_SECRET=secret))
+        assert runs == ["the-key", "the-key"]
+        one, other = clean_valkey.client.keys()
+        assert one[:15] != other[:15]
+
+
 class TestStores:
     def test_memory(self, make_app: MakeApp) -> None:
         """memory:// keeps records in the process that has the secrets, and seals nothing."""

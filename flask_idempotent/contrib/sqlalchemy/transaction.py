@@ -143,6 +143,12 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 deleted += self._delete(connection, batch)
         return deleted
 
+    def delete_all(self, prefix: str) -> int:
+        # Not with LIKE, which disregards case in SQLite.
+        beginning = func.substr(self.table.c.storage_key, 1, len(prefix))
+        with self._own_transaction() as connection:
+            return connection.execute(delete(self.table).where(beginning == prefix)).rowcount
+
     def prune(self, batch: int) -> int:
         columns, deleted = self.table.c, 0
         has_expired = columns.expires <= NowMs()

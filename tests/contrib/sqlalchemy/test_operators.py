@@ -63,6 +63,16 @@ def test_delete(used: Shop) -> None:
     assert used.count_answers() == 2
 
 
+def test_delete_all(used: Shop) -> None:
+    """The answers of all keys that begin with a prefix are deleted, compared exactly."""
+    used.transaction.commit(answer("idempotent_{0b}"))
+    used.transaction.commit(answer("IDEMPOTENT-{0b}"))
+    used.transaction.commit(answer("IDEMPOTENT_{0b}"))
+    assert used.transaction.delete_all("IDEMPOTENT_{0") == 2
+    assert used.transaction.delete_all("IDEMPOTENT_{0") == 0
+    assert used.count_answers() == 5
+
+
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_other_errors(shop: Shop) -> None:
     """An error that says neither is raised as it is."""

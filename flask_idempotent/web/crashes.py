@@ -9,7 +9,6 @@ from flask_idempotent._redact import redacted
 from flask_idempotent.crash import Crash
 from flask_idempotent.web.request_state import note_claim
 from flask_idempotent.web.running import complete_with, make_response
-from flask_idempotent.web.sessions import SessionUse
 from flask_idempotent.web.transacted import begin_decision, commit_decision, discard_decision
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     """
     engine, is_transacted = current.state.engine, current.settings.transaction is not None
     crash = _crash_of(claim, engine.store)
-    session_use = SessionUse(current.settings)
     note_claim(current.request, claim)
     current.body.hand_to_view()
     if is_transacted:
@@ -53,8 +51,8 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
         return engine.begin(claim)
     claim.view_returned = True
     if is_transacted:
-        return commit_decision(current, claim, decision, session_use)
-    return complete_with(current, claim, decision, session_use)
+        return commit_decision(current, claim, decision)
+    return complete_with(current, claim, decision)
 
 
 def _ask(current: ProtectedRequest, claim: Claim, crash: Crash) -> Any:

@@ -49,6 +49,7 @@ from flask_idempotent.web.protected_request import (
 from flask_idempotent.web.replaying import fetch_stored, replay_stored
 from flask_idempotent.web.request_state import FirstCall, request_state, runs_already
 from flask_idempotent.web.running import run_claimed
+from flask_idempotent.web.sessions import SessionUse
 from flask_idempotent.web.step_errors import answer_step_error
 from flask_idempotent.web.transacted import consult_database, run_transacted, run_unclaimed
 
@@ -164,6 +165,7 @@ def _decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
 
 
 def _run(current: ProtectedRequest, claim: Claim) -> Response | Unclaimed:
+    current.session_use = SessionUse(current.settings)
     if claim.is_to_decide:
         decision = _decide(current, claim)
         if not isinstance(decision, Claim):

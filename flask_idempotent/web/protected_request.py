@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flask_idempotent.http.bodies import Body
     from flask_idempotent.settings import Settings
     from flask_idempotent.web.request_state import FirstCall
+    from flask_idempotent.web.sessions import SessionUse
     from flask_idempotent.web.state import AppState
 
 RunView = Callable[[], "ResponseReturnValue"]
@@ -56,6 +57,8 @@ class ProtectedRequest:
     scope: str | bytes | None = None
     #: The name of the record, once it is known.
     storage_key: str | None = None
+    #: What its view does with the session, once the view is to run under a claim.
+    session_use: SessionUse | None = None
 
     @property
     def app(self) -> Flask:

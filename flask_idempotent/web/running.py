@@ -22,7 +22,6 @@ from flask_idempotent.http.responses import (
 )
 from flask_idempotent.web.flask_compat import current_context, handle_user_exception
 from flask_idempotent.web.request_state import note_claim, request_state
-from flask_idempotent.web.sessions import SessionUse
 from flask_idempotent.web.templating import keep_out_of_caches
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ class KeptParts(NamedTuple):
 def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     """Run the view of a claimed request; its response is stored when its body is known."""
     engine = current.state.engine
-    session_use = SessionUse(current.settings)
     try:
         start_run(current, claim)
         response = _respond(current)
@@ -65,8 +63,7 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
         if reason is not None:
             engine.release(claim, reason)
         else:
-            parts = kept_parts(current, response, session_use)
-            store_response(current, claim, response, parts)
+            store_response(current, claim, response, kept_parts(current, response))
     except BaseException:
         # The view has run: its key must neither stay in progress nor become free again.
         engine.complete_later(claim, 500, (), None)
@@ -151,12 +148,10 @@ def why_not_kept(current: ProtectedRequest, claim: Claim, response: Response) ->
     return None if should_store(response, current.settings) else "not-stored"
 
 
-def kept_parts(current: ProtectedRequest, response: Response, session_use: SessionUse) -> KeptParts:
-    """Return what is kept of a response, besides its body.
-
-    :param session_use: what the view did with the session.
-    """
-    settings = current.settings
+def kept_parts(current: ProtectedRequest, response: Response) -> KeptParts:
+    """Return what is kept of a response, besides its body."""
+    settings, session_use = current.settings, current.session_use
+    assert session_use is not None, "it runs under a claim"
     try:
         status, headers = capture(response, settings)
     except ValueError as error:
@@ -190,12 +185,10 @@ def store_response(
     )
 
 
-def complete_with(
-    current: ProtectedRequest, claim: Claim, response: Response, session_use: SessionUse
-) -> Response:
+def complete_with(current: ProtectedRequest, claim: Claim, response: Response) -> Response:
     """Complete a claim with a response that is always kept, whatever ``store_if`` says of it."""
     try:
-        store_response(current, claim, response, kept_parts(current, response, session_use))
+        store_response(current, claim, response, kept_parts(current, response))
     except BaseException:
         current.state.engine.complete_later(claim, 500, (), None)
         raise

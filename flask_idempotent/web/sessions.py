@@ -8,8 +8,7 @@ replay's own request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,13 @@ class SessionUse:
         self._context = context = current_context()
         self._session = session = session_of(context)
         self._accessed_before = accessed = session.accessed
-        self._before = _copy(session, settings.replay_session) if settings.replay_session else {}
-        session.accessed = accessed
+        self._before: dict[str, Any] | None = None
+        if settings.replay_session:
+            try:
+                self._before = _copy(session, settings.replay_session)
+            except Exception as error:
+                self._report(error)
+            session.accessed = accessed
 
     @property
     def is_first(self) -> bool:
@@ -51,16 +55,15 @@ class SessionUse:
 
     def changes(self) -> bytes:
         """Return what replays repeat of the session, as a record keeps it; empty for nothing."""
-        settings, session = self._settings, self._session
-        if not session.modified or _is_null(self._context, session):
+        settings, session, before = self._settings, self._session, self._before
+        if before is None or not session.modified or _is_null(self._context, session):
             return b""
         accessed = session.accessed
         try:
-            changes = self._changes_of(session)
+            changes = _changes(before, dict(session), settings.replay_session)
             data = changes.encode() if changes else b""
         except Exception as error:
-            # Its text might show what the session has.
-            logger.error(_NOT_WRITTEN, self._context.request.endpoint, type(error).__name__)
+            self._report(error)
             return b""
         finally:
             session.accessed = accessed
@@ -69,11 +72,9 @@ class SessionUse:
             return b""
         return data
 
-    def _changes_of(self, session: Mapping[str, Any]) -> SessionChanges:
-        names, before, after = self._settings.replay_session, self._before, dict(session)
-        changes = SessionChanges.between(before, after, names)
-        changes.changed_others = _without(before, names) != _without(after, names)
-        return changes
+    def _report(self, error: Exception) -> None:
+        # Its text might show what the session has.
+        logger.error(_NOT_KEPT, self._context.request.endpoint, type(error).__name__)
 
 
 def repeat_changes(current: ProtectedRequest, data: bytes) -> None:
@@ -126,24 +127,30 @@ def _is_null(context: RequestContext, session: SessionMixin) -> bool:
     return context.app.session_interface.is_null_session(session)
 
 
-def _copy(session: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _copy(session: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Copy a session, and the values of these entries, which a view may change in place."""
     entries = dict(session)
     for name in names:
         if name in entries:
-            # A value that cannot be copied cannot be kept either.
-            with suppress(Exception):
-                entries[name] = deepcopy(entries[name])
+            entries[name] = deepcopy(entries[name])
     return entries
 
 
-def _without(entries: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], names: Collection[str]
+) -> SessionChanges:
+    changes = SessionChanges.between(before, after, names)
+    changes.changed_others = _without(before, names) != _without(after, names)
+    return changes
+
+
+def _without(entries: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if name not in names}
 
 
-_NOT_WRITTEN = (
-    "replays of %s repeat nothing of the session, because an entry of replay_session has a value "
-    "that Flask's session cookie could not carry: %s"
+_NOT_KEPT = (
+    "replays of %s repeat nothing of the session: %s. The entries that replay_session names must "
+    "have values that Flask's session cookie can carry"
 )
 _TOO_LARGE = (
     "replays of %s repeat nothing of the session, because what the view wrote to the entries of "

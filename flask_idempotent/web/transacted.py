@@ -29,7 +29,6 @@ from flask_idempotent.web.running import (
     store_response,
     why_not_kept,
 )
-from flask_idempotent.web.sessions import SessionUse
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -65,7 +64,7 @@ def run_transacted(
     :returns: its response; or what follows where another run has committed an answer first.
     """
     engine = current.state.engine
-    run = _Run(current, claim, SessionUse(current.settings))
+    run = _Run(current, claim)
     try:
         start_run(current, claim)
         response = run.respond()
@@ -93,15 +92,14 @@ def discard_decision(current: ProtectedRequest) -> None:
 
 
 def commit_decision(
-    current: ProtectedRequest, claim: Claim, response: Response, session_use: SessionUse
+    current: ProtectedRequest, claim: Claim, response: Response
 ) -> Response | Replay | FingerprintMismatch:
     """Commit the response of such a function with what it has written, and complete the claim.
 
-    :param session_use: what the function did with the session.
     :returns: the response; or what follows where the run that died has committed after all.
     :raises Problem: when the database does not say what it has committed.
     """
-    run = _Run(current, claim, session_use)
+    run = _Run(current, claim)
     run.commit_decided(response)
     return run.finish(response)
 
@@ -134,14 +132,12 @@ class _Run:
 
     :param current: the request.
     :param claim: its claim.
-    :param session_use: what the run does with the session.
     """
 
-    def __init__(self, current: ProtectedRequest, claim: Claim, session_use: SessionUse) -> None:
+    def __init__(self, current: ProtectedRequest, claim: Claim) -> None:
         self._current = current
         self._claim = claim
         self._transaction = _transaction_of(current)
-        self._session_use = session_use
         #: Why the response is not kept, a reason of the signal ``released``; None where it is.
         self._why_not_kept: str | None = None
         #: What is kept of the response, besides its body.
@@ -211,7 +207,7 @@ class _Run:
 
     def _commit(self, response: Response) -> None:
         current, claim = self._current, self._claim
-        self._parts = kept_parts(current, response, self._session_use)
+        self._parts = kept_parts(current, response)
         status, headers, keeps_body, session = self._parts
         body = body_in_memory(response, current.settings.max_body) if keeps_body else None
         record = claim.completed(status, headers, body, session)

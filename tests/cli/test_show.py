@@ -73,6 +73,14 @@ class TestShow:
         )
         assert document(app, "show", "k")["body_kept"] is False
 
+    def test_session_part(self, app: Flask) -> None:
+        """What a replay repeats of the session is not shown."""
+        store_of(app).complete(name(), answer()._replace(session=b"for Ann"), ttl_ms=HOUR)
+        for arguments in (["show", "k"], ["show", "k", "--json"], ["list", "--json"]):
+            shown = run(app, *arguments)
+            assert shown.exit_code == 0
+            assert "Ann" not in shown.output
+
     def test_control_characters(self, app: Flask) -> None:
         """Control characters in a header do not reach the operator's terminal."""
         record = answer()

@@ -75,7 +75,7 @@ class TestInterrupted:
         app = way.app(timeout=0)
         app.add_url_rule("/", "view", way(lambda: "ran"), methods=["POST"])
         post(app, "another")
-        monkeypatch.setattr("flask_idempotent.web.running.SessionUse", self.receiver)
+        monkeypatch.setattr("flask_idempotent.web.handler.SessionUse", self.receiver)
         with pytest.raises(Stop):
             post(app)
         monkeypatch.undo()

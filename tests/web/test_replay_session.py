@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from flask import Response, flash, get_flashed_messages, session
 from werkzeug.exceptions import Conflict
 
@@ -236,9 +238,10 @@ class TestPaths:
         send(client)
         assert messages(client) == ["Order placed"]
 
-    def test_answer_of_on_crash(self, way: WayIn) -> None:
-        """A function that decides after a crash."""
-        payments = Payments(way, order)
+    @pytest.mark.parametrize("decision", [order, lambda: flash("Order placed") or "rerun"])
+    def test_after_a_crash(self, way: WayIn, decision: Callable[[], Any]) -> None:
+        """A function that decides after a crash: for the response, or for another run."""
+        payments = Payments(way, decision)
         payments.app.add_url_rule("/messages", "messages", lambda: get_flashed_messages())
         payments.die()
         client = payments.app.test_client()

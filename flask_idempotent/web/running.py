@@ -162,7 +162,7 @@ def kept_parts(current: ProtectedRequest, response: Response) -> KeptParts:
         )  # fmt: skip
         status = status_of(response)
         return KeptParts(status if is_status(status) else 500, (), keeps_body=False)
-    if session_use.is_first and "vary" not in settings.drop_headers:
+    if session_use.adds_vary and "vary" not in settings.drop_headers:
         # Flask adds it to the first response later, and would not add it to a replay.
         headers = varying_by_cookie(headers)
     return KeptParts(status, headers, session=session_use.changes())

@@ -7,6 +7,7 @@ happens only where the entry is as the view found it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -30,7 +31,7 @@ class SessionChanges:
 
     #: What the view appended to lists, new ones included.
     appended: dict[str, list[Any]] = field(default_factory=dict)
-    #: New and replaced values, each behind the digest of what the view found, None for nothing.
+    #: New and replaced values, each after the digest of what the view found; None for nothing.
     written: dict[str, tuple[str | None, Any]] = field(default_factory=dict)
     #: Removed entries, each with the digest of what the view found.
     removed: dict[str, str] = field(default_factory=dict)
@@ -48,6 +49,8 @@ class SessionChanges:
         changes = cls()
         for name in names:
             changes._compare(name, before.get(name, _ABSENT), after.get(name, _ABSENT))
+        if changes:
+            changes.changed_others = _others(before, names) != _others(after, names)
         return changes
 
     def _compare(self, name: str, before: Any, after: Any) -> None:
@@ -115,6 +118,10 @@ def _chosen(part: dict[str, _T], names: Collection[str]) -> dict[str, _T]:
     return {name: change for name, change in part.items() if name in names}
 
 
+def _others(entries: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in entries.items() if name not in names}
+
+
 def _appended_items(before: Any, after: Any) -> list[Any]:
     """The items that a list has more at its end; none where something else happened to it."""
     earlier = [] if before is _ABSENT else before
@@ -124,11 +131,11 @@ def _appended_items(before: Any, after: Any) -> list[Any]:
 
 def _missing(items: list[Any], present: list[Any]) -> Iterator[Any]:
     """The items that a list lacks; an item that occurs twice must be there twice."""
-    rest = [_without_tuples(item) for item in present]
+    rest = Counter(map(_canonical, present))
     for item in items:
-        plain = _without_tuples(item)
-        if plain in rest:
-            rest.remove(plain)
+        text = _canonical(item)
+        if rest[text]:
+            rest[text] -= 1
         else:
             yield item
 
@@ -141,7 +148,13 @@ def _is_as_found(session: Mapping[str, Any], name: str, found: str | None) -> bo
 
 def _digest(value: Any) -> str:
     # In place of the value, of which nothing else is needed: it may be somebody's data.
-    return url_safe_digest(session_json_serializer.dumps(_without_tuples(value)))
+    return url_safe_digest(_canonical(value))
+
+
+def _canonical(value: Any) -> str:
+    """A text that equal values have in common, and no others."""
+    text: str = session_json_serializer.dumps(_without_tuples(value))
+    return text
 
 
 def _without_tuples(value: Any) -> Any:

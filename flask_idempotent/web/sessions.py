@@ -45,8 +45,8 @@ class SessionUse:
             session.accessed = accessed
 
     @property
-    def is_first(self) -> bool:
-        """Whether the view used the session, and nothing before it did."""
+    def adds_vary(self) -> bool:
+        """Whether the view used the session and nothing before it did: Flask adds ``Vary`` then."""
         return (
             not self._accessed_before
             and self._session.accessed
@@ -60,7 +60,7 @@ class SessionUse:
             return b""
         accessed = session.accessed
         try:
-            changes = _changes(before, dict(session), settings.replay_session)
+            changes = SessionChanges.between(before, dict(session), settings.replay_session)
             data = changes.encode() if changes else b""
         except Exception as error:
             self._report(error)
@@ -134,18 +134,6 @@ def _copy(session: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
         if name in entries:
             entries[name] = deepcopy(entries[name])
     return entries
-
-
-def _changes(
-    before: Mapping[str, Any], after: Mapping[str, Any], names: Collection[str]
-) -> SessionChanges:
-    changes = SessionChanges.between(before, after, names)
-    changes.changed_others = _without(before, names) != _without(after, names)
-    return changes
-
-
-def _without(entries: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in entries.items() if name not in names}
 
 
 _NOT_KEPT = (

@@ -126,9 +126,9 @@ class TestSessionOf:
         with app.test_request_context() as context:
             assert session_of(context) is not None
             use = SessionUse(resolve({}))
-            assert not use.is_first
+            assert not use.adds_vary
             session.get("name")
-            assert use.is_first
+            assert use.adds_vary
 
     def test_no_session(self, way: WayIn) -> None:
         """A session that cannot be used is not used."""
@@ -136,4 +136,4 @@ class TestSessionOf:
         with app.test_request_context():
             use = SessionUse(resolve({}))
             session.get("name")
-            assert not use.is_first
+            assert not use.adds_vary

@@ -115,6 +115,14 @@ class TestRepeat:
         assert not SessionChanges.between({}, unnamed, NAMES)
         assert repeated({}, {"cart": [1]}, {"other": {1, 2}})["cart"] == [1]
 
+    @pytest.mark.parametrize(
+        ("other", "changed"), [({}, False), ({"user_id": 7}, False), ({"user_id": 8}, True)]
+    )
+    def test_whether_others_changed(self, other: Entries, changed: bool) -> None:
+        """It is known whether the view changed other entries as well."""
+        before = {"user_id": 7} if other else {}
+        assert changes(before, {"cart": [1], **other}).changed_others is changed
+
     def test_only(self) -> None:
         """The changes of an entry that is not named any more can be left out."""
         every_kind = SessionChanges({"a": [1], "b": [1]}, {"c": (None, 1)}, {"d": "x"}, True)

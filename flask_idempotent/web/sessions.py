@@ -29,12 +29,12 @@ class SessionUse:
     :param settings: the settings of the view.
     """
 
-    __slots__ = ("_accessed_before", "_before", "_context", "_session", "_settings")
+    __slots__ = ("_accessed_before", "_before", "_context", "_request_session", "_settings")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._context = context = current_context()
-        self._session = session = session_of(context)
+        self._request_session = session = session_of(context)
         self._accessed_before = accessed = session.accessed
         self._before: dict[str, Any] | None = None
         if settings.replay_session:
@@ -49,13 +49,13 @@ class SessionUse:
         """Whether the view used the session and nothing before it did: Flask adds ``Vary`` then."""
         return (
             not self._accessed_before
-            and self._session.accessed
-            and not _is_null(self._context, self._session)
+            and self._request_session.accessed
+            and not _is_null(self._context, self._request_session)
         )
 
     def changes(self) -> bytes:
         """Return what replays repeat of the session, as a record keeps it; empty for nothing."""
-        settings, session, before = self._settings, self._session, self._before
+        settings, session, before = self._settings, self._request_session, self._before
         if before is None or not session.modified or _is_null(self._context, session):
             return b""
         accessed = session.accessed

@@ -149,6 +149,15 @@ def _confirmed(url: str) -> Flask:
     return app
 
 
+def _sealed(url: str) -> Flask:
+    from flask_idempotent import Idempotent
+
+    app = _bare(url)
+    app.config["IDEMPOTENT_SECRETS"] = (SECRET,)
+    Idempotent(app)
+    return app
+
+
 def _with_steps(url: str, steps: int, once: bool = False) -> Flask:
     from flask_idempotent import idempotent, step
 
@@ -194,6 +203,8 @@ BARE, OURS, DECORATED, PEER, STAND_IN = "bare", "ours", "decorated", "idemkit", 
 OWN_COMMIT, TRANSACTION = "the view commits", "transaction="
 #: As "decorated", but the view may have steps, whose functions do nothing, and may fail.
 NO_STEPS, ONE_STEP, ONCE, THREE_STEPS = "no steps", "one step", "once=True", "three steps"
+#: As "ours", but records are sealed, with this secret.
+SEALED, SECRET = "sealed", "a secret for benchmarks"
 #: As "ours", but a replica confirms claims and responses.
 CONFIRMED = "min_replicas=1"
 
@@ -202,6 +213,7 @@ _MAKERS = {
     OURS: _app_wide,
     DECORATED: _decorated,
     CONFIRMED: _confirmed,
+    SEALED: _sealed,
     NO_STEPS: partial(_with_steps, steps=0),
     ONE_STEP: partial(_with_steps, steps=1),
     ONCE: partial(_with_steps, steps=1, once=True),

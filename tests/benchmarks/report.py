@@ -103,8 +103,8 @@ def as_json(run: Run) -> str:
 #: The measures that the page shows as tables.
 _TABLES = (
     "cost", "commands", "waking", "records", "claims", "waiters", "memory", "compression", "load",
-    "uploads", "start", "exactly_once", "statements", "steps", "step_commands", "confirmation",
-    "nodes",
+    "uploads", "start", "exactly_once", "statements", "steps", "step_commands", "sealing",
+    "sealed_record", "confirmation", "nodes",
 )  # fmt: skip
 #: Microseconds: layers that take less than this in every kind of request share a row.
 _LITTLE = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request
 
-from flask_idempotent import Crash, SettingsError, current_claim
+from flask_idempotent import Crash, SettingsError, current_claim, step
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
 from tests.conftest import MakeApp
@@ -76,19 +76,22 @@ class TestOnTheServer:
         assert b"the-key" not in dump
 
     def test_running(self, clean_valkey: Server, make_app: MakeApp) -> None:
-        """While a view runs, the record has nothing to read either."""
+        """While a view runs, a dump has nothing of its record and of the values of its steps; the
+        names of steps can be read."""
         config = {"REDIS_URL": clean_valkey.url, "IDEMPOTENT_SECRETS": (NEW,)}
         app = make_app(config=config)
+        dumps = []
 
         @app.post("/orders")
         def orders() -> str:
-            (name,) = clean_valkey.client.keys()
-            record = clean_valkey.client.get(name)
-            assert b"orders" not in record
-            assert b"POST" not in record
+            step("charge", str, "a-value")
+            dumps.append(self.dump(clean_valkey))
             return ""
 
         assert post(app, path="/orders").status_code == 200
+        (dump,) = dumps
+        assert b"charge" in dump
+        assert [word for word in (b"orders", b"POST", b"a-value") if word in dump] == []
 
 
 class TestReplays:
@@ -173,6 +176,27 @@ class TestRotation:
         assert sorted(runs) == sorted(set(runs))
         # What the first deploy wrote is unreadable for the last, and no view runs.
         assert problem(order(workers[-1], "0-0")) == (503, "record-unreadable")
+
+    def test_steps(self, clean_valkey: Server, make_app: MakeApp) -> None:
+        """A run that goes on opens the results of an earlier one with every secret that is listed,
+        and does not run with one that is not."""
+        calls: list[str] = []
+
+        def worker(*secrets: str) -> Flask:
+            config = {"REDIS_URL": clean_valkey.url, "IDEMPOTENT_SECRETS": secrets}
+            app = make_app(config=config, name="shop")
+
+            @app.post("/")
+            def view() -> tuple[str, int]:
+                step("charge", calls.append, "charged")
+                return "", 503 if len(secrets) == 1 else 201
+
+            return app
+
+        assert post(worker(OLD)).status_code == 503
+        assert problem(post(worker(NEW))) == (503, "record-unreadable")
+        assert post(worker(NEW, OLD)).status_code == 201
+        assert calls == ["charged"]
 
     def test_retired(self, make_shop: MakeShop) -> None:
         """A record of a secret that is not listed any more is unreadable, and no view runs."""

@@ -10,6 +10,19 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+#: Sends the form with fetch, and stays on the page.
+FETCHING = """
+<script>
+  document.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const { action, method } = event.target;
+    const response = await fetch(action, { method, body: new FormData(event.target) });
+    document.title = await response.text();
+  });
+</script>
+"""
+
+
 #: Sends what its first argument makes of the form, and says how that ended.
 SEND = """
 const [way, done] = arguments;
@@ -87,3 +100,7 @@ def click_twice(browser: webdriver.Chrome, is_answered: Callable[[], bool]) -> N
 def let_time_pass(browser: webdriver.Chrome) -> None:
     """Move the page's clock: the last click is not the first of a double click any more."""
     browser.execute_script("let now = performance.now(); performance.now = () => (now += 500)")
+
+
+def is_settling(browser: webdriver.Chrome) -> bool:
+    return bool(browser.find_elements(By.CLASS_NAME, "htmx-added"))

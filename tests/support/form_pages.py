@@ -12,7 +12,8 @@ from flask import Flask, Response, after_this_request, render_template_string, r
 from markupsafe import Markup
 from werkzeug.serving import make_server
 
-from flask_idempotent import Idempotent
+from flask_idempotent import Idempotent, idempotent
+from tests.support.clients import Gate
 from tests.support.redis_servers import missing
 
 HTMX = Path(__file__).parents[2] / ".htmx" / "django_htmx" / "static" / "django_htmx"
@@ -34,8 +35,8 @@ class FormServer:
     """Serves pages and takes orders: ``page()`` adds a page, ``faults`` says what goes wrong.
 
     An order is answered with ``answer``, a template, unless there is a fault: the status of a
-    refusal, with ``Retry-After`` as ``"429 later"``; or ``"half"``: the view runs, and only half of
-    the answer arrives.
+    refusal, with ``Retry-After`` as ``"429 later"``; ``"half"``: the view runs, and only half of
+    the answer arrives; ``"held"``: the request waits for ``gate``.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class FormServer:
         self.keys: list[str | None] = []
         self.orders: list[str] = []
         self.answer = "ordered"
+        self.gate = Gate()
         self.port = 0
         self._pages: dict[str, tuple[str, int | None, str | None, str]] = {}
         self.app = self._make_app()
@@ -54,6 +56,7 @@ class FormServer:
         self.keys.clear()
         self.orders.clear()
         self.answer = "ordered"
+        self.gate = Gate()
 
     def page(
         self,
@@ -83,6 +86,7 @@ class FormServer:
         Idempotent(app)
         app.add_url_rule("/pages/<number>", view_func=self._show_page)
         app.add_url_rule("/htmx/<int:version>", view_func=self._send_htmx)
+        app.add_url_rule("/check", view_func=idempotent.exempt(lambda: "good"), methods=["POST"])
         app.add_url_rule("/orders", view_func=self._order, methods=["POST", "DELETE"])
         app.before_request(self._refuse)
         return app
@@ -111,6 +115,8 @@ class FormServer:
             return Response("no order", fault)
         if fault == "429 later":
             return Response("no order", 429, {"Retry-After": "1"})
+        if fault == "held":
+            self.gate()
         if fault == "half":
             after_this_request(halve)
         return None

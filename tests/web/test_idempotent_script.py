@@ -11,8 +11,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.support.browsed_forms import (
+    FETCHING,
     button,
     click_twice,
+    is_settling,
     key_of,
     let_time_pass,
     reset,
@@ -27,18 +29,6 @@ FORM = """
 <form id="order" action="/orders" method="post">
   {{ idempotent_input() }} <input name="product" value="teapot"> <button>Order</button>
 </form>
-"""
-
-#: Sends the form with fetch, and stays on the page.
-FETCHING = """
-<script>
-  document.querySelector("form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const { action, method } = event.target;
-    const response = await fetch(action, { method, body: new FormData(event.target) });
-    document.title = await response.text();
-  });
-</script>
 """
 
 
@@ -119,6 +109,25 @@ class TestAnswered:
         assert len(set(server.keys)) == 1
         assert key_of(browser) != server.keys[0]
 
+    def test_later_request_under_way(self, browser: webdriver.Chrome, server: FormServer) -> None:
+        """An answer to a check of the fields renews no key that was sent again since."""
+        browser.get(server.page(FORM))
+        server.faults.append("held")
+        script = """
+            const done = arguments[0];
+            const body = new FormData(document.querySelector("form"));
+            const check = fetch("/check", { method: "POST", body });
+            fetch("/orders", { method: "POST", body }).then(() => (document.title = "answered"));
+            check.then((response) => response.text()).then(() => setTimeout(done, 20));
+        """
+        key = key_of(browser)
+        browser.execute_async_script(script)
+        server.gate.reached()
+        assert key_of(browser) == key
+        server.gate.open()
+        until(browser, lambda: key_of(browser) != key, "a new key")
+        assert server.keys == [key]
+
 
 class TestEdited:
     """A form that is edited after it was sent gets a new key."""
@@ -178,10 +187,6 @@ class TestDoubleClick:
         button(browser).click()
         until(browser, lambda: server.orders == ["teapots", "teapotss"], "another order")
         assert server.keys[-1] != key
-
-
-def is_settling(browser: webdriver.Chrome) -> bool:
-    return bool(browser.find_elements(By.CLASS_NAME, "htmx-added"))
 
 
 @pytest.mark.parametrize("htmx", [2, 4])

@@ -21,7 +21,9 @@
   const [navigation] = performance.getEntriesByType("navigation");
   const isRestored = navigation?.type === "back_forward";
 
-  const sentKeys = new Set();
+  // The keys that were sent, each with its last request where the page made it.
+  const lastRequests = new Map();
+
   let lastClick = { time: -Infinity };
 
   // Keys
@@ -70,12 +72,12 @@
 
   function onSend(event) {
     const input = keyInputOf(event);
-    if (input) sentKeys.add(input.value);
+    if (input && !lastRequests.has(input.value)) lastRequests.set(input.value, null);
   }
 
   function onEdit(event) {
     const input = keyInputOf(event);
-    if (input && (isRestored || sentKeys.has(input.value))) renew(input);
+    if (input && (isRestored || lastRequests.has(input.value))) renew(input);
   }
 
   function listen(listener, ...types) {
@@ -94,11 +96,11 @@
     return typeof part === "string" && part.includes(key);
   }
 
-  // The keys of this page that a request sends: in its address, a header or its body.
-  function findKeys(...parts) {
+  // Find the keys of this page that a request sends: in its address, a header or its body.
+  function findKeys(request, ...parts) {
     const keys = keyInputs().map((input) => input.value);
     const found = keys.filter((key) => key && parts.some((part) => holds(part, key)));
-    for (const key of found) sentKeys.add(key);
+    for (const key of found) lastRequests.set(key, request);
     return found;
   }
 
@@ -106,6 +108,12 @@
   // far it got.
   function isFinal(status, retryAfter) {
     return status < 500 && status !== 409 && retryAfter === null;
+  }
+
+  // A request was answered. A later one with the same key may still be under way, such as that of a
+  // form whose fields are checked while it is filled in.
+  function onAnswer(request, keys) {
+    keys.filter((key) => lastRequests.get(key) === request).forEach(retire);
   }
 
   // The connection may break within the body, and then the visitor tries again.
@@ -117,10 +125,11 @@
   window.fetch = async (resource, options) => {
     const address = String(resource?.url ?? resource);
     const headers = new Headers(options?.headers ?? resource?.headers);
-    const keys = findKeys(address, [...headers.values()].join(), options?.body);
+    const request = {};
+    const keys = findKeys(request, address, [...headers.values()].join(), options?.body);
     const response = await fetch(resource, options);
     if (keys.length && isFinal(response.status, response.headers.get("Retry-After"))) {
-      arrival(response).then(() => keys.forEach(retire), () => {});
+      arrival(response).then(() => onAnswer(request, keys), () => {});
     }
     return response;
   };
@@ -137,9 +146,9 @@
       return setRequestHeader.call(this, name, value);
     },
     send(body) {
-      const keys = findKeys(...(heads.get(this) ?? []), body);
+      const keys = findKeys(this, ...(heads.get(this) ?? []), body);
       const onLoad = () => {
-        if (isFinal(this.status, this.getResponseHeader("Retry-After"))) keys.forEach(retire);
+        if (isFinal(this.status, this.getResponseHeader("Retry-After"))) onAnswer(this, keys);
       };
       if (keys.length) this.addEventListener("load", onLoad, { once: true });
       return send.call(this, body);

@@ -19,13 +19,15 @@ def shop(make_app: MakeApp) -> Shop:
     return Shop(make_app)
 
 
-@pytest.fixture(params=["cookie", "server"])
-def make_shop(request: pytest.FixtureRequest, way: WayIn) -> MakeShop:
+@pytest.fixture(params=[("decorated", "cookie"), ("app-wide", "server"), ("both", "cookie")])
+def make_shop(request: pytest.FixtureRequest, make_app: MakeApp) -> MakeShop:
     """Makes an application with Flask's sessions and with Flask-Session's, in turn."""
+    protection, sessions = request.param
+    way = WayIn(protection, make_app)
 
     def make(view: View, **options: Any) -> Flask:
         app = way.app(**options)
-        if request.param == "server":
+        if sessions == "server":
             with_server_sessions(app)
         return serve(app, way, view)
 

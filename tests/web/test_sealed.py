@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, flash, request
 
 from flask_idempotent import Crash, SettingsError, current_claim, step
 from flask_idempotent.stores.base import Store
@@ -36,6 +36,7 @@ def make_shop(clean_valkey: Server, make_app: MakeApp) -> MakeShop:
         def orders() -> Response:
             if runs is not None:
                 runs.append(current_claim.key)
+            flash("a-message")
             body = f"an answer to {request.get_data(as_text=True)}"
             return Response(body, 201, headers={"Location": "/orders/a-location"})
 
@@ -49,7 +50,10 @@ def order(app: Flask, key: str = "the-key") -> Any:
 
 
 class TestOnTheServer:
-    WORDS = (b"the-key", b"a-body", b"an answer", b"a-location", b"orders", b"POST", b"a-token")
+    WORDS = (
+        b"the-key", b"a-body", b"an answer", b"a-location", b"orders", b"POST", b"a-token",
+        b"a-message",
+    )  # fmt: skip
 
     def dump(self, server: Server) -> bytes:
         """Everything that the server keeps, as it writes it to the disk."""
@@ -63,8 +67,8 @@ class TestOnTheServer:
             file.unlink()
 
     def test_dump(self, clean_valkey: Server, make_shop: MakeShop) -> None:
-        """A dump of the server has no body, header, key or name of a view, and without secrets it
-        has all but the key and the request."""
+        """A dump of the server has no body, header, message, key or name of a view, and without
+        secrets it has all but the key and the request."""
         headers = {"X-API-Key": "a-token"}
         post(make_shop(NEW), "the-key", "/orders", data=b"a-body", headers=headers)
         dump = self.dump(clean_valkey)
@@ -73,6 +77,7 @@ class TestOnTheServer:
         order(make_shop())
         dump = self.dump(clean_valkey)
         assert b"an answer" in dump
+        assert b"a-message" in dump
         assert b"the-key" not in dump
 
     def test_running(self, clean_valkey: Server, make_app: MakeApp) -> None:
@@ -104,6 +109,8 @@ class TestReplays:
             again = post(app, key, "/orders", data=body)
             assert again.headers["Idempotent-Replayed"] == "true"
             assert (again.data, again.location) == (first.data, first.location)
+            # The message of flash().
+            assert "session=" in again.headers["Set-Cookie"]
         assert runs == ["small", "large"]
 
     def test_moved(self, clean_valkey: Server, make_shop: MakeShop) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import has_request_context
 
@@ -19,26 +19,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-@overload
-def step(
-    name: str,
-    function: Callable[..., Coroutine[Any, Any, Result]],
-    /,
-    *args: Any,
-    once: bool = False,
-    **kwargs: Any,
-) -> Coroutine[Any, Any, Result]: ...
-
-
-@overload
 def step(
     name: str, function: Callable[..., Result], /, *args: Any, once: bool = False, **kwargs: Any
-) -> Result: ...
-
-
-def step(
-    name: str, function: Callable[..., Any], /, *args: Any, once: bool = False, **kwargs: Any
-) -> Any:
+) -> Result:
     """Call a function, or return what it returned in an earlier run of the view.
 
     A view that dies or fails between its steps goes on there when the request is sent again::
@@ -78,9 +61,12 @@ def step(
     :raises RuntimeError: in a function that is given as ``on_crash``.
     """
     _check(name, function)
-    call = partial(function, *args, **kwargs)
-    if inspect.iscoroutinefunction(function):
-        return _await(name, call, once=once)
+    run: Callable[..., Any] = _run_async if inspect.iscoroutinefunction(function) else _run
+    result: Result = run(name, partial(function, *args, **kwargs), once=once)
+    return result
+
+
+def _run(name: str, call: Callable[[], Any], *, once: bool) -> Any:
     steps = _steps_of_run()
     if steps is not None:
         recorded = steps.begin(name, once=once)
@@ -94,7 +80,7 @@ def step(
     return result
 
 
-async def _await(name: str, call: Callable[[], Awaitable[Any]], *, once: bool) -> Any:
+async def _run_async(name: str, call: Callable[[], Awaitable[Any]], *, once: bool) -> Any:
     steps = _steps_of_run()
     if steps is None:
         return await call()

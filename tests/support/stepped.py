@@ -8,8 +8,9 @@ from typing import Any
 from flask import Flask, request
 from werkzeug.test import TestResponse
 
-from flask_idempotent import current_claim, step
-from flask_idempotent.records import RunningRecord
+from flask_idempotent import Crash, current_claim, step
+from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.stores.base import Step
 from tests.support.clients import WayIn, post
 from tests.support.faulty_store import Clock, FaultyStore
 
@@ -27,6 +28,8 @@ class SteppedOrders:
         self.calls: list[str] = []
         #: What a step's function does, each function for one call; the others return a string.
         self.actions: dict[str, list[Callable[[], Any]]] = {}
+        #: What functions of ``on_crash`` were asked about, where a test notes it.
+        self.crashes: list[Crash] = []
         #: What the view does after its last step.
         self.end: Callable[[], Any] = lambda: None
         self.app: Flask = way.app(store=self.store, **{"lease": 30, "timeout": 0} | settings)
@@ -81,17 +84,53 @@ class SteppedOrders:
         assert isinstance(self.store.clock, Clock)
         self.store.clock.now += seconds
 
-    def overtake(self) -> RunningRecord:
-        """Let the lease of the run end unnoticed, and another run take its key over."""
-        self.pass_time(31)
+    @property
+    def storage_key(self) -> str:
+        """The one key that the store has a record for."""
         (storage_key,) = self.store.scan("")
-        record = self.store.read(storage_key)
+        return storage_key
+
+    @property
+    def record(self) -> RunningRecord:
+        """The record of the run that has the key."""
+        record = self.store.read(self.storage_key)
         assert isinstance(record, RunningRecord)
-        other = record._replace(owner=b"another owner 12")
-        self.store.contend(storage_key, other, ttl_ms=240_000, takeover=True)
-        return other
+        return record
+
+    def lose_in(self, name: str, then: Callable[[], object] = lambda: None) -> None:
+        """Let a run lose its key to another one in a step, unnoticed, and something happen then."""
+
+        def lose() -> str:
+            self.pass_time(31)
+            other = self.record._replace(owner=b"another owner 12")
+            self.store.contend(self.storage_key, other, ttl_ms=240_000, takeover=True)
+            then()
+            return name
+
+        self.actions[name] = [lose]
+
+    def complete(self) -> None:
+        """Let the run that has the key answer."""
+        run = self.record
+        answer = CompletedRecord(
+            run.owner, run.fingerprint, run.attempt, 201, (), b"the other run", 1.0
+        )
+        self.store.complete(self.storage_key, answer, ttl_ms=240_000, has_steps=True)
+
+    def release(self, *, owner_may_run: bool = False) -> None:
+        """Release the run that has the key."""
+        self.store.release(
+            self.storage_key, self.record.owner, response_ttl_ms=1000, tombstone_ttl_ms=240_000,
+            has_steps=True, owner_may_run=owner_may_run,
+        )  # fmt: skip
 
     def steps(self) -> dict[str, str]:
         """The names and states of the steps that the store has."""
         (info,) = self.store.inspect(self.store.scan(""))
         return dict(info.steps)
+
+    def damage(self, name: str) -> None:
+        """Damage the result of a step in the store."""
+        record = self.record
+        step = Step(name, record.owner, 1.0, b"\xc1")
+        self.store.write_step(self.storage_key, record, step, ttl_ms=None)

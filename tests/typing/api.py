@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 from flask import Blueprint, Flask, Request, Response
 from flask.views import MethodView
 
-from flask_idempotent import Crash, Idempotent, current_claim, idempotent, webhooks
+from flask_idempotent import Crash, Idempotent, current_claim, idempotent, step, webhooks
 
 app = Flask(__name__)
 
@@ -192,5 +192,34 @@ if current_claim:
     assert_type(current_claim.key_for("stripe"), str)
     assert_type(current_claim.key_for("stripe", 2), str)
     current_claim.release()
+
+# A step has the type of what its function returns; an async one is awaited.
+
+
+def charge(amount: int, currency: str = "EUR") -> dict[str, int]:
+    return {currency: amount}
+
+
+async def charge_later(amount: int) -> dict[str, int]:
+    return {"EUR": amount}
+
+
+def untyped(amount):  # type: ignore[no-untyped-def]
+    return amount
+
+
+async def steps() -> None:
+    assert_type(step("charge", charge, 5, currency="USD"), dict[str, int])
+    assert_type(step("charge", charge, 5, once=True), dict[str, int])
+    assert_type(await step("later", charge_later, 5, once=True), dict[str, int])
+    assert_type(step("count", lambda: 5), int)
+    assert_type(step("untyped", untyped, 5), Any)
+    step("charge")  # type: ignore[call-arg]
+    step(charge, 5)  # type: ignore[arg-type]
+    step("charge", charge(5))  # type: ignore[arg-type]
+    step("charge", charge, once="yes")  # type: ignore[arg-type]
+    step("later", charge_later)["EUR"]  # type: ignore[index]
+
+
 unknown: object = current_claim.attempts  # type: ignore[attr-defined]
 current_claim.attempt = 1  # type: ignore[misc]

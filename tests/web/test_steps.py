@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask import abort
 
-from flask_idempotent import current_claim, step
+from flask_idempotent import Crash, current_claim, step
 from tests.conftest import MakeApp
 from tests.support.clients import WayIn, post, problem, recorded
 from tests.support.stepped import SteppedOrders
@@ -141,3 +143,84 @@ class TestOnce:
         orders = SteppedOrders(way)
         orders.die_in("mail")
         assert orders.post().text == "reserve 1, charge 1, mail 2; attempt 2"
+
+
+class TestFunctionDecides:
+    """A function given as ``on_crash`` is asked about a step that is unknown."""
+
+    def orders(self, way: WayIn, *decisions: Any, **settings: Any) -> SteppedOrders:
+        remaining = list(decisions)
+
+        def decide(crash: Crash) -> Any:
+            orders.crashes.append(crash)
+            return remaining.pop(0)
+
+        orders = SteppedOrders(way, on_crash=decide, **settings)
+        return orders
+
+    def test_after_a_crash(self, way: WayIn) -> None:
+        """It is given the names and states of the steps, in their order."""
+        orders = self.orders(way, "hold")
+        orders.die_in("charge")
+        orders.post()
+        (crash,) = orders.crashes
+        assert list(crash.steps.items()) == [("reserve", "ended"), ("charge", "started")]
+        assert crash.attempt == 1
+
+    def test_after_an_exception(self, way: WayIn) -> None:
+        """It is asked at the next request after an exception of the step, too."""
+        orders = self.orders(way, ("the charge was found", 201))
+        orders.fail_in("charge", TimeoutError())
+        assert orders.post().status_code == 500
+        first, second = orders.post(), orders.post()
+        assert (first.status_code, first.text) == (201, "the charge was found")
+        assert second.text == first.text
+        (crash,) = orders.crashes
+        assert (crash.attempt, crash.steps["charge"]) == (1, "started")
+        assert orders.steps() == {}
+
+    def test_rerun(self, way: WayIn) -> None:
+        """Its "rerun" lets the step begin again; the recorded ones stay recorded."""
+        orders = self.orders(way, "rerun")
+        orders.die_in("charge")
+        assert orders.post().text == "reserve 1, charge 2, mail 1; attempt 2"
+
+    def test_hold(self, way: WayIn) -> None:
+        """While it holds others get 409, retryable; the next function hears of the same steps."""
+        orders = self.orders(way, "hold", "rerun")
+        orders.die_in("charge")
+        response = orders.post()
+        assert problem(response) == (409, "outcome-unknown")
+        assert int(response.headers["Retry-After"]) > 1
+        orders.pass_time(31)
+        assert orders.post().text == "reserve 1, charge 2, mail 1; attempt 3"
+        assert [dict(crash.steps) for crash in orders.crashes] == [orders.crashes[0].steps] * 2
+
+    def test_not_after_a_failure(self, way: WayIn) -> None:
+        """It is not asked where every step that began is known to have ended."""
+        orders = self.orders(way)
+        orders.fail_in("mail", RuntimeError("no mail"))
+        orders.post()
+        assert orders.post().text == "reserve 1, charge 1, mail 2; attempt 2"
+
+    def test_no_steps(self, way: WayIn) -> None:
+        """Where the run that died had none there are none."""
+        orders = self.orders(way, "rerun")
+        orders.die_in("reserve")
+        orders.post()
+        assert [dict(crash.steps) for crash in orders.crashes] == [{}]
+
+    def test_step_in_it(self, way: WayIn) -> None:
+        """``step()`` inside of it is an error that says so, and the key is held."""
+        errors: list[str] = []
+
+        def decide(_: Crash) -> str:
+            with pytest.raises(RuntimeError) as error:
+                step("look up", str)
+            errors.append(str(error.value))
+            return "rerun"
+
+        orders = SteppedOrders(way, on_crash=decide)
+        orders.die_in("charge")
+        assert orders.post().text == "reserve 1, charge 2, mail 1; attempt 2"
+        assert "called by a function given as on_crash" in errors[0]

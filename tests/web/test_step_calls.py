@@ -1,0 +1,522 @@
+"""Calls of ``step()``: where, with what, in which thread, and where nothing is claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response, copy_current_request_context, stream_with_context
+
+from flask_idempotent import LeaseLost, current_claim, idempotent, step
+from flask_idempotent.errors import StoreUnavailable
+from tests.conftest import MakeApp
+from tests.support.clients import post, problem
+from tests.support.faulty_store import Clock, FaultyStore, fail
+from tests.support.retries import Deadlock, retrying
+from tests.support.transactions import MemoryTransaction
+
+
+class Work:
+    """A step's function that counts its calls.
+
+    :param failures: how many of the first calls raise.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls = 0
+        self.failures = failures
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RuntimeError("it failed")
+        return [self.calls, list(args), kwargs]
+
+    async def coroutine(self, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return self(*args, **kwargs)
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    return FaultyStore()
+
+
+@pytest.fixture
+def app(make_app: MakeApp, store: FaultyStore) -> Flask:
+    """An application that is protected as a whole."""
+    return make_app(store=store, timeout=0, lease=30)
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+class TestArguments:
+    def test_passed_on(self, app: Flask, work: Work) -> None:
+        """Arguments are passed on, also those whose names are those of ``step()`` itself."""
+
+        @app.post("/")
+        def view() -> Any:
+            return step("reserve", work, 1, 2, name="a", function="b", once=True)
+
+        assert post(app).get_json() == [1, [1, 2], {"name": "a", "function": "b"}]
+
+    @pytest.mark.parametrize("key", ["key-one", None])
+    @pytest.mark.parametrize(
+        ("arguments", "error", "text"),
+        [
+            (("", str), ValueError, "a name that is not empty"),
+            ((1, str), TypeError, "a str such as 'charge', not 1"),
+            ((str, "charge"), TypeError, "a str such as 'charge', not <class 'str'>"),
+            (("charge", "paid"), TypeError, r"takes the function itself .* not 'paid'"),
+        ],
+    )
+    def test_wrong(
+        self, app: Flask, key: str | None, arguments: Any, error: type[Exception], text: str
+    ) -> None:
+        """A wrong name or function is an error that says what is wanted, without a claim too."""
+        seen: list[Exception] = []
+
+        @app.post("/")
+        def view() -> str:
+            with pytest.raises(error, match=text) as raised:
+                step(*arguments)
+            seen.append(raised.value)
+            return ""
+
+        assert post(app, key).status_code == 200
+        assert len(seen) == 1
+
+    def test_used_twice(self, app: Flask, work: Work) -> None:
+        """A name used twice in a run is an error that names it."""
+
+        @app.post("/")
+        def view() -> str:
+            step("reserve", work)
+            with pytest.raises(ValueError, match="the step 'reserve' was called before"):
+                step("reserve", work)
+            return ""
+
+        assert post(app).status_code == 200
+        assert work.calls == 1
+
+    def test_unsupported_value(self, app: Flask) -> None:
+        """What cannot be recorded is an error that names the step and says what to return."""
+
+        @app.post("/")
+        def view() -> str:
+            with pytest.raises(TypeError, match=r"'reserve' returned .* builtins\.object"):
+                step("reserve", object)
+            return ""
+
+        assert post(app).status_code == 200
+
+
+class TestWithoutClaim:
+    """Where nothing is claimed the function is just called."""
+
+    def test_outside_a_request(self, app: Flask, work: Work) -> None:
+        """In a script, a task or an application's context."""
+        assert step("reserve", work, 1) == [1, [1], {}]
+        with app.app_context():
+            assert step("reserve", work, once=True) == [2, [], {}]
+
+    @pytest.mark.parametrize("once", [True, False])
+    def test_without_a_key(self, app: Flask, store: FaultyStore, work: Work, once: bool) -> None:
+        """In a request without a key, which costs the store nothing."""
+
+        @app.post("/")
+        def view() -> Any:
+            return step("reserve", work, once=once)
+
+        assert [post(app, None).get_json()[0] for _ in range(2)] == [1, 2]
+        assert store.calls == []
+
+    def test_unprotected(self, make_app: MakeApp, store: FaultyStore, work: Work) -> None:
+        """In an exempt view, whatever key it is sent."""
+        app = make_app(store=store)
+
+        @app.post("/")
+        @idempotent.exempt
+        def view() -> Any:
+            return step("reserve", work)
+
+        assert [post(app).get_json()[0] for _ in range(2)] == [1, 2]
+        assert store.calls == []
+
+    def test_without_the_store(self, make_app: MakeApp, store: FaultyStore, work: Work) -> None:
+        """Under ``on_store_error="run"`` while the store fails."""
+        for transaction in (None, MemoryTransaction()):
+            app = make_app(store=store, on_store_error="run", transaction=transaction)
+            store.before["claim"] = [fail(StoreUnavailable("away"))]
+
+            @app.post("/")
+            def view() -> Any:
+                return step("reserve", work, once=True)
+
+            assert post(app).status_code == 200
+        assert "step" not in store.calls
+
+    def test_after_the_view(self, app: Flask, store: FaultyStore, work: Work) -> None:
+        """After the response is stored, and in a replay."""
+        seen: list[bool] = []
+
+        @app.after_request
+        def after(response: Response) -> Response:
+            seen.append(bool(current_claim))
+            step("reserve", work, once=True)
+            return response
+
+        @app.post("/")
+        def view() -> str:
+            return ""
+
+        for _ in range(2):
+            post(app)
+        assert (work.calls, seen) == (2, [False, False])
+        assert "step" not in store.calls
+
+    def test_in_another_thread(self, app: Flask, work: Work, store: FaultyStore) -> None:
+        """In a thread that does not have the request's context."""
+
+        @app.post("/")
+        def view() -> str:
+            thread = threading.Thread(target=step, args=("reserve", work))
+            thread.start()
+            thread.join()
+            return ""
+
+        post(app)
+        assert work.calls == 1
+        assert "step" not in store.calls
+
+    def test_key_of_another_get(self, make_app: MakeApp, work: Work) -> None:
+        """In a GET that carries the key of another request, which runs without a claim."""
+        app = make_app(methods=["GET"], timeout=0)
+
+        @app.get("/<int:number>")
+        def view(number: int) -> Any:
+            return step("look", work, number)
+
+        calls = [post(app, path=f"/{n}", method="GET").get_json()[0] for n in (1, 2, 2)]
+        assert calls == [1, 2, 3]
+
+
+class TestFunctions:
+    """What a step's function may do itself."""
+
+    def test_nested(self, app: Flask) -> None:
+        """It may have steps of its own: they are recorded where it fails after them."""
+        inner, outer = Work(), Work(failures=1)
+
+        def place() -> Any:
+            number = step("inner", inner)[0]
+            return [number, outer()[0]]
+
+        @app.post("/")
+        def view() -> Any:
+            return step("outer", place)
+
+        assert post(app).status_code == 500
+        assert post(app).get_json() == [1, 2]
+
+    def test_nested_names(self, app: Flask, work: Work) -> None:
+        """The names are those of the whole run."""
+
+        @app.post("/")
+        def view() -> str:
+            with pytest.raises(ValueError, match="was called before"):
+                step("outer", lambda: [step("inner", work), step("inner", work)])
+            return ""
+
+        assert post(app).status_code == 200
+
+    def test_calls_a_protected_view(self, app: Flask, work: Work) -> None:
+        """It may send a request to a protected view, which has a claim and steps of its own."""
+
+        @app.post("/inner")
+        def inner() -> Any:
+            return step("reserve", work)
+
+        @app.post("/")
+        def view() -> Any:
+            first = step("reserve", lambda: post(app, "inner-key", "/inner").get_json())
+            return [first, step("again", lambda: post(app, "inner-key", "/inner").get_json())]
+
+        assert post(app).get_json() == [[1, [], {}]] * 2
+        assert post(app).headers["Idempotent-Replayed"] == "true"
+
+    def test_waits_for_its_own_key(self, app: Flask) -> None:
+        """Where it sends its own key it is a duplicate of itself, and gets 409."""
+
+        @app.post("/")
+        def view() -> Any:
+            return str(step("self", lambda: post(app).status_code, once=True))
+
+        assert post(app).text == "409"
+
+
+class TestHelpers:
+    def test_below_the_view(self, make_app: MakeApp, store: FaultyStore) -> None:
+        """A decorated function that a view calls has steps, and its errors are answered."""
+        app = make_app(wide=False, config={"REDIS_URL": "memory://"})
+        work, mail = Work(), Work(failures=1)
+
+        @idempotent(lease=30)
+        def charge() -> Any:
+            number = step("charge", work)[0]
+            mail()
+            return {"number": number, "attempt": current_claim.attempt}
+
+        @idempotent
+        def lost() -> Any:
+            raise LeaseLost
+
+        @app.post("/")
+        def view() -> Any:
+            return charge()
+
+        app.add_url_rule("/lost", "lost", lambda: lost(), methods=["POST"])
+        assert post(app).status_code == 500
+        assert post(app).get_json() == {"number": 1, "attempt": 2}
+        assert post(app).get_json() == {"number": 1, "attempt": 2}
+
+    def test_error_below_the_view(self, make_app: MakeApp) -> None:
+        """Where such a function has lost its key, the request is answered like a duplicate."""
+        app = make_app(wide=False)
+
+        @idempotent(timeout=0)
+        def charge() -> Any:
+            raise LeaseLost
+
+        app.add_url_rule("/", "view", lambda: charge(), methods=["POST"])
+        assert problem(post(app)) == (409, "in-progress")
+
+    def test_inside_the_view(self, app: Flask, work: Work) -> None:
+        """A decorated function that a protected view calls has the view's steps."""
+
+        @idempotent
+        def charge() -> Any:
+            return step("charge", work)[0]
+
+        @app.post("/")
+        def view() -> Any:
+            number = charge()
+            with pytest.raises(ValueError, match="was called before"):
+                step("charge", work)
+            return {"number": number}
+
+        assert post(app).get_json() == {"number": 1}
+
+    def test_retried_above(self, make_app: MakeApp, store: FaultyStore) -> None:
+        """Where a decorator above calls the view again, the second call goes on."""
+        app = make_app(wide=False)
+        work, attempts = Work(), []
+
+        @app.post("/")
+        @retrying
+        @idempotent
+        def view() -> Any:
+            number = step("charge", work, once=True)[0]
+            attempts.append(current_claim.attempt)
+            if len(attempts) == 1:
+                raise Deadlock
+            return {"number": number}
+
+        assert post(app).get_json() == {"number": 1}
+        assert (work.calls, attempts) == (1, [1, 2])
+
+    def test_retried_below(self, app: Flask, work: Work) -> None:
+        """One below it calls it again in the same run, where no name may be used twice."""
+
+        @app.post("/")
+        @retrying
+        def view() -> Any:
+            step("charge", work)
+            raise Deadlock
+
+        app.config["PROPAGATE_EXCEPTIONS"] = True
+        with pytest.raises(ValueError, match="was called before"):
+            post(app)
+
+
+class TestAsync:
+    def test_awaited(self, app: Flask) -> None:
+        """A step whose function is async is awaited, also where its result is recorded."""
+        work, mail = Work(), Work(failures=1)
+
+        @app.post("/")
+        async def view() -> Any:
+            number = (await step("charge", work.coroutine, 5, once=True))[0]
+            return [number, (await step("mail", mail.coroutine))[0], step("sync", work)[0]]
+
+        assert post(app).status_code == 500
+        assert post(app).get_json() == [1, 2, 2]
+
+    def test_at_once(self, app: Flask, work: Work) -> None:
+        """Several may run at once."""
+
+        @app.post("/")
+        async def view() -> Any:
+            both = await asyncio.gather(*(step(name, work.coroutine, name) for name in "ab"))
+            return [one[1] for one in both]
+
+        assert post(app).get_json() == [["a"], ["b"]]
+
+    def test_unknown(self, app: Flask) -> None:
+        """An exception inside leaves a step with ``once`` unknown."""
+        work = Work(failures=1)
+
+        @app.post("/")
+        async def view() -> Any:
+            return await step("charge", work.coroutine, once=True)
+
+        assert post(app).status_code == 500
+        assert problem(post(app)) == (409, "outcome-unknown")
+
+    def test_without_a_claim(self, work: Work) -> None:
+        """Where nothing is claimed the function is just awaited."""
+        assert asyncio.run(step("charge", work.coroutine, 1)) == [1, [1], {}]
+
+    @pytest.mark.parametrize("key", ["key-one", None])
+    def test_plain_function(self, app: Flask, work: Work, key: str | None) -> None:
+        """A plain function that returns something to await is an error that says so."""
+
+        @app.post("/")
+        def view() -> str:
+            with pytest.raises(TypeError, match=r"'charge' returned something to await"):
+                _ = step("charge", lambda: work.coroutine())
+            return ""
+
+        assert post(app, key).status_code == 200
+        assert work.calls == 0
+
+
+class TestThreads:
+    def test_copied_context(self, app: Flask) -> None:
+        """Threads that have the request's context have its steps, at the same time."""
+        work, both = Work(), threading.Barrier(2, timeout=10)
+        mail = Work(failures=1)
+
+        def one(name: str) -> str:
+            both.wait()
+            work()
+            return name
+
+        @app.post("/")
+        def view() -> Any:
+            results: list[str] = []
+
+            def run(name: str) -> None:
+                results.append(step(name, one, name, once=True))
+
+            threads = [
+                threading.Thread(target=copy_current_request_context(run), args=(name,))
+                for name in "ab"
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            mail()
+            return sorted(results)
+
+        assert post(app).status_code == 500
+        assert post(app).get_json() == ["a", "b"]
+        assert work.calls == 2
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+    def test_forked_child(self, app: Flask, work: Work) -> None:
+        """A child that was forked in the view runs none of its parent's steps."""
+
+        @app.post("/")
+        def view() -> str:
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    step("charge", work, once=True)
+                except LeaseLost:
+                    code = 7
+                finally:
+                    os._exit(code)
+            return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+        assert post(app).text == "7"
+
+
+class TestStreams:
+    def test_recorded(self, app: Flask, store: FaultyStore) -> None:
+        """A streamed response may have steps: a run that takes over has their results."""
+        work = Work()
+
+        def parts() -> Iterator[str]:
+            yield str(step("charge", work, once=True)[0])
+            yield f" attempt {current_claim.attempt}"
+
+        @app.post("/")
+        def view() -> Response:
+            return Response(stream_with_context(parts()))
+
+        with post(app, buffered=False) as first:
+            assert next(first.iter_encoded()) == b"1"
+            assert isinstance(store.clock, Clock)
+            store.clock.now += 31
+            assert post(app).text == "1 attempt 2"
+        assert work.calls == 1
+
+    def test_without_context(self, app: Flask, store: FaultyStore, work: Work) -> None:
+        """Without ``stream_with_context`` there is no request, so the function is just called."""
+
+        @app.post("/")
+        def view() -> Response:
+            return Response(str(step("charge", work)[0]) for _ in "ab")
+
+        assert post(app).text == "12"
+        assert "step" not in store.calls
+
+    def test_lease_lost(self, app: Flask, store: FaultyStore, work: Work) -> None:
+        """A step of a stream that has lost its key breaks the response off."""
+
+        def parts() -> Iterator[str]:
+            yield "begun"
+            assert isinstance(store.clock, Clock)
+            store.clock.now += 300
+            (other,) = [post(app, path="/other")]
+            assert other.status_code == 200
+            step("charge", work, once=True)
+
+        @app.post("/")
+        def view() -> Response:
+            return Response(stream_with_context(parts()))
+
+        @app.post("/other")
+        def other() -> str:
+            return "other"
+
+        with pytest.raises(LeaseLost):
+            post(app)
+        assert work.calls == 0
+
+
+class TestRelease:
+    def test_step_after_release(self, app: Flask) -> None:
+        """A step after ``current_claim.release()`` is recorded: the next run has it."""
+        work, runs = Work(), []
+
+        @app.post("/")
+        def view() -> str:
+            runs.append(1)
+            if len(runs) == 1:
+                current_claim.release()
+            return str(step("charge", work, once=True)[0])
+
+        assert [post(app).text for _ in range(3)] == ["1"] * 3
+        assert (work.calls, len(runs)) == (1, 2)

@@ -90,6 +90,8 @@ class Claim:
     replaces: bytes | None = None
     #: It is completed with an answer that the view's own database has.
     restored: bool = False
+    #: A step of its run was refused, because another run may have the key.
+    step_refused: bool = False
     #: What is known of its steps, once one was called.
     steps: Steps | None = None
     #: The log already has a warning that the view runs longer than ``max_run``.

@@ -167,8 +167,9 @@ class Engine:
     def _complete(self, claim: Claim, record: CompletedRecord, ttl_ms: int) -> None:
         if not claim.is_ours:
             return
-        if not claim.is_in_store:
-            claim.settled = True
+        if claim.step_refused or not claim.is_in_store:
+            # A view that goes on without a step that was refused has not come to its end.
+            self.forget(claim)
             return
         try:
             self._complete_in_store(claim, record, ttl_ms)
@@ -193,7 +194,9 @@ class Engine:
 
         The parameters are the first ones of ``complete``. Destructors may call it.
         """
-        if claim.is_ours and claim.is_in_store and not claim.completing:
+        if claim.step_refused:
+            self.forget(claim)
+        elif claim.is_ours and claim.is_in_store and not claim.completing:
             record = claim.completed(status, headers, body)
             self._complete_later(claim, record, claim.request.settings.expire_ms)
 

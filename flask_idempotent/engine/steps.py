@@ -127,6 +127,7 @@ class Steps:
 
     def _lose(self) -> NoReturn:
         if not self.claim.settled:
+            self.claim.step_refused = True
             self._renewals.mark_lost(self.claim)
         raise LeaseLost(_LOST)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from flask import Response, stream_with_context
 from werkzeug.test import TestResponse
 
 from flask_idempotent import Crash, LeaseLost, StepUnknown, problems
@@ -136,6 +137,30 @@ class TestLeaseLost:
             monkeypatch.setattr(orders.store, "read", raising(error))
             orders.lose_in("reserve")
             assert problem(orders.post(key=slug)) == (503, slug)
+
+    def test_caught(self, make_app: MakeApp) -> None:
+        """What a view answers that catches it goes out, and is neither kept nor offered."""
+        orders = SteppedOrders(WayIn("app-wide", make_app))
+        orders.app.view_functions["order"] = catching(orders.app.view_functions["order"])
+        orders.lose_in("reserve")
+        assert orders.post().text == "it failed"
+        orders.release()
+        assert orders.post().text == "reserve 2, charge 1, mail 1; attempt 3"
+
+    def test_broken_stream(self, make_app: MakeApp) -> None:
+        """The marker of a stream that it has broken off is not kept either."""
+        orders = SteppedOrders(WayIn("app-wide", make_app))
+        view = orders.app.view_functions["order"]
+
+        def streamed() -> Response:
+            return Response(stream_with_context(iter_of(view)))
+
+        orders.app.view_functions["order"] = streamed
+        orders.lose_in("reserve")
+        with pytest.raises(LeaseLost):
+            orders.post()
+        orders.release()
+        assert orders.post().text == "reserve 2, charge 1, mail 1; attempt 3"
 
     def test_by_hand(self, make_app: MakeApp) -> None:
         """A view may raise it itself, when it sees that its claim is not held any more."""
@@ -286,6 +311,20 @@ class TestDamaged:
         assert [dict(crash.steps) for crash in crashes] == [
             {"reserve": "ended", "charge": "started"}
         ]
+
+
+def catching(view: Callable[[], Any]) -> Callable[[], Any]:
+    def catch() -> Any:
+        try:
+            return view()
+        except Exception:
+            return "it failed"
+
+    return catch
+
+
+def iter_of(view: Callable[[], Any]) -> Iterator[Any]:
+    yield view()
 
 
 def raising(error: Exception) -> Callable[..., Any]:

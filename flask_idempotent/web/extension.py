@@ -203,7 +203,7 @@ class Idempotent:
         return hidden_input(self.generate_idempotent_key())
 
     def make_idempotent_script(self, nonce: str | None = None) -> Markup:
-        """Write the script that renews forms' keys; ``{{ idempotent_script() }}`` in templates.
+        """Write the script that replaces forms' keys; ``{{ idempotent_script() }}`` in templates.
 
         It is for pages with forms that stay on the page when they are sent, as with ``fetch`` or
         htmx: such a form gets a new key when it has been answered, and when it is edited after it

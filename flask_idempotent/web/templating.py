@@ -1,4 +1,4 @@
-"""Templates: keys for forms, the script that renews them, and pages that no cache keeps."""
+"""Templates: keys for forms, the script that replaces them, and pages that no cache keeps."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def hidden_input(key: str) -> Markup:
 
 
 def script_tag(nonce: str | None) -> Markup:
-    """Write the tag of the script that renews the keys of forms that stay on their page.
+    """Write the tag of the script that gives forms that stay on their page new keys.
 
     :param nonce: the nonce of the page's Content-Security-Policy, if it has one.
     """

@@ -1,4 +1,4 @@
-"""The script that renews the keys of forms that stay on their page, in a real browser."""
+"""The script that gives forms that stay on their page new keys, in a real browser."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class TestAnswered:
         script = "return [...document.getElementsByName('__idempotent_key')].map((i) => i.value)"
         first, second = browser.execute_script(script)
         assert send(browser)[0] == first
-        renewed, unchanged = browser.execute_script(script)
-        assert renewed != first
+        replaced, unchanged = browser.execute_script(script)
+        assert replaced != first
         assert unchanged == second
         browser.execute_async_script("fetch('/orders', { method: 'POST' }).then(arguments[0])")
-        assert browser.execute_script(script) == [renewed, second]
+        assert browser.execute_script(script) == [replaced, second]
 
     @pytest.mark.parametrize("way", ["fetch of FormData", "XMLHttpRequest of FormData"])
     def test_final_or_not(self, browser: webdriver.Chrome, server: FormServer, way: str) -> None:
@@ -110,7 +110,7 @@ class TestAnswered:
         assert key_of(browser) != server.keys[0]
 
     def test_later_request_under_way(self, browser: webdriver.Chrome, server: FormServer) -> None:
-        """An answer to a check of the fields renews no key that was sent again since."""
+        """An answer to a check of the fields replaces no key that was sent again since."""
         browser.get(server.page(FORM))
         server.faults.append("held")
         script = """

@@ -132,7 +132,7 @@ class TestTemplates:
 
 
 class TestScript:
-    """The script that renews keys: what a page has of it. Its own tests run it in a browser."""
+    """The script that replaces keys: what a page has of it. Its own tests run it in a browser."""
 
     @pytest.mark.parametrize("template", [SCRIPT, SCRIPT_MACRO])
     def test_tag(self, template: str) -> None:
@@ -163,11 +163,11 @@ class TestScript:
         with app.test_request_context(base_url="http://shop.example"):
             page = render_template_string(SCRIPT, nonce="n")
         assert Inputs(page).script == {"data-field": "__idempotent_key", "nonce": "n"}
-        assert "renew(input)" in page
+        assert "replaceKey(input)" in page
         assert page.count("</script>") == 1
 
     def test_without_a_field(self) -> None:
-        """Without a field there is no key to renew, and the error says so."""
+        """Without a field there is no key to replace, and the error says so."""
         app = make(IDEMPOTENT_FIELD=None)
         with app.test_request_context(), pytest.raises(SettingsError, match="idempotent_script"):
             render_template_string(SCRIPT)

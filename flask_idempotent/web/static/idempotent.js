@@ -1,4 +1,4 @@
-// Renews the idempotency keys of forms that stay on their page.
+// Gives forms that stay on their page new idempotency keys.
 //
 // A key stands for one operation. So a form gets a new key when it has been answered, and when it
 // is edited after it was sent. A double click, and a retry after a failure, send the same key.
@@ -30,17 +30,17 @@
 
   const keyInputs = () => [...document.getElementsByName(FIELD)];
 
-  function renew(input) {
+  function replaceKey(input) {
     // crypto.randomUUID is missing where a page is neither HTTPS nor localhost.
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     input.value = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
-  // Renew a key that has been answered, as soon as no second click can come any more.
+  // Replace a key that has been answered, as soon as no second click can come any more.
   function retire(key) {
     const wait = key === lastClick.key ? lastClick.time + DOUBLE_CLICK - performance.now() : 0;
     if (wait > 0) setTimeout(retire, wait, key);
-    else keyInputs().filter((input) => input.value === key).forEach(renew);
+    else keyInputs().filter((input) => input.value === key).forEach(replaceKey);
   }
 
   // Forms
@@ -77,7 +77,7 @@
 
   function onEdit(event) {
     const input = keyInputOf(event);
-    if (input && (isRestored || lastRequests.has(input.value))) renew(input);
+    if (input && (isRestored || lastRequests.has(input.value))) replaceKey(input);
   }
 
   function listen(listener, ...types) {

@@ -2,13 +2,15 @@
 
 The path of a request names points, separated by commas, and the worker kills itself the first time
 that a request with its key reaches one of them. There is a point before and after each command that
-is sent to the store: ``before-claim``, ``after-begin-pay``, ``before-end-charge`` and so on.
+is sent to the store: ``before-claim``, ``after-begin-pay``, ``before-end-charge`` and so on. Where
+the path names a number instead, each service takes this many milliseconds to answer.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -74,6 +76,8 @@ def _use_mortal_store() -> None:
 def call_service(name: str, reference: str = "") -> dict[str, str]:
     """Call a service, which notes each call: nothing that it did is lost with this process."""
     note("call", kind="services", key=current_claim.key, step=name, reference=reference)
+    points = (request.view_args or {})["points"]
+    time.sleep(int(points) / 1000 if points.isdigit() else 0)
     return {"step": name}
 
 

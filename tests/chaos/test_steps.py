@@ -78,7 +78,7 @@ def test_killed_at_random(clean_valkey: Server, tmp_path: Path, view: str) -> No
     """The same while clients retry and workers are killed at random."""
 
     def path(dice: random.Random) -> str:
-        return f"/{view}/at-random-{dice.randint(0, 50)}"
+        return f"/{view}/{dice.randint(0, 100)}"
 
     with serve(
         tmp_path, clean_valkey.url, "--preload", workers=4, app="tests.chaos.step_app:app",
@@ -101,4 +101,6 @@ def test_killed_at_random(clean_valkey: Server, tmp_path: Path, view: str) -> No
             is_right = answer.status == 201 or answer.problem == "outcome-unknown"
             row.require(is_right, f"{answer.key}: {answer.status} {answer.body[:200]!r}")
         row.conclude()
-    assert len(served.strikes) == 80
+    unknown = [answer for answer in storm.later if answer.problem == "outcome-unknown"]
+    asked = [of_key for of_key in noted.values() if of_key.was_asked_about("pay")]
+    assert asked if view == "asked" else unknown, "no kill hit a payment"

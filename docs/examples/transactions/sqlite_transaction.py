@@ -58,7 +58,9 @@ class SQLiteTransaction(Transaction):
         """Write an answer; where the key has one that is not to be replaced, this raises."""
         old = "DELETE FROM idempotent_answers WHERE storage_key = ? AND owner = ?"
         new = f"INSERT INTO idempotent_answers VALUES (?, ?, ?, {NOW} + ?)"
-        owner, record = answer.record.owner, encode(answer.record)
+        # A run that the store does not know is attempt 0, which no record is.
+        kept = answer.record._replace(attempt=max(1, answer.record.attempt))
+        owner, record = kept.owner, encode(kept)
         try:
             connection.execute(old, (answer.storage_key, replaces))
             connection.execute(new, (answer.storage_key, owner, record, answer.ttl_ms))

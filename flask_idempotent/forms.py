@@ -41,3 +41,10 @@ class IdempotentForm:
     """
 
     idempotent_key = IdempotentKeyField()
+
+    def __delitem__(self, name: str) -> None:
+        # Flask-Admin deletes fields of its lists by their names in the page.
+        form: Any = self
+        if "idempotent_key" in form and name == form["idempotent_key"].name:
+            name = "idempotent_key"
+        super().__delitem__(name)  # type: ignore[misc]

@@ -106,6 +106,16 @@ class TestIdempotentForm:
         with app.test_request_context():
             assert OrderForm().idempotent_key.type == "HiddenField"
 
+    def test_deleted_by_either_name(self, app: Flask) -> None:
+        """The field can be deleted by its name in the form, and by its name in the page."""
+        with app.test_request_context():
+            for name in "idempotent_key", "__idempotent_key", "item":
+                form = PlainForm()
+                del form[name]
+                assert set(form.data) == {"idempotent_key", "item"} - {name.strip("_")}
+            with pytest.raises(KeyError):
+                del form["item"]
+
     def test_plain_wtforms(self, app: Flask) -> None:
         """A plain WTForms form may have the field too."""
         with app.test_request_context():

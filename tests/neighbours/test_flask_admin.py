@@ -39,6 +39,7 @@ def admin(app: Flask, form: type, products: list[str]) -> FlaskClient:
 
     class ProductView(ModelView):
         form_base_class = form
+        column_editable_list = ("name",)
 
         def after_model_change(self, form: object, model: Product, is_created: bool) -> None:
             products.append(model.name)
@@ -82,3 +83,14 @@ def test_shown_again(make_app: MakeApp) -> None:
     assert fields["__idempotent_key"] != first["__idempotent_key"]
     assert send(client, path, key=None, data={**fields, "name": "mug"}).status_code == 302
     assert products == ["mug"]
+
+
+def test_editable_list(make_app: MakeApp) -> None:
+    """A field that is edited in the list is sent without a key, and saved each time."""
+    products: list[str] = []
+    client = admin(make_app(), KeyedForm, products)
+    sent_twice(client, "/admin/product/new/", "mug")
+    for _ in range(2):
+        data = {"list_form_pk": "1", "name": "cup"}
+        assert send(client, "/admin/product/ajax/update/", key=None, data=data).status_code == 200
+    assert products == ["mug", "cup", "cup"]

@@ -12,7 +12,7 @@ from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.doctor.routes import Routes, listed, named
 from flask_idempotent.policy import ProtectedRoute
 from flask_idempotent.web.marks import is_protecting, layers_of
-from flask_idempotent.web.notices import keeps_cookies, untracked_views
+from flask_idempotent.web.notices import keeps_cookies, login_entries, untracked_views
 from flask_idempotent.web.placement import misplaced
 from flask_idempotent.web.protection import Kind
 from flask_idempotent.web.routes import requests_name, routes_of
@@ -47,6 +47,7 @@ def examine(app: Flask, routes: Routes) -> Iterator[Finding]:
     yield from order(app, routes)
     yield from caches(app, routes)
     yield from cookies(routes)
+    yield from logins(routes)
 
 
 def places(app: Flask) -> Iterator[Finding]:
@@ -97,6 +98,18 @@ def cookies(routes: Routes) -> Iterator[Finding]:
             "keep_headers has Set-Cookie: everybody who has a key gets the cookies of its first "
             f"request, sessions too. {listed(keeping, routes)}",
             "Remove Set-Cookie from keep_headers.",
+        )
+
+
+def logins(routes: Routes) -> Iterator[Finding]:
+    """Find replays that sign a user in."""
+    repeating = [named(route) for route in routes if login_entries(route.settings)]
+    if repeating:
+        yield warning(
+            "logins",
+            "replay_session names the entry of a login: everybody who sends a request again with "
+            f"its key is signed in as its first sender. {listed(repeating, routes)}",
+            "Remove _user_id and user_id from replay_session.",
         )
 
 

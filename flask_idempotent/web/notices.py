@@ -24,16 +24,23 @@ class Notices:
         self._logged: set[Hashable] = set()
 
     def on_settings(self, settings: Settings) -> None:
-        """Warn of cookies in replays, by the settings of a view or of the application."""
+        """Warn of cookies and logins in replays, by the settings of a view or of all."""
         if keeps_cookies(settings):
             self._warn(
                 "cookies",
                 "keep_headers has Set-Cookie: everybody who has a key gets the cookies of its "
                 "first request, sessions too. Remove it, unless no cookie identifies a user",
             )
+        if names := login_entries(settings):
+            self._warn(
+                "logins",
+                "replay_session names %s: everybody who sends a request again with its key is "
+                "signed in as its first sender. Remove it",
+                " and ".join(names),
+            )
 
     def on_views(self, app: Flask, protections: Protections) -> None:
-        """Warn of cookies in replays, and of decorated views that no request claims."""
+        """Warn of cookies and logins in replays, and of decorated views that no request claims."""
         self.on_settings(protections.settings())
         for _, _, protection in decorated_routes(app, protections):
             self.on_settings(protection.settings)
@@ -70,6 +77,11 @@ class Notices:
 def keeps_cookies(settings: Settings) -> bool:
     """Whether replays repeat the cookies of the first response."""
     return "set-cookie" in settings.keep_headers
+
+
+def login_entries(settings: Settings) -> list[str]:
+    """Name the session entries of a login that replays repeat: Flask-Login's, the tutorial's."""
+    return [name for name in ("_user_id", "user_id") if name in settings.replay_session]
 
 
 class UntrackedView(NamedTuple):

@@ -116,6 +116,16 @@ class TestCookies:
         assert "This applies to POST /kept." in examined(app)["cookies"].text
 
 
+class TestLogins:
+    def test_named(self, make_app: MakeApp) -> None:
+        """A login in replays is a warning that names the routes."""
+        app = make_app(wide=False)
+        add_view(app, "/", idempotent(replay_session=("cart",))(plain))
+        assert "logins" not in examined(app)
+        add_view(app, "/login", idempotent(replay_session=("user_id",))(plain))
+        assert "This applies to POST /login." in examined(app)["logins"].text
+
+
 class TestScope:
     def test_nobody_is_known(self, make_app: MakeApp) -> None:
         """F11: where nothing tells who calls, the default scope is a warning."""

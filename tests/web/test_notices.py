@@ -56,6 +56,12 @@ class TestCookies:
             post(app, None, path)
         assert len(warnings()) == 1
 
+    def test_login(self, make_app: MakeApp, warnings: Warnings) -> None:
+        """``replay_session`` with what signs a user in is warned of, as cookies are."""
+        make_app(config={"IDEMPOTENT_REPLAY_SESSION": ["_flashes", "user_id", "_user_id"]})
+        (line,) = warnings()
+        assert "replay_session names _user_id and user_id: everybody" in line
+
     def test_other_headers(self, make_app: MakeApp, warnings: Warnings) -> None:
         """Nothing is said of other headers."""
         post(make_app(keep_headers=["X-Request-Id"]))

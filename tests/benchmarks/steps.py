@@ -59,9 +59,8 @@ def commands(bench: Bench) -> Findings:
     for view in _VIEWS:
         with bench.runners(view) as made:
             counts = _count(made[view], bench)
-        findings.series.extend(
-            Series(f"{view}, {what}", "", (float(count),)) for what, count in counts.items()
-        )
+        for what, count in counts.items():
+            findings.series.append(Series(f"{view}, {what}", "", (float(count),)))
         findings.targets.extend(
             Target(f"{view}, {what}: commands", counts[f"{what}: commands"], limits[view], "")
             for what, limits in (("first", _FIRST), ("goes on", _GOES_ON))
@@ -81,9 +80,24 @@ def _count(runner: Runner, bench: Bench) -> Counter[str]:
             runner.run(_send, key)
     counts: Counter[str] = Counter()
     for what, lines in (("first", first), ("goes on", goes_on)):
-        counts[f"{what}: commands"] = len(lines)
-        counts[f"{what}: arguments"] = sum(len(_ARGUMENT.findall(line)) for line in lines)
+        commands = list(map(_arguments, lines))
+        counts[f"{what}: commands"] = len(commands)
+        counts[f"{what}: arguments"] = sum(map(len, commands))
+        counts[f"{what}: bytes"] = sum(map(_size, commands))
     return counts
+
+
+def _arguments(line: bytes) -> list[bytes]:
+    """The arguments of a command that MONITOR shows, which escapes them as Python does."""
+    quoted = _ARGUMENT.findall(line)
+    return [part[1:-1].decode("unicode_escape").encode("latin-1") for part in quoted]
+
+
+def _size(command: list[bytes]) -> int:
+    """The bytes of a command as it is sent (RESP)."""
+    return len(b"*%d\r\n" % len(command)) + sum(
+        len(b"$%d\r\n%b\r\n" % (len(argument), argument)) for argument in command
+    )
 
 
 @contextmanager

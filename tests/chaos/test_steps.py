@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 COMMANDS = ["claim", "end-reserve", "end-charge", "begin-pay", "end-pay", "complete"]
 POINTS = [f"{when}-{command}" for command in COMMANDS for when in ("before", "after")]
 LATER = [f"{when}-{what}" for what in ("contend", "read_steps") for when in ("before", "after")]
-#: Each alone, and each after a first death from which there is something to go on with.
-CASES = POINTS + [f"after-end-charge,{point}" for point in (*LATER, *POINTS[6:])]
+#: Each alone, and each after a first death that leaves something to go on with.
+AGAIN = sized([*LATER, *POINTS[6:]], LATER)
+CASES = POINTS + [f"after-end-charge,{point}" for point in AGAIN]
 #: Where it is unknown whether the payment was made.
 UNKNOWN = [case for case in CASES if case.endswith(("after-begin-pay", "before-end-pay"))]
 LEASE = 1.0

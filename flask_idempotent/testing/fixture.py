@@ -165,7 +165,7 @@ class Idempotency:
             if replayed and threads > 1:
                 scenarios.race(threads)
             if replayed and crash:
-                scenarios.crash(self._stores[app], self.clock)
+                scenarios.crash(self._stores[app])
             scenarios.conclude()
         except NotIdempotent as failure:
             # The traceback of this package says nothing about the view.

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
-    from flask_idempotent.testing.clock import Clock
 
 WithKey = Callable[[str], Mapping[str, Any]]
 
@@ -136,7 +135,7 @@ class Scenarios:
             results = list(pool.map(run, range(threads)))
         self._add(*checks.check_race(results, self._target))
 
-    def crash(self, store: CrashableStore, clock: Clock) -> None:
+    def crash(self, store: CrashableStore) -> None:
         """Send a request whose owner crashes after the view, and again after its lease.
 
         The same for a crash before and after each command about a step of the view.
@@ -149,39 +148,36 @@ class Scenarios:
         if (failure := checks.check_crash(lost, self._target)) is not None:
             self._add(failure)
             return
-        (info,) = store.inspect([lost.signals["claimed"]["storage_key"]])
-        assert info.lease_left_ms is not None, "the record is in progress"
-        clock.advance(info.lease_left_ms / 1000)
+        store.end_lease(lost.signals["claimed"]["storage_key"])
         rerun = self._send_again(call, "after the view had returned")
         self._add(checks.check_rerun(rerun, lost, self._target))
-        if "completed" in rerun.signals:
-            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
         for number in range(1, step_commands + 1):
             for carried_out in (False, True):
-                self._crash_at_step(store, clock, StepCrash(number, carried_out), lost)
+                self._crash_at_step(store, StepCrash(number, carried_out), lost)
 
-    def _crash_at_step(
-        self, store: CrashableStore, clock: Clock, crash: StepCrash, first: Result
-    ) -> None:
+    def _crash_at_step(self, store: CrashableStore, crash: StepCrash, first: Result) -> None:
         call = self._call(_new_key())
         with store.crash_at_step(crash), suppress(OwnerCrashed):
             self._send(call)
         if crash.step is None:
             return  # This run has called fewer steps than the first.
-        (info,) = store.inspect([crash.storage_key])
-        assert info.lease_left_ms is not None, "the record is in progress"
-        clock.advance(info.lease_left_ms / 1000)
+        store.end_lease(crash.storage_key)
         rerun = self._send_again(call, crash.description)
         self._add(*step_checks.check_continuation(rerun, first, crash, self._target))
-        if "completed" in rerun.signals:
-            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
 
     def _send_again(self, call: RecordedRequest, when: str) -> Result:
+        """Send a request whose owner has crashed, and once more where it is answered now.
+
+        :param when: when the owner crashed.
+        """
         try:
-            return self._send(call)
+            rerun = self._send(call)
         except Exception as error:
             error.add_note(f"The view ran again after its owner had crashed {when}.")
             raise
+        if "completed" in rerun.signals:
+            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
+        return rerun
 
     def prepare(self, past: Past, store: CrashableStore) -> PreparedKey:
         """Leave a new key as an earlier request has.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 
 from tests.benchmarks.bench import Bench, Findings, Size, Target
@@ -17,6 +18,27 @@ def time_requests(contestant: Contestant, kind: str, calls: int) -> float:
     requests = environs(kind, calls + 1)
     contestant.answer(requests.pop())
     return median_time(contestant.answer, requests)
+
+
+def time_in_turns(
+    size: Size, start: Callable[[], AbstractContextManager[dict[str, Runner]]], kinds: Iterable[str]
+) -> dict[tuple[str, str], tuple[float, ...]]:
+    """Time each kind of request to contestants that take turns, with ``row_rounds`` turns each.
+
+    :param start: starts the contestants; it is called ``row_restarts`` times.
+    :returns: the times in microseconds, by kind and contestant.
+    """
+    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(size.row_restarts):
+        with start() as made:
+            turns = {
+                (kind, name): partial(runner.run, time_requests, kind, size.calls)
+                for kind in kinds
+                for name, runner in made.items()
+            }
+            for turn, values in in_turns(turns, size.row_rounds // size.row_restarts).items():
+                times[turn] += values
+    return {turn: tuple(values) for turn, values in times.items()}
 
 
 def _time_beside(contestant: Contestant, calls: int) -> float:

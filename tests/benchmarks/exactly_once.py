@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +20,9 @@ from tests.benchmarks.contestants import (
     environ,
     fresh_key,
 )
-from tests.benchmarks.cost import time_requests
+from tests.benchmarks.cost import time_in_turns
 from tests.benchmarks.runners import Runner
-from tests.benchmarks.series import Series, in_turns
+from tests.benchmarks.series import Series
 
 # SQLAlchemy and the databases' drivers are imported by the functions that need them: every
 # contestant's process imports this module.
@@ -82,19 +81,9 @@ def measure(bench: Bench) -> Findings:
 
 
 def _times(bench: Bench, database: str) -> list[Series]:
-    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for _ in range(bench.size.row_restarts):
-        with bench.runners(OWN_COMMIT, TRANSACTION) as made:
-            turns = {
-                (kind, name): partial(runner.run, time_requests, kind, bench.size.calls)
-                for kind in KINDS
-                for name, runner in made.items()
-            }
-            rounds = bench.size.row_rounds // bench.size.row_restarts
-            for turn, values in in_turns(turns, rounds).items():
-                times[turn] += values
+    times = time_in_turns(bench.size, partial(bench.runners, OWN_COMMIT, TRANSACTION), KINDS)
     return [
-        Series(f"{database}, {kind}: {name}", "µs", tuple(values))
+        Series(f"{database}, {kind}: {name}", "µs", values)
         for (kind, name), values in times.items()
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -12,10 +12,10 @@ from pathlib import Path
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.commands import monitored, send
 from tests.benchmarks.contestants import CONFIRMED, OURS, fresh_key
-from tests.benchmarks.cost import time_requests
+from tests.benchmarks.cost import time_in_turns
 from tests.benchmarks.pinning import pin
 from tests.benchmarks.runners import Runner, runners
-from tests.benchmarks.series import Series, in_turns
+from tests.benchmarks.series import Series
 from tests.support.redis_fleets import Cluster
 from tests.support.replicated_servers import ReplicatedServer
 
@@ -42,21 +42,12 @@ def _replicated(bench: Bench) -> Iterator[ReplicatedServer]:
 def confirmation(bench: Bench) -> Findings:
     """Time requests to a primary with a replica, which confirms what is written or does not."""
     findings = Findings("min_replicas, on a primary with one replica", [])
-    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     with _replicated(bench) as servers:
-        for _ in range(bench.size.row_restarts):
-            with runners(servers.url, OURS, CONFIRMED, apart=bench.size.apart) as made:
-                turns = {
-                    (kind, name): partial(runner.run, time_requests, kind, bench.size.calls)
-                    for kind in _KINDS
-                    for name, runner in made.items()
-                }
-                rounds = bench.size.row_rounds // bench.size.row_restarts
-                for turn, values in in_turns(turns, rounds).items():
-                    times[turn] += values
+        start = partial(runners, servers.url, OURS, CONFIRMED, apart=bench.size.apart)
+        times = time_in_turns(bench.size, start, _KINDS)
     for (kind, name), values in times.items():
         label = CONFIRMED if name == CONFIRMED else "min_replicas=0"
-        findings.series.append(Series(f"{kind}: {label}", "µs", tuple(values)))
+        findings.series.append(Series(f"{kind}: {label}", "µs", values))
     return findings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -11,8 +10,8 @@ from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedReco
 from flask_idempotent.sealing import Sealer
 from tests.benchmarks.bench import Bench, Findings, Target
 from tests.benchmarks.contestants import BODY_SIZE, OURS, SEALED, SECRET
-from tests.benchmarks.cost import time_requests
-from tests.benchmarks.series import Series, in_turns, median_time
+from tests.benchmarks.cost import time_in_turns
+from tests.benchmarks.series import Series, median_time
 
 #: Kinds of requests, and the largest ratio to those whose records are not sealed.
 _LIMITS = {"first": 1.1, "replay": 1.15}
@@ -21,19 +20,9 @@ _STORAGE_KEY = "IDEMPOTENT_{0123456789abcdefghijkl}"
 
 def requests(bench: Bench) -> Findings:
     """Time requests whose records are sealed, beside those whose records are not."""
-    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for _ in range(bench.size.row_restarts):
-        with bench.runners(OURS, SEALED) as made:
-            turns = {
-                (kind, name): partial(runner.run, time_requests, kind, bench.size.calls)
-                for kind in _LIMITS
-                for name, runner in made.items()
-            }
-            rounds = bench.size.row_rounds // bench.size.row_restarts
-            for turn, values in in_turns(turns, rounds).items():
-                times[turn] += values
+    times = time_in_turns(bench.size, partial(bench.runners, OURS, SEALED), _LIMITS)
     series = {
-        (kind, name): Series(f"{kind}: {name}", "µs", tuple(values))
+        (kind, name): Series(f"{kind}: {name}", "µs", values)
         for (kind, name), values in times.items()
     }
     return Findings("Sealed records: a request", list(series.values()), list(_targets(series)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +21,9 @@ from tests.benchmarks.contestants import (
     environ,
     fresh_key,
 )
-from tests.benchmarks.cost import time_requests
+from tests.benchmarks.cost import time_in_turns
 from tests.benchmarks.runners import Runner
-from tests.benchmarks.series import Series, in_turns
+from tests.benchmarks.series import Series
 from tests.support.redis_servers import Server
 
 _VIEWS = (NO_STEPS, ONE_STEP, ONCE, THREE_STEPS)
@@ -39,17 +39,8 @@ _ARGUMENT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 def measure(bench: Bench) -> Findings:
     """Time first requests to views with steps and without."""
-    times: defaultdict[str, list[float]] = defaultdict(list)
-    for _ in range(bench.size.row_restarts):
-        with bench.runners(*_VIEWS) as made:
-            turns = {
-                name: partial(runner.run, time_requests, "first", bench.size.calls)
-                for name, runner in made.items()
-            }
-            rounds = bench.size.row_rounds // bench.size.row_restarts
-            for name, values in in_turns(turns, rounds).items():
-                times[name] += values
-    series = [Series(f"first: {name}", "µs", tuple(v)) for name, v in times.items()]
+    times = time_in_turns(bench.size, partial(bench.runners, *_VIEWS), ["first"])
+    series = [Series(f"{kind}: {name}", "µs", values) for (kind, name), values in times.items()]
     return Findings("Steps: a first request", series)
 
 

@@ -359,6 +359,21 @@ class TestLease:
             steps.end("reserve", 5)
         assert run_step(engine.steps_of(other), "reserve", 6) == 6
 
+    @pytest.mark.parametrize("later", [True, False])
+    def test_response_after_a_refused_step(
+        self, engine: Engine, faulty: FaultyStore, later: bool
+    ) -> None:
+        """Nor is its response kept, or offered to the other run, now or in the background."""
+        steps = steps_of(engine)
+        other = overtake(engine, faulty, steps)
+        with pytest.raises(LeaseLost):
+            steps.begin("charge", once=False)
+        complete = engine.complete_later if later else engine.complete
+        complete(steps.claim, 402, (), b"it failed")
+        assert not engine.worker.pending
+        assert list(engine.worker.renewals) == [other]
+        assert faulty.read_offer(KEY) is None
+
     def test_released_by_operator(self, engine: Engine, faulty: FaultyStore) -> None:
         """After an operator's release no further step begins."""
         steps = steps_of(engine)
@@ -443,6 +458,19 @@ class TestLease:
         steps = steps_of(engine, max_run=5.0)
         steps.claim.sent -= 6
         faulty.delete([KEY])
+        with pytest.raises(LeaseLost):
+            steps.begin("charge", once=True)
+        assert list(faulty.scan("")) == []
+
+    def test_run_ends_meanwhile(self, engine: Engine, faulty: FaultyStore) -> None:
+        """A record that is gone because the run has ended meanwhile is not restored."""
+        steps = steps_of(engine)
+
+        def end() -> None:
+            steps.claim.settled = True
+            faulty.delete([KEY])
+
+        faulty.before["step"] = [end]
         with pytest.raises(LeaseLost):
             steps.begin("charge", once=True)
         assert list(faulty.scan("")) == []
@@ -584,8 +612,41 @@ class TestSettled:
         engine.release(claim, "failed")
         assert [option["has_steps"] for option in options] == [False, True, True]
 
+    def test_unknown_and_abandoned_claims(self, engine: Engine, faulty: FaultyStore) -> None:
+        """A claim that may be a later attempt, and one whose view will not run, do so as well."""
+        options: list[Any] = []
+        record_options(faulty, "release", options)
+        faulty.after["claim"] = [fail(AWAY)]
+        with pytest.raises(StoreUnavailable):
+            engine.claim(request())
+        engine.worker.pending.run()
+        engine.abandon(again(engine, steps_of(engine)).claim)
+        engine.worker.pending.run()
+        assert [option["has_steps"] for option in options] == [True, True, True]
+
+    def test_replicas(
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With ``min_replicas`` they are written to the store that replicas confirm."""
+        confirmed = FaultyStore()
+        monkeypatch.setattr(faulty, "confirmed_by", lambda replicas: confirmed)
+        steps = steps_of(engine, min_replicas=1)
+        run_step(steps, "charge", once=True)
+        assert confirmed.calls == ["claim", "step", "step"]
+        assert faulty.calls == []
+
 
 class TestThreads:
+    def test_lock_is_of_the_present_kind(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run's lock is gevent's, even where gevent patched threading after our import."""
+        claim = claimed(engine)
+        monkeypatch.setattr(threading, "Lock", threading.RLock)
+        steps = engine.steps_of(claim)
+        locks = [lock for lock in vars(steps).values() if hasattr(lock, "acquire")]
+        assert [type(lock) for lock in locks] == [type(threading.RLock())]
+
     def test_two_at_once(
         self, engine: Engine, faulty: FaultyStore, background: Callable[..., Future[Any]]
     ) -> None:

@@ -64,6 +64,7 @@ class TestLeaseLost:
         assert orders.calls == ["reserve"]
         assert orders.record.owner == b"another owner 12"
         assert orders.steps() == {}
+        assert list(state_of(orders.app).engine.worker.renewals) == []
 
     def test_waits(self, way: WayIn, background: Background) -> None:
         """It waits for the other run up to ``timeout``, and gets its response."""
@@ -159,6 +160,7 @@ class TestLeaseLost:
         orders.lose_in("reserve")
         with pytest.raises(LeaseLost):
             orders.post()
+        state_of(orders.app).engine.worker.pending.run()
         orders.release()
         assert orders.post().text == "reserve 2, charge 1, mail 1; attempt 3"
 

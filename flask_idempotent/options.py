@@ -57,7 +57,8 @@ class Overrides(TypedDict, total=False):
     #: or the response. Default: ``"rerun"``.
     on_crash: Literal["rerun", "hold"] | Decision
     #: How long a claim is held when its process died, under ``on_crash="hold"`` or a function's
-    #: word, in seconds or as a timedelta, more than 0. Default: 604800, which is seven days.
+    #: word, or in a step with ``once``, in seconds or as a timedelta, more than 0. Default: 604800,
+    #: which is seven days.
     hold_for: Seconds
     #: Whether a request without a key gets 400. Default: False.
     required: bool

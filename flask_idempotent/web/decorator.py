@@ -74,8 +74,9 @@ class _Decorator:
         :param lease: how long a claim outlives a process that died; 30 seconds by default. It is
             renewed while the view runs.
         :param on_crash: what happens when the process died: ``"rerun"``, the default, runs the
-            view again, ``"hold"`` answers 409 until ``hold_for`` is over. A function is given the
-            ``Crash`` and returns one of these, or the response that the view did not give.
+            view again, ``"hold"`` answers 409 until ``hold_for`` is over, as ``"rerun"`` does while
+            a step with ``once`` is unknown. A function is given the ``Crash`` and returns one of
+            these, or the response that the view did not give.
         :param hold_for: how long a key is held after a crash; seven days by default.
         :param required: True refuses requests without a key with 400; False by default.
         :param methods: the names of the methods that are tracked; all but GET, HEAD, OPTIONS and

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from flask_idempotent import signals
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.following import follow
-from flask_idempotent.engine.outcomes import OutcomeUnknown, Unclaimed
+from flask_idempotent.engine.outcomes import (
+    FingerprintMismatch,
+    OutcomeUnknown,
+    Unclaimed,
+    Vacant,
+)
 from flask_idempotent.errors import LeaseLost, RecordUnreadable, StepUnknown, StoreError
 from flask_idempotent.web.answering import (
     outcome_unknown,
@@ -57,4 +62,7 @@ def _follow(current: ProtectedRequest, claim: Claim) -> Unclaimed:
     if current.settings.transaction is not None:
         outcome = consult_database(current, claim.request, outcome)
     assert not isinstance(outcome, Claim), "a follower never claims"
+    if isinstance(outcome, FingerprintMismatch) and current.request.method == "GET":
+        # It would be served without its key, so its view would run a second time.
+        return Vacant()
     return outcome

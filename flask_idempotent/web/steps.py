@@ -57,7 +57,7 @@ def step(
         is answered 503 and may be sent again.
     :raises RecordUnreadable: when what the store has of the step is damaged. The answer is 503.
     :raises TypeError: when the function returns something else; the result is not kept.
-    :raises ValueError: when the name is empty, or was used before in this run.
+    :raises ValueError: when the name is empty, has lone surrogates, or was used in this run before.
     :raises RuntimeError: in a function that is given as ``on_crash``.
     """
     _check(name, function)
@@ -95,10 +95,18 @@ async def _run_async(name: str, call: Callable[[], Awaitable[Any]], *, once: boo
 def _check(name: object, function: object) -> None:
     if not isinstance(name, str):
         raise TypeError(_WRONG_NAME.format(name))
-    if not name:
+    if not name or not _is_unicode(name):
         raise ValueError(_WRONG_NAME.format(name))
     if not callable(function):
         raise TypeError(_NOT_CALLABLE.format(name, function))
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # It contains a lone surrogate.
+        return False
+    return True
 
 
 def _awaitable(name: str, result: Any) -> TypeError:
@@ -121,7 +129,10 @@ def _steps_of_run() -> Steps | None:
     return steps
 
 
-_WRONG_NAME = "step() takes a name that is not empty, a str such as 'charge', not {!r}"
+_WRONG_NAME = (
+    "step() takes a name that is not empty and has no lone surrogates, a str such as 'charge', "
+    "not {!r}"
+)
 _NOT_CALLABLE = (
     "step({!r}, ...) takes the function itself and its arguments, as in step('charge', charge, "
     "amount), not {!r}"

@@ -72,6 +72,7 @@ class TestArguments:
         ("arguments", "error", "text"),
         [
             (("", str), ValueError, "a name that is not empty"),
+            (("\ud800", str), ValueError, "has no lone surrogates"),
             ((1, str), TypeError, "a str such as 'charge', not 1"),
             ((str, "charge"), TypeError, "a str such as 'charge', not <class 'str'>"),
             (("charge", "paid"), TypeError, r"takes the function itself .* not 'paid'"),

@@ -10,7 +10,7 @@ import pytest
 from flask import Response, stream_with_context
 from werkzeug.test import TestResponse
 
-from flask_idempotent import Crash, LeaseLost, StepUnknown, problems
+from flask_idempotent import Crash, LeaseLost, StepUnknown, problems, step
 from flask_idempotent.errors import RecordUnreadable, StoreUnavailable
 from flask_idempotent.records import RunningRecord
 from flask_idempotent.stores.base import Step
@@ -19,7 +19,7 @@ from flask_idempotent.web.request_state import request_state
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.support.clients import WayIn, post, problem, recorded
-from tests.support.faulty_store import fail
+from tests.support.faulty_store import FaultyStore, fail
 from tests.support.stepped import SteppedOrders
 
 Background = Callable[..., Future[TestResponse]]
@@ -117,6 +117,25 @@ class TestLeaseLost:
 
         orders.actions["reserve"] = [replace]
         assert problem(orders.post()) == (422, "key-reused")
+
+    def test_another_address_has_it(self, make_app: MakeApp) -> None:
+        """A GET whose key another address has in the meantime does not run a second time."""
+        store, runs = FaultyStore(), []
+        app = make_app(store=store, methods=["GET"], timeout=0)
+
+        def replace() -> None:
+            store.delete(store.scan(""))
+            assert post(app, path="/other", method="GET").text == "other"
+
+        @app.get("/")
+        def view() -> str:
+            runs.append(1)
+            step("replace", replace)
+            return "view"
+
+        app.add_url_rule("/other", "other", lambda: "other")
+        assert problem(post(app, method="GET")) == (409, "in-progress")
+        assert len(runs) == 1
 
     def test_held(self, way: WayIn) -> None:
         """Where a function has decided to hold the key in the meantime, the outcome is unknown."""

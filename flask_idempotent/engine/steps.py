@@ -65,8 +65,8 @@ class Steps:
         with self._lock:
             if name in self.names:
                 raise ValueError(_USED_TWICE.format(name))
-            self._check_lease()
             earlier = self._read_earlier().get(name)
+            self._check_lease()
             if earlier is None and once:
                 self._write_results()
                 earlier = self._mark(name)
@@ -154,6 +154,8 @@ class Steps:
             self.claim.keep_for_hold()
         self.unstarted = name
         earlier = self._write(Step(name, self.claim.record.owner, time.time()))
+        # The reply may have come after the lease.
+        self._check_lease()
         self.unstarted = ""
         return earlier
 

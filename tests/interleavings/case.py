@@ -48,6 +48,8 @@ class Request:
     :param runs_anyway: whether its view runs while the store fails.
     :param decides: what its function says when it takes over from an owner that died: ``"rerun"``,
         ``"hold"`` or ``"answer"``; empty where it has none.
+    :param steps: the names of its view's steps; those that end with "!" run once.
+    :param fails_in: the step whose function raises.
     :param error_status: the status of what an error handler answers to a failed commit, which is
         kept; 0 for none.
     """
@@ -63,6 +65,8 @@ class Request:
     runs_anyway: bool = False
     error_status: int = 0
     decides: str = ""
+    steps: tuple[str, ...] = ()
+    fails_in: str = ""
 
     @property
     def claim_request(self) -> ClaimRequest:
@@ -101,3 +105,13 @@ class Case:
     transaction: bool = False
     database_faults: int = 0
     expiries: int = 0
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a view has steps."""
+        return any(request.steps for request in self.requests)
+
+
+def is_once(step: str) -> bool:
+    """Whether a step runs once."""
+    return step.endswith("!")

@@ -11,10 +11,12 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import Outcome
 from flask_idempotent.errors import StoreUnavailable
 from tests.interleavings.actors import Actor, Arriving, Lock, Point, Resting
-from tests.interleavings.case import LEASE, Case, Request
+from tests.interleavings.case import KEY, LEASE, Case, Request
 from tests.interleavings.database import Database
 from tests.interleavings.database_rules import DatabaseChecker
 from tests.interleavings.rules import Checker
+from tests.interleavings.step_rules import StepChecker
+from tests.interleavings.step_runs import StepFailed, run_steps
 from tests.interleavings.stepped_store import SteppedStore
 from tests.interleavings.web_requests import Sending, Unavailable, state_for
 
@@ -31,6 +33,7 @@ class Processes:
     #: The processes in which several actors share an engine.
     shared: set[str]
     checker: Checker
+    step_checker: StepChecker
     database: Database
     database_checker: DatabaseChecker
     #: How many views ran.
@@ -89,26 +92,43 @@ class Processes:
             return
         engine = self.engines[request.process]
         outcome = engine.claim(request.claim_request)
+        has_decided = False
         if isinstance(outcome, Claim) and outcome.is_to_decide:
             self.checker.asked(number, outcome)
+            has_decided = request.decides == "answer"
             outcome = self._decide(number, request, outcome)
-        if isinstance(outcome, Claim) and not outcome.settled:
+        if isinstance(outcome, Claim) and not (outcome.settled or has_decided):
             self.checker.runs(number, request, outcome)
-            if request.fails:
-                engine.release(outcome, "failed")
-            else:
-                complete = engine.complete_later if request.unread else engine.complete
-                complete(outcome, request.status, (), f"{request.payload} by {number}".encode())
+            outcome = self._run(number, request, outcome)
         self.checker.answered(number, request, outcome)
+
+    def _run(self, number: int, request: Request, claim: Claim) -> Outcome:
+        engine = self.engines[request.process]
+        try:
+            outcome = run_steps(self, engine, request, claim)
+        except StepFailed:
+            engine.release(claim, "failed")
+            return claim
+        if outcome is not None:
+            return outcome
+        if request.fails:
+            engine.release(claim, "failed")
+            return claim
+        self.step_checker.answers(claim)
+        complete = engine.complete_later if request.unread else engine.complete
+        complete(claim, request.status, (), f"{request.payload} by {number}".encode())
+        return claim
 
     def _decide(self, number: int, request: Request, claim: Claim) -> Outcome:
         engine = self.engines[request.process]
-        if request.decides == "hold":
-            return engine.hold(claim)
-        if request.decides == "answer":
-            engine.complete(claim, 200, (), f"{request.payload} by {number}".encode())
-            return claim
         try:
+            if request.steps:
+                engine.store.read_steps(KEY, claim.record.fingerprint)
+            if request.decides == "hold":
+                return engine.hold(claim)
+            if request.decides == "answer":
+                engine.complete(claim, 200, (), f"{request.payload} by {number}".encode())
+                return claim
             return engine.begin(claim)
         except StoreUnavailable:
             engine.abandon(claim)

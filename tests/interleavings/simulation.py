@@ -20,6 +20,7 @@ from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.records import Record, RunningRecord
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.redis.commands import steps_key
 from flask_idempotent.stores.waiters import Waiter
 from tests.interleavings.accidents import accidents
 from tests.interleavings.actors import (
@@ -38,6 +39,7 @@ from tests.interleavings.explore import Choice
 from tests.interleavings.processes import Processes
 from tests.interleavings.rules import Checker
 from tests.interleavings.server_lease import ServerLease
+from tests.interleavings.step_rules import StepChecker
 from tests.interleavings.stopped_time import Time
 
 #: More steps than any schedule has.
@@ -66,6 +68,7 @@ class Simulation(Processes):
         self.steps = 0
         self.lease_ends = 0.0
         self.checker = Checker(self)
+        self.step_checker = StepChecker(self)
         self.database = database(self)
         self.database_checker = DatabaseChecker(self)
         self.waiters: list[Waiter] = []
@@ -142,6 +145,8 @@ class Simulation(Processes):
             result = run()
             after = self.record()
             self.checker.changed(before, after)
+            if self.case.has_steps:
+                self.step_checker.changed(after)
             if self.case.transaction:
                 self.database_checker.changed(after)
         if self.server_lease is not None:
@@ -251,8 +256,9 @@ class Simulation(Processes):
         if isinstance(self.store, MemoryStore):
             self.store._entries.clear()
         else:
-            self.store._client.execute("UNLINK", KEY)  # type: ignore[attr-defined]
+            self.store._client.execute("UNLINK", KEY, steps_key(KEY))  # type: ignore[attr-defined]
         self.checker.lost()
+        self.step_checker.lost()
 
     def _late(self, name: str) -> None:
         command = next(command for command in self.late_commands if command.name == name)

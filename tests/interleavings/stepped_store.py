@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flask_idempotent.records import CompletedRecord, RunningRecord
+from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.stores.base import (
     Claimed,
     ClaimResult,
     Completion,
     ContendResult,
     Renewal,
+    Step,
+    StepResult,
 )
 from flask_idempotent.stores.waiters import Waiter, WaiterQueue
 from tests.interleavings.actors import Listening, Sending
@@ -45,8 +47,9 @@ class SteppedStore:
 
     def contend(self, storage_key: str, record: RunningRecord, **options: Any) -> ContendResult:
         def run() -> ContendResult:
+            before, decides = self._simulation.record(), options.get("decides", False)
             result = self._store.contend(storage_key, record, **options)
-            self._notice(record, result, decides=options.get("decides", False))
+            self._notice(record, result, before, decides=decides)
             return result
 
         result: ContendResult = self._simulation.call("contend", run)
@@ -56,12 +59,16 @@ class SteppedStore:
         self,
         record: RunningRecord,
         result: ClaimResult | ContendResult,
+        before: Record | None = None,
         *,
         decides: bool = False,
     ) -> None:
         if isinstance(result, Claimed):
             if not (decides and result.dead):
                 self._simulation.checker.may_run(result.attempt)
+                decided = isinstance(before, RunningRecord) and before.died > 0
+                is_own = decided and before.owner == record.owner
+                self._simulation.step_checker.granted(before, record, decided=is_own)
             self._simulation.checker.granted(record._replace(attempt=result.attempt))
             self._simulation.lease_begins()
 
@@ -84,6 +91,27 @@ class SteppedStore:
 
         replies: list[bool | None] = self._simulation.call("renew", run)
         return replies
+
+    def write_step(
+        self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
+    ) -> StepResult | Step:
+        def run() -> StepResult | Step:
+            result = self._store.write_step(storage_key, record, step, ttl_ms=ttl_ms)
+            if result is StepResult.LOST:
+                self._simulation.step_checker.refused(record.owner)
+            elif result is StepResult.WRITTEN and ttl_ms is not None:
+                self._simulation.checker.renewed(record.owner)
+                self._simulation.lease_begins()
+            return result
+
+        result: StepResult | Step = self._simulation.call("step", run)
+        return result
+
+    def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
+        steps: list[Step] = self._simulation.call(
+            "read steps", lambda: self._store.read_steps(storage_key, fingerprint)
+        )
+        return steps
 
     def complete(self, storage_key: str, record: CompletedRecord, **options: Any) -> Completion:
         def run() -> Completion:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from flask_idempotent import _timing
-from flask_idempotent.engine import claimant, claims, pending, renewal, worker
+from flask_idempotent.engine import claimant, claims, pending, renewal, steps, worker
 from flask_idempotent.engine import engine as engine_module
 from flask_idempotent.stores import waiters
 from flask_idempotent.web import protected_request
@@ -34,7 +34,7 @@ def stopped_time() -> Iterator[Time]:
     """Stop the time of the engine, and start no thread that closes engines."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (claimant, claims, waiters, engine_module, pending, renewal, worker):
+        for module in (claimant, claims, waiters, engine_module, pending, renewal, steps, worker):
             patch.setattr(module, "time", time)
         # Polls are choices of the schedule, or come when nothing else can.
         patch.setattr(_timing, "POLL_EVERY", 2 * LEASE / 3)

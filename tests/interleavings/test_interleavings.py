@@ -24,13 +24,16 @@ from tests.interleavings.cases import CASES, SCHEDULES
 from tests.interleavings.database_cases import DATABASE_CASES, DATABASE_SCHEDULES
 from tests.interleavings.explore import explore, ran, sample
 from tests.interleavings.simulation import Simulation
+from tests.interleavings.step_cases import STEP_CASES, STEP_SCHEDULES
 from tests.interleavings.stopped_time import Time, stopped_time
 from tests.support.redis_fleets import Cluster
 from tests.support.redis_servers import Server
 from tests.support.sentinel_sets import SentinelSet
 
-ALL_CASES = CASES | DATABASE_CASES
-ALL_SCHEDULES = SCHEDULES | DATABASE_SCHEDULES
+#: Those that run on several servers.
+STORE_CASES = CASES | STEP_CASES
+ALL_CASES = STORE_CASES | DATABASE_CASES
+ALL_SCHEDULES = SCHEDULES | STEP_SCHEDULES | DATABASE_SCHEDULES
 
 FULL = os.environ.get("INTERLEAVINGS") == "full"
 #: Cases with more schedules are sampled in the short form; this many are drawn.
@@ -120,13 +123,13 @@ def test_on_a_real_server(name: str, real_store: InspectableStore, time: Time) -
     run_on(real_store, name, time)
 
 
-@pytest.mark.parametrize("name", CASES if FULL else list(CASES)[::8])
+@pytest.mark.parametrize("name", STORE_CASES if FULL else list(STORE_CASES)[::8])
 def test_on_sentinels(name: str, sentinels_store: InspectableStore, time: Time) -> None:
     """The same holds on the primary that Sentinels name."""
     run_on(sentinels_store, name, time)
 
 
-@pytest.mark.parametrize("name", CASES if FULL else list(CASES)[4::8])
+@pytest.mark.parametrize("name", STORE_CASES if FULL else list(STORE_CASES)[4::8])
 def test_on_a_cluster(name: str, cluster_store: InspectableStore, time: Time) -> None:
     """The same holds on a cluster, with its sharded pub/sub."""
     run_on(cluster_store, name, time)

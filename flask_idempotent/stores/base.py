@@ -169,6 +169,7 @@ class Store(ABC):
 
         :param ttl_ms: milliseconds that the response is kept.
         :param has_steps: whether the key may have steps: this run has some, or is not the first.
+            A later one that this run does not know of may have left some all the same.
         """
 
     @abstractmethod

@@ -23,7 +23,9 @@ class ServerLease:
         self._simulation = simulation
 
     def follow(self, before: Record | None, after: Record | None) -> None:
-        if isinstance(before, RunningRecord) and not isinstance(after, RunningRecord):
+        was_running = isinstance(before, RunningRecord) and not before.held
+        is_running = isinstance(after, RunningRecord) and not after.held
+        if was_running and not is_running:
             # Wait until each waiter has its message.
             until(lambda: all(waiter.notified for waiter in self._simulation.waiters), 5)
 

@@ -90,4 +90,15 @@ STEP_CASES = {
 }
 
 #: How many schedules a case has; None where there are too many to run them all.
-STEP_SCHEDULES: dict[str, int | None] = dict.fromkeys(STEP_CASES)
+STEP_SCHEDULES: dict[str, int | None] = dict.fromkeys(STEP_CASES) | {
+    "steps": 40,
+    "steps, owner fails": 40,
+    "steps, late owner": 2768,
+    "steps, two payloads": 114,
+    "steps, two payloads and back": 1013,
+    "steps, corrected": 114,
+    "steps, unread": 2904,
+    "once": 40,
+    "once, owner fails": 40,
+    "once, late owner": 2276,
+}

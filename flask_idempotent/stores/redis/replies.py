@@ -20,7 +20,9 @@ from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInf
 from flask_idempotent.stores.redis import steps
 
 #: What the reply of ``contend.lua`` begins with.
-_CLAIMED, _COMPLETED, _STEPS_NEEDED = 1, 2, 4
+_CLAIMED, _COMPLETED = 1, 2
+#: The same, and a reply of ``complete.lua``: it needs the key of the steps too.
+STEPS_NEEDED = 4
 
 
 #: Turns the bytes of a record into the record.
@@ -40,7 +42,7 @@ def of_contend(reply: list[Any], decode: Decode, *, decides: bool) -> ContendRes
         return _claimed(decode, *rest, decides=decides)
     if code == _COMPLETED:
         return _completed(decode, *rest)
-    if code == _STEPS_NEEDED:
+    if code == STEPS_NEEDED:
         raise StoreUnavailable("the key's slot migrates to another node", sent=False)
     lease_left_ms, data, has_open_step = rest
     other = _running(decode, data)

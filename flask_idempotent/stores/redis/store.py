@@ -169,16 +169,24 @@ class RedisStore(OperatedStore):
     def complete(
         self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False
     ) -> Completion:
-        data, script = self._encode(storage_key, record), self._complete[has_steps]
+        data = self._encode(storage_key, record)
         try:
-            code = self._client.run(script, storage_key, data, ttl_ms, *self._publishing)
+            completion = self._send_completion(storage_key, data, ttl_ms, has_steps=has_steps)
         except RecordUnreadable:
             return Completion.REFUSED
-        completion = Completion(code)
         if completion is Completion.STORED:
             # Waiters of this process need neither the message nor another read.
             self._subscriber.notify_stored(self._channel(storage_key), Notification.of(record))
         return completion
+
+    def _send_completion(
+        self, storage_key: str, data: bytes, ttl_ms: int, *, has_steps: bool
+    ) -> Completion:
+        script = self._complete[has_steps]
+        code = self._client.run(script, storage_key, data, ttl_ms, *self._publishing)
+        if code == replies.STEPS_NEEDED:
+            return self._send_completion(storage_key, data, ttl_ms, has_steps=True)
+        return Completion(code)
 
     def release(
         self,

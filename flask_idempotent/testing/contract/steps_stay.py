@@ -13,6 +13,7 @@ from flask_idempotent.testing.contract.support import (
     KEY,
     begin,
     claim,
+    complete,
     complete_with_steps,
     contend,
     end,
@@ -98,6 +99,16 @@ class StepsStayContract:
         assert complete_with_steps(store, response("ada")) is Completion.OFFERED
         assert steps_of(store) == {"reserve": "ended"}
         release(store, "bob", has_steps=True)
+        assert store.read(KEY) == response("ada")
+        assert steps_of(store) == {}
+
+    def test_completion_deletes_the_steps_of_later_runs(self, store: Store) -> None:
+        """So does that of a run that never had any, and does not know of the later one's."""
+        claim(store, running())
+        take_over_from_ada(store)
+        end(store, "bob", "reserve", attempt=2)
+        release(store, "bob", has_steps=True)
+        assert complete(store, response("ada")) is Completion.STORED
         assert store.read(KEY) == response("ada")
         assert steps_of(store) == {}
 

@@ -11,6 +11,7 @@
 --         2  offered: another run is in progress, and the response waits in its record
 --         3  refused: another's response is stored, the key belongs to another request, or its
 --            record is unreadable
+--         4  nothing was done: a later run may have left steps, whose key is needed
 --
 -- The message is empty and means: read the record. Other users of the server may be able to
 -- receive and send messages without access to the key. Where publishing is not permitted, the response
@@ -25,7 +26,7 @@ local OWNER_FIRST, OWNER_LAST = 19, 34
 local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
 local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
 local HEADER_SIZE, VERSION = 58, 1
-local STORED, OFFERED, REFUSED = 1, 2, 3
+local STORED, OFFERED, REFUSED, NEEDS_STEPS = 1, 2, 3, 4
 
 local function delete_steps()
   if steps_key then
@@ -66,6 +67,9 @@ if record then
         redis.call('SETRANGE', record_key, OFFER_FIRST - 1, struct.pack('>I4', #record))
       end
       return OFFERED
+    end
+    if not steps_key then
+      return NEEDS_STEPS
     end
   end
 end

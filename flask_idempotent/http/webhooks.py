@@ -53,22 +53,23 @@ class IdInHeader:
 
         :raises Problem: with the status 400, where there is none that can be used.
         """
-        ids = [(f"the header {name}", value) for name, value in self._values(request)]
+        ids = list(self._ids(request))
         return _agreed(self.sender, ids, "the header " + " or ".join(self.names))
 
-    def _values(self, request: Request) -> Iterator[tuple[str, str]]:
+    def _ids(self, request: Request) -> Iterator[tuple[str, str]]:
         for name in self.names:
             value = request.headers.get(name)
             if value is not None:
-                yield name, self._read(name, value.strip(" \t"))
+                place = f"the header {name}"
+                yield place, self._parse(place, value.strip(" \t"))
 
-    def _read(self, name: str, value: str) -> str:
+    def _parse(self, place: str, value: str) -> str:
         if not value:
-            raise KeyInvalid(_EMPTY.format(self.sender, f"the header {name}"))
+            raise KeyInvalid(_EMPTY.format(self.sender, place))
         try:
             return parse_header(value, len(value))
         except UnusableKey:
-            raise KeyInvalid(_NO_ID.format(self.sender, f"the header {name}")) from None
+            raise KeyInvalid(_NO_ID.format(self.sender, place)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +92,18 @@ class IdInJSON:
             document = json.loads(request.get_data())
         except (ValueError, RecursionError):
             raise KeyInvalid(_NOT_JSON.format(self.sender)) from None
-        ids = list(self._values(document))
+        ids = list(self._ids(document))
         return _agreed(self.sender, ids, " or ".join(self.pointers) + " of the JSON body")
 
-    def _values(self, document: object) -> Iterator[tuple[str, str]]:
+    def _ids(self, document: object) -> Iterator[tuple[str, str]]:
         for pointer in self.pointers:
             try:
                 value = pointer.value_in(document)
             except LookupError:
                 continue
-            place = f"{pointer} of the JSON body"
             if value is None:
                 continue
+            place = f"{pointer} of the JSON body"
             if not isinstance(value, str):
                 raise KeyInvalid(_NOT_A_STRING.format(self.sender, place))
             if not value:

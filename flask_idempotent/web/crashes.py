@@ -8,7 +8,7 @@ from flask_idempotent._logging import logger
 from flask_idempotent._redact import redacted
 from flask_idempotent.crash import Crash
 from flask_idempotent.web.request_state import note_claim
-from flask_idempotent.web.running import complete_with, make_response
+from flask_idempotent.web.running import make_response, settle
 from flask_idempotent.web.transacted import begin_decision, commit_decision, discard_decision
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def decide(current: ProtectedRequest, claim: Claim) -> Response | Outcome:
     claim.view_returned = True
     if is_transacted:
         return commit_decision(current, claim, decision)
-    return complete_with(current, claim, decision)
+    return settle(current, claim, decision, always_kept=True)
 
 
 def _ask(current: ProtectedRequest, claim: Claim, crash: Crash) -> Any:

@@ -50,7 +50,6 @@ class KeptParts(NamedTuple):
 
 def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
     """Run the view of a claimed request; its response is stored when its body is known."""
-    engine = current.state.engine
     try:
         start_run(current, claim)
         response = _respond(current)
@@ -58,17 +57,7 @@ def run_claimed(current: ProtectedRequest, claim: Claim) -> Response:
         release_failed(current, claim, error)
         raise
     claim.view_returned = True
-    try:
-        reason = why_not_kept(current, claim, response)
-        if reason is not None:
-            engine.release(claim, reason)
-        else:
-            store_response(current, claim, response, kept_parts(current, response))
-    except BaseException:
-        # The view has run: its key must neither stay in progress nor become free again.
-        engine.complete_later(claim, 500, (), None)
-        raise
-    return response
+    return settle(current, claim, response)
 
 
 def start_run(current: ProtectedRequest, claim: Claim) -> None:
@@ -138,6 +127,27 @@ def make_response(current: ProtectedRequest, value: Any) -> Response:
     return keep_out_of_caches(current.request, current.app.make_response(value))
 
 
+def settle(
+    current: ProtectedRequest, claim: Claim, response: Response, *, always_kept: bool = False
+) -> Response:
+    """Complete a claim with a response, or release it where the response is not kept.
+
+    :param always_kept: keep it, whatever ``store_if`` says of it.
+    """
+    engine = current.state.engine
+    try:
+        reason = None if always_kept else why_not_kept(current, claim, response)
+        if reason is not None:
+            engine.release(claim, reason)
+        else:
+            store_response(current, claim, response, kept_parts(current, response))
+    except BaseException:
+        # The view has run: its key must neither stay in progress nor become free again.
+        engine.complete_later(claim, 500, (), None)
+        raise
+    return response
+
+
 def why_not_kept(current: ProtectedRequest, claim: Claim, response: Response) -> str | None:
     """Return the reason for which a response is not kept; None where it is.
 
@@ -183,16 +193,6 @@ def store_response(
         partial(_complete, engine, *without_body, session=parts.session),
         partial(engine.complete_later, *without_body, None),
     )
-
-
-def complete_with(current: ProtectedRequest, claim: Claim, response: Response) -> Response:
-    """Complete a claim with a response that is always kept, whatever ``store_if`` says of it."""
-    try:
-        store_response(current, claim, response, kept_parts(current, response))
-    except BaseException:
-        current.state.engine.complete_later(claim, 500, (), None)
-        raise
-    return response
 
 
 def _complete(

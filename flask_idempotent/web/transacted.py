@@ -162,6 +162,39 @@ class _Run:
         self._transaction.roll_back()
         return self._commit_alone(response)
 
+    def commit_decided(self, response: Response) -> None:
+        """Commit a response that the view has not given, with what its function has written.
+
+        :raises Problem: when it is not known whether it was committed.
+        :raises Exception: what else the database raises.
+        """
+        try:
+            if response.status_code >= 400:
+                self._transaction.roll_back()
+            self._commit(response)
+        except Exception as error:
+            self._drop(response, error)
+            raise
+
+    def discard(self) -> None:
+        """Roll back, after an error that goes on rising."""
+        _discard(self._transaction)
+
+    def finish(self, response: Response) -> Response | Replay | FingerprintMismatch:
+        """Complete the claim with what was committed, or release it.
+
+        :returns: the response; or what follows where another run has committed first.
+        """
+        current, claim, engine = self._current, self._claim, self._current.state.engine
+        if self._others is not None:
+            response.close()
+            return adopt(engine, claim, self._others)
+        if self._why_not_kept is not None:
+            engine.release(claim, self._why_not_kept)
+        else:
+            store_response(current, claim, response, self._parts)
+        return response
+
     def _commit_rows(self, response: Response) -> Response:
         """Commit what the view wrote, with its response where that is kept."""
         try:
@@ -215,39 +248,6 @@ class _Run:
         stored = commit_answer(self._transaction, answer, replaces=claim.replaces)
         if stored is not answer:
             self._others = stored
-
-    def commit_decided(self, response: Response) -> None:
-        """Commit a response that the view has not given, with what its function has written.
-
-        :raises Problem: when it is not known whether it was committed.
-        :raises Exception: what else the database raises.
-        """
-        try:
-            if response.status_code >= 400:
-                self._transaction.roll_back()
-            self._commit(response)
-        except Exception as error:
-            self._drop(response, error)
-            raise
-
-    def discard(self) -> None:
-        """Roll back, after an error that goes on rising."""
-        _discard(self._transaction)
-
-    def finish(self, response: Response) -> Response | Replay | FingerprintMismatch:
-        """Complete the claim with what was committed, or release it.
-
-        :returns: the response; or what follows where another run has committed first.
-        """
-        current, claim, engine = self._current, self._claim, self._current.state.engine
-        if self._others is not None:
-            response.close()
-            return adopt(engine, claim, self._others)
-        if self._why_not_kept is not None:
-            engine.release(claim, self._why_not_kept)
-        else:
-            store_response(current, claim, response, self._parts)
-        return response
 
 
 def _is_called_by_protected_view(current: ProtectedRequest) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import redis
 from flask import Flask, Response
 
-from flask_idempotent import _timing
+from flask_idempotent import _timing, current_claim, step
 from flask_idempotent.web.state import state_of
 from tests.conftest import MakeApp
 from tests.stores.harness import HOUR, running
@@ -84,8 +84,15 @@ def app(make_app: MakeApp, server: Server) -> Flask:
     def fail() -> tuple[str, int]:
         return "not stored", 500
 
+    @app.post("/steps")
+    def steps() -> tuple[str, int]:
+        step("reserve", str)
+        step("charge", str, once=True)
+        return "", 500 if current_claim.attempt == 1 else 200
+
     post(app, "warm-up")
     post(app, "warm-up", "/fail")
+    post(app, "warm-up-3", "/steps")
     post(app, "warm-up-2", "/fail")
     state_of(app).engine.store.contend("warm-up", running(), ttl_ms=HOUR, takeover=True)
     return app
@@ -139,6 +146,18 @@ class TestCommands:
         """A response that is not stored costs its claim and its release."""
         post(app, path="/fail")
         assert wire.sent() == Counter(["SET", "EVALSHA"])
+
+    def test_step_costs_one(self, app: Flask, wire: Wire) -> None:
+        """A step costs one command, one with ``once`` two."""
+        post(app, path="/steps")
+        assert wire.sent() == Counter(["SET", "EVALSHA"] + ["EVALSHA"] * 3)
+
+    def test_recorded_steps_cost_one(self, app: Flask, wire: Wire) -> None:
+        """All the recorded steps of a run cost one command, beside the take-over of a tombstone."""
+        post(app, path="/steps")
+        wire.sent()
+        assert post(app, path="/steps").status_code == 200
+        assert wire.sent() == Counter(["SET", "EVALSHA", "HGETALL", "EVALSHA"])
 
     def test_scripts_are_sent_once(self, app: Flask, wire: Wire, server: Server) -> None:
         """A server that lost its scripts is sent them again, once."""

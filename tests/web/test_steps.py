@@ -138,6 +138,18 @@ class TestOnce:
         orders.pass_time(1)
         assert orders.post().text == "reserve 2, charge 2, mail 1; attempt 1"
 
+    def test_operator_lets_it_begin(self, way: WayIn) -> None:
+        """An operator's release lets it begin again, and keeps the results of other steps."""
+        orders = SteppedOrders(way)
+        orders.fail_in("charge", RuntimeError("timeout"))
+        orders.post()
+        (info,) = orders.store.inspect(orders.store.scan(""))
+        assert orders.store.release(
+            info.storage_key, info.owner, response_ttl_ms=1, tombstone_ttl_ms=1000,
+            owner_may_run=True, has_steps=True,
+        )  # fmt: skip
+        assert orders.post().text == "reserve 1, charge 2, mail 1; attempt 2"
+
     def test_other_step_failed(self, way: WayIn) -> None:
         """A step that ended is known, whatever fails after it."""
         orders = SteppedOrders(way)

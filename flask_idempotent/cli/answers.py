@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from flask_idempotent.engine.transactions import InspectableTransaction
@@ -29,14 +29,21 @@ def has_answer(app: Flask, storage_key: str) -> bool:
     return any(answer is not None and answer.ttl_ms > 0 for answer in answers)
 
 
-def delete_answers(app: Flask, storage_keys: Iterable[str], *, prefix: str | None = None) -> None:
+def delete_answers(app: Flask, storage_keys: Iterable[str]) -> None:
     """Delete the answers of keys in every database: only one of them can have any.
 
-    :param prefix: also delete those of all keys whose names begin with this; None for none.
     :raises DatabaseUnavailable: when a database does not answer.
     """
     storage_keys = list(storage_keys)
     for transaction in transactions_of(app):
         transaction.delete(storage_keys)
-        if prefix is not None:
-            transaction.delete_all(prefix)
+
+
+def delete_all_answers(app: Flask, prefix: str, *, keep: Collection[str]) -> None:
+    """Delete the answers of all keys whose names begin with a prefix, in every database.
+
+    :param keep: the keys whose answers stay.
+    :raises DatabaseUnavailable: when a database does not answer.
+    """
+    for transaction in transactions_of(app):
+        transaction.delete_all(prefix, keep=keep)

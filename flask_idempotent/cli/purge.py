@@ -11,7 +11,7 @@ import click
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
-from flask_idempotent.cli.answers import delete_answers
+from flask_idempotent.cli.answers import delete_all_answers, delete_answers, transactions_of
 from flask_idempotent.cli.callers import CALLER_OPTIONS, Caller, scope_of, settings_at
 from flask_idempotent.cli.options import (
     WrongSettings,
@@ -32,7 +32,10 @@ from flask_idempotent.web.state import state_of
 
 
 def _caller_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name a caller; it gets them as ``caller``, None for none."""
+    """Give a command the options that name a caller.
+
+    It gets what the names of the caller's records begin with as ``caller_prefix``; None for none.
+    """
 
     @wraps(command)
     def with_caller(
@@ -99,19 +102,22 @@ def purge_command(
         )
     store, prefix = this_store(), caller_prefix or this_prefix()
     selected = _select(store, prefix, older, forgets=caller_prefix is not None)
-    to_delete = [info for info in selected if even_running or condition_of(info) != "running"]
-    kept_claims = len(selected) - len(to_delete)
-    _confirm(to_delete, yes=yes)
+    running = [info.storage_key for info in selected if condition_of(info) == "running"]
+    kept_claims = frozenset(() if even_running else running)
+    to_delete = [info for info in selected if info.storage_key not in kept_claims]
+    _confirm(to_delete, of_caller=caller_prefix is not None, yes=yes)
     # Before the records: a request in between gets its record, and puts nothing back.
-    delete_answers(this_app(), [info.storage_key for info in to_delete], prefix=caller_prefix)
+    delete_answers(this_app(), [info.storage_key for info in to_delete])
+    if caller_prefix is not None:
+        delete_all_answers(this_app(), caller_prefix, keep=kept_claims)
     with progress(to_delete, "Deleting", len(to_delete)) as infos:
         deleted = _delete(store, infos, state_of(this_app()).settings().engine)
     if caller_prefix is not None:
         _discard_steps(store, to_delete)
     if as_json:
-        formatting.write_json({"deleted": deleted, "running": kept_claims})
+        formatting.write_json({"deleted": deleted, "running": len(kept_claims)})
     else:
-        click.echo(" ".join(_outcome(deleted, kept_claims)))
+        click.echo(" ".join(_outcome(deleted, len(kept_claims))))
 
 
 def _select(
@@ -135,12 +141,16 @@ def _stays(info: RecordInfo, *, forgets: bool) -> bool:
     return condition_of(info) == "released" and not (forgets and info.steps)
 
 
-def _confirm(to_delete: Sequence[RecordInfo], *, yes: bool) -> None:
-    if to_delete:
-        counts = sorted(Counter(map(condition_of, to_delete)).items())
-        details = ", ".join(f"{number} {condition}" for condition, number in counts)
-        records = formatting.quantity(len(to_delete), "record")
-        confirm(f"This deletes {records} ({details}). {_CONSEQUENCE} Continue?", yes=yes)
+def _confirm(to_delete: Sequence[RecordInfo], *, of_caller: bool, yes: bool) -> None:
+    answers = " and the caller's answers in the databases of transactions"
+    answers = answers if of_caller and transactions_of(this_app()) else ""
+    if not to_delete and not answers:
+        return
+    counts = sorted(Counter(map(condition_of, to_delete)).items())
+    details = ", ".join(f"{number} {condition}" for condition, number in counts)
+    details = f" ({details})" if details else ""
+    records = formatting.quantity(len(to_delete), "record")
+    confirm(f"This deletes {records}{details}{answers}. {_CONSEQUENCE} Continue?", yes=yes)
 
 
 def _discard_steps(store: InspectableStore, deleted: Iterable[RecordInfo]) -> None:

@@ -9,7 +9,7 @@ twice: the second commit would have to write the same key.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -118,9 +118,10 @@ class InspectableTransaction(Transaction):
         """
 
     @abstractmethod
-    def delete_all(self, prefix: str) -> int:
+    def delete_all(self, prefix: str, *, keep: Collection[str]) -> int:
         """Delete the answers of all keys whose names begin with a prefix.
 
+        :param keep: keys whose answers stay, a few.
         :returns: how many were deleted.
         """
 

@@ -6,13 +6,14 @@ import pytest
 from flask import Flask
 
 from flask_idempotent import idempotent, step
+from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.cli.harness import claim, complete, damage, document, name, run, server_of, store_of
 from tests.conftest import MakeApp
-from tests.stores.harness import lapse
+from tests.stores.harness import HOUR, answer, lapse
 from tests.support.clients import post
 from tests.support.redis_servers import Server
 from tests.support.transactions import MemoryTransaction
@@ -167,8 +168,26 @@ class TestCaller:
         for user in "adas", "bobs":
             post(app, "one", "/row", headers={"X-API-Key": user})
         clean_valkey.client.flushall()
-        run(app, "purge", "--scope-header", "X-API-Key", "--yes", text="adas\n")
+        purge = ("purge", "--scope-header", "X-API-Key")
+        asked = run(app, *purge, text="adas\nn\n").stderr
+        assert "This deletes 0 records and the caller's answers in the databases" in asked
+        assert len(transaction.answers) == 2
+        run(app, *purge, "--yes", text="adas\n")
         assert len(transaction.answers) == 1
+
+    def test_row_of_a_claim_that_is_kept(self, app: Flask, clean_valkey: Server) -> None:
+        """Where a claim is kept, the row of its key stays: it may be the answer of its run."""
+        transaction = MemoryTransaction()
+
+        def view() -> str:
+            (name,) = clean_valkey.client.keys()
+            transaction.commit(Answer(name.decode(), answer(), HOUR))
+            run(app, "purge", "--scope-header", "X-API-Key", "--yes", text="adas\n")
+            assert len(transaction.answers) == 1
+            return ""
+
+        app.add_url_rule("/row", "row", idempotent(transaction=transaction)(view), methods=["POST"])
+        post(app, "one", "/row", headers={"X-API-Key": "adas"})
 
     def test_without_the_secret(self, make_app: MakeApp) -> None:
         """Without a secret for names nobody knows whose a record is, and an error says so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from flask import g
@@ -102,8 +102,9 @@ class MemoryTransaction(InspectableTransaction):
     def delete(self, storage_keys: Iterable[str]) -> int:
         return sum(self.answers.pop(key, None) is not None for key in storage_keys)
 
-    def delete_all(self, prefix: str) -> int:
-        return self.delete([key for key in self.answers if key.startswith(prefix)])
+    def delete_all(self, prefix: str, *, keep: Collection[str]) -> int:
+        chosen = {key for key in self.answers if key.startswith(prefix)} - set(keep)
+        return self.delete(chosen)
 
     def prune(self, batch: int) -> int:
         expired = [key for key, answer in self.answers.items() if answer.ttl_ms <= self.now]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -143,11 +143,12 @@ class SQLAlchemyTransaction(InspectableTransaction):
                 deleted += self._delete(connection, batch)
         return deleted
 
-    def delete_all(self, prefix: str) -> int:
+    def delete_all(self, prefix: str, *, keep: Collection[str]) -> int:
+        name = self.table.c.storage_key
         # Not with LIKE, which disregards case in SQLite.
-        beginning = func.substr(self.table.c.storage_key, 1, len(prefix))
+        chosen = (func.substr(name, 1, len(prefix)) == prefix, name.not_in(keep))
         with self._own_transaction() as connection:
-            return connection.execute(delete(self.table).where(beginning == prefix)).rowcount
+            return connection.execute(delete(self.table).where(*chosen)).rowcount
 
     def prune(self, batch: int) -> int:
         columns, deleted = self.table.c, 0

@@ -68,8 +68,9 @@ def test_delete_all(used: Shop) -> None:
     used.transaction.commit(answer("idempotent_{0b}"))
     used.transaction.commit(answer("IDEMPOTENT-{0b}"))
     used.transaction.commit(answer("IDEMPOTENT_{0b}"))
-    assert used.transaction.delete_all("IDEMPOTENT_{0") == 2
-    assert used.transaction.delete_all("IDEMPOTENT_{0") == 0
+    assert used.transaction.delete_all("IDEMPOTENT_{0", keep=[KEYS[0]]) == 1
+    assert used.transaction.delete_all("IDEMPOTENT_{0", keep=[]) == 1
+    assert used.transaction.delete_all("IDEMPOTENT_{0", keep=[]) == 0
     assert used.count_answers() == 5
 
 

@@ -12,6 +12,8 @@ import coverage
 import pytest
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 import flask_idempotent
 from tests.support.console import close, run_block
@@ -26,7 +28,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Measure no coverage while tests are collected, which each process does with all of them.
 
     It would add half to that time. What importing the package runs is measured first.
@@ -38,8 +40,27 @@ def pytest_collection() -> Generator[None, object, object]:
         importlib.import_module(module.name)
     measuring.stop()
     result = yield
-    measuring.start()
+    # The process that distributes the tests runs none of them.
+    if not session.config.pluginmanager.has_plugin("dsession"):
+        measuring.start()
     return result
+
+
+#: Folders whose files run one after another in one process: each process that runs one of them
+#: starts servers that take seconds.
+TOGETHER = ("tests/contrib/sqlalchemy/", "tests/stores/redis/cluster/")
+
+
+class _FilesAndFolders(LoadFileScheduling):
+    """Distributes tests by file, and those of some folders together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _FilesAndFolders(config, log) if config.option.dist == "loadfile" else None
 
 
 pytest_collect_file = Sybil(

@@ -79,10 +79,10 @@ class TestRecords:
         assert "no secret" in unreadable(encode(record, KEY, SEALER), KEY + "2")
 
     @pytest.mark.parametrize("record", [COMPLETED, LARGE])
-    @pytest.mark.parametrize("position", range(HEADER_SIZE))
-    def test_each_header_byte(self, record: Record, position: int) -> None:
+    def test_each_header_byte(self, record: Record) -> None:
         """A completed record of which one byte of the header was changed is unreadable."""
-        assert unreadable(flipped(encode(record, KEY, SEALER), position))
+        for position in range(HEADER_SIZE):
+            assert unreadable(flipped(encode(record, KEY, SEALER), position)), position
 
     @pytest.mark.parametrize("record", EACH_STATE)
     def test_each_byte_behind_it(self, record: Record) -> None:

@@ -22,7 +22,7 @@ import redis
 from tests.chaos.forking import LEASE, LONG, MACHINE_PAUSED
 from tests.chaos.pauses import MachinePaused, fail_unless_paused, in_time, repeat_if_paused
 from tests.chaos.services import tally
-from tests.chaos.serving import ROOT, sized
+from tests.chaos.serving import FULL, ROOT, sized
 from tests.support.polling import until
 from tests.support.redis_servers import Server, free_port, valkey_binary
 
@@ -177,13 +177,16 @@ PROGRAMS: dict[str, Program] = {
     "two hundred on a gevent worker": _crowd,
     "preload, threads, used": _gunicorn(*PRELOAD, "gthread", "--threads", "9", used=True),
     "preload, gevent, used": _gunicorn(*PRELOAD, "gevent", used=True),
-    "preload, gevent": _gunicorn(*PRELOAD, "gevent", used=False),
-    "preload, sync, used": _gunicorn(*PRELOAD, "sync", "--workers", "4", used=True, each=2),
     "uWSGI, used": _uwsgi(used=True),
     "uWSGI": _uwsgi(used=False),
     "uWSGI, lazy, used": _uwsgi("--lazy-apps", used=True),
     "uWSGI, lazy": _uwsgi("--lazy-apps", used=False),
 }
+if FULL:
+    PROGRAMS["preload, gevent"] = _gunicorn(*PRELOAD, "gevent", used=False)
+    PROGRAMS["preload, sync, used"] = _gunicorn(
+        *PRELOAD, "sync", "--workers", "4", used=True, each=2
+    )
 
 
 @pytest.fixture(scope="module")

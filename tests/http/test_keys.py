@@ -88,9 +88,12 @@ class TestFindKey:
         assert raised.value.key is None
 
     @pytest.mark.parametrize("value", WRONG_BARE)
-    @pytest.mark.parametrize("place", ["header", "older header", "query", "form"])
-    def test_unusable(self, place: str, value: str) -> None:
+    def test_unusable(self, value: str) -> None:
         """An unusable key is an error in each place, and so is an empty one."""
+        for place in ("header", "older header", "query", "form"):
+            self.check_unusable(place, value)
+
+    def check_unusable(self, place: str, value: str) -> None:
         if place == "query":
             env = EnvironBuilder(
                 query_string={"__idempotent_key": value}, method="POST"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -114,12 +113,12 @@ class TestKeptHeaders:
             "Traceparent", "Server-Timing", "Alt-Svc", "Content-Length", "Idempotent-Replayed",
         ],
     )  # fmt: skip
-    @pytest.mark.parametrize("form", [str, str.lower, str.upper])
-    def test_r1_dropped(self, name: str, form: Callable[[str], str]) -> None:
+    def test_r1_dropped(self, name: str) -> None:
         """R1: a header of one answer, caller or connection is not kept, in any case."""
-        response = Response(headers=[(form(name), "x"), ("X-Kept", "y")])
-        kept = {name for name, _ in kept_headers(response, SETTINGS)}
-        assert kept == {"X-Kept", "Content-Type"}
+        for spelt in (name, name.lower(), name.upper()):
+            response = Response(headers=[(spelt, "x"), ("X-Kept", "y")])
+            kept = {name for name, _ in kept_headers(response, SETTINGS)}
+            assert kept == {"X-Kept", "Content-Type"}, spelt
 
     @pytest.mark.parametrize(
         "name",

@@ -129,27 +129,24 @@ class TestCredentials:
         """Two callers have two scopes, whatever stands beside their names."""
         assert credentials(one) != credentials(other)
 
-    @pytest.mark.parametrize(
-        "second",
-        [
-            "{}={}", "{}*=UTF-8''{}", "{} = {}", "{}*={}", "{}*0={}", "\"{}={}\"", "x=\"1, {}={}\"",
-            "x=\"1\" {}={}", "x=\"1,{}*={}\"",
-        ],
-    )  # fmt: skip
     @pytest.mark.parametrize("spelt", [str, str.upper, lambda name: f"%{ord(name[0]):x}{name[1:]}"])
     @pytest.mark.parametrize(
         ("scheme", "name"),
         [("Signature", "keyId"), ("Hawk", "id"), ("Digest", "username"), ("OAuth", "oauth_token")],
     )
     def test_f10_name_given_twice(
-        self, scheme: str, name: str, second: str, spelt: Callable[[str], str]
+        self, scheme: str, name: str, spelt: Callable[[str], str]
     ) -> None:
         """F10: where a name is given twice, in whatever spelling, the whole header counts."""
         alice = f'{scheme} {name}="alice", signature="1"'
         assert credentials(alice) == f'{scheme.lower()} {name}="alice"'
-        bob = second.format(spelt(name), "bob")
-        for header in (f"{alice}, {bob}", f'{scheme} {bob}, {name}="alice", signature="1"'):
-            assert credentials(header) == header
+        for second in (
+            "{}={}", "{}*=UTF-8''{}", "{} = {}", "{}*={}", "{}*0={}", "\"{}={}\"", "x=\"1, {}={}\"",
+            "x=\"1\" {}={}", "x=\"1,{}*={}\"",
+        ):  # fmt: skip
+            bob = second.format(spelt(name), "bob")
+            for header in (f"{alice}, {bob}", f'{scheme} {bob}, {name}="alice", signature="1"'):
+                assert credentials(header) == header
 
     @given(
         st.sampled_from(["Signature keyId", "Hawk id", "Digest username", "OAuth oauth_token"]),

@@ -34,6 +34,7 @@ class RoutePolicy:
     :param key: ``"default"``, or ``"custom"`` where a function of the view finds the key.
     :param correctable: the statuses after which a corrected request may use the key.
     :param busy_status: the status that a duplicate gets when ``timeout`` is over.
+    :param hold_for: how long a request is not run again under ``"hold"``, in seconds.
     """
 
     path: str
@@ -48,6 +49,7 @@ class RoutePolicy:
     key: str = "default"
     correctable: tuple[int, ...] = ()
     busy_status: int = 409
+    hold_for: float = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Policy:
         key = "required" if route.required else "optional"
         if route.field != self.field:
             key += ", headers only" if route.field is None else f", or in `{route.field}`"
-        after_crash = _AFTER_CRASH[route.on_crash]
+        after_crash = _AFTER_CRASH[route.on_crash].format(duration(route.hold_for))
         return (
             f"| {', '.join(route.methods)} | `{route.path}` | {key} | {duration(route.expire)} "
             f"| {duration(route.timeout)} | {after_crash} | {size(route.max_body)} |"
@@ -179,6 +181,7 @@ def _route(protected: ProtectedRoute) -> RoutePolicy:
         key="default" if settings.key is None else "custom",
         correctable=tuple(sorted(settings.correctable)),
         busy_status=settings.busy_status,
+        hold_for=settings.hold_for,
     )
 
 
@@ -186,7 +189,7 @@ _FIELD = """ Forms may send it in the field `{}`, and any
   request except GET in the query argument of that name."""
 _AFTER_CRASH = {
     "rerun": "runs again",
-    "hold": "never runs again",
+    "hold": "does not run again for {}",
     "custom": "is looked up before anything runs again",
 }
 _MARKDOWN = """\

@@ -48,7 +48,7 @@ replayed = _signals.signal("replayed")
 #: ``key``, ``storage_key``: str; ``seconds``: float.
 waited = _signals.signal("waited")
 
-#: A request was answered with one of the library's problems; its view did not run.
+#: A request was answered with one of the library's problems.
 #: ``key``: str or None; ``storage_key``: str or None; ``problem``: str, the last part of the
 #: problem's type; ``status``: int; ``instance``: str, the URI that names this one answer.
 rejected = _signals.signal("rejected")

@@ -22,7 +22,7 @@ class Orders(MethodView):
     def post(self) -> str:
         return "placed"
 
-    @idempotent(expire=30, on_crash="hold", correctable=False)
+    @idempotent(expire=30, on_crash="hold", hold_for=3600, correctable=False)
     def put(self) -> str:
         return "changed"
 
@@ -63,7 +63,18 @@ class TestRoutes:
                 FIELD,
                 **INVALID,
             ),
-            RoutePolicy("/orders", ("PUT",), False, 30, 60, "hold", 1024 * 1024, "default", FIELD),
+            RoutePolicy(
+                "/orders",
+                ("PUT",),
+                False,
+                30,
+                60,
+                "hold",
+                1024 * 1024,
+                "default",
+                FIELD,
+                hold_for=3600,
+            ),
         )
 
     def test_app_wide(self, make_app: MakeApp) -> None:
@@ -111,7 +122,10 @@ class TestForms:
         assert "`Idempotency-Key` or `X-Idempotent-Key`" in text
         assert "field `__idempotent_key`" in text
         assert "| POST | `/a` | required | 4 minutes | 5 seconds | runs again | 1 MiB |" in text
-        assert "| PUT | `/orders` | optional | 30 seconds | 1 minute | never runs again |" in text
+        held = (
+            "| PUT | `/orders` | optional | 30 seconds | 1 minute | does not run again for 1 hour |"
+        )
+        assert held in text
         assert all(f"`urn:flask-idempotent:problem:{kind.slug}`" in text for kind in problems.ALL)
 
     def test_busy_status(self, make_app: MakeApp) -> None:

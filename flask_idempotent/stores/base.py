@@ -139,6 +139,7 @@ class Store(ABC):
         :param ttl_ms: milliseconds that the record is kept; None leaves the lease as it is.
         :returns: what was done. Where a step begins which another run, an earlier one, has under
             this name, it returns that step and writes nothing.
+        :raises RecordUnreadable: when the steps that are there have damaged bytes.
         :raises WriteRefused: when the store refuses writes.
         """
 

@@ -16,12 +16,15 @@ from flask_idempotent._record_header import HEADER_SIZE
 from flask_idempotent.crash import StepState
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.record_format import encode
-from flask_idempotent.records import OWNER_SIZE, RunningRecord
+from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, RunningRecord
 from flask_idempotent.sealing import Sealer, StepPlace, open_step, seal_step
 from flask_idempotent.stores.base import Step, StepResult
 from flask_idempotent.stores.redis.commands import decode_name
 
 _FINGERPRINT, _STARTED, _ENDED = b"f", b"s", b"e"
+#: A reply of ``step.lua``.
+_DAMAGED = -2
+_NOBODYS = "its steps are damaged: they do not say what request they are of"
 _STATES: Mapping[bytes, StepState] = {_STARTED: "started", _ENDED: "ended"}
 
 
@@ -52,11 +55,14 @@ def result_of(
 
     :param fingerprint: that of the request that the record is for.
     :param name: the name of the step.
-    :raises RecordUnreadable: when another run's step of this name has damaged bytes.
+    :raises RecordUnreadable: when another run's step of this name has damaged bytes, or it is
+        unknown what request the steps are of.
     """
     if isinstance(reply, list):
         kind, data = reply
         return _decode(storage_key, fingerprint, kind, name, data, sealer)
+    if reply == _DAMAGED:
+        raise RecordUnreadable(_NOBODYS)
     return StepResult(reply)
 
 
@@ -65,10 +71,14 @@ def read(
 ) -> list[Step]:
     """Read the reply to ``HGETALL``.
 
-    :raises RecordUnreadable: when a step of this fingerprint has damaged bytes.
+    :raises RecordUnreadable: when a step of this fingerprint has damaged bytes, or it is unknown
+        what request the steps are of.
     """
     fields = dict(zip(reply[::2], reply[1::2], strict=True))
-    if fields.pop(_FINGERPRINT, None) != fingerprint:
+    steps_fingerprint = fields.pop(_FINGERPRINT, b"")
+    if reply and len(steps_fingerprint) != FINGERPRINT_SIZE:
+        raise RecordUnreadable(_NOBODYS)
+    if steps_fingerprint != fingerprint:
         return []
     steps = [
         _decode(storage_key, fingerprint, field[:1], decode_name(field[1:]), data, sealer)

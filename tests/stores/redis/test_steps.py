@@ -166,6 +166,27 @@ class TestForeign:
         with pytest.raises(RecordUnreadable, match=f"step '{field[1:]}' is damaged"):
             valkey_store.read_steps(KEY, fingerprint())
 
+    @pytest.mark.parametrize("fingerprint_there", [None, b"", b"f" * 15])
+    def test_nobodys(
+        self, valkey_store: RedisStore, clean_valkey: Server, fingerprint_there: bytes | None
+    ) -> None:
+        """Steps of which it is unknown what request they are of are damaged, and not another's."""
+        claim(valkey_store, key=KEY)
+        begin(valkey_store, "ada", "charge")
+        clean_valkey.client.hdel(STEPS_KEY, "f")
+        if fingerprint_there is not None:
+            clean_valkey.client.hset(STEPS_KEY, "f", fingerprint_there)  # type: ignore[arg-type]
+        with pytest.raises(RecordUnreadable, match="do not say what request"):
+            valkey_store.read_steps(KEY, fingerprint())
+        for write in (begin, end):
+            with pytest.raises(RecordUnreadable, match="do not say what request"):
+                write(valkey_store, "ada", "charge")
+        release(valkey_store, "ada", has_steps=True)
+        assert b"scharge" in clean_valkey.client.hkeys(STEPS_KEY)
+        claim(valkey_store, key=KEY)
+        release(valkey_store, "ada", has_steps=True, owner_may_run=True)
+        assert not clean_valkey.client.exists(STEPS_KEY)
+
     def test_another_kind_of_value(self, valkey_store: RedisStore, clean_valkey: Server) -> None:
         """Another kind of value in their place is an error, and operators still see the record."""
         claim(valkey_store, key=KEY)

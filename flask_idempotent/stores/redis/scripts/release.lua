@@ -27,7 +27,8 @@ local owner_may_run, holds, unstarted = ARGV[6] == '1', ARGV[7] == '1', ARGV[8]
 local steps_key = KEYS[2]
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local ATTEMPT_FIRST, ATTEMPT_LAST, OFFER_LAST = 11, 14, 18
-local OWNER_FIRST, OWNER_LAST, OWNER_SIZE = 19, 34, 16
+local OWNER_FIRST, OWNER_LAST = 19, 34
+local OWNER_SIZE, FINGERPRINT_SIZE = 16, 16
 local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
 local DIED_FIRST, DIED_LAST = 55, 58
 local HEADER_SIZE = 58
@@ -51,7 +52,8 @@ if #header ~= HEADER_SIZE or string.sub(header, OWNER_FIRST, OWNER_LAST) ~= owne
   return 0
 end
 local fingerprint = string.sub(header, FINGERPRINT_FIRST, FINGERPRINT_LAST)
-local is_with_steps = steps_key and redis.call('HGET', steps_key, 'f') == fingerprint
+local steps_fingerprint = steps_key and redis.call('HGET', steps_key, 'f')
+local is_with_steps = steps_fingerprint == fingerprint
 if state == RELEASED and owner_may_run and is_with_steps and delete_open_steps() > 0 then
   redis.pcall(publish, record_key .. channel_suffix, '')
   return 1
@@ -98,7 +100,9 @@ elseif attempt > 1 or owner_may_run or is_with_steps then
 else
   redis.call('DEL', record_key)
 end
-if steps_key and not is_with_steps then
+-- Steps that do not say what request they are of are left to an operator.
+local are_nobodys = #(steps_fingerprint or '') ~= FINGERPRINT_SIZE and not owner_may_run
+if steps_key and not is_with_steps and not are_nobodys then
   redis.call('UNLINK', steps_key)
 end
 -- The message is empty and means: read the record again.

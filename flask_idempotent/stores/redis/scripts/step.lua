@@ -11,6 +11,7 @@
 -- Returns  1            written, now or before
 --          0            lost: another's, held, released or completed
 --         -1            the record is gone
+--         -2            the steps are damaged: it is unknown what request they are of
 --         {kind, step}  's' or 'e', and the step of another run that is there under this name
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
@@ -19,7 +20,7 @@ local kind, name = ARGV[3], ARGV[4]
 local GRACE_FIRST, GRACE_LAST = 3, 10
 local OWNER_FIRST, OWNER_LAST = 19, 34
 local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local HEADER_SIZE, OWNER_SIZE = 58, 16
+local HEADER_SIZE, OWNER_SIZE, FINGERPRINT_SIZE = 58, 16, 16
 local RUNNING = '\1p'  -- version and state
 local claimed, payload = string.sub(ARGV[1], 1, HEADER_SIZE), string.sub(ARGV[1], HEADER_SIZE + 1)
 local owner = string.sub(claimed, OWNER_FIRST, OWNER_LAST)
@@ -33,7 +34,11 @@ if string.sub(header, 1, 2) ~= RUNNING or string.sub(header, OWNER_FIRST, OWNER_
   return 0
 end
 
-local is_of_this_request = redis.call('HGET', steps_key, 'f') == fingerprint
+local steps_fingerprint = redis.call('HGET', steps_key, 'f')
+if #(steps_fingerprint or '') ~= FINGERPRINT_SIZE and redis.call('HLEN', steps_key) > 0 then
+  return -2
+end
+local is_of_this_request = steps_fingerprint == fingerprint
 if kind == 's' and is_of_this_request then
   for _, earlier_kind in ipairs({'e', 's'}) do
     local earlier = redis.call('HGET', steps_key, earlier_kind .. name)

@@ -121,6 +121,18 @@ TABLE: list[Row] = [
     same("problem_base", "urn:flask-idempotent:problem:", "https://a/", "b", "c"),
     same("prefix", "IDEMPOTENT_", "A_", "B_", "C_"),
     same("namespace", None, "shop", None, "other"),
+    (
+        "secrets",
+        (),
+        ((None, "a" * 16), [b"b" * 16, None], ("c" * 16,)),
+        ((None, b"a" * 16), (b"b" * 16, None), (b"c" * 16,)),
+    ),
+    (
+        "name_secret",
+        None,
+        ("a" * 16, None, b"c" * 16),
+        (b"a" * 16, None, b"c" * 16),
+    ),
     same("linger", 5.0, 0, 2.5, 30),
 ]
 ROWS = [pytest.param(*row, id=row[0]) for row in TABLE]

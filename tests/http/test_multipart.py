@@ -107,7 +107,8 @@ class TestFinding:
             st.builds(
                 part,
                 st.sampled_from(HEADERS),
-                st.text("\r\n-bx\0", max_size=9).map(str.encode),
+                # Control characters are left out: a header that has one counts as malformed here.
+                st.text("\r\n-bx", max_size=9).map(str.encode),
                 st.sampled_from([b"\r\n", b"\n"]),
             ),
             max_size=4,

@@ -100,9 +100,9 @@ class TestExempt:
 
 class TestStaticFiles:
     def test_extension_leaves_routes_without_a_key_alone(self, make_app: MakeApp) -> None:
-        """The extension adds no address to an application and changes none."""
+        """The extension adds the address of its script to an application, and changes none."""
         plain, protected = Flask("tests"), make_app()
         Idempotent(plain)
         rules = sorted(rule.rule for rule in plain.url_map.iter_rules())
         assert rules == sorted(rule.rule for rule in protected.url_map.iter_rules())
-        assert rules == ["/static/<path:filename>"]
+        assert rules == ["/_idempotent/<path:filename>", "/static/<path:filename>"]

@@ -1,11 +1,11 @@
 """Runs the console blocks of the README and the docs, and compares what they show.
 
 A block has commands behind ``$``, each followed by what it prints. The shown lines must come in
-their order; others may stand between them, and ``...`` stands for any text. A page's commands run
-in a folder of its own. In it lie the page's files: blocks whose first line is a comment with a
-file's name, such as ``# app.py``; where a page has none, there is the README's. A web server goes
-on running in the background, on a free port that replaces the page's, until the page starts
-another or ends.
+their order; others may stand between them. What differs from run to run, such as a time or a
+digest, need only be of the same kind. A page's commands run in a folder of its own. In it lie the
+page's files: blocks whose first line is a comment with a file's name, such as ``# app.py``; where
+a page has none, there is the README's. A web server goes on running in the background, on a free
+port that replaces the page's, until the page starts another or ends.
 """
 
 from __future__ import annotations
@@ -35,14 +35,29 @@ NOT_RUN = {
     "make bench": "it measures for minutes, and needs a machine that does nothing else",
     ".venv-bench/bin/python": "it measures, like make bench",
     ".venv/bin/python -m pytest": "it is what runs this",
+    "pytest": "one of the shown tests fails; the page's own checks run them",
     ".venv/bin/python -m tests.examples.pictures": "it needs the built pages and writes a file",
 }
 #: Web servers, by how their command begins, and the port that pages show for each.
-SERVERS = {"flask run": 5000, "gunicorn": 8000}
+SERVERS = {"flask run": 5000, "flask --app form run": 5000, "gunicorn": 8000}
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
+#: What differs from run to run. Columns are as wide as what is in them.
+VARYING = (
+    r"IDEMPOTENT_\{[\w-]{22}\}",
+    r"urn:uuid:[0-9a-f-]{36}",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00",
+    r"[\d.]+ (?:ms|s|min|h|d)(?: \d+ (?:s|min|h))?\b",
+    r"\d+ bytes",
+    r"[\w.-]+, process \d+",
+    r"valkey [\d.]+\w",
+    r"unix://\S+|(?<=larger ones go to )\S+",
+    r" {2,}",
+)
+
+_VARYING = re.compile("|".join(f"({pattern})" for pattern in VARYING))
 _FILE = re.compile(r"^```\w*\n# ([\w.-]+\.\w+|Dockerfile)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*(?:(?<=\\)\n.*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
 
@@ -124,9 +139,15 @@ class Console:
 
 def shows(shown: str, printed: str) -> bool:
     """Say whether the shown lines were printed, in their order."""
-    lines = iter(printed.splitlines())
-    wanted = (re.escape(line).replace(r"\.\.\.", ".*") for line in shown.splitlines() if line)
-    return all(any(re.fullmatch(line, found) for found in lines) for line in wanted)
+    lines = iter(_without_varying(printed).splitlines())
+    wanted = (line for line in _without_varying(shown).splitlines() if line)
+    return all(line in lines for line in wanted)
+
+
+def _without_varying(text: str) -> str:
+    """Join wrapped lines, and replace what differs from run to run by its pattern's number."""
+    text = re.sub(r"\n {9,}", " ", text)
+    return _VARYING.sub(lambda match: f"<{match.lastindex}>", text)
 
 
 def run_block(example: Example) -> None:

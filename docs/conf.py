@@ -10,17 +10,22 @@ copyright = f"2026 {author}"
 release = metadata.version("flask-idempotent")
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["examples/**"]
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_logo = html_favicon = "examples/shop/static/mark.svg"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
 pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
+
+# Of a console block the commands are copied, without their prompts and outputs.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -82,6 +82,7 @@ _ZLIB_LEVEL = 1
 _GRACE_END = 1 << 53
 #: The end of ``datetime``'s calendar, in seconds since 1970.
 _YEAR_10000 = 253_402_300_800
+_UNKNOWN_VERSION = f"record version {{}} is unknown, this release reads {VERSION}"
 _DECODE_ERRORS = (*UNPACK_ERRORS, struct.error)
 
 
@@ -145,9 +146,7 @@ def decode(data: bytes, storage_key: str = "", sealer: Sealer | None = None) -> 
             HEADER.unpack_from(data)
         )
         if version != VERSION:
-            raise RecordUnreadable(
-                f"record version {version} is unknown, this release reads {VERSION}"
-            )
+            raise RecordUnreadable(_UNKNOWN_VERSION.format(version))
         _require(0 < first_attempt <= attempt and grace_ms < _GRACE_END)
         payload = data[HEADER_SIZE : offer or None]
         if sealer is not None:

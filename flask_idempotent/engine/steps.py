@@ -133,13 +133,9 @@ class Steps:
 
     def _read_earlier(self) -> dict[str, Step]:
         if self._earlier is None:
-            claim = self.claim
-            is_first = claim.attempt == 1
-            steps = (
-                ()
-                if is_first
-                else self._store.read_steps(claim.storage_key, claim.record.fingerprint)
-            )
+            claim, steps = self.claim, list[Step]()
+            if claim.attempt > 1:
+                steps = self._store.read_steps(claim.storage_key, claim.record.fingerprint)
             self._earlier = {step.name: step for step in steps}
         return self._earlier
 

@@ -15,7 +15,7 @@ from flask_idempotent.doctor.findings import Finding, error, note, ok, warning
 from flask_idempotent.errors import IdempotentError, StoreError
 from flask_idempotent.http.keys import storage_key
 from flask_idempotent.records import FINGERPRINT_SIZE, OWNER_SIZE, CompletedRecord, RunningRecord
-from flask_idempotent.stores.base import Store
+from flask_idempotent.stores.base import Step, Store
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
 
@@ -232,9 +232,9 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
             )
             notified = waiter.wait_until_notified(_NOTIFIED_WITHIN)
         store.claim(key, record, ttl_ms=_PROBE_TTL_MS)
-        store.complete(key, response, ttl_ms=_PROBE_TTL_MS)
-        with suppress(StoreError):
-            store.delete([key])  # The application's user may lack the permission.
+        yield from _probe_steps(store, key, record)
+        store.complete(key, response, ttl_ms=_PROBE_TTL_MS, has_steps=True)
+        store.delete([key])
     except IdempotentError as failure:
         yield error(
             "writing",
@@ -251,6 +251,20 @@ def probe(store: InspectableStore, prefix: str) -> Iterator[Finding]:
             "A record was kept, but its notification did not arrive: duplicates that wait get "
             "their response up to a second late.",
             f"Allow the user the channels: &{prefix}* and +subscribe +unsubscribe +publish.",
+        )
+
+
+def _probe_steps(store: InspectableStore, key: str, record: RunningRecord) -> Iterator[Finding]:
+    step = Step("doctor", record.owner, 0.0, b"")
+    try:
+        store.write_step(key, record, step, ttl_ms=_PROBE_TTL_MS)
+        store.read_steps(key, record.fingerprint)
+    except IdempotentError as failure:
+        yield error(
+            "steps",
+            f"The server refuses to keep a step: {_message(failure)}. step() fails, and requests "
+            "get 503 whose key has a run that died.",
+            _fix(str(failure)),
         )
 
 

@@ -92,7 +92,7 @@ class TestExamine:
 
     def test_user_of_the_application(self, clean_valkey: Server) -> None:
         """A user with few rights learns which checks and which uses they prevent."""
-        rights = ("+@all", "-info", "-subscribe", "-unlink")
+        rights = ("+@all", "-info", "-subscribe")
         clean_valkey.client.execute_command("ACL", "SETUSER", "few", "on", ">pw", "~*", *rights)
         found = examined(open_store(f"redis://few:pw@127.0.0.1:{clean_valkey.port}/0", "tests"))
         clean_valkey.client.execute_command("ACL", "DELUSER", "few")
@@ -100,6 +100,17 @@ class TestExamine:
             "server": "ok", "facts": "note", "writing": "warning",
         }  # fmt: skip
         assert "&IDEMPOTENT_*" in found["writing"].fix
+
+    def test_refused_steps(self, clean_valkey: Server) -> None:
+        """A user who may not keep steps is an error of its own: first requests work."""
+        rights = ("+@all", "-hset")
+        acl = ("ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", *rights)
+        clean_valkey.client.execute_command(*acl)
+        found = examined(open_store(f"redis://few:pw@127.0.0.1:{clean_valkey.port}/0", "tests"))
+        clean_valkey.client.execute_command("ACL", "DELUSER", "few")
+        assert (found["steps"].level, found["steps"].fix) == ("error", server_checks._REFUSED)
+        assert "hset" in found["steps"].text.lower()
+        assert clean_valkey.client.dbsize() == 0
 
     def test_refused_writes(self, clean_valkey: Server) -> None:
         """A server whose memory is full is an error, which is not explained with permissions."""

@@ -92,6 +92,12 @@ STEP_CASES = {
 #: How many schedules a case has; None where there are too many to run them all.
 STEP_SCHEDULES: dict[str, int | None] = dict.fromkeys(STEP_CASES) | {
     "steps": 40,
+    "steps, one crash": 8764,
+    "steps, one fault": 12_429,
+    "once, one crash": 7252,
+    "once, one fault": 16_452,
+    "once, hold": 3798,
+    "once, asked, rerun": 19_512,
     "steps, owner fails": 40,
     "steps, late owner": 2768,
     "steps, two payloads": 114,

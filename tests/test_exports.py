@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,14 @@ class TestImport:
         """Importing starts no thread and no process, and opens no socket."""
         assert [event for event in imported["seen"] if event != "socket.gethostname"] == []
         assert imported["threads"] == 1
+
+    def test_unpickles_nothing(self) -> None:
+        """No module imports anything that runs code of what it reads."""
+        (folder,) = flask_idempotent.__path__
+        source = "\n".join(path.read_text() for path in Path(folder).rglob("*.py"))
+        names = set(re.findall(r"^\s*(?:import|from) (\w+)", source, re.MULTILINE))
+        assert "msgpack" in names
+        assert names.isdisjoint({"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml"})
 
     def test_leaves_optional_packages_alone(self, imported: dict[str, Any]) -> None:
         """Importing loads no optional dependency, and no asyncio of its own."""

@@ -9,6 +9,7 @@ import os
 import tempfile
 import warnings
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +107,13 @@ class TestSpool:
         content = b"".join([b"first", *chunks])
         assert spool.in_memory() == content
         assert spool.read(offset, size) == content[offset : None if size < 0 else offset + size]
+
+    def test_file_has_no_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its temporary file has no name, by which others could open it."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        spool = filled(CONTENT)
+        assert spool.in_memory() is None
+        assert list(tmp_path.iterdir()) == []
 
     def test_file_ends_with_it(self) -> None:
         """Its temporary file is closed with it, without a warning."""

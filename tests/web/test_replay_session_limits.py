@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from flask import Flask, flash, request, session
+from flask import Flask, Response, flash, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from flask_idempotent.records import CompletedRecord
@@ -44,6 +44,29 @@ class TestServerSide:
         assert entries(client) == {
             "cart": "mug", "user": "ann", "_flashes": [["message", "Welcome"]]
         }  # fmt: skip
+
+    def test_saved_while_the_first_is(self, way: WayIn, background: Background) -> None:
+        """What is not prevented: a replay that has read the session before the first request saved
+        it, and saves it afterwards, overwrites what the first one changed in other entries."""
+        app = serve(with_server_sessions(way.app()), way, log_in)
+        gates = {"first": Gate(), "replay": Gate()}
+
+        @app.after_request
+        def wait(answer: Response) -> Response:
+            if name := request.headers.get("X-Gate"):
+                gates[name]()
+            return answer
+
+        client = app.test_client()
+        client.get("/set/cart/mug")
+        answers = {}
+        for name, gate in gates.items():
+            answers[name] = background(send, twin(client), headers={"X-Gate": name})
+            gate.reached()
+        for name, gate in gates.items():
+            gate.open()
+            assert replayed(answers[name].result()) is (name == "replay")
+        assert entries(client) == {"cart": "mug", "_flashes": [["message", "Welcome"]]}
 
     def test_changed_before_the_view(self, way: WayIn, background: Background) -> None:
         """What a before_request function has changed in the session is saved on a replay too."""

@@ -127,6 +127,23 @@ class TestStoreErrors:
         assert problem(post(app)) == (503, "record-unreadable")
         assert "its body of 1000 bytes is larger than max_body" in caplog.text
 
+    @pytest.mark.parametrize("accept", ["application/json", "text/html"])
+    @pytest.mark.parametrize("kind", [StoreUnavailable, RecordUnreadable])
+    def test_r7_nothing_of_the_store(
+        self, way: WayIn, kind: type[Exception], accept: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """R7: a problem shows nothing of the store and of its error, which are in the log."""
+        store = FaultyStore()
+        app = way.app(store=store)
+        counting(app, way)
+        store.before["claim"] = [fail(kind("at store.internal"))]
+        answer = post(app, headers={"Accept": accept})
+        assert answer.status_code == 503
+        assert answer.mimetype.endswith(("json", "html"))
+        shown = f"{answer.headers} {answer.text}"
+        assert not any(word in shown for word in ("internal", "redis", "IDEMPOTENT_"))
+        assert "at store.internal" in caplog.text
+
     def test_e3_own_error_handler(self, way: WayIn, down: dict[str, str]) -> None:
         """E3: the application's handler of the werkzeug class answers in the library's place."""
         app = way.app(config=down)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote
@@ -63,6 +64,15 @@ class TestNewKey:
     def test_never_twice(self) -> None:
         """No two keys are the same."""
         assert len({new_key() for _ in range(1000)}) == 1000
+
+    def test_nobody_can_guess_it(self) -> None:
+        """A key has 128 random bits, and not those of a generator that can be computed."""
+        keys = []
+        for _ in range(2):
+            random.seed(7)
+            keys.append(new_key())
+        assert [len(bytes.fromhex(key)) for key in keys] == [16, 16]
+        assert keys[0] != keys[1]
 
 
 class TestFieldName:

@@ -1,7 +1,8 @@
-"""A view of three steps, whose functions count their calls and do what a test says."""
+"""Steps whose functions count their calls, and a view of three that do what a test says."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +135,38 @@ class SteppedOrders:
         record = self.record
         step = Step(name, record.owner, 1.0, b"\xc1")
         self.store.write_step(self.storage_key, record, step, ttl_ms=None)
+
+
+class Work:
+    """A step's function that counts its calls.
+
+    :param failures: how many of the first calls raise.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls = 0
+        self.failures = failures
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RuntimeError("it failed")
+        return [self.calls, list(args), kwargs]
+
+    async def coroutine(self, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return self(*args, **kwargs)
+
+
+def never(error: Exception) -> str:
+    """Fail: the application's error handlers are not asked about errors of steps."""
+    raise AssertionError(f"the application's error handler was asked about {error!r}")
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    """Make a function that raises an error, whatever its arguments."""
+
+    def raise_it(*_: object, **__: object) -> Any:
+        raise error
+
+    return raise_it

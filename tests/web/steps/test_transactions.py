@@ -15,6 +15,7 @@ from tests.conftest import MakeApp
 from tests.support.clients import problem
 from tests.support.faulty_store import fail
 from tests.support.shop import Shop
+from tests.support.stepped import never
 from tests.support.transactions import raising
 
 
@@ -25,11 +26,8 @@ class SteppedShop(Shop):
         super().__init__(make_app, **{"lease": 30, "timeout": 0} | settings)
         self.charges = 0
         self.answer = lambda: (f"run {self.runs}, charge {step('charge', self.charge)}", 201)
-        self.app.register_error_handler(LeaseLost, self.never)
-        self.app.register_error_handler(StepUnknown, self.never)
-
-    def never(self, error: Exception) -> str:
-        raise AssertionError(f"the application's error handler was asked about {error!r}")
+        self.app.register_error_handler(LeaseLost, never)
+        self.app.register_error_handler(StepUnknown, never)
 
     def charge(self) -> int:
         self.charges += 1

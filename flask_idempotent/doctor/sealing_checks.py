@@ -88,8 +88,9 @@ def unreadable(store: InspectableStore, general: Settings) -> Iterator[Finding]:
             "unreadable",
             f"{len(infos)} of {len(names)} records cannot be read, and requests with their keys "
             f"get 503. The first: {infos[0].storage_key}, {infos[0].damage or 'it is damaged'}.",
-            "If a secret was removed too early, add it to the end of IDEMPOTENT_SECRETS again; "
-            "or wait until these records have expired.",
+            "If a secret was removed too early, add it to the end of IDEMPOTENT_SECRETS again, or "
+            "wait until these records have expired. If they are those of another application, give "
+            "each its own IDEMPOTENT_PREFIX.",
         )
 
 

@@ -8,8 +8,9 @@ other values: msgpack limits how deeply arrays and maps are nested, but not what
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -117,10 +118,18 @@ def _split_int(value: int) -> bytes:
 
 
 def _split_moment(value: datetime | time) -> list[Any]:
-    if value.tzinfo is not None and value.utcoffset() is None:
-        # isoformat() leaves the zone out.
+    offset = value.utcoffset()
+    if value.tzinfo is not None and offset is None:
         raise _Unsupported(f"a {type(value).__name__} in a time zone that gives it no offset")
-    return [value.isoformat(), value.fold]
+    # fromisoformat() takes offsets of less than a second for none.
+    offset_us = None if offset is None else offset // timedelta(microseconds=1)
+    return [value.replace(tzinfo=None).isoformat(), value.fold, offset_us]
+
+
+def _join_moment(kind: type[Any], parts: list[Any]) -> Any:
+    text, fold, offset_us = parts
+    zone = None if offset_us is None else timezone(timedelta(microseconds=offset_us))
+    return kind.fromisoformat(text).replace(fold=fold, tzinfo=zone)
 
 
 _UNCHANGED: Final = frozenset({type(None), bool, float, str, bytes})
@@ -131,13 +140,9 @@ _CONTAINERS: Final[dict[type, Callable[[Any, int], Any]]] = {
 }
 _CONVERSIONS: Final[dict[type, _Conversion]] = {
     int: _Conversion(2, _split_int, lambda data: int.from_bytes(data, "big", signed=True)),
-    datetime: _Conversion(
-        3, _split_moment, lambda parts: datetime.fromisoformat(parts[0]).replace(fold=parts[1])
-    ),
+    datetime: _Conversion(3, _split_moment, partial(_join_moment, datetime)),
     date: _Conversion(4, date.isoformat, date.fromisoformat),
-    time: _Conversion(
-        5, _split_moment, lambda parts: time.fromisoformat(parts[0]).replace(fold=parts[1])
-    ),
+    time: _Conversion(5, _split_moment, partial(_join_moment, time)),
     timedelta: _Conversion(
         6, lambda td: [td.days, td.seconds, td.microseconds], lambda parts: timedelta(*parts)
     ),

@@ -85,6 +85,15 @@ class TestRoundTrip:
         assert again == berlin
         assert again.utcoffset() == timedelta(hours=2)
 
+    @pytest.mark.parametrize("offset", [timedelta(microseconds=1), timedelta(seconds=-1)])
+    def test_odd_offset(self, offset: timedelta) -> None:
+        """Offsets of a fraction of a minute, as before standard time, come back as well."""
+        for value in (
+            datetime(1880, 1, 1, tzinfo=timezone(offset)),
+            time(1, tzinfo=timezone(offset)),
+        ):
+            assert decode(encode("step", value)).utcoffset() == offset
+
     def test_fold(self) -> None:
         """The second of two equal hours stays the second."""
         assert decode(encode("step", datetime(2026, 10, 25, 2, fold=1))).fold == 1
@@ -188,10 +197,13 @@ class TestDamage:
             extension(2, b"\x00\x01"),
             extension(2, "text"),
             extension(3, "2026-01-01"),
-            extension(3, ["2026-13-01T00:00:00", 0]),
-            extension(3, ["2026-01-01T00:00:00", "fold"]),
+            extension(3, ["2026-13-01T00:00:00", 0, None]),
+            extension(3, ["2026-01-01T00:00:00", "fold", None]),
+            extension(3, ["2026-01-01T00:00:00", 0, 10**12]),
+            extension(3, ["2026-01-01T00:00:00+01:00", 0, None]),
+            extension(3, ["2026-01-01T00:00:00", 0]),
             extension(4, "20260101"),
-            extension(5, ["25:00:00", 0]),
+            extension(5, ["25:00:00", 0, None]),
             extension(6, [10**10, 0, 0]),
             extension(6, [0, 90_000, 0]),
             extension(7, "1_000"),

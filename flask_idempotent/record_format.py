@@ -156,15 +156,27 @@ def decode(data: bytes, storage_key: str = "", sealer: Sealer | None = None) -> 
             _require(died < attempt and (died > 0 or state == IN_PROGRESS))
             # A late owner's response follows, unless the store cut it off.
             _require(not offer or HEADER_SIZE < offer <= len(data))
-            run = _decode_run(payload)
             return RunningRecord(
-                owner, fingerprint, attempt, grace_ms, *run, first_attempt, died, state == HELD
+                owner=owner,
+                fingerprint=fingerprint,
+                attempt=attempt,
+                grace_ms=grace_ms,
+                **_decode_run(payload),
+                first_attempt=first_attempt,
+                died=died,
+                held=state == HELD,
             )
         _require(not (grace_ms or offer or died))
         if state == COMPLETED:
-            return CompletedRecord(owner, fingerprint, attempt, *_decode_response(payload))
+            return _decode_response(owner, fingerprint, attempt, payload)
         if state == RELEASED:
-            return ReleasedRecord(owner, fingerprint, attempt, *_decode_run(payload), first_attempt)
+            return ReleasedRecord(
+                owner=owner,
+                fingerprint=fingerprint,
+                attempt=attempt,
+                **_decode_run(payload),
+                first_attempt=first_attempt,
+            )
     except _DECODE_ERRORS as error:
         raise _damaged(data, sealer, error) from error
     raise RecordUnreadable(f"record state {state!r} is unknown")
@@ -176,23 +188,19 @@ def _damaged(data: bytes, sealer: Sealer | None, error: Exception) -> RecordUnre
     return RecordUnreadable(f"record is damaged: {error}")
 
 
-_Run = tuple[str, int, float, str, str]
-
-
-def _decode_run(payload: bytes) -> _Run:
+def _decode_run(payload: bytes) -> dict[str, Any]:
+    """Read what both a running and a released record say of a run, by the names of their fields."""
     method, endpoint, host, pid, started = unpack(payload)
     _require(_are_strings(method, endpoint, host) and _is_time(started))
     _require(type(pid) is int and 0 <= pid < 1 << 32)
-    return host, pid, started, method, endpoint
+    return {
+        "host": host, "pid": pid, "started": started, "method": method, "endpoint": endpoint,
+    }  # fmt: skip
 
 
-_Body = bytes | CompressedBody | None
-_Response = tuple[
-    int | str, tuple[tuple[str, str], ...], _Body, float, bool, str, str, bytes, bytes
-]
-
-
-def _decode_response(payload: bytes) -> _Response:
+def _decode_response(
+    owner: bytes, fingerprint: bytes, attempt: int, payload: bytes
+) -> CompletedRecord:
     status, time, operation, method, endpoint, flat_headers, body, session = unpack(payload)
     _require(
         is_status(status)
@@ -204,11 +212,22 @@ def _decode_response(payload: bytes) -> _Response:
         and _is_time(time)
     )
     parts = iter(flat_headers)
-    headers = tuple(zip(parts, parts, strict=True))
-    return status, headers, _decode_body(body), time, False, method, endpoint, operation, session
+    return CompletedRecord(
+        owner=owner,
+        fingerprint=fingerprint,
+        attempt=attempt,
+        status=status,
+        headers=tuple(zip(parts, parts, strict=True)),
+        body=_decode_body(body),
+        time=time,
+        method=method,
+        endpoint=endpoint,
+        operation=operation,
+        session=session,
+    )
 
 
-def _decode_body(body: Any) -> _Body:
+def _decode_body(body: Any) -> bytes | CompressedBody | None:
     if body is None or type(body) is bytes:
         return body
     _require(type(body) is list)

@@ -70,10 +70,7 @@ class RunningRecord(NamedTuple):
 
     def tombstone(self) -> ReleasedRecord:
         """Return what is left when the key is released while this record's owner may still run."""
-        return ReleasedRecord(
-            self.owner, self.fingerprint, self.attempt, self.host, self.pid, self.started,
-            self.method, self.endpoint, self.first_attempt,
-        )  # fmt: skip
+        return ReleasedRecord(**{name: getattr(self, name) for name in ReleasedRecord._fields})
 
 
 class ReleasedRecord(NamedTuple):
@@ -105,10 +102,7 @@ class ReleasedRecord(NamedTuple):
 
     def as_claim(self) -> RunningRecord:
         """Return the claim that was released, as one whose lease is over."""
-        return RunningRecord(
-            self.owner, self.fingerprint, self.attempt, 0, self.host, self.pid, self.started,
-            self.method, self.endpoint, self.first_attempt,
-        )  # fmt: skip
+        return RunningRecord(**self._asdict(), grace_ms=0)
 
 
 class CompressedBody(NamedTuple):

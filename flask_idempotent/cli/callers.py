@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
 
 import click
 from flask import Flask
@@ -27,9 +29,7 @@ class Caller(NamedTuple):
     user_id: str | None = None
 
 
-#: What a command that asks for a caller takes as keywords: ``scope``, ``scope_headers``, ``user``,
-#: ``user_id``, ``path`` and ``method``.
-CALLER_OPTIONS = (
+_CALLER_OPTIONS = (
     click.option("--scope", metavar="VALUE", help="What your scope function returned."),
     click.option(
         "--scope-header",
@@ -43,6 +43,29 @@ CALLER_OPTIONS = (
     click.option("--path", help="The request's path, if its view has a scope function."),
     click.option("--method", default="POST", show_default=True, help="The request's method."),
 )
+
+
+def caller_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who sent the request, and to which view.
+
+    It gets them as ``caller``, ``path`` and ``method``.
+    """
+
+    @wraps(command)
+    def with_caller(
+        scope: str | None,
+        scope_headers: tuple[str, ...],
+        user: str | None,
+        user_id: str | None,
+        method: str,
+        **others: Any,
+    ) -> None:
+        caller = Caller(scope, scope_headers, user, user_id)
+        command(caller=caller, method=method.upper(), **others)
+
+    for option in reversed(_CALLER_OPTIONS):
+        with_caller = option(with_caller)
+    return with_caller
 
 
 def settings_at(app: Flask, path: str | None, method: str) -> Settings:

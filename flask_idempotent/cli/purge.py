@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
 from flask_idempotent.cli.answers import delete_all_answers, delete_answers, transactions_of
-from flask_idempotent.cli.callers import CALLER_OPTIONS, Caller, scope_of, settings_at
+from flask_idempotent.cli.callers import Caller, caller_options, scope_of, settings_at
 from flask_idempotent.cli.options import (
     WrongSettings,
     confirm,
@@ -31,31 +31,22 @@ from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.state import state_of
 
 
-def _caller_options(command: Callable[..., None]) -> Callable[..., None]:
+def _caller_prefix_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that name a caller.
 
-    It gets what the names of the caller's records begin with as ``caller_prefix``; None for none.
+    It gets what the names of the caller's records begin with as ``caller_prefix``; None where no
+    caller is named.
     """
 
+    @caller_options
     @wraps(command)
-    def with_caller(
-        scope: str | None,
-        scope_headers: tuple[str, ...],
-        user: str | None,
-        user_id: str | None,
-        path: str | None,
-        method: str,
-        **others: Any,
-    ) -> None:
-        caller = Caller(scope, scope_headers, user, user_id)
+    def with_prefix(caller: Caller, path: str | None, method: str, **others: Any) -> None:
         if path is not None and caller == Caller():
             raise click.UsageError("--path is for --scope: give both, or neither.")
-        prefix = None if caller == Caller() else _prefix_of(caller, path, method.upper())
+        prefix = None if caller == Caller() else _prefix_of(caller, path, method)
         command(caller_prefix=prefix, **others)
 
-    for option in reversed(CALLER_OPTIONS):
-        with_caller = option(with_caller)
-    return with_caller
+    return with_prefix
 
 
 def _prefix_of(caller: Caller, path: str | None, method: str) -> str:
@@ -80,7 +71,7 @@ def _prefix_of(caller: Caller, path: str | None, method: str) -> str:
 @yes_option
 @json_option
 @with_appcontext
-@_caller_options
+@_caller_prefix_options
 def purge_command(
     older: float | None,
     everything: bool,

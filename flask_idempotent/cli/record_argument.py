@@ -17,8 +17,8 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from flask_idempotent.cli.callers import (
-    CALLER_OPTIONS,
     Caller,
+    caller_options,
     endpoint_scope,
     header_names,
     scope_of,
@@ -53,35 +53,23 @@ class RecordRef:
     settings: EngineSettings
 
 
-_OPTIONS = (
-    click.argument("key"),
-    *CALLER_OPTIONS,
-    click.option(
+def record_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument KEY and its options; it gets them as one ``RecordRef``."""
+
+    @click.argument("key")
+    @caller_options
+    @click.option(
         "--storage-key",
         "is_storage_key",
         is_flag=True,
         help="KEY is a storage key, as in list and in log lines.",
-    ),
-)
-
-
-def record_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument KEY and its options; it gets them as one ``RecordRef``."""
-
+    )
+    @with_appcontext
     @wraps(command)
     def with_ref(
-        key: str,
-        scope: str | None,
-        scope_headers: tuple[str, ...],
-        user: str | None,
-        user_id: str | None,
-        path: str | None,
-        method: str,
-        is_storage_key: bool,
-        **others: Any,
+        key: str, caller: Caller, path: str | None, method: str, is_storage_key: bool, **others: Any
     ) -> None:
         app = this_app()
-        caller = Caller(scope, scope_headers, user, user_id)
         if is_storage_key:
             if caller != Caller() or path is not None:
                 raise click.UsageError(
@@ -90,17 +78,14 @@ def record_argument(command: Callable[..., None]) -> Callable[..., None]:
                 )
             ref = _by_storage_key(state_of(app).settings(), key)
         else:
-            settings = settings_at(app, path, method.upper())
-            client_scope = scope_of(settings, caller)
-            if client_scope is None and path is not None:
-                client_scope = endpoint_scope(app, settings, path, method.upper())
-            ref = _by_key(app, settings, client_scope, key)
+            settings = settings_at(app, path, method)
+            scope = scope_of(settings, caller)
+            if scope is None and path is not None:
+                scope = endpoint_scope(app, settings, path, method)
+            ref = _by_key(app, settings, scope, key)
         command(ref, **others)
 
-    with_app: Callable[..., None] = with_appcontext(with_ref)
-    for option in reversed(_OPTIONS):
-        with_app = option(with_app)
-    return with_app
+    return with_ref
 
 
 def find_record(
@@ -123,7 +108,7 @@ def find_record(
 
 
 def settings_of(app: Flask, record: RunningRecord | ReleasedRecord | CompletedRecord) -> Settings:
-    """Find the settings of the view that a record is for; the application's if it has no such."""
+    """Find the settings of the view that a record is for; the application's where it is gone."""
     protections = state_of(app).protections
     try:
         return protections.of(record.endpoint, record.method).settings
@@ -135,9 +120,8 @@ def _by_storage_key(settings: Settings, key: str) -> RecordRef:
     prefix = settings.prefix
     if not re.fullmatch(re.escape(prefix) + r"\{([\w-]{11})?[\w-]{22}\}", key, re.ASCII):
         raise click.BadParameter(
-            f"{key!r} is not a storage key: it must look like {prefix}{{22 characters}}, or "
-            "33 with IDEMPOTENT_NAME_SECRET. "
-            "Put it in single quotes.",
+            f"{key!r} is not a storage key: it must look like {prefix}{{22 characters}}, or 33 "
+            "with IDEMPOTENT_NAME_SECRET. Put it in single quotes.",
             param_hint="KEY",
         )
     return RecordRef(key, f"There is no record {key}.", settings.engine)

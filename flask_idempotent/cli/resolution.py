@@ -110,9 +110,14 @@ def answer_for(
     """
     _check_kept(resolution, settings)
     completed = CompletedRecord(
-        os.urandom(OWNER_SIZE), record.fingerprint, record.attempt, *resolution, time.time(),
-        method=record.method, endpoint=record.endpoint,
-    )  # fmt: skip
+        owner=os.urandom(OWNER_SIZE),
+        fingerprint=record.fingerprint,
+        attempt=record.attempt,
+        **resolution._asdict(),
+        time=time.time(),
+        method=record.method,
+        endpoint=record.endpoint,
+    )
     ttl_ms = max(settings.engine.expire_ms, info.ttl_ms)
     if settings.transaction is not None:
         # First, because a late owner can commit until there is a row.

@@ -201,9 +201,18 @@ class Claim:
             settings.compress is not None and body is not None and len(body) >= settings.compress
         )
         record = CompletedRecord(
-            running.owner, running.fingerprint, running.attempt, status, headers, body, time.time(),
-            compress, running.method, running.endpoint, session=session,
-        )  # fmt: skip
+            owner=running.owner,
+            fingerprint=running.fingerprint,
+            attempt=running.attempt,
+            status=status,
+            headers=headers,
+            body=body,
+            time=time.time(),
+            compress=compress,
+            method=running.method,
+            endpoint=running.endpoint,
+            session=session,
+        )
         if record.status_code in settings.correctable:
             return record._replace(operation=self.request.operation())
         return record
@@ -222,9 +231,16 @@ def claim_without_store(request: ClaimRequest) -> Claim:
 def new_record(request: ClaimRequest, owner: bytes) -> RunningRecord:
     """Make the record of a run that begins now in this process, as attempt 1."""
     return RunningRecord(
-        owner, request.fingerprint, 1, request.settings.grace_ms,
-        _HOST, os.getpid(), time.time(), request.method, request.endpoint,
-    )  # fmt: skip
+        owner=owner,
+        fingerprint=request.fingerprint,
+        attempt=1,
+        grace_ms=request.settings.grace_ms,
+        host=_HOST,
+        pid=os.getpid(),
+        started=time.time(),
+        method=request.method,
+        endpoint=request.endpoint,
+    )
 
 
 def _names_call(name: object, number: object) -> bool:

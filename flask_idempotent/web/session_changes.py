@@ -17,7 +17,7 @@ from flask.sessions import session_json_serializer
 from flask_idempotent._digests import url_safe_digest
 from flask_idempotent.errors import RecordUnreadable
 
-_T = TypeVar("_T")
+Change = TypeVar("Change")
 _ABSENT = object()
 
 
@@ -114,7 +114,7 @@ class SessionChanges:
                 del session[name]
 
 
-def _chosen(part: dict[str, _T], names: Collection[str]) -> dict[str, _T]:
+def _chosen(part: dict[str, Change], names: Collection[str]) -> dict[str, Change]:
     return {name: change for name, change in part.items() if name in names}
 
 

@@ -14,6 +14,7 @@ from redis import Redis
 
 from flask_idempotent.cli import commands
 from flask_idempotent.http.keys import storage_key
+from flask_idempotent.records import CompletedRecord
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.web.state import state_of
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
@@ -22,6 +23,10 @@ from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 SERVER = "tests.server"
 #: click 8.2 keeps stdout and stderr apart by itself.
 _APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
+
+#: Answers for an owner, without a question.
+RESOLVE = ("resolve", "k", "--yes", "--status", "201")
 
 
 def run(app: Flask, *arguments: str, text: str | None = None) -> Result:
@@ -92,3 +97,16 @@ def printed(app: Flask, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], ob
     result = run(app, "watch")
     assert result.exit_code == 0, result.output
     return [line.split("  ", 1)[1] for line in result.stdout.splitlines()]
+
+
+def die(app: Flask, owner: str = "ada") -> str:
+    """Put a claim into the store whose owner died; its record's name."""
+    storage_key = claim(app, owner=owner)
+    lapse(store_of(app), storage_key)
+    return storage_key
+
+
+def stored(app: Flask) -> CompletedRecord:
+    record = store_of(app).read(name())
+    assert isinstance(record, CompletedRecord)
+    return record

@@ -8,29 +8,24 @@ import pytest
 from flask import Flask
 
 from flask_idempotent import idempotent
-from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.records import CompletedRecord, ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import Completion
-from tests.cli.harness import claim, complete, damage, document, give_up, name, run, store_of
+from tests.cli.harness import (
+    RESOLVE,
+    claim,
+    complete,
+    damage,
+    die,
+    document,
+    give_up,
+    name,
+    run,
+    store_of,
+    stored,
+)
 from tests.stores.harness import HOUR, answer, lapse, running
 from tests.support.clients import post, recorded
 from tests.support.polling import until
-from tests.support.transactions import MemoryTransaction
-
-ANSWER = ("resolve", "k", "--yes", "--status", "201")
-
-
-def die(app: Flask, owner: str = "ada") -> str:
-    """Put a claim into the store whose owner died; its record's name."""
-    storage_key = claim(app, owner=owner)
-    lapse(store_of(app), storage_key)
-    return storage_key
-
-
-def stored(app: Flask) -> CompletedRecord:
-    record = store_of(app).read(name())
-    assert isinstance(record, CompletedRecord)
-    return record
 
 
 class TestAnswer:
@@ -64,7 +59,7 @@ class TestAnswer:
         dead = running("ada")._replace(fingerprint=first.fingerprint)
         store_of(app).claim(name(), dead, ttl_ms=2 * HOUR)
         lapse(store_of(app), name())
-        document(app, *ANSWER, "--body", "by hand")
+        document(app, *RESOLVE, "--body", "by hand")
         replayed = post(app, "k", "/orders", data="one")
         assert (replayed.status_code, replayed.text) == (201, "by hand")
         assert replayed.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -75,7 +70,7 @@ class TestAnswer:
         """A body that begins with @ is a file's, unchanged; a header says what it is."""
         (tmp_path / "body").write_bytes(b"\xff\n")
         die(app)
-        document(app, *ANSWER, "--body", f"@{tmp_path / 'body'}", "--header", "content-type: a/b")
+        document(app, *RESOLVE, "--body", f"@{tmp_path / 'body'}", "--header", "content-type: a/b")
         assert (stored(app).body, stored(app).headers) == (b"\xff\n", (("content-type", "a/b"),))
 
     def test_body_of_the_standard_input(self, app: Flask) -> None:
@@ -83,7 +78,7 @@ class TestAnswer:
         die(app)
         refused = run(app, "resolve", "k", "--status", "201", "--body", "-", text="typed")
         assert (refused.exit_code, "add --yes" in refused.stderr) == (2, True)
-        assert run(app, *ANSWER, "--body", "-", text="typed").exit_code == 0
+        assert run(app, *RESOLVE, "--body", "-", text="typed").exit_code == 0
         assert stored(app).body == b"typed"
 
     def test_without_body(self, app: Flask) -> None:
@@ -95,12 +90,12 @@ class TestAnswer:
     def test_how_long(self, app: Flask) -> None:
         """The answer is kept as long as the claim would have been held, or for ``expire``."""
         die(app)
-        document(app, *ANSWER)
+        document(app, *RESOLVE)
         (info,) = store_of(app).inspect([name()])
         assert 240_000 < info.ttl_ms <= HOUR
         store_of(app).delete([name()])
         store_of(app).claim(name(), running("ada")._replace(grace_ms=999), ttl_ms=1000)
-        document(app, *ANSWER, "--even", "running")
+        document(app, *RESOLVE, "--even", "running")
         (info,) = store_of(app).inspect([name()])
         assert 200_000 < info.ttl_ms <= 240_000
 
@@ -108,7 +103,7 @@ class TestAnswer:
         """Waiters are woken, and a late owner is refused."""
         storage_key = die(app)
         with store_of(app).listen(storage_key, 5) as waiter:
-            document(app, *ANSWER)
+            document(app, *RESOLVE)
             until(lambda: waiter.notified)
         late = store_of(app).complete(storage_key, answer("ada"), ttl_ms=HOUR)
         assert late is Completion.REFUSED
@@ -119,7 +114,7 @@ class TestAnswer:
         with recorded(app) as events:
             document(app, "resolve", "k", "--yes", "--rerun")
             claim(app, owner="bob")
-            document(app, *ANSWER, "--even", "running")
+            document(app, *RESOLVE, "--even", "running")
         assert events == [
             ("resolved", {"storage_key": storage_key, "status": None}),
             ("resolved", {"storage_key": storage_key, "status": 201}),
@@ -176,14 +171,14 @@ class TestRefused:
         assert callable(put)
         put(app)
         before = [info.record for info in store_of(app).inspect([name()])]
-        refused = run(app, *ANSWER)
+        refused = run(app, *RESOLVE)
         assert (refused.exit_code, message in refused.stderr) == (1, True)
         assert [info.record for info in store_of(app).inspect([name()])] == before
 
     def test_even_running(self, app: Flask) -> None:
         """``--even running`` answers for an owner that lives, whose response is refused."""
         storage_key = claim(app)
-        document(app, *ANSWER, "--even", "running")
+        document(app, *RESOLVE, "--even", "running")
         assert stored(app).status == 201
         late = store_of(app).complete(storage_key, answer("ada"), ttl_ms=HOUR)
         assert late is Completion.REFUSED
@@ -215,10 +210,10 @@ class TestRefused:
     def test_what_is_not_kept(self, app: Flask) -> None:
         """A header that no replay repeats is refused, and so is a body above ``max_body``."""
         die(app)
-        refused = run(app, *ANSWER, "--header", "Set-Cookie: a=b")
+        refused = run(app, *RESOLVE, "--header", "Set-Cookie: a=b")
         assert (refused.exit_code, "the header Set-Cookie" in refused.stderr) == (1, True)
         app.view_functions["orders"] = idempotent(max_body=3)(lambda: "placed")
-        refused = run(app, *ANSWER, "--body", "four")
+        refused = run(app, *RESOLVE, "--body", "four")
         assert (refused.exit_code, "max_body" in refused.stderr) == (1, True)
 
     def test_changed_meanwhile(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,82 +222,6 @@ class TestRefused:
         monkeypatch.setattr(
             "flask_idempotent.cli.resolve.confirm", lambda *_, **__: claim(app, owner="bob")
         )
-        refused = run(app, *ANSWER)
+        refused = run(app, *RESOLVE)
         assert (refused.exit_code, "it has changed" in refused.stderr) == (1, True)
-        assert isinstance(store_of(app).read(name()), RunningRecord)
-
-
-class TestTransaction:
-    """The answers that the databases of transactions keep."""
-
-    @pytest.fixture
-    def db(self, app: Flask) -> MemoryTransaction:
-        db = MemoryTransaction()
-        app.view_functions["orders"] = idempotent(transaction=db)(lambda: "placed")
-        return db
-
-    def test_row(self, app: Flask, db: MemoryTransaction) -> None:
-        """The answer gets a row, so that a late owner cannot commit."""
-        die(app)
-        document(app, *ANSWER, "--body", "by hand")
-        kept = db.look_up(name())
-        assert kept is not None
-        assert kept.record == stored(app)
-
-    def test_expired_row(self, app: Flask, db: MemoryTransaction) -> None:
-        """A row that has expired is replaced."""
-        die(app)
-        document(app, *ANSWER)
-        db.now += 10**9
-        store_of(app).delete([name()])
-        die(app)
-        document(app, "resolve", "k", "--yes", "--status", "200")
-        kept = db.look_up(name())
-        assert kept is not None
-        assert kept.record.status == 200
-
-    def test_committed(self, app: Flask, db: MemoryTransaction) -> None:
-        """Where the view has committed there is nothing to resolve."""
-        die(app)
-        document(app, *ANSWER)
-        store_of(app).delete([name()])
-        die(app)
-        refused = run(app, *ANSWER)
-        assert (refused.exit_code, "The view has committed" in refused.stderr) == (1, True)
-
-    def test_commits_meanwhile(self, app: Flask, db: MemoryTransaction) -> None:
-        """A row that comes at the last moment stays, and nothing is stored."""
-        die(app)
-        theirs = Answer(name(), answer("ada"), HOUR)
-        db.before["commit"].append(lambda: db.answers.update({name(): theirs}))
-        refused = run(app, *ANSWER)
-        assert (refused.exit_code, "committed meanwhile" in refused.stderr) == (1, True)
-        assert isinstance(store_of(app).read(name()), RunningRecord)
-
-    def test_changed_meanwhile(
-        self, app: Flask, db: MemoryTransaction, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The row decides: a claim that was taken over meanwhile changes nothing."""
-        die(app, "ada")
-        monkeypatch.setattr(
-            "flask_idempotent.cli.resolve.confirm", lambda *_, **__: claim(app, owner="bob")
-        )
-        assert document(app, *ANSWER)["status"] == 201
-        kept = db.look_up(name())
-        assert kept is not None
-        assert kept.record.status == 201
-
-    def test_commits_during_question(
-        self, app: Flask, db: MemoryTransaction, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A row that comes while the operator is asked stays, and nothing is stored."""
-        die(app)
-        theirs = Answer(name(), answer("ada"), HOUR)
-        monkeypatch.setattr(
-            "flask_idempotent.cli.resolve.confirm",
-            lambda *_, **__: db.answers.update({name(): theirs}),
-        )
-        refused = run(app, *ANSWER)
-        assert (refused.exit_code, "committed meanwhile" in refused.stderr) == (1, True)
-        assert db.answers == {name(): theirs}
         assert isinstance(store_of(app).read(name()), RunningRecord)

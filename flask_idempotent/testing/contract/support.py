@@ -181,10 +181,9 @@ def switching_at_each_line(store: Store) -> Iterator[None]:
 
 
 def take_over(store: Store) -> None:
-    """Let ada's lease lapse, and bob take her key over as attempt 2."""
+    """Let ada claim the key, her lease lapse, and bob take the key over as attempt 2."""
     claim(store, running("ada"))
-    lapse(store)
-    assert contend(store, running("bob")) == Claimed(2, 1, dead=running("ada"))
+    take_over_from_ada(store)
 
 
 def leave_tombstone(store: Store) -> ReleasedRecord:

@@ -17,8 +17,9 @@
 --
 -- Where an earlier owner, or this one, may still run, or there are steps for the next run, the record
 -- becomes a tombstone: the same record in the state "released". Where an operator releases it, the
--- steps that began and are not known to have ended are deleted, also from a tombstone. Where this owner was to decide, the record stays, so that the next
--- request is asked when the lease ends: now, unless the key is held.
+-- steps that began and are not known to have ended are deleted, also from a tombstone. Where this
+-- owner was to decide, the record stays, so that the next request is asked when the lease ends: now,
+-- unless the key is held.
 --
 -- record_format.py has the layout of a record. Offsets here count from 1.
 local record_key, owner, response_ttl_ms = KEYS[1], ARGV[1], ARGV[2]

@@ -23,8 +23,6 @@ from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
 SERVER = "tests.server"
 #: click 8.2 keeps stdout and stderr apart by itself.
 _APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-
-
 #: Answers for an owner, without a question.
 RESOLVE = ("resolve", "k", "--yes", "--status", "201")
 

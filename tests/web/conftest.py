@@ -7,10 +7,26 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_idempotent.web.state import EXTENSION_KEY, AppState
 from tests.conftest import MakeApp
 from tests.support.clients import WayIn
+from tests.support.faulty_store import FaultyStore
 from tests.support.sessions import MakeShop, View, serve, with_server_sessions
 from tests.support.shop import Shop
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    """A store that fails as a test says, in place of each store in turn."""
+    return FaultyStore()
+
+
+@pytest.fixture
+def decorated_app(make_app: MakeApp, store: FaultyStore) -> Flask:
+    """An application that protects only what is decorated."""
+    app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": False})
+    app.extensions[EXTENSION_KEY] = AppState(app, store=store)
+    return app
 
 
 @pytest.fixture

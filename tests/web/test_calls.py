@@ -14,7 +14,6 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from flask_idempotent import current_claim, idempotent
-from flask_idempotent.web.state import EXTENSION_KEY, AppState
 from tests.conftest import MakeApp
 from tests.support.clients import Gate, post, problem
 from tests.support.faulty_store import FaultyStore
@@ -24,16 +23,8 @@ Background = Callable[..., Future[Any]]
 
 
 @pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore()
-
-
-@pytest.fixture
-def app(make_app: MakeApp, store: FaultyStore) -> Flask:
-    """An application that protects only what is decorated."""
-    app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": False})
-    app.extensions[EXTENSION_KEY] = AppState(app, store=store)
-    return app
+def app(decorated_app: Flask) -> Flask:
+    return decorated_app
 
 
 class TestCalledAgain:

@@ -11,9 +11,8 @@ from flask import Flask, Response, request
 from flask.views import MethodView
 
 from flask_idempotent import idempotent
-from flask_idempotent.web.state import EXTENSION_KEY, AppState
+from flask_idempotent.web.state import EXTENSION_KEY
 from tests.cli.harness import run
-from tests.conftest import MakeApp
 from tests.support.clients import post
 from tests.support.faulty_store import FaultyStore
 from tests.support.request_bodies import URLENCODED, with_length
@@ -21,16 +20,8 @@ from tests.support.retries import Deadlock, retrying, text
 
 
 @pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore()
-
-
-@pytest.fixture
-def app(make_app: MakeApp, store: FaultyStore) -> Flask:
-    """An application that protects only what is decorated."""
-    app = make_app(wide=False, config={"PROPAGATE_EXCEPTIONS": False})
-    app.extensions[EXTENSION_KEY] = AppState(app, store=store)
-    return app
+def app(decorated_app: Flask) -> Flask:
+    return decorated_app
 
 
 class TestHelpers:

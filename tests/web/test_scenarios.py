@@ -26,11 +26,6 @@ ONE, OTHER = {"json": {"foo": "bar"}}, {"json": {"baz": "qux"}}
 
 
 @pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore()
-
-
-@pytest.fixture
 def app(make_app: MakeApp, store: FaultyStore) -> Flask:
     """An endpoint that makes an order with each POST and PATCH, and insists on a key."""
     app = make_app(store=store, required=True, methods=["POST", "PATCH"], timeout=0)

@@ -23,11 +23,6 @@ def orders(request: pytest.FixtureRequest, make_app: MakeApp) -> SteppedOrders:
 
 
 @pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore()
-
-
-@pytest.fixture
 def app(make_app: MakeApp, store: FaultyStore) -> Flask:
     """An application that is protected as a whole."""
     return make_app(store=store, timeout=0, lease=30)

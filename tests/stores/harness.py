@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Renewal, Store
 from flask_idempotent.stores.memory import MemoryStore
+from flask_idempotent.stores.redis.commands import steps_key
 from flask_idempotent.stores.redis.store import RedisStore
 
 HOUR = 3_600_000
@@ -56,12 +57,13 @@ def _grace(store: Store, key: str) -> int:
 
 
 def expire(store: Store, key: str) -> None:
-    """End the time to live of a record now."""
+    """End the time to live of a record and its steps now."""
     if isinstance(store, MemoryStore):
         store._entries[key].expires_at_ms = 0
         return
     assert isinstance(store, RedisStore)
-    store._client.execute("PEXPIRE", key, 0)
+    for name in (key, steps_key(key)):
+        store._client.execute("PEXPIRE", name, 0)
 
 
 def time_left(store: Store, key: str) -> int:

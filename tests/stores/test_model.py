@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +17,8 @@ from flask_idempotent.stores.base import (
     Claimed,
     Completion,
     ContendResult,
+    Step,
+    StepResult,
 )
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
@@ -40,11 +42,24 @@ class Entry:
     record: RunningRecord | CompletedRecord | ReleasedRecord
     lapsed: bool = False
     offer: CompletedRecord | None = None
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        return any(step.value is None for step in self.steps.values())
+
+    def drop_open(self, name: str | None = None) -> None:
+        """Forget that steps began: the owner's one of this name, or all."""
+        for step in list(self.steps.values()):
+            is_meant = name is None or (name, self.record.owner) == (step.name, step.owner)
+            if step.value is None and is_meant:
+                del self.steps[step.name]
 
 
 KEYS = st.sampled_from(["IDEMPOTENT_{k1}", "IDEMPOTENT_{k2}"])
 OWNERS = st.sampled_from(["ada", "bob", "cyd"])
 PAYLOADS = st.sampled_from(["one", "one", "two"])
+STEPS = st.sampled_from(["reserve", "charge"])
 BODIES = st.sampled_from([b"", b"hello", None, b"x" * 20_000])
 
 
@@ -91,20 +106,30 @@ class Machine(RuleBasedStateMachine):
             self.model[key] = Entry(record)
         elif isinstance(entry.record, CompletedRecord):
             assert result == entry.record
-        elif isinstance(entry.record, ReleasedRecord):
+        elif isinstance(entry.record, ReleasedRecord) and not entry.is_open:
             self.follows(key, record, result)
-        elif entry.record.owner == record.owner:
+        elif isinstance(entry.record, RunningRecord) and entry.record.owner == record.owner:
             assert result == Claimed(entry.record.attempt, entry.record.first_attempt)
             entry.lapsed = False
-        elif not entry.lapsed or not takeover or entry.record.fingerprint != record.fingerprint:
-            assert isinstance(result, Busy)
-            assert result.fingerprint == entry.record.fingerprint
-            assert (result.lease_left_ms <= 0) == entry.lapsed
-        elif entry.offer is not None:
+        else:
+            self.judge_takeover(entry, key, record, result, takeover)
+
+    def judge_takeover(
+        self, entry: Entry, key: str, record: RunningRecord, result: ContendResult, takeover: bool
+    ) -> None:
+        lapsed = entry.lapsed or isinstance(entry.record, ReleasedRecord)
+        is_same_request = entry.record.fingerprint == record.fingerprint
+        if lapsed and takeover and is_same_request and entry.offer is not None:
             assert result == entry.offer
             self.model[key] = Entry(entry.offer)
-        else:
+        elif lapsed and takeover and is_same_request and not entry.is_open:
+            assert isinstance(entry.record, RunningRecord)
             self.follows(key, record, result, dead=entry.record)
+        else:
+            assert isinstance(result, Busy)
+            assert result.fingerprint == entry.record.fingerprint
+            assert (result.lease_left_ms <= 0) == lapsed
+            assert result.held == (lapsed and entry.is_open)
 
     def follows(
         self,
@@ -114,18 +139,41 @@ class Machine(RuleBasedStateMachine):
         dead: RunningRecord | None = None,
     ) -> None:
         """The key belongs to the next attempt."""
-        old = self.model[key].record
+        old, steps = self.model[key].record, {}
         attempt = first = old.attempt + 1
         if not isinstance(old, CompletedRecord) and old.fingerprint == record.fingerprint:
-            first = old.first_attempt
+            first, steps = old.first_attempt, self.model[key].steps
         assert result == Claimed(attempt, first, dead)
-        self.model[key] = Entry(record._replace(attempt=attempt, first_attempt=first))
+        record = record._replace(attempt=attempt, first_attempt=first)
+        self.model[key] = Entry(record, steps=steps)
+
+    @rule(key=KEYS, name=OWNERS, step_name=STEPS, ends=st.booleans())
+    def write_step(self, key: str, name: str, step_name: str, ends: bool) -> None:
+        entry, record = self.model.get(key), running(name)
+        if entry is not None:
+            record = record._replace(fingerprint=entry.record.fingerprint)
+        step = Step(step_name, record.owner, len(step_name) / 2, b"" if ends else None)
+        result = self.store.write_step(key, record, step, ttl_ms=2 * HOUR)
+        if entry is None:
+            assert result is StepResult.GONE
+        elif not isinstance(entry.record, RunningRecord) or entry.record.owner != record.owner:
+            assert result is StepResult.LOST
+        else:
+            earlier = entry.steps.get(step_name)
+            if not ends and earlier is not None and earlier.owner != record.owner:
+                assert result == earlier
+                return
+            assert result is StepResult.WRITTEN
+            entry.lapsed = False
+            if ends or earlier is None or earlier.value is None:
+                entry.steps[step_name] = step
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, body=BODIES, attempt=st.integers(1, 3))
     def complete(self, key: str, name: str, payload: str, body: bytes | None, attempt: int) -> None:
         response = answer(name, payload, body)._replace(attempt=attempt)
-        completion = self.store.complete(key, response, ttl_ms=HOUR)
         entry = self.model.get(key)
+        has_steps = entry is not None and entry.record.owner == response.owner
+        completion = self.store.complete(key, response, ttl_ms=HOUR, has_steps=has_steps)
         if entry is None:
             assert completion is Completion.STORED
             self.model[key] = Entry(response)
@@ -146,20 +194,32 @@ class Machine(RuleBasedStateMachine):
             assert completion is Completion.OFFERED
             entry.offer = entry.offer or response
 
-    @rule(key=KEYS, name=OWNERS)
-    def release(self, key: str, name: str) -> None:
-        gone = self.store.release(key, running(name).owner, **ENDS)
+    @rule(key=KEYS, name=OWNERS, by_operator=st.booleans(), unstarted=STEPS | st.just(""))
+    def release(self, key: str, name: str, by_operator: bool, unstarted: str) -> None:
+        gone = self.store.release(
+            key, owner(name), **ENDS,
+            owner_may_run=by_operator, has_steps=True, unstarted=unstarted,
+        )  # fmt: skip
         entry = self.model.get(key)
-        ours = entry is not None and entry.record.owner == running(name).owner
-        if entry is None or not ours or not isinstance(entry.record, RunningRecord):
+        if entry is None or entry.record.owner != owner(name):
             assert not gone
-            return
-        assert gone
+        elif isinstance(entry.record, RunningRecord):
+            assert gone
+            self.released(key, entry, entry.record, by_operator, unstarted)
+        else:
+            is_freed = isinstance(entry.record, ReleasedRecord) and by_operator and entry.is_open
+            assert gone is is_freed
+            entry.drop_open(None if is_freed else "")
+
+    def released(
+        self, key: str, entry: Entry, record: RunningRecord, by_operator: bool, unstarted: str
+    ) -> None:
         del self.model[key]
+        entry.drop_open(None if by_operator else unstarted)
         if entry.offer is not None:
             self.model[key] = Entry(entry.offer)
-        elif entry.record.attempt > 1:
-            self.model[key] = Entry(entry.record.tombstone())
+        elif record.attempt > 1 or by_operator or entry.steps:
+            self.model[key] = Entry(record.tombstone(), steps=entry.steps)
 
     @rule(key=KEYS, name=OWNERS, payload=PAYLOADS, in_time=st.booleans())
     def renew(self, key: str, name: str, payload: str, in_time: bool) -> None:
@@ -200,6 +260,8 @@ class Machine(RuleBasedStateMachine):
             record = self.store.read(key)
             assert record == (None if entry is None else entry.record)
             if entry is not None:
+                steps = sorted(entry.steps.values(), key=lambda step: step.time)
+                assert self.store.read_steps(key, entry.record.fingerprint) == steps
                 assert 0 < time_left(self.store, key) <= 2 * HOUR, "no record without an end"
 
 

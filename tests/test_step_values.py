@@ -48,7 +48,7 @@ VALUES = st.recursive(
 
 
 def types_in(value: Any) -> Any:
-    """A value with the type of each part in place of it, but for numbers of their order."""
+    """The types of a value and of all of its parts, in their order."""
     if isinstance(value, dict):
         return [(types_in(key), types_in(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):

@@ -178,11 +178,17 @@ class TestRelease:
         assert sent == [{"key": "client-key", "storage_key": KEY, "reason": "not-stored"}]
         assert isinstance(engine.claim(request(timeout=0)), Claim)
 
-    def test_later(self, engine: Engine, faulty: FaultyStore) -> None:
-        """A release that the store did not take is retried, and its claim not renewed."""
+    def test_later(
+        self, engine: Engine, faulty: FaultyStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A release that the store did not take is reported and retried, its claim not renewed."""
+        failed: list[object] = []
         claim = claimed(engine)
         faulty.before["release"] = [fail(StoreUnavailable("down"))]
-        engine.release(claim, "failed")
+        with signals.store_failed.connected_to(lambda s, operation, **_: failed.append(operation)):
+            engine.release(claim, "failed")
+        assert failed == ["release"]
+        assert "the store failed to release: down" in caplog.text
         assert not engine.worker.renewals
         until(lambda: faulty.read(KEY) is None)
 

@@ -101,6 +101,21 @@ class TestClaim:
         lapse(faulty, KEY)
         assert isinstance(engine.claim(request(takeover=False)), OutcomeUnknown)
 
+    def test_late_decision(self, engine: Engine, faulty: FaultyStore) -> None:
+        """Nothing runs by a decision about a run after which another one has died."""
+        claimed(engine)
+        lapse(faulty, KEY)
+        late, other = request(decides=True, timeout=0), request(decides=True, timeout=0)
+        slow = engine.claim(late)
+        assert isinstance(slow, Claim)
+        lapse(faulty, KEY)
+        in_time = engine.claim(other)
+        assert isinstance(in_time, Claim)
+        assert engine.begin(in_time) is in_time
+        lapse(faulty, KEY)
+        assert not isinstance(engine.begin(slow), Claim)
+        assert faulty.read(KEY) == in_time.record
+
     def test_unreadable_record(self, engine: Engine, faulty: FaultyStore) -> None:
         """An unreadable record is an error, never a second run."""
         faulty.before["claim"] = [fail(RecordUnreadable("damaged"))]

@@ -168,9 +168,14 @@ class TestTransaction:
         assert post(payments.app).text == "decided"
         assert (db.rows, len(db.answers)) == (["order"], 1)
 
-    @pytest.mark.parametrize("decision", [("declined", 402), "hold", ValueError()])
-    def test_rows_are_discarded(self, way: WayIn, db: MemoryTransaction, decision: object) -> None:
-        """What it has written is not committed with an error, nor where the key is held."""
+    @pytest.mark.parametrize(
+        ("decision", "answers"), [(("declined", 402), 1), ("rerun", 1), ("hold", 0), (OSError(), 0)]
+    )
+    def test_rows_are_discarded(
+        self, way: WayIn, db: MemoryTransaction, decision: object, answers: int
+    ) -> None:
+        """What it has written is committed neither with an error, nor with the view's own rows, nor
+        where the key is held."""
 
         def decide() -> object:
             db.write("order")
@@ -181,7 +186,8 @@ class TestTransaction:
         payments = Payments(way, decide, transaction=db)
         payments.die()
         post(payments.app)
-        assert (db.rows, len(db.answers)) == ([], isinstance(decision, tuple))
+        assert (db.rows, len(db.answers)) == ([], answers)
+        assert "roll_back" in db.calls[db.calls.index("begin") :]
 
     def test_committed_meanwhile(self, way: WayIn, db: MemoryTransaction) -> None:
         """A late owner that commits while the function thinks has the last word."""

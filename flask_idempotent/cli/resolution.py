@@ -125,7 +125,7 @@ def answer_for(
     resolved = store.resolve(
         info.storage_key, record.owner, completed, ttl_ms=ttl_ms, even_running=even_running
     )
-    # Whoever has the key now gets the answer from the database.
+    # If another request has the key by now, it gets the answer from the database.
     return resolved or settings.transaction is not None
 
 

@@ -57,7 +57,7 @@ def seals(general: Settings, routes: Routes) -> Iterator[Finding]:
                 "Records without a seal are accepted too, so anybody who can write to the store "
                 "can add some.",
                 f"Remove None from IDEMPOTENT_SECRETS {duration(longest / 1000)} after the last "
-                "process without these secrets has ended: so long are records kept.",
+                "process without these secrets has ended, when their records have expired.",
             )
 
 

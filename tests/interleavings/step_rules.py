@@ -1,6 +1,6 @@
 """The rules of steps: what holds at each command of runs that keep the results of their steps.
 
-The function of a step whose result is kept is not called again. Whoever has lost the key records
+The function of a step whose result is kept is not called again. A run that has lost the key records
 nothing. A step that runs once is called once, or its outcome is unknown, and then nobody runs a
 view until somebody decides so. All this ends with a response that is stored, or with a request that
 has another payload.

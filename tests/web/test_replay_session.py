@@ -45,7 +45,7 @@ class TestMessages:
         assert [messages(client) for _ in range(2)] == [["Order placed"], []]
 
     def test_session_exists(self, make_shop: MakeShop) -> None:
-        """So it is where the session has other entries, which stay, and other messages."""
+        """The message is shown beside other messages, and the other entries stay."""
         client = make_shop(order).test_client()
         client.get("/set/cart/mug")
         lose_answer(client)

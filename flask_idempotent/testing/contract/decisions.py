@@ -29,7 +29,7 @@ class DecideContract:
         assert store.read(KEY) == deciding("bob", 2)
 
     def test_decide_after_another(self, store: Store) -> None:
-        """The next one that is asked hears of the run that died, not of whoever was asked last."""
+        """The next one that is asked gets the run that died, not the run that was asked last."""
         decide(store, "bob")
         lapse(store)
         again = contend(store, asking("cyd"), decides=True)

@@ -37,7 +37,7 @@ class OpenStepContract:
         assert steps_of(store) == STEPS
 
     def test_open_step_of_a_run_that_lives(self, store: Store) -> None:
-        """While the lease runs it says nothing: the run may be in that step."""
+        """An open step does not hold the key while the lease runs: the run may be in that step."""
         claim(store, running())
         begin(store, "ada", "charge")
         for decides in (False, True):
@@ -46,7 +46,7 @@ class OpenStepContract:
             assert (busy.held, busy.lease_left_ms > 0) == (False, True)
 
     def test_open_step_of_a_failed_run(self, store: Store) -> None:
-        """Nor does anybody run one after a run that was given up in such a step."""
+        """Nobody runs a view after a run that was given up in a step: the key is held."""
         _fail_in_a_step(store)
         for takeover in (True, False):
             _assert_held(contend(store, running("bob"), takeover=takeover))
@@ -61,14 +61,14 @@ class OpenStepContract:
         assert steps_of(store) == STEPS
 
     def test_decide_about_a_dead_run(self, store: Store) -> None:
-        """Who decides takes over from a dead run all the same, with its steps."""
+        """A request that decides takes over from a run that died in a step, and has its steps."""
         _die_in_a_step(store)
         assert contend(store, asking("bob"), decides=True) == Claimed(2, 1, dead=running())
         assert store.read(KEY) == deciding("bob", 2)
         assert steps_of(store) == STEPS
 
     def test_decide_about_a_failed_run(self, store: Store) -> None:
-        """So it does from a run that was given up, and its record keeps the facts of that."""
+        """A request that decides takes over from a run that was given up, and keeps its facts."""
         _fail_in_a_step(store)
         dead = running()._replace(grace_ms=0)
         assert contend(store, asking("bob"), decides=True) == Claimed(2, 1, dead=dead)
@@ -76,7 +76,7 @@ class OpenStepContract:
         assert steps_of(store) == STEPS
 
     def test_decide_after_another_about_an_open_step(self, store: Store) -> None:
-        """The next one that is asked hears of that run too; nobody else gets the key."""
+        """The next request that is asked gets that run too; no other request gets the key."""
         _fail_in_a_step(store)
         contend(store, asking("bob"), decides=True)
         assert release(store, "bob", has_steps=True) is True
@@ -86,7 +86,7 @@ class OpenStepContract:
         _assert_held(contend(store, running("dan")))
 
     def test_decide_to_run_after_an_open_step(self, store: Store) -> None:
-        """Whose view begins after a decision has the results, and no open step; twice is once."""
+        """A view that begins after a decision has the results, and no open step; twice is once."""
         _die_in_a_step(store)
         contend(store, asking("bob"), decides=True)
         for _ in range(2):
@@ -106,7 +106,7 @@ class OpenStepContract:
         assert steps_of(store) == STEPS
 
     def test_decide_with_an_answer_about_an_open_step(self, store: Store) -> None:
-        """The answer of who decides deletes the steps."""
+        """The answer of a request that decides deletes the steps."""
         _fail_in_a_step(store)
         contend(store, asking("bob"), decides=True)
         assert complete_with_steps(store, response("bob", attempt=2)) is Completion.STORED
@@ -128,7 +128,7 @@ class OpenStepContract:
         assert contend(store, running("bob")) == Claimed(2)
 
     def test_operator_frees_an_open_step_of_a_failed_run(self, store: Store) -> None:
-        """So it does where the run was given up; a release by anybody else changes nothing."""
+        """An operator may also release a run that was given up; other releases change nothing."""
         _fail_in_a_step(store)
         assert release(store, "ada", has_steps=True, unstarted="charge") is False
         assert release(store, "bob", owner_may_run=True, has_steps=True) is False
@@ -179,7 +179,7 @@ class OperatedStepContract:
         assert steps_of(store) == {}
 
     def test_resolve_without_an_open_step(self, store: InspectableStore) -> None:
-        """Where nothing is open, a released key is no claim: whoever retries runs."""
+        """A released key without an open step is not answered: the next request runs."""
         claim(store, running())
         end(store, "ada", "reserve")
         release(store, "ada", has_steps=True)
@@ -194,7 +194,7 @@ class OperatedStepContract:
         assert steps_of(store) == {}
 
     def test_discard_steps(self, store: InspectableStore) -> None:
-        """So is one that is as it was inspected; the steps of another stay."""
+        """A record that has not changed is discarded with its steps; the steps of another stay."""
         _fail_in_a_step(store)
         infos = list(store.inspect([KEY]))
         contend(store, asking("bob"), decides=True)

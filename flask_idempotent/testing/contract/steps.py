@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask_idempotent.stores.base import (
-    Busy,
     Step,
     StepResult,
     Store,
@@ -18,6 +17,7 @@ from flask_idempotent.testing.contract.support import (
     end,
     fingerprint,
     lapse,
+    lease_left_ms,
     owner,
     release,
     renewal,
@@ -53,7 +53,7 @@ class StepContract:
         assert store.read_steps("IDEMPOTENT_{other}", fingerprint()) == []
 
     def test_step_that_ends(self, store: Store) -> None:
-        """What ended takes the place of what began; each twice is once."""
+        """A step that ended replaces its beginning; each is written once, even if sent twice."""
         claim(store, running())
         assert begin(store, "ada", "charge") is begin(store, "ada", "charge") is StepResult.WRITTEN
         assert steps_of(store) == {"charge": "started"}
@@ -61,7 +61,7 @@ class StepContract:
         assert steps_of(store) == {"charge": "ended"}
 
     def test_begin_that_arrives_again(self, store: Store) -> None:
-        """A command that arrives once more after the step has ended takes no result away."""
+        """A beginning that arrives again after the step has ended does not delete the result."""
         claim(store, running())
         end(store, "ada", "charge")
         assert begin(store, "ada", "charge") is StepResult.WRITTEN
@@ -77,7 +77,7 @@ class StepContract:
         assert store.read_steps(KEY, fingerprint()) == [earlier]
 
     def test_step_that_ends_in_a_later_run(self, store: Store) -> None:
-        """A step that ends is written whoever has written it before."""
+        """A step that ends is written, even where another run has written it before."""
         claim(store, running())
         end(store, "ada", "reserve")
         take_over_from_ada(store)
@@ -86,13 +86,13 @@ class StepContract:
         assert step.owner == owner("bob")
 
     def test_step_of_a_late_owner(self, store: Store) -> None:
-        """Whoever has lost the key writes no step."""
+        """A run that has lost the key writes no step."""
         take_over(store)
         assert begin(store, "ada", "charge") is end(store, "ada", "reserve") is StepResult.LOST
         assert steps_of(store) == {}
 
     def test_step_after_the_end(self, store: Store) -> None:
-        """Nor does whoever has given the key up, or completed it."""
+        """A run that has released the key, or completed it, writes no step."""
         take_over(store)
         release(store, "bob")
         assert end(store, "bob", "reserve", attempt=2) is StepResult.LOST
@@ -114,7 +114,7 @@ class StepContract:
         lapse(store)
         record = running()._replace(grace_ms=HOUR // 2)
         assert end(store, "ada", "reserve", record=record) is StepResult.WRITTEN
-        assert HOUR * 1.4 < _lease_left_ms(store) <= HOUR * 1.5
+        assert HOUR * 1.4 < lease_left_ms(store) <= HOUR * 1.5
         assert store.read(KEY) == record
 
     def test_step_without_a_lease(self, store: Store) -> None:
@@ -123,19 +123,13 @@ class StepContract:
         for grace_ms in (HOUR, 3 * HOUR, HOUR // 2):
             record = running()._replace(grace_ms=grace_ms)
             end(store, "ada", "reserve", record=record, ttl_ms=None)
-            assert HOUR * 0.9 < _lease_left_ms(store) <= HOUR
+            assert HOUR * 0.9 < lease_left_ms(store) <= HOUR
             assert store.read(KEY) == record
 
     def test_renewal_writes_the_grace(self, store: Store) -> None:
-        """So does a renewal, which may come before the reply to a step."""
+        """A renewal writes the grace too, because it may come before the reply to a step."""
         claim(store, running())
         record = running()._replace(grace_ms=HOUR // 2)
         assert store.renew([renewal(record)], restore_within_ms=0) == [True]
-        assert HOUR * 1.4 < _lease_left_ms(store) <= HOUR * 1.5
+        assert HOUR * 1.4 < lease_left_ms(store) <= HOUR * 1.5
         assert store.read(KEY) == record
-
-
-def _lease_left_ms(store: Store) -> int:
-    other = contend(store, running("nobody"), takeover=False)
-    assert isinstance(other, Busy)
-    return other.lease_left_ms

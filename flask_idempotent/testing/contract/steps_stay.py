@@ -44,7 +44,7 @@ class StepsStayContract:
         assert steps_of(store) == {"reserve": "ended"}
 
     def test_release_without_steps(self, store: Store) -> None:
-        """Without steps it leaves nothing, even where there might have been some."""
+        """A release without steps leaves nothing, even where there might have been some."""
         claim(store, running())
         assert release(store, "ada", has_steps=True) is True
         assert store.read(KEY) is None
@@ -58,7 +58,7 @@ class StepsStayContract:
         assert steps_of(store) == {}
 
     def test_unstarted_step_beside_others(self, store: Store) -> None:
-        """Only that one is deleted, and not one of this name that has ended."""
+        """Only the step that never ran is deleted, and not one of this name that has ended."""
         claim(store, running())
         for name in ("charge", "mail"):
             begin(store, "ada", name)
@@ -75,7 +75,7 @@ class StepsStayContract:
         assert steps_of(store) == {"reserve": "ended"}
 
     def test_steps_of_a_dead_run(self, store: Store) -> None:
-        """Who takes over has the steps of the run that died, and adds to them."""
+        """A request that takes over has the steps of the run that died, and adds to them."""
         claim(store, running())
         end(store, "ada", "reserve")
         take_over_from_ada(store)
@@ -91,7 +91,7 @@ class StepsStayContract:
         assert complete_with_steps(store, response()) is Completion.STORED
 
     def test_late_completion_deletes_steps(self, store: Store) -> None:
-        """So does that of an earlier run over a tombstone; an offer or a refusal does not."""
+        """A late response that is stored deletes the steps; an offer or a refusal does not."""
         claim(store, running())
         end(store, "ada", "reserve")
         take_over_from_ada(store)
@@ -103,7 +103,7 @@ class StepsStayContract:
         assert steps_of(store) == {}
 
     def test_completion_deletes_the_steps_of_later_runs(self, store: Store) -> None:
-        """So does that of a run that never had any, and does not know of the later one's."""
+        """The response of a run without steps ends those of a later run, unknown to it."""
         claim(store, running())
         take_over_from_ada(store)
         end(store, "bob", "reserve", attempt=2)
@@ -113,7 +113,7 @@ class StepsStayContract:
         assert steps_of(store) == {}
 
     def test_offer_of_a_dead_run_deletes_steps(self, store: Store) -> None:
-        """So does an offer that becomes the key's where nobody runs any more."""
+        """An offer that becomes the key's response ends the steps."""
         claim(store, running())
         end(store, "ada", "reserve")
         take_over_from_ada(store)
@@ -124,7 +124,7 @@ class StepsStayContract:
         assert steps_of(store) == {}
 
     def test_steps_of_another_request(self, store: Store) -> None:
-        """A request with another payload never gets them, and neither do those after it."""
+        """A request with another payload never gets the steps, and those after it do not either."""
         claim(store, running())
         end(store, "ada", "reserve")
         release(store, "ada", has_steps=True)

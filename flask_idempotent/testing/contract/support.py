@@ -140,10 +140,11 @@ def lapse(store: Store) -> None:
     assert isinstance(record, RunningRecord)
     renewal = Renewal(KEY, record, record.grace_ms + 1)
     assert store.renew([renewal], restore_within_ms=0) == [True]
-    until(lambda: _lease_left_ms(store) <= 0)
+    until(lambda: lease_left_ms(store) <= 0)
 
 
-def _lease_left_ms(store: Store) -> int:
+def lease_left_ms(store: Store) -> int:
+    """Return how long the lease of the key still lasts."""
     other = contend(store, running("nobody"), takeover=False)
     assert isinstance(other, Busy)
     return other.lease_left_ms

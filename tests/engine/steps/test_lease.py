@@ -84,7 +84,7 @@ class TestLease:
     def test_response_after_a_refused_step(
         self, engine: Engine, faulty: FaultyStore, later: bool
     ) -> None:
-        """Nor is its response kept, or offered to the other run, now or in the background."""
+        """After a refused step the response is neither kept nor offered, now or later."""
         steps = steps_of(engine)
         other = overtake(engine, faulty, steps)
         with pytest.raises(LeaseLost):
@@ -150,7 +150,7 @@ class TestLease:
     def test_renewal_is_unknown(
         self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """So it is where the store does not say whether it has renewed."""
+        """Where the store does not say whether it has renewed, steps begin until the lease ends."""
         steps = steps_of(engine)
         monkeypatch.setattr(faulty, "renew", lambda *_, **__: [None])
         steps.claim.renewed -= 11

@@ -197,7 +197,7 @@ class TestOnce:
             faulty.delete([KEY])
 
     def test_interrupted_while_marking(self, engine: Engine, faulty: FaultyStore) -> None:
-        """So it is where a worker's timeout interrupts the command."""
+        """The release also removes a mark whose command a worker's timeout has interrupted."""
         steps = steps_of(engine)
         faulty.after["step"] = [sys.exit]
         with pytest.raises(SystemExit):

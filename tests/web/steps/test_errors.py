@@ -74,7 +74,7 @@ class TestStoreFails:
         assert orders.post().text == "reserve 1, charge 1, mail 1; attempt 2"
 
     def test_reply_to_mark_is_lost(self, orders: SteppedOrders) -> None:
-        """So it is where the mark was written and its reply was lost: the function never ran."""
+        """A mark whose reply was lost is 503 too: the function never ran, and a retry goes on."""
         orders.store.after["step"] = [lambda: None, fail(AWAY)]
         assert problem(orders.post()) == (503, "store-unavailable")
         assert orders.post().text == "reserve 1, charge 1, mail 1; attempt 2"
@@ -131,7 +131,7 @@ class TestDamaged:
         assert orders.calls == []
 
     def test_steps(self, orders: SteppedOrders, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So it is where the store cannot read the steps at all."""
+        """The answer is 503 where the store cannot read the steps at all."""
         orders.die_in("mail")
         monkeypatch.setattr(orders.store, "read_steps", raising(DAMAGED))
         orders.calls.clear()

@@ -51,7 +51,7 @@ class TestOneFault:
         assert orders.calls == ["reserve", "charge", "mail"]
 
     def test_worker_is_interrupted(self, orders: SteppedOrders, number: int, moment: str) -> None:
-        """So it is where a worker's timeout interrupts the command."""
+        """The view charges once where a worker's timeout interrupts the command."""
         break_command(orders, number, moment, sys.exit)
         with pytest.raises(SystemExit):
             orders.post()

@@ -31,7 +31,7 @@ class TestGoesOn:
         assert orders.post().text == response.text
 
     def test_after_an_exception(self, way: WayIn) -> None:
-        """Nor are those of a run that failed: the next request goes on as the next attempt."""
+        """The recorded steps of a run that failed are not called again by the next attempt."""
         orders = SteppedOrders(way)
         orders.fail_in("mail", RuntimeError("no mail"))
         with recorded(orders.app) as events:
@@ -115,7 +115,7 @@ class TestOnce:
         assert orders.calls == ["reserve", "charge"]
 
     def test_view_handled_the_error(self, make_app: MakeApp) -> None:
-        """A view that handles it itself answers as ever."""
+        """A view that handles the error itself answers what it returns."""
         app = make_app()
 
         def fail() -> None:

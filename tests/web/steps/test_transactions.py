@@ -89,7 +89,7 @@ class TestErrors:
         assert shop.db.calls.count("roll_back") >= 1
 
     def test_store_fails(self, shop: SteppedShop) -> None:
-        """So is one that the store does not let begin a step."""
+        """A view that the store does not let begin a step is rolled back."""
         shop.answer = lambda: str(step("charge", shop.charge, once=True))
         shop.store.before["step"] = [fail(StoreUnavailable("away"))]
         assert problem(shop.post()) == (503, "store-unavailable")

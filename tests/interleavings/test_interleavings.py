@@ -92,8 +92,8 @@ def patient_store(url: str) -> Iterator[InspectableStore]:
 
 def share(case: Case, count: int) -> int:
     """How many schedules of a case are drawn, of a number that is meant for most cases."""
-    # Requests that go through the web layer take five times as long.
-    return count // 5 if FULL and case.transaction else count
+    # Requests that go through the web layer take five times as long, and steps are more commands.
+    return count // 5 if FULL and (case.transaction or case.has_steps) else count
 
 
 def run(case: Case, time: Time, expected: int | None) -> int:

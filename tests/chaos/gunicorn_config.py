@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tests.chaos.notes import note
@@ -12,7 +13,7 @@ NOTED_DELAY = 0.02
 
 
 def post_worker_init(worker: Any) -> None:
-    note("boot", kind="workers", worker=worker.pid)
+    note("boot", kind="workers", worker=worker.pid, tree=os.getcwd())
     PauseMonitor(note_tick)
 
 

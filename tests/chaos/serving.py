@@ -110,9 +110,12 @@ class Strike:
 class ServedApp:
     """The application behind gunicorn."""
 
-    def __init__(self, port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, port: int, folder: Path, process: subprocess.Popen[bytes], output: Path
+    ) -> None:
         self.port = port
         self.folder = folder
+        self._output = output
         self.process = process
         self.strikes: list[Strike] = []
 
@@ -141,7 +144,7 @@ class ServedApp:
 
     def output(self) -> str:
         """What the server wrote."""
-        return (self.folder / "output").read_text()
+        return self._output.read_text()
 
     def strike(self, pid: int, number: signal.Signals) -> Strike:
         """Send a worker a signal."""
@@ -172,6 +175,8 @@ def serve(
     kind: str = "gthread",
     threads: int = 4,
     app: str = "tests.chaos.app:app",
+    tree: Path = ROOT,
+    beside: ServedApp | None = None,
     **settings: object,
 ) -> Iterator[ServedApp]:
     """Serve the application with gunicorn, and kill all of its processes at the end.
@@ -181,9 +186,12 @@ def serve(
     :param options: more arguments of gunicorn.
     :param kind: the worker class; a ``sync`` worker has one thread.
     :param app: where gunicorn finds the application.
+    :param tree: the folder with the package and the tests that are served.
+    :param beside: a served application whose port this one shares, as both have ``--reuse-port``.
     :param settings: the application's configuration.
     """
-    port = free_port()
+    port = free_port() if beside is None else beside.port
+    earlier = 0 if beside is None else len(beside.workers())
     command = _gunicorn(port, workers, kind, threads, options, app)
     # A killed process leaves half a coverage file, and measuring slows down each start.
     environment = {name: value for name, value in os.environ.items() if "COV" not in name}
@@ -191,14 +199,15 @@ def serve(
         FOLDER: str(folder),
         "CHAOS_CONFIG": json.dumps({"REDIS_URL": url, "IDEMPOTENT_EXPIRE": 900, **settings}),
     }
-    with (folder / "output").open("wb") as output:
+    output = folder / f"output-{len(list(folder.glob('output-*')))}"
+    with output.open("wb") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output,
-            start_new_session=True,
-        )  # fmt: skip
-    served = ServedApp(port, folder, process)
+            command, cwd=tree, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    served = ServedApp(port, folder, process, output)
     try:
-        until(lambda: len(served.workers()) >= workers or process.poll() is not None, 30)
+        count = earlier + workers
+        until(lambda: len(served.workers()) >= count or process.poll() is not None, 30)
         assert process.poll() is None, served.output()
         yield served
     finally:

@@ -6,11 +6,18 @@ import threading
 import time
 from typing import Any, NamedTuple, NoReturn
 
+from flask_idempotent import _timing
 from flask_idempotent._step_values import decode, encode
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.renewal import Renewals
 from flask_idempotent.engine.reports import Reports
-from flask_idempotent.errors import LeaseLost, StepUnknown, StoreError, StoreUnavailable
+from flask_idempotent.errors import (
+    LeaseLost,
+    RecordUnreadable,
+    StepUnknown,
+    StoreError,
+    StoreUnavailable,
+)
 from flask_idempotent.stores.base import Step, StepResult, Store
 
 
@@ -45,6 +52,8 @@ class Steps:
         self.names: set[str] = set()
         #: The steps of earlier runs by their names, once they were read.
         self._earlier: dict[str, Step] | None = None
+        #: What this run has done: steps that have begun with ``once``, or have ended.
+        self._done: dict[str, Step] = {}
         #: Results that the store has not accepted yet, oldest first.
         self._unwritten: list[Step] = []
         #: The step that has not begun although the store may have its mark; else empty.
@@ -86,22 +95,59 @@ class Steps:
         with self._lock:
             if self.claim.settled:
                 raise LeaseLost(_OVER.format(name))
-            self._unwritten.append(Step(name, self.claim.record.owner, time.time(), data))
+            step = Step(name, self.claim.record.owner, time.time(), data)
+            self._done[name] = step
+            self._unwritten.append(step)
             try:
                 self._write_results()
             except StoreError as error:
                 self._reports.step_not_recorded(self.claim, name, error)
 
     def save(self) -> None:
-        """Write the results that the store has not accepted, before the claim is released.
+        """Write what the store has not accepted or has lost, before the claim is released.
 
-        :raises StoreError: when it does not accept them now.
+        An eviction or somebody's DEL may have taken the steps, the record, or both.
+
+        :raises StoreError: when the store does not accept it now.
         """
         with self._lock:
-            while self._unwritten:
-                # Where the claim is lost or gone, they are of no use any more.
-                self._send(self._unwritten[0])
-                del self._unwritten[0]
+            for step in self._lost_steps():
+                # Where another run has the key, they are of no use any more.
+                if self._send(step) is StepResult.GONE and self.restore_record():
+                    self._send(step)
+            self._unwritten.clear()
+
+    def restore_record(self) -> bool:
+        """Write the record of the run again if the store has lost it.
+
+        :returns: whether the key is this run's.
+        :raises StoreError: when the store does not answer.
+        """
+        claim = self.claim
+        with claim.lock:
+            (is_ours,) = self._store.renew(
+                [claim.renewal()], restore_within_ms=_timing.RESTORE_WITHIN_MS
+            )
+        return bool(is_ours)
+
+    def _lost_steps(self, besides: str = "") -> list[Step]:
+        """The steps that this run knows and the store does not have, oldest first.
+
+        :param besides: the name of a step that is left out.
+        """
+        claim, owner = self.claim, self.claim.record.owner
+        known = (self._earlier or {}) | self._done
+        known.pop(besides, None)
+        if not known:
+            return []
+        try:
+            stored = self._store.read_steps(claim.storage_key, claim.record.fingerprint)
+        except RecordUnreadable:
+            return []  # They are damaged, which the next run is told.
+        states = {step.name: step.state for step in stored}
+        lost = [step for step in known.values() if states.get(step.name) != step.state]
+        # This run writes them, those of earlier runs too.
+        return [step._replace(owner=owner) for step in lost]
 
     def _check_lease(self) -> None:
         claim, now = self.claim, time.monotonic()
@@ -149,10 +195,13 @@ class Steps:
             # to live together with the new grace.
             self.claim.keep_for_hold()
         self.unstarted = name
-        earlier = self._write(Step(name, self.claim.record.owner, time.time()))
+        step = Step(name, self.claim.record.owner, time.time())
+        earlier = self._write(step)
         # The reply may have come after the lease.
         self._check_lease()
         self.unstarted = ""
+        if earlier is None:
+            self._done[name] = step
         return earlier
 
     def _write_results(self) -> None:
@@ -164,6 +213,8 @@ class Steps:
         result = self._send(step)
         if result is StepResult.GONE and not self.claim.has_overrun(time.monotonic()):
             self._renew()
+            for lost in self._lost_steps(besides=step.name):
+                self._send(lost)
             result = self._send(step)
             if result is StepResult.GONE:
                 raise StoreUnavailable("it has lost the record of the run")

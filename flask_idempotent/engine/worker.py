@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from flask_idempotent import _timing
@@ -98,20 +99,23 @@ class Worker(ForkAware):
         :param holds: whether its owner, which was to decide, holds the key.
         :raises StoreError: when the store does not do it.
         """
-        unstarted = ""
-        if claim.steps is not None:
-            claim.steps.save()
-            unstarted = claim.steps.unstarted
-        self._release(
+        steps = claim.steps if claim.held else None
+        if steps is not None:
+            steps.save()
+        release = partial(
+            self._release,
             claim.request,
             claim.record.owner,
             holds=holds,
             has_steps=claim.has_steps,
-            unstarted=unstarted,
+            unstarted="" if claim.steps is None else claim.steps.unstarted,
         )
+        # Without a record, the next run would not ask for the steps.
+        if not release() and steps is not None and steps.restore_record():
+            release()
 
-    def _release(self, request: ClaimRequest, owner: bytes, **options: Any) -> None:
-        self._store.release(
+    def _release(self, request: ClaimRequest, owner: bytes, **options: Any) -> bool:
+        return self._store.release(
             request.storage_key,
             owner,
             response_ttl_ms=request.settings.expire_ms,
@@ -144,7 +148,7 @@ class Worker(ForkAware):
 
         self._release_later(claim.request, release)
 
-    def _release_later(self, request: ClaimRequest, release: Callable[[], None]) -> None:
+    def _release_later(self, request: ClaimRequest, release: Callable[[], object]) -> None:
         # A lost release is not reported: the claim's lease ends by itself.
         self.write_later(request.storage_key, release, request.settings.expire, lambda _: None)
 

@@ -71,6 +71,22 @@ class TestLease:
         assert info_steps(faulty) == {}
         assert not steps.claim.held
 
+    def test_lost_while_marking(
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the reply to the mark comes after the lease, the function is not called."""
+        steps = steps_of(engine, decides=True)
+
+        def pass_lease() -> None:
+            later = time.monotonic() + 31
+            monkeypatch.setattr("time.monotonic", lambda: later)
+            advance(faulty, 31)
+            claimed(engine, decides=True)
+
+        faulty.after["step"] = [pass_lease]
+        with pytest.raises(LeaseLost):
+            steps.begin("charge", once=True)
+
     def test_late_owner_records_nothing(self, engine: Engine, faulty: FaultyStore) -> None:
         """Its step's result is not kept, and the other run calls the function itself."""
         steps = steps_of(engine)

@@ -221,7 +221,7 @@ class MemoryStore(MemoryRecords, InspectableStore):
             elif entry.offer is not None:
                 self._put(storage_key, entry.offer, response_ttl_ms)
             elif record.died and not owner_may_run:
-                self._undecided(entry, record, holds=holds)
+                self._leave_undecided(entry, record, holds=holds)
             else:
                 if owner_may_run:
                     entry.drop_open_steps()
@@ -230,7 +230,7 @@ class MemoryStore(MemoryRecords, InspectableStore):
             self._notify(storage_key, entry.offer)
             return True
 
-    def _undecided(self, entry: Entry, record: RunningRecord, *, holds: bool) -> None:
+    def _leave_undecided(self, entry: Entry, record: RunningRecord, *, holds: bool) -> None:
         """Leave the claim of an owner that was to decide, and has not, or has held the key."""
         if holds:
             entry.record = record._replace(held=True)

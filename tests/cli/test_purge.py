@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from flask import Flask
 
@@ -10,7 +13,8 @@ from flask_idempotent.engine.transactions import Answer
 from flask_idempotent.records import ReleasedRecord, RunningRecord
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.factory import open_store
-from flask_idempotent.stores.redis.store import RedisStore
+from flask_idempotent.stores.redis.client import Client
+from flask_idempotent.stores.redis.commands import Script
 from tests.cli.harness import claim, complete, damage, document, name, run, server_of, store_of
 from tests.conftest import MakeApp
 from tests.stores.harness import HOUR, answer, lapse
@@ -78,19 +82,20 @@ class TestPurge:
         assert "Give one of --older, such as --older 2h, --all, and" in result.stderr
 
     def test_in_batches(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Many records are deleted in several commands."""
+        """Many records are read, and then deleted, in several round trips."""
         sizes: list[int] = []
-        discard = RedisStore._discard
+        run_many = Client.run_many
 
-        def note(self: RedisStore, infos: list[RecordInfo]) -> int:
-            sizes.append(len(infos))
-            return discard(self, infos)
+        def note(self: Client, script: Script, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+            if calls:
+                sizes.append(len(calls))
+            return run_many(self, script, calls)
 
-        monkeypatch.setattr(RedisStore, "_discard", note)
+        monkeypatch.setattr(Client, "run_many", note)
         for number in range(501):
             complete(app, str(number))
         assert document(app, "purge", "--all", "--yes")["deleted"] == 501
-        assert sizes == [500, 1]
+        assert sizes == [500, 1] * 2
 
 
 class TestCaller:

@@ -8,7 +8,9 @@ import pytest
 from flask import Flask
 
 from flask_idempotent import Crash, current_claim, step
+from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.testing import Idempotency, NotIdempotent, PreparedKey
+from flask_idempotent.web.state import state_of
 from tests.testing.apps import app_with, bare
 
 
@@ -97,12 +99,14 @@ class TestStates:
         key = prepare("released", steps={"reserve": 7}, open_step="charge")
         assert problem(key) == ("outcome-unknown", False)
 
-    def test_other_keys_of_the_test(self, prepare: Prepare, idempotency: Idempotency) -> None:
+    def test_other_keys_of_the_test(self, prepare: Prepare) -> None:
         """A lease ends without letting time pass for other keys."""
         app = app_with(order)
         first = prepare("running", app=app)
         prepare("lapsed", app=app)
-        (info,) = idempotency._stores[app].inspect([first.storage_key])
+        store = state_of(app).engine.store
+        assert isinstance(store, InspectableStore)
+        (info,) = store.inspect([first.storage_key])
         assert info.lease_left_ms == 30_000
 
     def test_with_key(self, prepare: Prepare) -> None:

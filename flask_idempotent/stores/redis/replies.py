@@ -17,7 +17,7 @@ from flask_idempotent.record_format import decode_summary
 from flask_idempotent.records import CompletedRecord, Record, RunningRecord
 from flask_idempotent.sealing import Sealer
 from flask_idempotent.stores.base import Busy, Claimed, ContendResult, RecordInfo
-from flask_idempotent.stores.redis import steps
+from flask_idempotent.stores.redis.steps import states_of
 
 #: What the reply of ``contend.lua`` begins with.
 _CLAIMED, _COMPLETED = 1, 2
@@ -79,7 +79,7 @@ def of_inspect(storage_key: str, reply: Any, sealer: Sealer | None) -> RecordInf
     except RecordUnreadable as error:
         return RecordInfo(storage_key, None, ttl_ms, size, owner=owner, damage=str(error))
     lease_left_ms = ttl_ms - record.grace_ms if isinstance(record, RunningRecord) else None
-    states = steps.states_of(fields)
+    states = states_of(fields)
     return RecordInfo(storage_key, record, ttl_ms, size, lease_left_ms, owner=owner, steps=states)
 
 

@@ -24,11 +24,12 @@ from flask_idempotent.stores.base import (
     Step,
     StepResult,
 )
-from flask_idempotent.stores.redis import replies, steps
+from flask_idempotent.stores.redis import replies
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Command, Script, steps_key
 from flask_idempotent.stores.redis.operations import OperatedStore
 from flask_idempotent.stores.redis.replicas import ConfirmingClient
+from flask_idempotent.stores.redis.steps import StepCodec, was_written
 from flask_idempotent.stores.redis.subscriber import Subscriber
 from flask_idempotent.stores.redis.translation import MIGRATING
 from flask_idempotent.stores.waiters import Notification, Waiter
@@ -53,7 +54,7 @@ class RedisStore(OperatedStore):
         self._claim = Script("claim", wrote=lambda record: record is None)
         self._contend = Script("contend", wrote=replies.is_claimed, with_steps=True)
         self._contend_alone = Script("contend", wrote=replies.is_claimed)
-        self._step = Script("step", wrote=steps.was_written, with_steps=True)
+        self._step = Script("step", wrote=was_written, with_steps=True)
         # Where there may be steps, these are given the key of the steps too.
         self._complete, self._release, self._renew = (
             [Script(name, wrote, with_steps=with_steps) for with_steps in (False, True)]
@@ -154,17 +155,17 @@ class RedisStore(OperatedStore):
     def write_step(
         self, storage_key: str, record: RunningRecord, step: Step, *, ttl_ms: int | None
     ) -> StepResult | Step:
-        arguments = steps.arguments(storage_key, record, step, ttl_ms, self._sealer)
+        codec = StepCodec(storage_key, record.fingerprint, self._sealer)
+        arguments = codec.arguments(record, step, ttl_ms)
         try:
             reply = self._client.run(self._step, storage_key, *arguments)
         except RecordUnreadable:
             return StepResult.LOST
-        fingerprint = record.fingerprint
-        return steps.result_of(storage_key, fingerprint, step.name, reply, self._sealer)
+        return codec.result_of(step.name, reply)
 
     def read_steps(self, storage_key: str, fingerprint: bytes) -> list[Step]:
         reply = self._client.execute("HGETALL", steps_key(storage_key))
-        return steps.read(storage_key, reply, fingerprint, self._sealer)
+        return StepCodec(storage_key, fingerprint, self._sealer).read(reply)
 
     def complete(
         self, storage_key: str, record: CompletedRecord, *, ttl_ms: int, has_steps: bool = False

@@ -39,10 +39,11 @@ class CurrentClaim:
 
     @property
     def attempt(self) -> int:
-        """The number of this run: 1 for the first, higher after a process died.
+        """The number of this run: 1 for the first, higher after a crash.
 
-        It never goes back for a key, so a system that remembers the highest number that it has
-        seen can refuse an earlier run that is still alive: a fencing token. It is 0 where the store
+        It is also higher after a failure of a view with steps, and for a corrected request. It
+        never goes back while an earlier run may be alive, so a system that remembers the highest
+        number that it has seen can refuse that run: a fencing token. It is 0 where the store
         has failed, and the view runs because ``on_store_error`` is ``"run"`` and the view has a
         ``transaction``.
         """

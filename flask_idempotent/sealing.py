@@ -113,12 +113,19 @@ class Sealer:
         """
         if data[:1] == MARK:
             return True
-        if self.accepts_unsealed:
-            return False
-        raise RecordUnreadable(
-            "record is not sealed, and IDEMPOTENT_SECRETS accepts only sealed ones: it was "
-            "written without the secrets"
-        )
+        self.check_accepts_unsealed()
+        return False
+
+    def check_accepts_unsealed(self) -> None:
+        """Check that contents without a seal are accepted.
+
+        :raises RecordUnreadable: when they are not.
+        """
+        if not self.accepts_unsealed:
+            raise RecordUnreadable(
+                "record is not sealed, and IDEMPOTENT_SECRETS accepts only sealed ones: it was "
+                "written without the secrets"
+            )
 
 
 @lru_cache(maxsize=8)

@@ -226,7 +226,7 @@ class MemoryStore(MemoryRecords, InspectableStore):
                 if owner_may_run:
                     entry.drop_open_steps()
                 entry.drop_open_step(unstarted, owner)
-                self._give_up(storage_key, entry, record, tombstone_ttl_ms, owner_may_run)
+                self._give_up(storage_key, entry, tombstone_ttl_ms, owner_may_run=owner_may_run)
             self._notify(storage_key, entry.offer)
             return True
 
@@ -238,17 +238,14 @@ class MemoryStore(MemoryRecords, InspectableStore):
             entry.expires_at_ms = self.now() + max(1, record.grace_ms)
 
     def _give_up(
-        self,
-        storage_key: str,
-        entry: Entry,
-        record: RunningRecord,
-        tombstone_ttl_ms: int,
-        owner_may_run: bool,
+        self, storage_key: str, entry: Entry, tombstone_ttl_ms: int, *, owner_may_run: bool
     ) -> None:
+        """Leave a tombstone where a run or a step of the key may be needed later, else nothing."""
         if entry.steps:
             tombstone_ttl_ms = max(tombstone_ttl_ms, entry.expires_at_ms - self.now())
-        if owner_may_run or record.attempt > 1 or entry.steps:
-            self._put(storage_key, record.tombstone(), tombstone_ttl_ms, entry.steps)
+        claim = entry.claim
+        if owner_may_run or claim.attempt > 1 or entry.steps:
+            self._put(storage_key, claim.tombstone(), tombstone_ttl_ms, entry.steps)
         else:
             del self._entries[storage_key]
 

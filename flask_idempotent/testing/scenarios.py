@@ -29,7 +29,9 @@ class Scenarios:
     """Runs the scenarios of one request, and collects the failures.
 
     :param client: the test client that sends it.
-    :param request: keywords of the client's ``open``.
+    :param method: its method, in upper or lower case.
+    :param path: its path.
+    :param request: further keywords of the client's ``open``.
     :param with_key: given a key, returns the keywords that carry it; None for a header.
     """
 

@@ -76,7 +76,7 @@ def answer_of(row: Row, sealer: Sealer | None = None, *, must_be_sealed: bool = 
             record = _open(row, sealer)
         else:
             if must_be_sealed and sealer is not None:
-                sealer.is_sealed(b"")
+                sealer.check_accepts_unsealed()
             record = _record_of(row)
             check_response(record.status, record.headers)
     except (TypeError, ValueError, RecordUnreadable) as error:
@@ -97,13 +97,13 @@ def _open(row: Row, sealer: Sealer | None) -> CompletedRecord:
 def _record_of(row: Row) -> CompletedRecord:
     status = row["status"]
     return CompletedRecord(
-        bytes(row["owner"]),
-        bytes(row["fingerprint"]),
-        row["attempt"],
-        int(status) if status.isdecimal() else status,
-        tuple((name, value) for name, value in json.loads(row["headers"])),
-        None if row["body"] is None else bytes(row["body"]),
-        row["created"] / 1000,
+        owner=bytes(row["owner"]),
+        fingerprint=bytes(row["fingerprint"]),
+        attempt=row["attempt"],
+        status=int(status) if status.isdecimal() else status,
+        headers=tuple((name, value) for name, value in json.loads(row["headers"])),
+        body=None if row["body"] is None else bytes(row["body"]),
+        time=row["created"] / 1000,
         method=row["method"],
         endpoint=row["endpoint"],
         operation=bytes(row["operation"]),

@@ -129,8 +129,6 @@ def _problems_of(route: RoutePolicy, method: str) -> Iterator[type[problems.Prob
             continue
         if method == "GET" and kind is problems.KeyInvalid and not route.required:
             continue
-        if kind is problems.OutcomeUnknown and route.on_crash == "rerun":
-            continue
         yield kind
 
 

@@ -51,9 +51,15 @@ class MemoryRecords(ExpiringRecords):
         waiters = int(storage_key in self._waiters)  # All of them are in this one process.
         steps = {step.name: step.state for step in entry.steps.values()}
         return RecordInfo(
-            storage_key, summary_of(record), ttl_ms, size, lease_left_ms, waiters, record.owner,
-            steps,
-        )  # fmt: skip
+            storage_key=storage_key,
+            record=summary_of(record),
+            ttl_ms=ttl_ms,
+            size=size,
+            lease_left_ms=lease_left_ms,
+            waiters=waiters,
+            owner=record.owner,
+            steps=steps,
+        )
 
     def read_offer(self, storage_key: str) -> CompletedRecord | None:
         with self._lock:

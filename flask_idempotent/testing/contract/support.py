@@ -45,9 +45,16 @@ def owner(name: str) -> bytes:
 def running(name: str = "ada", payload: str = "one") -> RunningRecord:
     """The record of a request by this owner, with this payload."""
     return RunningRecord(
-        owner(name), payload.encode().ljust(FINGERPRINT_SIZE, b"-"), 1, HOUR,
-        "here", 7, 1.5, method="POST", endpoint="orders",
-    )  # fmt: skip
+        owner=owner(name),
+        fingerprint=payload.encode().ljust(FINGERPRINT_SIZE, b"-"),
+        attempt=1,
+        grace_ms=HOUR,
+        host="here",
+        pid=7,
+        started=1.5,
+        method="POST",
+        endpoint="orders",
+    )
 
 
 def response(
@@ -56,9 +63,16 @@ def response(
     """The response to that request."""
     record = running(name, payload)
     return CompletedRecord(
-        record.owner, record.fingerprint, attempt, 201, (("Link", "a"), ("Link", "b")), body, 2.5,
-        method="POST", endpoint="orders",
-    )  # fmt: skip
+        owner=record.owner,
+        fingerprint=record.fingerprint,
+        attempt=attempt,
+        status=201,
+        headers=(("Link", "a"), ("Link", "b")),
+        body=body,
+        time=2.5,
+        method="POST",
+        endpoint="orders",
+    )
 
 
 def fingerprint(payload: str = "one") -> bytes:

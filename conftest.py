@@ -1,4 +1,4 @@
-"""Runs the examples of the README and the docs as tests: Python and console blocks."""
+"""How the tests are collected and distributed, and the examples of README and docs among them."""
 
 from __future__ import annotations
 

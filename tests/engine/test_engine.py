@@ -53,11 +53,15 @@ class TestClaim:
     def test_timeout(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
         engine.claim(request())
-        started = time.monotonic()
-        waiting = engine.claim(request(timeout=0.3))
-        assert isinstance(waiting, StillRunning)
-        assert 0.3 <= time.monotonic() - started < 0.5
-        assert waiting.waited >= 0.3
+        waits: list[float] = []
+        for _ in range(3):
+            started = time.monotonic()
+            waiting = engine.claim(request(timeout=0.1))
+            waits.append(time.monotonic() - started)
+            assert isinstance(waiting, StillRunning)
+            assert waits[-1] >= waiting.waited >= 0.1
+        # Other processes on the machine can only make a wait longer.
+        assert min(waits) < 0.3
 
     @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
     def test_other_payload(self, engine: Engine, faulty: FaultyStore, state: str) -> None:

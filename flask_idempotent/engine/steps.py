@@ -117,6 +117,11 @@ class Steps:
                     self._send(step)
             self._unwritten.clear()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether this run, or an earlier one, has begun a step with ``once`` or ended one."""
+        return bool(self._done or self._earlier)
+
     def restore_record(self) -> bool:
         """Write the record of the run again if the store has lost it.
 

@@ -110,8 +110,9 @@ class Worker(ForkAware):
             has_steps=claim.has_steps,
             unstarted="" if claim.steps is None else claim.steps.unstarted,
         )
-        # Without a record, the next run would not ask for the steps.
-        if not release() and steps is not None and steps.restore_record():
+        # Without a record, the next run would not ask for the steps. Where there are none, this
+        # command was sent twice, and the record must not come back.
+        if not release() and steps is not None and steps.has_any and steps.restore_record():
             release()
 
     def _release(self, request: ClaimRequest, owner: bytes, **options: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -143,5 +144,21 @@ def test_commit_that_is_carried_out_after_it_failed(follow: Follow) -> None:
         request 1: insert
         request 1: look up
         request 1: complete
+        """,
+    )
+
+
+def test_release_that_is_sent_twice(follow: Follow) -> None:
+    """A release that is sent twice leaves a key without steps free.
+
+    The second one found no record, and so the claim was restored, as if the store had lost it.
+    """
+    follow(
+        Case((replace(B, steps=("charge!",)),), faults=2),
+        """
+        request 1: claim
+        request 1: step dropped
+        request 1: release resent
+        request 1: release
         """,
     )

@@ -33,7 +33,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def title_is(browser: webdriver.Chrome, text: str) -> None:
-    WebDriverWait(browser, 20).until(lambda b: text in b.title, f"no page titled {text!r}")
+    """Wait until a page is there, and its scripts have run: a click before that is not theirs."""
+
+    def is_there(browser: webdriver.Chrome) -> bool:
+        return text in browser.title and bool(
+            browser.execute_script("return document.readyState === 'complete'")
+        )
+
+    WebDriverWait(browser, 20).until(is_there, f"no page titled {text!r}")
 
 
 def click_twice(browser: webdriver.Chrome) -> None:

@@ -59,6 +59,7 @@ VARYING = (
 
 _VARYING = re.compile("|".join(f"({pattern})" for pattern in VARYING))
 _FILE = re.compile(r"^```\w*\n# ([\w.-]+\.\w+|Dockerfile)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SERVER_LOG = "server.log"
 _COMMAND = re.compile(r"^\$ (.*(?:(?<=\\)\n.*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
 
 
@@ -100,14 +101,18 @@ class Console:
             finally:
                 if running.poll() is None:
                     os.killpg(running.pid, signal.SIGKILL)
-        assert running.returncode == 0, f"$ {command}\n{printed}"
+        assert running.returncode == 0, f"$ {command}\n{printed}\n{self._server_output()}"
         return printed
+
+    def _server_output(self) -> str:
+        log = self.folder / _SERVER_LOG
+        return f"the server printed:\n{log.read_text()}" if log.exists() else ""
 
     def _serve(self, command: str, shown: int) -> None:
         self._end_server()
         port = self._ports[shown] = free_port()
         bound = {"FLASK_RUN_PORT": str(port), "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}"}
-        output = self.folder / "server.log"
+        output = self.folder / _SERVER_LOG
         with output.open("wb") as log:
             server = self._server = subprocess.Popen(
                 command, shell=True, cwd=self.folder, env=self._environment | bound,

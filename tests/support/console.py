@@ -69,10 +69,18 @@ class Console:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="page-"))
         self._ports: dict[int, int] = {}
+        self._written: dict[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # What processes share by way of the temporary folder stays on this page.
         self._environment = os.environ | {"PATH": path, "TMPDIR": str(self.folder)}
+
+    def write(self, name: str, content: str) -> None:
+        """Write one of the page's files, unless it has this content already."""
+        if self._written.get(name) != content:
+            # A server that an earlier block started may be importing it.
+            (self.folder / name).write_text(content)
+            self._written[name] = content
 
     def run(self, command: str, shown: str) -> None:
         """Run one command and compare what it prints with what the page shows."""
@@ -160,8 +168,10 @@ def run_block(example: Example) -> None:
     if "_console" not in example.namespace:
         example.namespace["_console"] = Console()
     console: Console = example.namespace["_console"]
-    for name, content in _FILE.findall(README + example.document.text[: example.start]):
-        (console.folder / name).write_text(content)
+    # The last content of each file counts.
+    files = dict(_FILE.findall(README + example.document.text[: example.start]))
+    for name, content in files.items():
+        console.write(name, content)
     for command, shown in _COMMAND.findall(example.parsed):
         console.run(command, shown)
 

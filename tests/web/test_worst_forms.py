@@ -1,6 +1,6 @@
 """W7: forms that are made to take long cost a real server no more than others.
 
-Takes half a minute and a machine that does nothing else, so it runs only where the environment says
+Takes a minute and a machine that does nothing else, so it runs only where the environment says
 how large the forms are, as in ``LARGE_BODY_MB=20``; ``test_body_costs`` tries the same forms in
 memory.
 """
@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -69,11 +70,14 @@ def cost(clean_valkey: Server, tmp_path: Path) -> Callable[..., Cost]:
 def test_w7_time_and_memory(cost: Callable[..., Cost], name: str) -> None:
     """W7: a view that reads the bytes is about as soon, and takes no more memory."""
     kind, body = worst_body(name, SIZE)
-    bare = cost("/exempt/bytes", kind, body)
+    # What bare Flask needs differs by 20 MB from server to server: whether a copy of the body is
+    # freed before the next one is made.
+    bare = [cost("/exempt/bytes", kind, body) for _ in range(3)]
+    most_memory, bare_time = max(b.memory for b in bare), median(b.time for b in bare)
     for key, most_time in ((False, MOST_TIME), (True, MOST_TIME_WITH_KEY)):
         ours = cost("/bytes", kind, body, key=key)
-        assert ours.memory <= MOST_MEMORY * bare.memory
-        assert ours.time <= most_time * bare.time
+        assert ours.memory <= MOST_MEMORY * most_memory
+        assert ours.time <= most_time * bare_time
 
 
 def upload(port: int, path: str, kind: str, body: bytes, *, key: bool = False) -> float:

@@ -198,7 +198,7 @@ class TestCaller:
         """Without a secret for names nobody knows whose a record is, and an error says so."""
         result = run(make_app(), "purge", "--user", "7")
         assert result.exit_code == 2
-        assert "Without IDEMPOTENT_NAME_SECRET nothing in the store says" in result.output
+        assert "Without IDEMPOTENT_NAME_SECRET nothing in the store says" in result.stderr
 
     @pytest.mark.parametrize(
         "arguments",

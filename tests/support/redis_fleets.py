@@ -24,7 +24,8 @@ _CLUSTER_OPTIONS = (
     "--cluster-require-full-coverage", "no",
     "--cluster-allow-replica-migration", "no",
     "--cluster-replica-validity-factor", "0",
-    "--repl-diskless-sync-delay", "0",
+    # Without a disk a replica that has its copy may get no new writes for another second.
+    "--repl-diskless-sync", "no",
 )  # fmt: skip
 
 
@@ -108,8 +109,9 @@ class Cluster:
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
         for number, node in enumerate(self.nodes, 1):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number)
-            if number > 1:
-                self._meet(node, self.nodes[0])
+            # What nodes tell each other about third ones takes seconds, on a busy machine many.
+            for other in self.nodes[: number - 1]:
+                self._meet(node, other)
         ids = {node.id for node in self.nodes}
         until(lambda: all(node.knows(ids) for node in self.nodes))
         for primary, replica in zip(primaries, replicas, strict=False):

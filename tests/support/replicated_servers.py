@@ -27,7 +27,9 @@ class ReplicatedServer:
     def start(self) -> ReplicatedServer:
         self.primary.start()
         self.replica.start()
-        until(self._confirms)
+        # WAIT also counts a replica that gets no new writes yet, if its copy has what was written:
+        # the first of these may be, the second is not.
+        until(lambda: self._confirms() and self._confirms())
         return self
 
     def _confirms(self) -> bool:

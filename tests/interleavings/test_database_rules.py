@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -14,15 +13,12 @@ from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import FingerprintMismatch
 from flask_idempotent.engine.transactions import Answer, Transaction, commit_answer
 from flask_idempotent.records import CompletedRecord
-from flask_idempotent.stores.memory import MemoryStore
 from flask_idempotent.web import transacted
 from flask_idempotent.web.request_state import request_state
 from flask_idempotent.web.state import state_of
 from tests.interleavings.database import Database, Open, owner_of
 from tests.interleavings.database_cases import DATABASE_CASES
-from tests.interleavings.explore import BrokenRule, sample
-from tests.interleavings.simulation import Simulation
-from tests.interleavings.stopped_time import stopped_time
+from tests.interleavings.faults import Fault, assert_found
 
 
 class Keyless(Database):
@@ -49,14 +45,6 @@ class Partial(Database):
         super()._insert(transaction, answer, replaces)
 
 
-def search(case: str, database: type[Database] = Database) -> None:
-    with stopped_time() as time:
-        sample(
-            lambda: Simulation(DATABASE_CASES[case], MemoryStore(time.monotonic), time, database),
-            1000,
-        )
-
-
 @pytest.mark.parametrize(
     ("database", "case", "rule"),
     [
@@ -68,8 +56,7 @@ def search(case: str, database: type[Database] = Database) -> None:
 )
 def test_broken_database_is_found(database: type[Database], case: str, rule: str) -> None:
     """A database that breaks its contract breaks a rule in some schedule."""
-    with pytest.raises(BrokenRule, match=rule):
-        search(case, database)
+    assert_found(rule, DATABASE_CASES[case], database=database)
 
 
 def _run_without_looking(_: Engine, __: Database, claim: Claim) -> Claim:
@@ -90,31 +77,24 @@ def _without_looking_after(transaction: Database, answer: Answer, **options: Any
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "broken", "case", "rule"),
+    ("fault", "case", "rule"),
     [
-        (answers, "_check_claim", _run_without_looking, "rows, lost record", "has the answer"),
-        (answers, "_check_mismatch", _refuse_without_looking,
+        (Fault(answers, "_check_claim", _run_without_looking),
+         "rows, lost record", "has the answer"),
+        (Fault(answers, "_check_mismatch", _refuse_without_looking),
          "rows, lost record, two payloads", "refused without looking"),
-        (transactions, "_is_same_response", _by_owner,
+        (Fault(transactions, "_is_same_response", _by_owner),
          "rows, commit fails, handled", "not committed"),
-        (transacted, "commit_answer", _without_looking_after, "rows, late owner", "got a fault"),
+        (Fault(transacted, "commit_answer", _without_looking_after),
+         "rows, late owner", "got a fault"),
     ],
 )  # fmt: skip
-def test_broken_engine_is_found(
-    module: object,
-    name: str,
-    broken: Callable[..., object],
-    case: str,
-    rule: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_broken_engine_is_found(fault: Fault, case: str, rule: str) -> None:
     """An engine that does not ask the database breaks a rule in some schedule."""
-    monkeypatch.setattr(module, name, broken)
-    with pytest.raises(BrokenRule, match=rule):
-        search(case)
+    assert_found(rule, DATABASE_CASES[case], fault=fault)
 
 
-def test_completing_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completing_before_the_commit_is_found() -> None:
     """A run that completes its key in the store before its commit breaks a rule at once."""
 
     def complete_and_commit(database: Transaction, answer: Answer, **options: Any) -> Answer:
@@ -124,6 +104,7 @@ def test_completing_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) 
         engine.complete(claim, answer.record.status, answer.record.headers, b"a body")
         return commit_answer(database, answer, **options)
 
-    monkeypatch.setattr(transacted, "commit_answer", complete_and_commit)
-    with pytest.raises(BrokenRule, match="the store has an answer that is not committed"):
-        search("rows")
+    fault = Fault(transacted, "commit_answer", complete_and_commit)
+    assert_found(
+        "the store has an answer that is not committed", DATABASE_CASES["rows"], fault=fault
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +18,8 @@ from flask_idempotent.stores.base import Claimed, Completion, ContendResult, Ren
 from flask_idempotent.stores.memory import MemoryStore
 from tests.interleavings.case import Case, Request
 from tests.interleavings.cases import CASES, INVALID_B, INVALID_TWO_C, A
-from tests.interleavings.explore import BrokenRule, follow, sample
+from tests.interleavings.explore import BrokenRule, follow
+from tests.interleavings.faults import Fault, assert_found
 from tests.interleavings.simulation import Simulation
 from tests.interleavings.stopped_time import stopped_time
 from tests.stores.harness import NEVER
@@ -147,11 +148,6 @@ class Freeing(MemoryStore):
         return super().release(storage_key, owner, **options | {"owner_may_run": True})
 
 
-def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
-    with stopped_time() as time:
-        sample(lambda: Simulation(CASES[case], make(time.monotonic), time), 1000)
-
-
 @pytest.mark.parametrize(
     ("store", "case", "rule"),
     [
@@ -172,8 +168,7 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
 )
 def test_broken_store_is_found(store: type[MemoryStore], case: str, rule: str) -> None:
     """A store that breaks its contract breaks a rule in some schedule."""
-    with pytest.raises(BrokenRule, match=rule):
-        search(case, store)
+    assert_found(rule, CASES[case], store=store)
 
 
 #: A late owner answers when its key has been another payload's and is its own payload's again.
@@ -222,24 +217,29 @@ def _do_nothing(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "broken", "case", "rule"),
+    ("fault", "case", "rule"),
     [
-        (Claimant, "_still_holds", _run_without_asking, "late owner", "older than its lease"),
-        (Claimant, "_owner_to_replace", _correct_whenever, "corrected and back", "who waited"),
-        (Worker, "_release_later", _do_nothing, "one fault", "all wait for nobody"),
-        (Engine, "_complete_later", _do_nothing, "one fault", "settled|nobody looks after"),
-        (Renewals, "remove", _do_nothing, "two owners", "renews what is settled"),
+        (
+            Fault(Claimant, "_still_holds", _run_without_asking),
+            "late owner",
+            "older than its lease",
+        ),
+        (
+            Fault(Claimant, "_owner_to_replace", _correct_whenever),
+            "corrected and back",
+            "who waited",
+        ),
+        (Fault(Worker, "_release_later", _do_nothing), "one fault", "all wait for nobody"),
+        (Fault(Engine, "_complete_later", _do_nothing), "one fault", "settled|nobody looks after"),
+        (Fault(Renewals, "remove", _do_nothing), "two owners", "renews what is settled"),
     ],
 )
-def test_broken_engine_is_found(
-    owner: type,
-    name: str,
-    broken: Callable[..., object],
-    case: str,
-    rule: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_broken_engine_is_found(fault: Fault, case: str, rule: str) -> None:
     """An engine that breaks its protocol breaks a rule in some schedule."""
-    monkeypatch.setattr(owner, name, broken)
-    with pytest.raises(BrokenRule, match=rule):
-        search(case)
+    assert_found(rule, CASES[case], fault=fault)
+
+
+def test_sound_engine_is_not_found() -> None:
+    """The checks above fail where nothing is broken."""
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        assert_found(".", CASES["two owners"], schedules=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,10 +11,8 @@ from flask_idempotent.records import CompletedRecord, RunningRecord
 from flask_idempotent.stores.base import Claimed, ContendResult, Step, StepResult
 from flask_idempotent.stores.expiring import NO_STEPS, Entry
 from flask_idempotent.stores.memory import MemoryStore
-from tests.interleavings.explore import BrokenRule, sample
-from tests.interleavings.simulation import Simulation
+from tests.interleavings.faults import Fault, assert_found
 from tests.interleavings.step_cases import STEP_CASES
-from tests.interleavings.stopped_time import stopped_time
 
 
 class Forgetful(MemoryStore):
@@ -91,11 +88,6 @@ class Sharing(MemoryStore):
         return claimed
 
 
-def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
-    with stopped_time() as time:
-        sample(lambda: Simulation(STEP_CASES[case], make(time.monotonic), time), 1000)
-
-
 @pytest.mark.parametrize(
     ("store", "case", "rule"),
     [
@@ -110,8 +102,7 @@ def search(case: str, make: Callable[..., MemoryStore] = MemoryStore) -> None:
 )
 def test_broken_store_is_found(store: type[MemoryStore], case: str, rule: str) -> None:
     """A store that breaks the contract of steps breaks a rule in some schedule."""
-    with pytest.raises(BrokenRule, match=rule):
-        search(case, store)
+    assert_found(rule, STEP_CASES[case], store=store)
 
 
 def _do_nothing(*_: object) -> None:
@@ -133,23 +124,18 @@ def _never_started(steps: Steps, name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "broken", "case", "rule"),
+    ("fault", "case", "rule"),
     [
-        (Steps, "_check_lease", _do_nothing, "once, late owner", "older than its lease"),
-        (Steps, "_read_earlier", _read_nothing, "steps, owner fails", "was called again"),
-        (Steps, "_write", _believe, "steps, late owner", "whose step was refused"),
-        (Steps, "end", _never_started, "once, owner fails", "the outcome of a step is unknown"),
+        (Fault(Steps, "_check_lease", _do_nothing), "once, late owner", "older than its lease"),
+        (Fault(Steps, "_read_earlier", _read_nothing), "steps, owner fails", "was called again"),
+        (Fault(Steps, "_write", _believe), "steps, late owner", "whose step was refused"),
+        (
+            Fault(Steps, "end", _never_started),
+            "once, owner fails",
+            "the outcome of a step is unknown",
+        ),
     ],
 )
-def test_broken_engine_is_found(
-    owner: type,
-    name: str,
-    broken: Callable[..., object],
-    case: str,
-    rule: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_broken_engine_is_found(fault: Fault, case: str, rule: str) -> None:
     """An engine that breaks the protocol of steps breaks a rule in some schedule."""
-    monkeypatch.setattr(owner, name, broken)
-    with pytest.raises(BrokenRule, match=rule):
-        search(case)
+    assert_found(rule, STEP_CASES[case], fault=fault)

@@ -16,6 +16,7 @@ from flask_idempotent.contrib.sqlalchemy.sessions import (
     current_session,
     fixed_session,
     held_connections,
+    scope_of,
 )
 from flask_idempotent.errors import SettingsError
 
@@ -26,6 +27,7 @@ class _Run:
 
     :param source: what its session was taken from.
     :param session: its session.
+    :param scope: what its source has one session for; None where that is not known.
     :param outer: the run that a view was in when it sent a request to its own application.
     :param has_committed: whether the view has committed by itself.
     :param ended: whether its transaction has ended; other contexts may still refer to it.
@@ -34,6 +36,7 @@ class _Run:
 
     source: Source
     session: Session
+    scope: object
     outer: _Run | None
     has_committed: bool = False
     ended: bool = False
@@ -67,21 +70,21 @@ def begin_run(source: Source, session: Session) -> None:
     outer = _active_run()
     if outer is not None and outer.session is session:
         outer = outer.outer
-    _current.set(_Run(source, session, outer))
+    _current.set(_Run(source, session, scope_of(source), outer))
 
 
 def end_run(session: Session) -> None:
     """Forget the run of a session."""
-    run = _active_run()
-    if run is not None and run.session is session:
+    run = _run_of(session)
+    if run is not None:
         run.ended = True
         _current.set(run.outer)
 
 
 def has_committed(session: Session) -> bool:
     """Whether the view has committed by itself since its run began."""
-    run = _active_run()
-    return (run is not None and run.session is session and run.has_committed) or any(
+    run = _run_of(session)
+    return (run is not None and run.has_committed) or any(
         connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
         for connection in held_connections(session)
     )
@@ -92,9 +95,18 @@ def _active_run() -> _Run | None:
     return None if run is None or run.ended else run
 
 
-def _note_commit(session: Session) -> None:
+def _run_of(session: Session) -> _Run | None:
+    """The active run, if this is its session, or the one that follows its ``remove()``."""
     run = _active_run()
-    if run is None or run.session is not session or session.in_nested_transaction():
+    if run is None or run.session is session:
+        return run
+    is_in_scope = run.scope is not None and run.scope == scope_of(run.source)
+    return run if is_in_scope and _is_current(run.source, session) else None
+
+
+def _note_commit(session: Session) -> None:
+    run = _run_of(session)
+    if run is None or session.in_nested_transaction():
         return
     # Without a connection nothing was sent, so there was nothing to commit.
     run.has_committed |= bool(held_connections(session))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,17 @@ def current_session(source: Source) -> Session:
 def is_thread_local(source: Source) -> bool:
     """Whether each thread has a session of its own."""
     return isinstance(getattr(fixed_session(source), "registry", None), ThreadLocalRegistry)
+
+
+def scope_of(source: Source) -> object:
+    """What a ``scoped_session`` has one session for, before and after its ``remove()``.
+
+    :returns: None where a property returns each request's session.
+    """
+    session = fixed_session(source)
+    if session is None:
+        return None
+    return threading.get_ident() if is_thread_local(source) else session.registry.scopefunc()
 
 
 def check_source(source: Source) -> None:

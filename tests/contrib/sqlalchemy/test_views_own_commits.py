@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from flask_idempotent.engine.transactions import commit_answer
 from tests.contrib.sqlalchemy.shops import (
     KEY,
@@ -98,6 +101,33 @@ class TestViewsOwnCommit:
         shop.session.commit()
         assert not shop.transaction.has_committed()
         assert not shop.session.info
+
+    @on_sqlite
+    def test_removed_session(self, shop: Shop) -> None:
+        """A commit is noticed before and after the view removes its session, too."""
+        shop.transaction.begin()
+        shop.write("mug")
+        shop.session.commit()
+        shop.session.remove()
+        assert shop.transaction.has_committed()
+        shop.transaction.commit(answer())
+        assert not shop.transaction.has_committed()
+        shop.transaction.begin()
+        shop.session.remove()
+        shop.write("teapot")
+        assert not shop.transaction.has_committed()
+        shop.session.commit()
+        assert shop.transaction.has_committed()
+
+    @on_sqlite
+    def test_removed_session_is_forgotten(self, shop: Shop) -> None:
+        """The run of a session that the view has removed ends like any other."""
+        shop.transaction.begin()
+        removed = weakref.ref(shop.session())
+        shop.session.remove()
+        shop.transaction.roll_back()
+        gc.collect()
+        assert removed() is None
 
     @on_sqlite
     def test_request_in_a_view(self, shop: Shop) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.pauses import PauseMonitor, ticks
+from tests.chaos.pauses import ticks
 from tests.chaos.services import AppService, Service, tally
 from tests.chaos.serving import FULL, row_named, table
+from tests.support.pauses import PauseMonitor
 from tests.support.redis_servers import Server, free_port, redis_binary, valkey_binary
 
 

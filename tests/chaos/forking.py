@@ -231,7 +231,8 @@ if os.environ.get("USED"):
 
 if __name__ == "__main__":
     from tests.chaos import forking
-    from tests.chaos.pauses import MachinePaused, PauseMonitor, fail_unless_paused, ticks
+    from tests.chaos.pauses import MachinePaused, fail_unless_paused, ticks
+    from tests.support.pauses import PauseMonitor
 
     program = getattr(forking, sys.argv[1])
     try:

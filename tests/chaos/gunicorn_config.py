@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from tests.chaos.notes import note
-from tests.chaos.pauses import PauseMonitor, Tick
+from tests.support.pauses import PauseMonitor, Tick
 
 #: Seconds by which a tick is late before it is noted.
 NOTED_DELAY = 0.02

@@ -11,8 +11,9 @@ from itertools import chain
 from pathlib import Path
 
 from tests.chaos.notes import Note, read_notes
-from tests.chaos.pauses import Tick, long_pauses, overlap
+from tests.chaos.pauses import long_pauses
 from tests.chaos.serving import Strike
+from tests.support.pauses import Tick, overlap
 
 
 @dataclass

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from flask_idempotent import _timing
 from flask_idempotent.engine.claims import Claim
 from flask_idempotent.engine.engine import Engine
 from flask_idempotent.engine.outcomes import (
@@ -25,6 +26,7 @@ from flask_idempotent.records import RunningRecord
 from tests.stores.harness import lapse, time_left
 from tests.support.engines import KEY, claimed, finish, request
 from tests.support.faulty_store import Clock, FaultyStore, fail
+from tests.support.pauses import within
 from tests.support.polling import until
 
 
@@ -53,15 +55,10 @@ class TestClaim:
     def test_timeout(self, engine: Engine) -> None:
         """C1: a duplicate waits as long as its timeout and overshoots by less than 0.2 s."""
         engine.claim(request())
-        waits: list[float] = []
-        for _ in range(3):
-            started = time.monotonic()
+        with within(0.3, at_least=0.1):
             waiting = engine.claim(request(timeout=0.1))
-            waits.append(time.monotonic() - started)
-            assert isinstance(waiting, StillRunning)
-            assert waits[-1] >= waiting.waited >= 0.1
-        # Other processes on the machine can only make a wait longer.
-        assert min(waits) < 0.3
+        assert isinstance(waiting, StillRunning)
+        assert waiting.waited >= 0.1
 
     @pytest.mark.parametrize("state", ["in progress", "completed", "lapsed"])
     def test_other_payload(self, engine: Engine, faulty: FaultyStore, state: str) -> None:
@@ -158,11 +155,12 @@ class TestClaim:
         assert isinstance(outcome, StillRunning)
         assert "lease lost" not in caplog.text
 
-    def test_reply_that_is_always_late(self, engine: Engine, faulty: FaultyStore) -> None:
+    def test_reply_that_is_always_late(
+        self, engine: Engine, faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """With a store that is always slow the view runs after three renewals."""
-        faulty.after["claim"] = [lambda: threading.Event().wait(0.05)]
-        faulty.after["renew"] = [lambda: threading.Event().wait(0.05)] * 9
-        assert isinstance(engine.claim(request(lease=0.12)), Claim)
+        monkeypatch.setattr(_timing, "RENEW_AFTER", 0.0)  # Every reply comes later.
+        assert isinstance(engine.claim(request()), Claim)
         assert faulty.calls[:4] == ["claim", "renew", "renew", "renew"]
 
     def test_reply_that_always_takes_longer_than_the_lease(
@@ -237,9 +235,8 @@ class TestEnvironment:
         days = itertools.cycle([0, 86_400, -86_400])
         monkeypatch.setattr(time, "time", lambda: 1e9 + next(days))
         claim = claimed(real_engine, lease=30.0)
-        started = time.monotonic()
-        assert isinstance(real_engine.claim(request(timeout=0.3)), StillRunning)
-        assert 0.3 <= time.monotonic() - started < 0.6
+        with within(0.6, at_least=0.3):
+            assert isinstance(real_engine.claim(request(timeout=0.3)), StillRunning)
         assert claim.renewed == claim.sent
         waiter = background(real_engine.claim, request())
         until(lambda: real_engine.waiters == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +38,31 @@ class ReplicatedServer:
         return self.primary.client.wait(1, 100) == 1
 
     @contextmanager
-    def replica_paused(self) -> Iterator[None]:
-        """Stop the replica, which stays connected."""
+    def replica_paused(self, *, ends_waits: bool = True) -> Iterator[None]:
+        """Stop the replica, which stays connected.
+
+        :param ends_waits: whether who waits for it is answered at once that it did not confirm, so
+            that a test may have stores that wait for a replica as long as a busy machine takes.
+        """
+        over = threading.Event()
+        ending = threading.Thread(target=self._end_waits, args=(over,))
         self.replica.signal(signal.SIGSTOP)
+        if ends_waits:
+            ending.start()
         try:
             yield
         finally:
+            over.set()
+            if ends_waits:
+                ending.join()
             self.replica.signal(signal.SIGCONT)
+
+    def _end_waits(self, over: threading.Event) -> None:
+        client = self.primary.client
+        while not over.wait(0.005):
+            for connection in client.client_list():
+                if "b" in connection["flags"]:
+                    client.client_unblock(connection["id"])
 
     def stop(self) -> None:
         self.replica.stop()

@@ -126,7 +126,12 @@ class SentinelSet:
     def _is_whole(self) -> bool:
         try:
             known = all(sentinel.knows_all() for sentinel in self.sentinels)
-            return known and len({sentinel.primary_port for sentinel in self.sentinels}) == 1
+            # What they know of a replica may be from before it was started again.
+            return (
+                known
+                and len({sentinel.primary_port for sentinel in self.sentinels}) == 1
+                and all(_follows(replica, self.primary.port) for replica in self.replicas)
+            )
         except (redis.RedisError, KeyError):
             return False
 
@@ -181,6 +186,11 @@ class SentinelSet:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _follows(replica: Server, port: int) -> bool:
+    said = replica.client.info("replication")
+    return said.get("master_port") == port and said["master_link_status"] == "up"
 
 
 def follow(replica: Server, port: int) -> None:

@@ -16,6 +16,7 @@ from tests.stores.harness import lapse
 from tests.support.clients import Gate, WayIn, post, recorded
 from tests.support.faulty_store import Clock, FaultyStore
 from tests.support.orders import order, validating
+from tests.support.polling import until
 
 Background = Callable[..., Future[Any]]
 
@@ -161,7 +162,8 @@ class TestMaxRun:
 
         What it answers in the end is replayed where nothing else was answered.
         """
-        app, gate, runs = way.app(lease=0.15, max_run=0.2), Gate(), count(1)
+        store = FaultyStore()
+        app, gate, runs = way.app(store=store, lease=0.15, max_run=0.2), Gate(), count(1)
 
         @app.post("/")
         @way
@@ -173,8 +175,10 @@ class TestMaxRun:
 
         first = background(post, app)
         gate.reached()
+        until(lambda: "no longer renewed" in caplog.text)
+        (name,) = store.scan("")
+        lapse(store, name)
         assert post(app).text == "run 2, attempt 2"
-        assert "no longer renewed" in caplog.text
         gate.open()
         assert first.result().text == "run 1, attempt 1"
         assert post(app).text == "run 1, attempt 1"

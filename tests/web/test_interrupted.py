@@ -116,7 +116,8 @@ class TestBeforeWait:
         clock = Clock()
         store = FaultyStore(clock)
         on_crash = "hold" if end == "outcome-unknown" else "rerun"
-        app, gate, runs = way.app(store=store, timeout=0.3, on_crash=on_crash), Gate(), count(1)
+        timeout = 0.3 if end == "in-progress" else 30
+        app, gate, runs = way.app(store=store, timeout=timeout, on_crash=on_crash), Gate(), count(1)
 
         @app.post("/")
         @way

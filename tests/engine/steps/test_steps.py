@@ -48,7 +48,7 @@ class TestRecorded:
     def test_after_a_crash(self, store: Store) -> None:
         """It comes back when another process takes over, in every store."""
         engine, other = Engine(store, None), Engine(store, None)
-        steps = steps_of(engine, lease=0.05)
+        steps = steps_of(engine)
         engine.worker.renewals.remove(steps.claim)
         run_step(steps, "reserve", 5)
         lapse(store, KEY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,6 +20,7 @@ from flask_idempotent.errors import (
 from flask_idempotent.stores.redis import node as module
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.commands import Script
+from tests.support.pauses import within
 from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server, free_port
 
@@ -53,58 +53,46 @@ class TestBounds:
     def test_dead_server_is_noticed(self) -> None:
         """A port where nobody listens is an error within 2 seconds, and nothing was sent."""
         client = Client.from_url(f"redis://127.0.0.1:{free_port()}/0")
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable) as caught:
+        with within(2), pytest.raises(StoreUnavailable) as caught:
             client.execute("PING")
-        assert time.monotonic() - started < 2
         assert caught.value.sent is False
 
     def test_silent_server_is_noticed(self, silent_port: int) -> None:
         """A server that accepts and never answers is an error within 2 seconds."""
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0")
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with within(2), pytest.raises(StoreUnavailable):
             client.execute("PING")
-        assert time.monotonic() - started < 2
 
     def test_deaf_server_is_noticed(self, deaf_port: int) -> None:
         """A server that takes no connection is an error within 2 seconds, and nothing was sent."""
         client = Client.from_url(f"redis://127.0.0.1:{deaf_port}/0")
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable) as caught:
+        with within(2), pytest.raises(StoreUnavailable) as caught:
             client.execute("PING")
-        assert time.monotonic() - started < 2
         assert caught.value.sent is False
 
     def test_users_patience_does_not_count(self, silent_port: int) -> None:
         """Long timeouts and many retries of a redis-py client do not make this longer."""
         patient = redis.Redis(port=silent_port, socket_timeout=30, socket_connect_timeout=30)
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with within(2), pytest.raises(StoreUnavailable):
             Client.from_redis(patient).execute("PING")
-        assert time.monotonic() - started < 2
 
     def test_users_shorter_patience_counts(self, silent_port: int) -> None:
         """A shorter timeout in the address is used."""
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0?socket_timeout=0.05")
-        started = time.monotonic()
-        with pytest.raises(StoreUnavailable):
+        with within(_timing.REPLY_TIMEOUT), pytest.raises(StoreUnavailable):
             client.execute("PING")
-        assert time.monotonic() - started < _timing.REPLY_TIMEOUT
 
     def test_crowd_before_a_silent_server(self, silent_port: int) -> None:
         """However many wait for a few connections to a silent server, each fails in time."""
         options = "socket_timeout=0.3&max_connections=1"
         client = Client.from_url(f"redis://127.0.0.1:{silent_port}/0?{options}")
 
-        def ask(_: int) -> float:
-            started = time.monotonic()
+        def ask(_: int) -> None:
             with pytest.raises(StoreUnavailable):
                 client.execute("PING")
-            return time.monotonic() - started
 
-        with ThreadPoolExecutor(10) as pool:
-            assert max(pool.map(ask, range(10))) < 2
+        with within(2), ThreadPoolExecutor(10) as pool:
+            list(pool.map(ask, range(10)))
 
     def test_full_pool_blocks(self, client: Client) -> None:
         """If there are more threads than connections they take turns, and none fails."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +15,7 @@ from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.stores.harness import HOUR, answer, lapse, renewal, running
 from tests.stores.redis.helpers import KEY, claim, contend
+from tests.support.pauses import within
 from tests.support.polling import until
 from tests.support.redis_servers import old_redis_binary, valkey_binary
 from tests.support.replicated_servers import ReplicatedServer
@@ -43,7 +43,8 @@ def make_store(
     replicated: ReplicatedServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeStore]:
     """Makes stores with connections of their own, whose records a number of replicas confirm."""
-    monkeypatch.setattr(_timing, "REPLICAS_TIMEOUT", 0.1)
+    monkeypatch.setattr(_timing, "REPLICAS_TIMEOUT", 20.0)
+    monkeypatch.setattr(_timing, "REPLY_TIMEOUT", 30.0)
     replicated.primary.client.flushall()
     made: list[RedisStore] = []
 
@@ -127,14 +128,18 @@ class TestPaused:
             lost = confirmed.write_step(KEY, bob, STEP._replace(owner=bob.owner), ttl_ms=HOUR)
             assert lost is StepResult.LOST
 
-    def test_claim(self, replicated: ReplicatedServer, make_store: MakeStore) -> None:
+    def test_claim(
+        self, replicated: ReplicatedServer, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A claim that the replica does not confirm is an error that says how many did."""
+        monkeypatch.setattr(_timing, "REPLICAS_TIMEOUT", 0.1)
         store = make_store()
-        with replicated.replica_paused():
-            began = time.monotonic()
-            with pytest.raises(TooFewReplicas, match="1 replicas must confirm, and 0 did") as error:
-                claim(store)
-            assert time.monotonic() - began < _timing.STORE_FAILS_WITHIN
+        with (
+            replicated.replica_paused(ends_waits=False),
+            within(_timing.STORE_FAILS_WITHIN),
+            pytest.raises(TooFewReplicas, match="1 replicas must confirm, and 0 did") as error,
+        ):
+            claim(store)
         assert error.value.sent
 
     def test_take_over(self, replicated: ReplicatedServer, make_store: MakeStore) -> None:
@@ -255,7 +260,9 @@ class TestBack:
         assert on_replica(replicated) == answer("ada")
 
 
-def test_more_than_there_are(make_store: MakeStore) -> None:
+def test_more_than_there_are(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a server has fewer replicas than are wanted, no claim is made."""
-    with pytest.raises(TooFewReplicas, match="2 replicas must confirm, and 1 did"):
+    monkeypatch.setattr(_timing, "REPLICAS_TIMEOUT", 0.1)
+    # On a busy machine the only one may not confirm in this time.
+    with pytest.raises(TooFewReplicas, match=r"2 replicas must confirm, and [01] did"):
         claim(make_store(2))

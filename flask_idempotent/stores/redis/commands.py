@@ -109,7 +109,11 @@ class Script:
         self.by_source = Command("EVAL", self.source, keys, with_steps=with_steps)
 
 
+#: A line of a script in whose place another file stands, with what several scripts need.
+_INCLUDE = re.compile(rb'^--- @include "([^"]+)"', re.MULTILINE)
+
+
 @lru_cache
 def _read_source(name: str) -> bytes:
     path = resources.files("flask_idempotent.stores.redis") / "scripts" / f"{name}.lua"
-    return path.read_bytes()
+    return _INCLUDE.sub(lambda line: _read_source(line[1].decode()), path.read_bytes())

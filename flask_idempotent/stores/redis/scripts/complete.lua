@@ -16,16 +16,11 @@
 -- The message is empty and means: read the record. Other users of the server may be able to
 -- receive and send messages without access to the key. Where publishing is not permitted, the response
 -- is stored anyway and waiters find it when they poll: hence pcall.
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+
 local record_key, response, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 local channel_suffix, publish, steps_key = ARGV[3], ARGV[4], KEYS[2]
-local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
-local OFFER_FIRST, OFFER_LAST = 15, 18
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
-local HEADER_SIZE, VERSION = 58, 1
 local STORED, OFFERED, REFUSED, NEEDS_STEPS = 1, 2, 3, 4
 
 local function delete_steps()
@@ -36,20 +31,17 @@ end
 
 local record = redis.call('GET', record_key)
 if record then
-  if #record < HEADER_SIZE or string.byte(record, 1) ~= VERSION then
-    return REFUSED
-  end
+  local state = #record >= HEADER_SIZE and string.sub(record, 1, 2)
   local is_ours = string.sub(record, OWNER_FIRST, OWNER_LAST)
       == string.sub(response, OWNER_FIRST, OWNER_LAST)
-  local state = string.sub(record, 2, 2)
-  if state == 'c' and is_ours then
+  if state == COMPLETED and is_ours then
     -- WAIT behind this script waits for what this connection has written, and only for that. So the
     -- first byte is written again, as it is: the first call may have come over another connection.
     redis.call('SETRANGE', record_key, 0, string.sub(record, 1, 1))
     delete_steps()
     return STORED
   end
-  if state ~= 'p' and state ~= 'h' and state ~= 'r' then
+  if state ~= RUNNING and state ~= HELD and state ~= RELEASED then
     return REFUSED
   end
   if not is_ours then
@@ -61,7 +53,7 @@ if record then
     if not is_same_request or is_too_old then
       return REFUSED
     end
-    if state == 'p' then
+    if state == RUNNING then
       if struct.unpack('>I4', string.sub(record, OFFER_FIRST, OFFER_LAST)) == 0 then
         redis.call('APPEND', record_key, response)
         redis.call('SETRANGE', record_key, OFFER_FIRST - 1, struct.pack('>I4', #record))

@@ -8,10 +8,10 @@
 --
 -- Returns 1  done
 --         0  the record is another's, or gone
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+
 local record_key, owner = KEYS[1], ARGV[1]
-local OWNER_FIRST, OWNER_LAST = 19, 34
 
 local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
 if string.sub(header, OWNER_FIRST, OWNER_LAST) ~= owner then

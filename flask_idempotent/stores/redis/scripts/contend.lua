@@ -1,8 +1,8 @@
 -- Claims a key that had a record at the first claim, or returns how long the other's lease still lasts.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them. A cluster's node refuses the two keys while their slot
---          migrates, unless both exist: then this is asked without them
+-- KEYS[2]  its steps. A cluster's node refuses the two keys while their slot migrates, unless both
+--          exist: then this is asked without them
 -- ARGV[1]  a new record, in progress
 -- ARGV[2]  its time to live in milliseconds
 -- ARGV[3]  '1' if a claim whose lease has lapsed may be taken over
@@ -22,50 +22,19 @@
 --         {4}                                      the steps are needed to say that
 --         an error                                 the server refuses to write, and nothing is
 --                                                  completed
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+--- @include "includes/steps"
+
 local record_key, steps_key, new_record, ttl_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local may_take_over, channel_suffix, publish = ARGV[3] == '1', ARGV[4], ARGV[5]
 local replaced_owner, decides = ARGV[6], ARGV[7] == '1'
-local GRACE_FIRST, GRACE_LAST = 3, 10
-local ATTEMPT_FIRST, ATTEMPT_LAST = 11, 14
-local OFFER_LAST = 18
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local FIRST_ATTEMPT_FIRST, FIRST_ATTEMPT_LAST = 51, 54
-local DIED_FIRST, DIED_LAST = 55, 58
-local HEADER_SIZE = 58
-local RUNNING, HELD, COMPLETED, RELEASED = '\1p', '\1h', '\1c', '\1r'  -- version and state
 
 local function owner_of(record)
   return string.sub(record, OWNER_FIRST, OWNER_LAST)
 end
 local function fingerprint_of(record)
   return string.sub(record, FINGERPRINT_FIRST, FINGERPRINT_LAST)
-end
-
--- Whether a step of the key's request began that is not known to have ended.
-local function has_open_step(fingerprint)
-  if redis.call('HGET', steps_key, 'f') == fingerprint then
-    for _, field in ipairs(redis.call('HKEYS', steps_key)) do
-      if string.sub(field, 1, 1) == 's' then
-        return true
-      end
-    end
-  end
-  return false
-end
-local function delete_open_steps()
-  for _, field in ipairs(redis.call('HKEYS', steps_key)) do
-    if string.sub(field, 1, 1) == 's' then
-      redis.call('HDEL', steps_key, field)
-    end
-  end
-end
-local function keep_steps_as_long()
-  if steps_key and redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
-    redis.call('PEXPIRE', steps_key, ttl_ms)
-  end
 end
 
 local record = redis.call('GET', record_key)
@@ -123,7 +92,7 @@ local function claim_next_attempt(dead_owners_record)
     first_attempt = attempt
     redis.call('UNLINK', steps_key)
   else
-    keep_steps_as_long()
+    extend_steps(steps_key, ttl_ms)
   end
   write_new_record(about, payload)
   return {1, attempt, first_attempt, dead_owners_record}
@@ -143,7 +112,7 @@ if not steps_key and (state == RELEASED or is_replaced or is_ours) then
 end
 local is_open = false
 if state == RELEASED then
-  is_open = has_open_step(fingerprint_of(record))
+  is_open = has_open_step(steps_key, fingerprint_of(record))
 end
 if state == RELEASED and not is_open or is_replaced then
   return claim_next_attempt()
@@ -152,15 +121,15 @@ if is_ours then
   if died == 0 or decides then
     -- The reply to our earlier claim was lost.
     redis.call('PEXPIRE', record_key, ttl_ms)
-    keep_steps_as_long()
+    extend_steps(steps_key, ttl_ms)
     return {1, attempt, first_attempt, died > 0 and claim_record or nil}
   end
   -- We have decided that the view runs.
   if offer then
     return store_offer()
   end
-  delete_open_steps()
-  keep_steps_as_long()
+  delete_open_steps(steps_key)
+  extend_steps(steps_key, ttl_ms)
   write_new_record(0, string.sub(new_record, HEADER_SIZE + 1))
   return {1, attempt, first_attempt}
 end
@@ -170,14 +139,14 @@ if state ~= RELEASED then
   if remaining_ms < 0 then
     -- The record's time to live was removed: set it again, which starts its lease again.
     redis.call('PEXPIRE', record_key, ttl_ms)
-    keep_steps_as_long()
+    extend_steps(steps_key, ttl_ms)
     remaining_ms = tonumber(ttl_ms)
   end
   lease_left_ms = remaining_ms - grace
   if not steps_key and lease_left_ms <= 0 then
     return {4}
   end
-  is_open = lease_left_ms <= 0 and has_open_step(fingerprint_of(record))
+  is_open = lease_left_ms <= 0 and has_open_step(steps_key, fingerprint_of(record))
 end
 local busy = {3, lease_left_ms, claim_record, is_open and 1 or 0}
 if lease_left_ms > 0 or not may_take_over or not is_same_request then

@@ -8,11 +8,11 @@
 --
 -- Returns 1  deleted
 --         0  gone, or replaced by another record
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+
 local record_key, inspected_owner = KEYS[1], ARGV[1]
 local channel_suffix, publish = ARGV[2], ARGV[3]
-local OWNER_FIRST, OWNER_LAST = 19, 34
 
 local header = redis.pcall('GETRANGE', record_key, 0, OWNER_LAST - 1)
 local is_string = type(header) == 'string'

@@ -1,7 +1,7 @@
 -- Returns what an operator needs of a record, without its body.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them, unless they cannot be asked for
+-- KEYS[2]  its steps, unless they cannot be asked for
 -- ARGV[1]  how many bytes of its beginning to return
 --
 -- Returns {}                                                             there is no record

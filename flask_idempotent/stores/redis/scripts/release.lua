@@ -1,7 +1,7 @@
 -- Gives up a claim, and wakes the waiters.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them; only where it may have some
+-- KEYS[2]  its steps, only where it may have some
 -- ARGV[1]  owner token of the claim
 -- ARGV[2]  time to live in milliseconds of a late owner's response, if the record has one
 -- ARGV[3]  time to live in milliseconds of a tombstone
@@ -20,32 +20,15 @@
 -- steps that began and are not known to have ended are deleted, also from a tombstone. Where this
 -- owner was to decide, the record stays, so that the next request is asked when the lease ends: now,
 -- unless the key is held.
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+--- @include "includes/steps"
+
 local record_key, owner, response_ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 local tombstone_ttl_ms, channel_suffix, publish = ARGV[3], ARGV[4], ARGV[5]
 local owner_may_run, holds, unstarted = ARGV[6] == '1', ARGV[7] == '1', ARGV[8]
 local steps_key = KEYS[2]
-local GRACE_FIRST, GRACE_LAST = 3, 10
-local ATTEMPT_FIRST, ATTEMPT_LAST, OFFER_LAST = 11, 14, 18
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local OWNER_SIZE, FINGERPRINT_SIZE = 16, 16
-local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local DIED_FIRST, DIED_LAST = 55, 58
-local HEADER_SIZE = 58
-local RUNNING, HELD, COMPLETED, RELEASED = '\1p', '\1h', '\1c', '\1r'  -- version and state
 local NONE = string.rep('\0', 4)
-
--- Deletes the steps that began and are not known to have ended; returns how many.
-local function delete_open_steps()
-  local deleted = 0
-  for _, field in ipairs(redis.call('HKEYS', steps_key)) do
-    if string.sub(field, 1, 1) == 's' then
-      deleted = deleted + redis.call('HDEL', steps_key, field)
-    end
-  end
-  return deleted
-end
 
 local header = redis.call('GETRANGE', record_key, 0, HEADER_SIZE - 1)
 local state = string.sub(header, 1, 2)
@@ -55,7 +38,7 @@ end
 local fingerprint = string.sub(header, FINGERPRINT_FIRST, FINGERPRINT_LAST)
 local steps_fingerprint = steps_key and redis.call('HGET', steps_key, 'f')
 local is_with_steps = steps_fingerprint == fingerprint
-if state == RELEASED and owner_may_run and is_with_steps and delete_open_steps() > 0 then
+if state == RELEASED and owner_may_run and is_with_steps and delete_open_steps(steps_key) > 0 then
   redis.pcall(publish, record_key .. channel_suffix, '')
   return 1
 end
@@ -68,7 +51,7 @@ if is_with_steps then
     redis.call('HDEL', steps_key, 's' .. unstarted)
   end
   if owner_may_run then
-    delete_open_steps()
+    delete_open_steps(steps_key)
   end
   -- The fingerprint alone is no step.
   is_with_steps = redis.call('HLEN', steps_key) > 1

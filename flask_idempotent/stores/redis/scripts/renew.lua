@@ -11,19 +11,12 @@
 -- Returns  1  renewed
 --          0  lost: another's, released or completed
 --         -1  the record is gone, and it is too late to write it again
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+--- @include "includes/steps"
+
 local record_key, claimed_record, ttl_ms, latest_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local steps_key = KEYS[2]
-local GRACE_FIRST, GRACE_LAST = 3, 10
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local RUNNING = '\1p'  -- version and state
-
-local function keep_steps_as_long()
-  if steps_key and redis.call('PTTL', steps_key) < tonumber(ttl_ms) then
-    redis.call('PEXPIRE', steps_key, ttl_ms)
-  end
-end
 
 local header = redis.call('GETRANGE', record_key, 0, OWNER_LAST - 1)
 if #header == 0 and redis.call('EXISTS', record_key) == 0 then
@@ -33,7 +26,7 @@ if #header == 0 and redis.call('EXISTS', record_key) == 0 then
     return -1
   end
   redis.call('SET', record_key, claimed_record, 'PX', ttl_ms)
-  keep_steps_as_long()
+  extend_steps(steps_key, ttl_ms)
   return 1
 end
 local is_ours = string.sub(header, OWNER_FIRST, OWNER_LAST)
@@ -46,5 +39,5 @@ if string.sub(header, GRACE_FIRST, GRACE_LAST) ~= grace then
   redis.call('SETRANGE', record_key, GRACE_FIRST - 1, grace)
 end
 redis.call('PEXPIRE', record_key, ttl_ms)
-keep_steps_as_long()
+extend_steps(steps_key, ttl_ms)
 return 1

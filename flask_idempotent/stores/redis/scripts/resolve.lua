@@ -1,7 +1,7 @@
 -- Stores an operator's answer in place of a claim, and wakes the waiters.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, as step.lua writes them
+-- KEYS[2]  its steps
 -- ARGV[1]  the answer, a completed record with an owner token of its own
 -- ARGV[2]  its time to live in milliseconds, unless the claim's has more left
 -- ARGV[3]  owner token of the claim
@@ -13,26 +13,13 @@
 --         0  the key has another record than this claim, or the claim's lease is running
 --
 -- A released record is such a claim while a step began that is not known to have ended.
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+--- @include "includes/steps"
+
 local record_key, steps_key = KEYS[1], KEYS[2]
 local answer, ttl_ms, owner = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local even_running, channel_suffix, publish = ARGV[4] == '1', ARGV[5], ARGV[6]
-local GRACE_FIRST, GRACE_LAST = 3, 10
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local RUNNING, HELD, COMPLETED, RELEASED = '\1p', '\1h', '\1c', '\1r'  -- version and state
-
-local function has_open_step(fingerprint)
-  if redis.call('HGET', steps_key, 'f') == fingerprint then
-    for _, field in ipairs(redis.call('HKEYS', steps_key)) do
-      if string.sub(field, 1, 1) == 's' then
-        return true
-      end
-    end
-  end
-  return false
-end
 
 local header = redis.call('GETRANGE', record_key, 0, FINGERPRINT_LAST - 1)
 local state, current_owner = string.sub(header, 1, 2), string.sub(header, OWNER_FIRST, OWNER_LAST)
@@ -40,7 +27,7 @@ if state == COMPLETED and current_owner == string.sub(answer, OWNER_FIRST, OWNER
   return 1
 end
 local is_open = state == RELEASED
-    and has_open_step(string.sub(header, FINGERPRINT_FIRST, FINGERPRINT_LAST))
+    and has_open_step(steps_key, string.sub(header, FINGERPRINT_FIRST, FINGERPRINT_LAST))
 if state ~= RUNNING and state ~= HELD and not is_open or current_owner ~= owner then
   return 0
 end

@@ -1,8 +1,7 @@
 -- Keeps a step of our run, and starts the lease of the claim again.
 --
 -- KEYS[1]  the record
--- KEYS[2]  its steps, a hash: 'f' has the fingerprint of their request, 's' and a name a step that
---          began, 'e' and a name one that ended: the owner token of its run, then its payload
+-- KEYS[2]  its steps
 -- ARGV[1]  the header of the record in progress, as it was claimed, then the payload of the step
 -- ARGV[2]  the record's time to live in milliseconds; '' leaves the lease as it is
 -- ARGV[3]  's' if the step begins, 'e' if it has ended
@@ -13,15 +12,12 @@
 --         -1            the record is gone
 --         -2            the steps are damaged: it is unknown what request they are of
 --         {kind, step}  's' or 'e', and the step of another run that is there under this name
---
--- record_format.py has the layout of a record. Offsets here count from 1.
+
+--- @include "includes/record"
+--- @include "includes/steps"
+
 local record_key, steps_key, ttl_ms = KEYS[1], KEYS[2], ARGV[2]
 local kind, name = ARGV[3], ARGV[4]
-local GRACE_FIRST, GRACE_LAST = 3, 10
-local OWNER_FIRST, OWNER_LAST = 19, 34
-local FINGERPRINT_FIRST, FINGERPRINT_LAST = 35, 50
-local HEADER_SIZE, OWNER_SIZE, FINGERPRINT_SIZE = 58, 16, 16
-local RUNNING = '\1p'  -- version and state
 local claimed, payload = string.sub(ARGV[1], 1, HEADER_SIZE), string.sub(ARGV[1], HEADER_SIZE + 1)
 local owner = string.sub(claimed, OWNER_FIRST, OWNER_LAST)
 local fingerprint = string.sub(claimed, FINGERPRINT_FIRST, FINGERPRINT_LAST)
@@ -74,8 +70,6 @@ if grace ~= claimed_grace then
 end
 if remaining_ms >= 0 then
   redis.call('PEXPIRE', record_key, remaining_ms)
-  if redis.call('PTTL', steps_key) < remaining_ms then
-    redis.call('PEXPIRE', steps_key, remaining_ms)
-  end
+  extend_steps(steps_key, remaining_ms)
 end
 return 1

@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 
 from flask_idempotent.cli import formatting, record_fields
 from flask_idempotent.cli.options import (
+    duration_option,
     json_option,
     progress,
     this_app,
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Only keys that nobody runs and that are not free: a lease has lapsed, or a step is open.",
 )
-@click.option(
-    "--older",
-    type=formatting.parse_duration,
-    help="Only records older than this, such as 30s, 5m or 2h.",
-)
+@duration_option("--older", help="Only records older than this, such as 30s, 5m or 2h.")
 @click.option("--route", help="Only records of this route: its endpoint, or its path.")
 @json_option
 @with_appcontext

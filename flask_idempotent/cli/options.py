@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import click
 from flask import Flask
 
 from flask_idempotent._printable import printable
+from flask_idempotent.cli.formatting import parse_duration
 from flask_idempotent.errors import DatabaseUnavailable, SettingsError, StoreError
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
@@ -26,6 +28,9 @@ Item = TypeVar("Item")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+#: Declares an option whose value is a duration, such as ``5m``. Without the metavar, the help shows
+#: the name of the function.
+duration_option = partial(click.option, type=parse_duration, metavar="DURATION")
 
 
 class Refused(click.ClickException):

@@ -16,6 +16,7 @@ from flask_idempotent.cli.callers import Caller, caller_options, scope_of, setti
 from flask_idempotent.cli.options import (
     WrongSettings,
     confirm,
+    duration_option,
     json_option,
     progress,
     this_app,
@@ -61,11 +62,7 @@ def _prefix_of(caller: Caller, path: str | None, method: str) -> str:
 
 
 @click.command("purge")
-@click.option(
-    "--older",
-    type=formatting.parse_duration,
-    help="Delete records older than this, such as 30s, 5m or 2h.",
-)
+@duration_option("--older", help="Delete records older than this, such as 30s, 5m or 2h.")
 @click.option("--all", "everything", is_flag=True, help="Delete records of any age.")
 @click.option("--even-running", is_flag=True, help="Also delete claims whose lease is running.")
 @yes_option
@@ -84,8 +81,8 @@ def purge_command(
 
     All records with this application's prefix, or of one caller, who is named by --scope,
     --scope-header, --user and --user-id. Claims whose lease is running stay, and so do tombstones,
-    which expire by themselves. The answers that the databases of transactions keep for them are
-    deleted too. Waiters are woken.
+    which expire by themselves, unless they are those of a caller and have steps. The answers that
+    the databases of transactions keep for the records are deleted too. Waiters are woken.
     """
     if [everything, older is not None, caller_prefix is not None].count(True) != 1:
         raise click.UsageError(

@@ -12,20 +12,16 @@ from flask.cli import with_appcontext
 
 from flask_idempotent._printable import printable
 from flask_idempotent.cli import formatting, record_fields
-from flask_idempotent.cli.options import json_option, this_prefix, this_store
+from flask_idempotent.cli.options import duration_option, json_option, this_prefix, this_store
 from flask_idempotent.cli.poller import Change, RecordPoller
 from flask_idempotent.errors import StoreError
 
 
 @click.command("watch")
-@click.option(
-    "--every",
-    type=formatting.parse_duration,
-    default="1s",
-    show_default=True,
-    help="Time between two reads of the records.",
+@duration_option(
+    "--every", default="1s", show_default=True, help="Time between two reads of the records."
 )
-@click.option("--for", "seconds", type=formatting.parse_duration, help="End after this time.")
+@duration_option("--for", "seconds", help="End after this time.")
 @json_option
 @with_appcontext
 def watch_command(every: float, seconds: float | None, as_json: bool) -> None:

@@ -108,3 +108,9 @@ def test_page_has_every_command() -> None:
     for command in commands.commands.values():
         for option in command.params:
             assert option.name == "key" or option.opts[0] in page, option.opts
+
+
+@pytest.mark.parametrize("command", commands.commands)
+def test_help(app: Flask, command: str) -> None:
+    """The help names what an option takes, such as DURATION, and no function of the code."""
+    assert "PARSE" not in run(app, command, "--help").stdout

@@ -154,8 +154,12 @@ class TestDoubleClick:
     """The second click of a double click sends the key of the first."""
 
     def test_fast_answer(self, browser: webdriver.Chrome, server: FormServer) -> None:
-        """That holds when the first has been answered; a later click is another operation."""
-        browser.get(server.page(FORM + FETCHING))
+        """That holds when the first has been answered; a later click is another operation.
+
+        A field may have the name of any member of the form.
+        """
+        fields = '<input name="elements"> <input name="cloneNode"> </form>'
+        browser.get(server.page(FORM.replace("</form>", fields) + FETCHING))
         key = key_of(browser)
         click_twice(browser, lambda: browser.title == "ordered")
         until(browser, lambda: len(server.keys) == 2, "two requests")

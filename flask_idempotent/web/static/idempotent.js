@@ -53,9 +53,11 @@
 
   // What tells a form from others, without what changes when it is rendered again.
   function contentsOf(form) {
-    const tag = form.cloneNode(false);
+    // A field may have any name, such as "elements", and hides the form's member of that name.
+    const tag = Node.prototype.cloneNode.call(form, false);
     tag.removeAttribute("class");
-    const fields = [...form.elements].filter(({ name }) => ![FIELD, "csrf_token"].includes(name));
+    const elements = Reflect.get(HTMLFormElement.prototype, "elements", form);
+    const fields = [...elements].filter(({ name }) => ![FIELD, "csrf_token"].includes(name));
     const values = fields.map(({ name, value, checked }) => [name, value, checked]);
     return JSON.stringify([tag.outerHTML, values]);
   }

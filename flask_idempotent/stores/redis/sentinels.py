@@ -91,6 +91,8 @@ class Sentinel(ForkAware):
                 return Answer(asked_at, (host.decode(errors="replace"), int(port)), _epoch(details))
             case None:
                 return Answer(asked_at, fault="it does not know a primary of this name")
+            case Exception():
+                return Answer(asked_at, fault=f"it answers: {place}")
             case _:
                 return Answer(asked_at, fault=f"it answers {place!r}")
 

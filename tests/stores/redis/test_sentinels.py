@@ -127,6 +127,11 @@ class TestNobodyKnows:
         with pytest.raises(StoreUnavailable, match="does not know a primary of this name"):
             make_client(make_sentinel(None)).execute("PING")
 
+    def test_no_sentinel(self, clean_valkey: Server, make_client: MakeClient) -> None:
+        """The error has the server's words if it is not a Sentinel, or refuses the question."""
+        with pytest.raises(StoreUnavailable, match="it answers: unknown command 'SENTINEL'"):
+            make_client(clean_valkey.port).execute("PING")
+
     def test_only_replicas(
         self, replica: AnsweringServer, make_sentinel: MakeSentinel, make_client: MakeClient
     ) -> None:

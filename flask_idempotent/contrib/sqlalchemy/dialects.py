@@ -102,7 +102,9 @@ def is_autocommit(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("SELECT 1")
         # Without an isolation level sqlite3 begins nothing; SQLAlchemy's recipe for savepoints
-        # has begun a transaction by now.
+        # has begun a transaction by now. With autocommit=True its commit() does nothing either.
+        if getattr(driver, "autocommit", None) is True:  # From Python 3.12 on.
+            return True
         return driver.isolation_level is None and not driver.in_transaction
     if hasattr(driver, "get_autocommit"):
         return bool(driver.get_autocommit())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -188,7 +189,16 @@ class TestDatabases:
 
     @pytest.mark.parametrize(
         ("database", "arguments"),
-        [("sqlite", {"isolation_level": None}), ("postgresql", {"autocommit": True})],
+        [
+            ("sqlite", {"isolation_level": None}),
+            pytest.param(
+                "sqlite",
+                {"autocommit": True},
+                marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="is of Python 3.12"),
+            ),
+            ("postgresql", {"autocommit": True}),
+            ("mariadb", {"autocommit": True}),
+        ],
         indirect=["database"],
     )
     def test_autocommit_of_the_driver(

@@ -68,8 +68,16 @@ def joined(visitor: subprocess.Popen[str]) -> None:
 
 def supervisor_of(folder: Path) -> int:
     """The process that supervises the server; it writes its number once the server runs."""
-    until((folder / "supervisor").read_text)
-    return int((folder / "supervisor").read_text())
+    written = ""
+
+    def is_written() -> str:
+        nonlocal written
+        written = (folder / "supervisor").read_text()
+        return written
+
+    # The next supervisor empties the file before it writes.
+    until(is_written)
+    return int(written)
 
 
 def server_id(folder: Path) -> str:

@@ -34,6 +34,7 @@ class Fault:
     :param times: how often it happens.
     :param reply: what the proxy answers on "refuse"; the server does not receive the command. On
         "shut" the reply is lost, and the proxy accepts no connection from then on.
+    :param until: holds a delayed reply back until it is set, in place of seconds.
     """
 
     needle: bytes
@@ -41,6 +42,14 @@ class Fault:
     seconds: float = 0.0
     times: int = 1
     reply: bytes = b""
+    until: threading.Event | None = None
+
+    def delay(self) -> None:
+        """Return when a delayed reply may be sent."""
+        if self.until is None:
+            time.sleep(self.seconds)
+        else:
+            self.until.wait(10)
 
 
 class Proxy:
@@ -162,7 +171,8 @@ class Proxy:
             return True
         fault = unasked or fault
         if fault is None or fault.action in ("delay", "hold"):
-            time.sleep(fault.seconds if fault is not None and fault.action == "delay" else 0)
+            if fault is not None and fault.action == "delay":
+                fault.delay()
             client.sendall(data)
             return True
         self.is_shut |= fault.action == "shut"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -203,13 +204,15 @@ class TestLost:
         monkeypatch.setattr(_timing, "SLOTS_EVERY", 0.0)
         topology = store._client.topology
         (former,) = topology.nodes()
-        shown.first.faults.append(Fault(step.needle, "delay", 0.4))
+        may_arrive = threading.Event()
+        shown.first.faults.append(Fault(step.needle, "delay", until=may_arrive))
         received = passes_on(shown.second, step.needle)
         answer = background(step.act, store)
         until(lambda: "delay" in shown.first.happened)
         shown.show((0, SLOTS - 1, shown.second.port))
         topology.recheck(former)
         until(lambda: former not in topology.nodes())
+        may_arrive.set()
         assert step.succeeds(answer.result())
         assert counted(received) >= 1
 

@@ -227,7 +227,7 @@ def methods(name: str, value: Any) -> frozenset[str] | None:
     if untracked := names & UNTRACKED_METHODS:
         raise SettingsError(
             f"{name} must not name {_listed(untracked)}: no request of HEAD, OPTIONS or TRACE is "
-            "tracked, because a replay of its answer would be of no use."
+            "tracked, because a replay of its response would be of no use."
         )
     for method in sorted(names - TRACKABLE_METHODS):
         hint = suggestion(closest(method, TRACKABLE_METHODS), TRACKABLE_METHODS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Methods that are never tracked: a replay of their answers would be of no use.
+#: Methods that are never tracked: a replay of their responses would be of no use.
 UNTRACKED_METHODS = frozenset({"HEAD", "OPTIONS", "TRACE"})
 #: Methods without an effect that must not be repeated (RFC 9110, 9.2.1). Of these, ``methods`` may
 #: name GET to have it tracked.

@@ -79,7 +79,7 @@ class LeaseLost(IdempotentError):
 class StepUnknown(IdempotentError):
     """A step with ``once=True`` began in an earlier run and is not known to have ended.
 
-    ``step()`` raises it. When it leaves the view, the answer is 409 "outcome-unknown".
+    ``step()`` raises it. When it leaves the view, the response is 409 "outcome-unknown".
 
     :param name: the name of the step.
     """

@@ -122,7 +122,7 @@ def default_store_if(response: Response) -> bool:
     ``lambda response: default_store_if(response) and response.status_code != 404``.
 
     :returns: False for a status of 500 and above, for 408, 425 and 429, and for 401, 403 and 407,
-        so that a stranger's refused request does not become the answer to the genuine one.
+        so that a stranger's refused request does not become the response to the genuine one.
     """
     return response.status_code < 500 and response.status_code not in TRY_AGAIN_STATUSES
 

@@ -206,7 +206,7 @@ other request with the same key, at the same moment or later, gets the first one
 - A key belongs to its caller: two callers who send the same key are two operations.
 - A retry must be the same request: method, path, query, media type and body. The same key with
   another request gets 422.
-- After an answer with the status 400, 413, 415 or 422, unless the operation says otherwise, a
+- After a response with the status 400, 413, 415 or 422, unless the operation says otherwise, a
   corrected request to the same path may use the key. The key then belongs to that request.
 
 ## Operations
@@ -216,9 +216,9 @@ other request with the same key, at the same moment or later, gets the first one
 {routes}
 
 A repeated response has the header `{replay_header}: true`. After the time in "Response kept" a key
-is new again. Answers with the status 206, 304, 307 or 308 are not kept. Unless the operation says
-otherwise, answers with 401, 403, 407, 408, 425, 429 or 500 and above are not kept either. Then the
-next request with the key runs.
+is new again. Responses with the status 206, 304, 307 or 308 are not kept. Unless the operation says
+otherwise, responses with 401, 403, 407, 408, 425, 429 or 500 and above are not kept either. Then
+the next request with the key runs.
 
 ## Problems
 

@@ -1,7 +1,7 @@
-"""Problems: the library's answers to requests that it does not serve.
+"""Problems: the library's responses to requests that it does not serve.
 
 Each is a Werkzeug exception, so an application's own ``errorhandler`` wins: one for the class, for
-the Werkzeug class above it, or for the status. Without one the answer is
+the Werkzeug class above it, or for the status. Without one the response is
 ``application/problem+json`` (RFC 9457), or a small HTML page where the client prefers HTML. The
 page is the template ``idempotent/problem.html``, which an application may replace.
 

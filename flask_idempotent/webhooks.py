@@ -48,8 +48,8 @@ def preset(
     """Make the keywords of ``@idempotent`` for the webhooks of one sender.
 
     The event's id is the key, and belongs to the sender and to the request's path. The bodies of
-    two attempts are not compared, because some senders change them. Only an answer with a status of
-    2xx is kept, because after any other the sender tries again::
+    two attempts are not compared, because some senders change them. Only a response with a status
+    of 2xx is kept, because after any other the sender tries again::
 
         acme = webhooks.preset(
             "acme", header="X-Acme-Delivery", within=timedelta(days=2), patience=10
@@ -125,7 +125,7 @@ def _check_sender(sender: Any) -> None:
 
 
 #: Stripe: snapshot and thin events. It tries for up to three days
-#: (docs.stripe.com/webhooks, "Retry behavior"). Its pages ask for an answer "quickly" and name no
+#: (docs.stripe.com/webhooks, "Retry behavior"). Its pages ask for a response "quickly" and name no
 #: time: 10 s is on the safe side.
 stripe = preset("stripe", json="/id", within=timedelta(days=3), patience=10)
 
@@ -138,7 +138,7 @@ github = preset("github", header="X-GitHub-Delivery", within=timedelta(days=7), 
 #: ``webhook-id`` has the same value. GitLab.com waits 10 s, and people retry by hand
 #: (docs.gitlab.com/user/project/integrations/webhooks, "Delivery headers", and
 #: /user/gitlab_com, "Webhooks"). For how long they can is not documented: 7 days is on the safe
-#: side. Four answers with 4xx disable a webhook until somebody enables it again; after 5xx it is
+#: side. Four responses with 4xx disable a webhook until somebody enables it again; after 5xx it is
 #: enabled again after a time.
 gitlab = preset(
     "gitlab", header=("Idempotency-Key", "webhook-id"), within=timedelta(days=7), patience=10

@@ -179,7 +179,7 @@ MESSAGES: list[tuple[dict[str, object], str]] = [
     (
         {"methods": ("POST", "HEAD")},
         "methods= must not name HEAD: no request of HEAD, OPTIONS or TRACE is tracked, because a "
-        "replay of its answer would be of no use.",
+        "replay of its response would be of no use.",
     ),
     (
         {"methods": ("PSOT",)},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def is_acknowledgement(response: Response) -> bool:
-    """Whether an answer tells the sender that its event has arrived."""
+    """Whether a response tells the sender that its event has arrived."""
     return 200 <= response.status_code <= 299
 
 

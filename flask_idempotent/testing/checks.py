@@ -78,7 +78,7 @@ def _of_problem(rejected: dict[str, Any], which: str) -> Failure:
 
 def _of_released(result: Result) -> Failure:
     status = result.response.status
-    what = f"its answer {status} is not stored, so every retry runs the view again"
+    what = f"its response {status} is not stored, so every retry runs the view again"
     if result.signals["released"]["reason"] == "failed":
         return Failure(what, "An exception left the view. Set app.testing = True to see it.")
     if status.startswith(("206", "304")):
@@ -135,7 +135,7 @@ def check_replay(result: Result, first: Result, target: Target) -> Iterator[Fail
 def check_cookies(
     result: Result, first: Result, session_cookie: str, target: Target
 ) -> Failure | None:
-    """A retry sets the cookies that the first answer set, and changes the same session entries.
+    """A retry sets the cookies that the first response set, and changes the same session entries.
 
     :param session_cookie: the name of the session's cookie.
     """

@@ -121,7 +121,7 @@ def handled(current: ProtectedRequest, error: Exception) -> Any:
 def make_response(current: ProtectedRequest, value: Any) -> Response:
     """Make a response of what a view or an error handler returned."""
     if isinstance(value, HTTPException):
-        # Flask would run it as a WSGI application, whose answer looks like a stream.
+        # Flask would run it as a WSGI application, whose response looks like a stream.
         value = value.get_response(current.request.environ)
     # Before the response is stored, so that replays of a page with a key stay out of caches too.
     return keep_out_of_caches(current.request, current.app.make_response(value))

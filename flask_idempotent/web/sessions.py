@@ -94,7 +94,7 @@ def repeat_changes(current: ProtectedRequest, data: bytes) -> None:
     try:
         _reload(context, session)
         if changes.changed_others and _is_from_script(current):
-            # Its page gets the first answer too, unlike that of a form. The cookie of this one
+            # Its page gets the first response too, unlike that of a form. The cookie of this one
             # would put back what the first one changed besides, such as a login.
             return
         changes.repeat(session)

@@ -55,7 +55,7 @@ def step(
     :raises LeaseLost: when another run may have the key.
     :raises StoreError: when the store does not answer, before the function is called. The request
         is answered 503 and may be sent again.
-    :raises RecordUnreadable: when what the store has of the step is damaged. The answer is 503.
+    :raises RecordUnreadable: when what the store has of the step is damaged. The response is 503.
     :raises TypeError: when the function returns something else; the result is not kept.
     :raises ValueError: when the name is empty, has lone surrogates, or was used in this run before.
     :raises RuntimeError: in a function that is given as ``on_crash``.

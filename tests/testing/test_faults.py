@@ -87,17 +87,17 @@ FAULTS: dict[str, tuple[Callable[[], Flask], dict[str, Any], str, str]] = {
     ),
     "fails": (
         lambda: app_with(lambda: ("no", 503)), {},
-        "its answer 503 SERVICE UNAVAILABLE is not stored", "Make the view succeed",
+        "its response 503 SERVICE UNAVAILABLE is not stored", "Make the view succeed",
     ),
     "raises": (
-        failing, {}, "its answer 500 INTERNAL SERVER ERROR is not stored",
+        failing, {}, "its response 500 INTERNAL SERVER ERROR is not stored",
         "Set app.testing = True",
     ),
     "a part": (
-        lambda: app_with(lambda: ("part", 206)), {}, "its answer 206", "Ask for the whole",
+        lambda: app_with(lambda: ("part", 206)), {}, "its response 206", "Ask for the whole",
     ),
     "sent elsewhere": (
-        lambda: app_with(lambda: ("", 307)), {}, "its answer 307", "Name the path",
+        lambda: app_with(lambda: ("", 307)), {}, "its response 307", "Name the path",
     ),
     "too large": (
         lambda: app_with(lambda: "x" * 9, max_body=8), {},

@@ -66,7 +66,7 @@
     const input = keyInputOf(event);
     if (!input) return;
     const [time, contents] = [performance.now(), contentsOf(input.form)];
-    // The answer to the first click may have brought the same form once more, with another key.
+    // The response to the first click may have brought the same form once more, with another key.
     const wasReplaced = contents === lastClick.contents && !lastClick.input.isConnected;
     if (wasReplaced && time < lastClick.time + DOUBLE_CLICK) input.value = lastClick.key;
     lastClick = { input, key: input.value, contents, time };

@@ -35,7 +35,7 @@ class FormServer:
     """Serves pages and takes orders: ``page()`` adds a page, ``faults`` says what goes wrong.
 
     An order is answered with ``answer``, a template, unless there is a fault: the status of a
-    refusal, with ``Retry-After`` as ``"429 later"``; ``"half"``: the view runs, and only half of
+    refusal, with ``Retry-After`` as ``"403 later"``; ``"half"``: the view runs, and only half of
     the answer arrives; ``"held"``: the request waits for ``gate``.
     """
 
@@ -113,8 +113,8 @@ class FormServer:
         fault = self.faults.popleft() if self.faults else None
         if isinstance(fault, int):
             return Response("no order", fault)
-        if fault == "429 later":
-            return Response("no order", 429, {"Retry-After": "1"})
+        if fault == "403 later":
+            return Response("no order", 403, {"Retry-After": "1"})
         if fault == "held":
             self.gate()
         if fault == "half":

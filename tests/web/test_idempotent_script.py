@@ -85,13 +85,13 @@ class TestAnswered:
 
     @pytest.mark.parametrize("way", ["fetch of FormData", "XMLHttpRequest of FormData"])
     def test_final_or_not(self, browser: webdriver.Chrome, server: FormServer, way: str) -> None:
-        """A refusal is an answer; 409, 5xx and Retry-After are not, and keep the key."""
+        """A refusal is an answer; 409, 425, 429, 5xx and Retry-After are not, and keep the key."""
         browser.get(server.page(FORM))
         for fault in (400, 403, 422):
             server.faults.append(fault)
             before, _, after = send(browser, way)
             assert before != after, fault
-        for fault in (409, 500, 502, 503, 504, "429 later"):
+        for fault in (409, 425, 429, 500, 502, 503, 504, "403 later"):
             server.faults.append(fault)
             before, _, after = send(browser, way)
             assert before == after, fault

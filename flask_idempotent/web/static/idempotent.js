@@ -106,10 +106,12 @@
     return found;
   }
 
-  // After 409, 5xx and Retry-After the same operation may be tried again, or nobody knows yet how
-  // far it got.
+  // After these, 5xx and Retry-After the same operation may be tried again, or nobody knows yet how
+  // far it got. Retry-After alone is not enough, because a page may not see another site's.
+  const NOT_FINAL = [409, 425, 429];
+
   function isFinal(status, retryAfter) {
-    return status < 500 && status !== 409 && retryAfter === null;
+    return status < 500 && !NOT_FINAL.includes(status) && retryAfter === null;
   }
 
   // A request was answered. A later one with the same key may still be under way, such as that of a

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from tests.support.databases import Database, DatabaseServer, sqlite_file
 from tests.support.polling import until
 from tests.support.proxy import Action, Fault, Proxy
 from tests.support.redis_servers import Server
+from tests.support.repeating import repeated
 
 LEASE = 1.0
 #: Points of a run at which a worker can be killed, and stopped while its transaction is open.
@@ -173,22 +173,15 @@ def serve_orders(
 @contextmanager
 def continuing(app: OrderApp, seconds: float) -> Iterator[None]:
     """Let workers that stopped themselves continue after some seconds."""
-    over = threading.Event()
     continued = {strike["key"] for strike in app.strikes()}
 
     def work() -> None:
-        while not over.wait(0.01):
-            for strike in app.strikes():
-                due = strike["action"] == "stop" and time.monotonic() > strike["time"] + seconds
-                if due and strike["key"] not in continued:
-                    continued.add(strike["key"])
-                    with suppress(ProcessLookupError):
-                        os.kill(strike["pid"], signal.SIGCONT)
+        for strike in app.strikes():
+            due = strike["action"] == "stop" and time.monotonic() > strike["time"] + seconds
+            if due and strike["key"] not in continued:
+                continued.add(strike["key"])
+                with suppress(ProcessLookupError):
+                    os.kill(strike["pid"], signal.SIGCONT)
 
-    thread = threading.Thread(target=work, name="continuing")
-    thread.start()
-    try:
+    with repeated(work, 0.01):
         yield
-    finally:
-        over.set()
-        thread.join()

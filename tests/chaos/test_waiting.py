@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from tests.support.clients import Gate
 from tests.support.polling import until
 from tests.support.proxy import Fault, Proxy
 from tests.support.redis_servers import Server
+from tests.support.repeating import repeated
 
 pytestmark = pytest.mark.chaos
 
@@ -30,24 +31,6 @@ BOUND = POLL_EVERY + 0.2
 
 MakeService = Callable[..., AppService]
 Background = Callable[..., Future[Any]]
-
-
-@contextmanager
-def repeated(work: Callable[[], object], seconds: float) -> Iterator[None]:
-    """Do something again and again meanwhile."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(seconds):
-            work()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 class TestWakeUp:

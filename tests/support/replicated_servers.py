@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.support.polling import until
 from tests.support.redis_servers import Server
+from tests.support.repeating import repeated
 
 
 class ReplicatedServer:
@@ -44,25 +44,18 @@ class ReplicatedServer:
         :param ends_waits: whether who waits for it is answered at once that it did not confirm, so
             that a test may have stores that wait for a replica as long as a busy machine takes.
         """
-        over = threading.Event()
-        ending = threading.Thread(target=self._end_waits, args=(over,))
         self.replica.signal(signal.SIGSTOP)
-        if ends_waits:
-            ending.start()
         try:
-            yield
+            with repeated(self._end_waits, 0.005) if ends_waits else nullcontext():
+                yield
         finally:
-            over.set()
-            if ends_waits:
-                ending.join()
             self.replica.signal(signal.SIGCONT)
 
-    def _end_waits(self, over: threading.Event) -> None:
+    def _end_waits(self) -> None:
         client = self.primary.client
-        while not over.wait(0.005):
-            for connection in client.client_list():
-                if "b" in connection["flags"]:
-                    client.client_unblock(connection["id"])
+        for connection in client.client_list():
+            if "b" in connection["flags"]:
+                client.client_unblock(connection["id"])
 
     def stop(self) -> None:
         self.replica.stop()

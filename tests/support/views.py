@@ -28,6 +28,18 @@ def counting(app: Flask, way: WayIn, path: str = "/", **options: Any) -> Callabl
     return view
 
 
+def failing_once(app: Flask, way: WayIn, error: type[BaseException] = ValueError) -> None:
+    """Add a view whose first run raises, and whose second answers."""
+    runs = count(1)
+
+    @app.post("/")
+    @way
+    def view() -> str:
+        if next(runs) == 1:
+            raise error
+        return "second run"
+
+
 def gated(app: Flask, way: WayIn) -> Gate:
     """Add a view whose first run stands before a gate, and which answers with its run's number."""
     gate, runs = Gate(), count(1)

@@ -17,7 +17,7 @@ from flask_idempotent.records import CompletedRecord
 from tests.support.clients import WayIn, post, problem
 from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
-from tests.support.views import counting
+from tests.support.views import counting, failing_once
 
 
 class TestFailingView:
@@ -27,14 +27,8 @@ class TestFailingView:
         self, way: WayIn, config: dict[str, Any], error: type[BaseException]
     ) -> None:
         """An exception that leaves the view goes on rising, and the next request runs."""
-        app, runs = way.app(config=config), count(1)
-
-        @app.post("/")
-        @way
-        def view() -> str:
-            if next(runs) == 1:
-                raise error
-            return "second run"
+        app = way.app(config=config)
+        failing_once(app, way, error)
 
         if config or not issubclass(error, Exception):
             with pytest.raises(error):
@@ -128,32 +122,20 @@ class TestFailingView:
 
     def test_handler_of_500_does_not_store(self, way: WayIn) -> None:
         """An exception that only the handler of 500 sees is unhandled: the next request runs."""
-        app, runs = way.app(), count(1)
+        app = way.app()
         app.register_error_handler(500, lambda error: ("sorry", 200))
-
-        @app.post("/")
-        @way
-        def view() -> str:
-            if next(runs) == 1:
-                raise ValueError
-            return "second run"
+        failing_once(app, way)
 
         assert [post(app).text for _ in range(2)] == ["sorry", "second run"]
 
     def test_failing_error_handler_releases(self, way: WayIn) -> None:
         """An error handler that fails itself leaves nothing behind."""
-        app, runs = way.app(), count(1)
+        app = way.app()
+        failing_once(app, way)
 
         @app.errorhandler(ValueError)
         def handler(error: ValueError) -> str:
             raise KeyError from error
-
-        @app.post("/")
-        @way
-        def view() -> str:
-            if next(runs) == 1:
-                raise ValueError
-            return "second run"
 
         assert post(app).status_code == 500
         assert post(app).text == "second run"

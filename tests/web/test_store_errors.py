@@ -18,7 +18,7 @@ from tests.support.clients import WayIn, post, problem, recorded
 from tests.support.faulty_store import FaultyStore, fail
 from tests.support.pauses import within
 from tests.support.redis_servers import free_port
-from tests.support.views import counting
+from tests.support.views import counting, failing_once
 
 Background = Callable[..., Future[TestResponse]]
 
@@ -87,16 +87,9 @@ class TestStoreErrors:
 
     def test_failed_release_frees_the_key(self, way: WayIn) -> None:
         """A release that the store did not take is made good: the next request runs."""
-        store, runs = FaultyStore(), count(1)
+        store = FaultyStore()
         app = way.app(store=store)
-
-        @app.post("/")
-        @way
-        def view() -> str:
-            if next(runs) == 1:
-                raise ValueError
-            return "second run"
-
+        failing_once(app, way)
         store.before["release"] = [fail(StoreUnavailable("down"))]
         assert post(app).status_code == 500
         assert post(app).text == "second run"

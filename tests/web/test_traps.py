@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import count, product
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from flask_idempotent.errors import StoreUnavailable
 from tests.conftest import MakeApp
+from tests.support import views
 from tests.support.clients import Gate, WayIn, post, problem, recorded
 from tests.support.faulty_store import FaultyStore, fail
 from tests.support.polling import until
@@ -37,17 +38,8 @@ def counting(way: WayIn, **options: Any) -> tuple[Flask, list[int]]:
 
 def gated(way: WayIn, **options: Any) -> tuple[Flask, Gate]:
     """An application whose one view stands before a gate in its first run."""
-    app, gate, runs = way.app(**options), Gate(), count(1)
-
-    @app.post("/")
-    @way
-    def view() -> str:
-        run = next(runs)
-        if run == 1:
-            gate()
-        return f"run {run}"
-
-    return app, gate
+    app = way.app(**options)
+    return app, views.gated(app, way)
 
 
 def refused(answer: TestResponse) -> bool:

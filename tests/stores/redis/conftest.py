@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.client import Client
 from flask_idempotent.stores.redis.store import RedisStore
 from tests.conftest import SERVERS
+from tests.stores.redis.helpers import opened
 from tests.support.fake_sentinels import FakeSentinel
 from tests.support.proxy import Proxy
 from tests.support.redis_servers import Server
@@ -37,10 +37,8 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture
 def redis_store(server: Server) -> Iterator[RedisStore]:
     """A store on each real server in turn, empty."""
-    store = open_store(server.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(server.url) as store:
+        yield store
 
 
 @pytest.fixture(params=["one server", "Sentinel"])
@@ -49,11 +47,17 @@ def store_behind_proxy(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator
     sentinel = FakeSentinel(proxy.port)
     one = request.param == "one server"
     url = proxy.url if one else f"redis+sentinel://127.0.0.1:{sentinel.port}/shop"
-    store = open_store(url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(url) as store:
+        yield store
     sentinel.close()
+
+
+@pytest.fixture
+def client(proxy: Proxy) -> Iterator[Client]:
+    """A client of a server behind a proxy."""
+    client = Client.from_url(proxy.url)
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -26,13 +26,6 @@ from tests.support.redis_servers import Server, free_port
 
 
 @pytest.fixture
-def client(proxy: Proxy) -> Iterator[Client]:
-    client = Client.from_url(proxy.url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def silent_port() -> Iterator[int]:
     """A port that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:

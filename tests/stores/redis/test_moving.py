@@ -107,7 +107,7 @@ class TestDemotion:
         assert post(app).headers["Idempotent-Replayed"] == "true"
         assert runs == ["run"]
         assert len(pair.replica.client.keys()) == 1
-        assert state_of(app).engine.store._client.nodes()[0]._pool.generation == 1
+        assert state_of(app).engine.store._client.nodes()[0].generation == 1
 
     def test_dropped_once_by_all(
         self, pair: Pair, store: RedisStore, background: Callable[..., Future[object]]
@@ -122,10 +122,10 @@ class TestDemotion:
         for _ in range(2):
             claims = [background(work, number) for number in range(8)]
             assert {reply for future in claims for reply in future.result()} == {Claimed(1)}
-            if store._client.nodes()[0]._pool.generation == 0:
+            if store._client.nodes()[0].generation == 0:
                 pair.fail_over()
                 pair.replica.client.flushall()
-        assert store._client.nodes()[0]._pool.generation == 1
+        assert store._client.nodes()[0].generation == 1
 
     def test_subscriber_follows(self, pair: Pair, store: RedisStore) -> None:
         """The pub/sub connection moves too, once a waiter has polled."""
@@ -155,7 +155,7 @@ class TestDemotion:
             with pytest.raises(WriteRefused) as caught:
                 claim(store, key=KEY + "2")
             assert caught.value.sent is False
-        assert store._client.nodes()[0]._pool.generation <= 2
+        assert store._client.nodes()[0].generation <= 2
         pair.address.target = pair.replica.port
         until(lambda: succeeds(lambda: claim(store, key=KEY + "2")), 2)
 

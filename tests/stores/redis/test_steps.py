@@ -8,7 +8,6 @@ import pytest
 
 from flask_idempotent.errors import RecordUnreadable
 from flask_idempotent.stores.base import Completion, Renewal, Step, StepResult
-from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.commands import steps_key
 from flask_idempotent.stores.redis.slots import slot_of
 from flask_idempotent.stores.redis.store import RedisStore
@@ -21,7 +20,7 @@ from flask_idempotent.testing.contract.support import (
     steps_of,
 )
 from tests.stores.harness import ENDS, HOUR, answer, lapse, owner, running
-from tests.stores.redis.helpers import claim
+from tests.stores.redis.helpers import claim, opened
 from tests.support.redis_servers import Server
 
 STEPS_KEY = KEY + ":steps"
@@ -30,10 +29,8 @@ STEPS_KEY = KEY + ":steps"
 @pytest.fixture
 def valkey_store(clean_valkey: Server) -> Iterator[RedisStore]:
     """A store on one real server; the contract runs on all of them."""
-    store = open_store(clean_valkey.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(clean_valkey.url) as store:
+        yield store
 
 
 class TestKey:

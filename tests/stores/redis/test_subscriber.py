@@ -36,13 +36,6 @@ def threads() -> int:
 
 
 @pytest.fixture
-def client(proxy: Proxy) -> Iterator[Client]:
-    client = Client.from_url(proxy.url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def subscriber(client: Client) -> Iterator[Subscriber]:
     subscriber = Subscriber(client.topology)
     yield subscriber

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from flask_idempotent import _timing
-from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
-from tests.stores.redis.helpers import KEY
+from tests.stores.redis.helpers import KEY, opened
 from tests.support.redis_fleets import Cluster
 from tests.support.shown_cluster import ShownCluster
 
@@ -28,17 +27,13 @@ def store(shown: ShownCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Redi
     # However slow this machine is, an answer comes in time to be followed.
     monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
     monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
-    store = open_store(shown.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(shown.url) as store:
+        yield store
 
 
 @pytest.fixture
 def real_store(valkey_cluster: Cluster) -> Iterator[RedisStore]:
     """The store on the real nodes, empty."""
     valkey_cluster.flush()
-    store = open_store(valkey_cluster.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(valkey_cluster.url) as store:
+        yield store

@@ -10,11 +10,10 @@ from contextlib import ExitStack
 import pytest
 
 from flask_idempotent import _timing
-from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.redis.store import RedisStore
 from flask_idempotent.stores.waiters import Waiter
 from tests.stores.harness import HOUR, answer, running
-from tests.stores.redis.helpers import KEY, claim
+from tests.stores.redis.helpers import KEY, claim, opened
 from tests.support.pauses import within
 from tests.support.polling import until
 from tests.support.proxy import EVER, Fault
@@ -27,10 +26,8 @@ _SUBSCRIBE = b"$10\r\nSSUBSCRIBE\r\n"
 @pytest.fixture
 def other(valkey_cluster: Cluster) -> Iterator[RedisStore]:
     """The store of another process."""
-    store = open_store(valkey_cluster.url, "tests")
-    assert isinstance(store, RedisStore)
-    yield store
-    store.close()
+    with opened(valkey_cluster.url) as store:
+        yield store
 
 
 def complete(store: RedisStore, key: str = KEY) -> None:

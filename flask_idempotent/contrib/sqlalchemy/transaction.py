@@ -296,5 +296,5 @@ class SQLAlchemyTransaction(InspectableTransaction):
                     "migration, such as flask db migrate && flask db upgrade"
                 ) from error
             if isinstance(error, (OperationalError, InterfaceError)):
-                raise DatabaseUnavailable(f"the database failed: {error.orig}") from error
+                raise DatabaseUnavailable(str(error.orig)) from error
             raise

@@ -20,6 +20,9 @@ from flask_idempotent.settings import Settings
 from flask_idempotent.stores.base import RecordInfo
 from flask_idempotent.stores.inspectable import InspectableStore
 
+#: Statuses whose responses end with their headers (RFC 9110, sections 15.3.5 and 15.4.5).
+_WITHOUT_BODY = (204, 304)
+
 
 class Resolution(NamedTuple):
     """What an operator wants the requests of a key to get.
@@ -52,6 +55,8 @@ def parse_resolution(
         return None
     pairs = tuple(map(_parse_header, headers))
     content = _read_body(body)
+    if content and status in _WITHOUT_BODY:
+        raise click.UsageError(f"A response with status {status} has no body: leave out --body.")
     if content and not any(name.lower() == "content-type" for name, _ in pairs):
         pairs += (("Content-Type", _guess_type(content)),)
     try:

@@ -199,6 +199,7 @@ class TestRefused:
             (["--status", "200", "--header", "Location"], "is not a header"),
             (["--status", "200", "--header", "A b: c"], "'A b' cannot be sent"),
             (["--status", "99"], "99 is not a final status code"),
+            (["--status", "204", "--body", "x"], "status 204 has no body"),
             (["--status", "200", "--body", "@/does/not/exist"], "No such file"),
         ],
     )

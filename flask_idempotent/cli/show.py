@@ -33,14 +33,15 @@ def show_command(ref: RecordRef, only_body: bool, as_json: bool) -> None:
     """
     if only_body and as_json:
         raise click.UsageError("--body writes the body unchanged, so leave out --json.")
-    info, completed = find_record(this_store(), ref)
+    store = this_store()
+    info, completed = find_record(store, ref)
     if only_body:
         _write_body(info, completed)
     elif as_json:
         data = record_fields.as_dict(info) | _response_as_dict(completed)
-        formatting.write_json(data | {"steps": steps_as_dicts(this_store(), info)})
+        formatting.write_json(data | {"steps": steps_as_dicts(store, info)})
     else:
-        steps = step_pairs(this_store(), info)
+        steps = step_pairs(store, info)
         formatting.write_pairs([*_record(info), *steps, *_response(completed), *_rest(info)])
 
 

@@ -58,10 +58,13 @@ def test_wrong_settings(make_app: MakeApp) -> None:
 
 
 def test_memory(make_app: MakeApp) -> None:
-    """With memory:// a note says that records of other processes are not seen."""
-    result = run(make_app(), "stats")
-    assert result.exit_code == 0
-    assert "this command sees only its own" in result.stderr
+    """With memory:// a note says once that records of other processes are not seen."""
+    app = make_app()
+    complete(app)
+    for command in ["stats"], ["show", "k"], ["show", "k", "--json"]:
+        result = run(app, *command)
+        assert result.exit_code == 0
+        assert result.stderr.count("this command sees only its own") == 1
 
 
 def test_progress_on_a_terminal(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

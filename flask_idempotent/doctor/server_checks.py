@@ -104,11 +104,11 @@ def _of_each(
 ) -> Iterator[Finding]:
     """Check each server; what is found of all of them is reported once."""
     answering = [facts for facts in servers if "failure" not in facts]
-    found: dict[Finding, list[str]] = {}
+    addresses_of: dict[Finding, list[str]] = {}
     for facts in answering:
         for finding in check(facts):
-            found.setdefault(finding, []).append(facts["address"])
-    for finding, addresses in found.items():
+            addresses_of.setdefault(finding, []).append(facts["address"])
+    for finding, addresses in addresses_of.items():
         if len(addresses) < len(answering):
             finding = replace(finding, text=f"{', '.join(addresses)}: {finding.text}")
         yield finding

@@ -141,16 +141,16 @@ class Steps:
         :param besides: the name of a step that is left out.
         """
         claim, owner = self.claim, self.claim.record.owner
-        known = (self._earlier or {}) | self._done
-        known.pop(besides, None)
-        if not known:
+        steps = (self._earlier or {}) | self._done
+        steps.pop(besides, None)
+        if not steps:
             return []
         try:
             stored = self._store.read_steps(claim.storage_key, claim.record.fingerprint)
         except RecordUnreadable:
-            return []  # They are damaged, which the next run is told.
+            return []  # They are damaged, which the next run reports.
         states = {step.name: step.state for step in stored}
-        lost = [step for step in known.values() if states.get(step.name) != step.state]
+        lost = [step for step in steps.values() if states.get(step.name) != step.state]
         # This run writes them, those of earlier runs too.
         return [step._replace(owner=owner) for step in lost]
 

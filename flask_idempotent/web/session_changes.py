@@ -106,11 +106,11 @@ class SessionChanges:
             present = session.get(name, [])
             if isinstance(present, list) and (missing := list(_missing(items, present))):
                 session[name] = [*present, *missing]
-        for name, (found, value) in self.written.items():
-            if _is_as_found(session, name, found):
+        for name, (digest, value) in self.written.items():
+            if _is_unchanged(session, name, digest):
                 session[name] = value
-        for name, found in self.removed.items():
-            if _is_as_found(session, name, found):
+        for name, digest in self.removed.items():
+            if _is_unchanged(session, name, digest):
                 del session[name]
 
 
@@ -140,10 +140,11 @@ def _missing(items: list[Any], present: list[Any]) -> Iterator[Any]:
             yield item
 
 
-def _is_as_found(session: Mapping[str, Any], name: str, found: str | None) -> bool:
+def _is_unchanged(session: Mapping[str, Any], name: str, digest: str | None) -> bool:
+    """Whether an entry is what the view found: absent where the digest is None."""
     if name not in session:
-        return found is None
-    return found is not None and _digest(session[name]) == found
+        return digest is None
+    return digest is not None and _digest(session[name]) == digest
 
 
 def _digest(value: Any) -> str:
@@ -172,7 +173,7 @@ def _is_well_formed(changes: SessionChanges) -> bool:
         all(isinstance(part, dict) for part in parts)
         and all(isinstance(items, list) for items in changes.appended.values())
         and all(_is_written(change) for change in changes.written.values())
-        and all(isinstance(found, str) for found in changes.removed.values())
+        and all(isinstance(digest, str) for digest in changes.removed.values())
         and isinstance(changes.changed_others, bool)
     )
 

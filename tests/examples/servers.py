@@ -85,15 +85,32 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
         "FLASK_IDEMPOTENT_LEASE": "2",
         "PYTHONWARNINGS": "default",
     }
+    lines: list[str] = []
+    with _run(_command(kind, port), environment, lines) as process:
+        base = f"http://127.0.0.1:{port}"
+        _until_it_answers(base, process, lines)
+        if kind == "gunicorn":
+            until(lambda: sum(workers.READY in line for line in lines) == WORKERS, START_SECONDS)
+        yield Shop(base, process)
+    assert "Traceback" not in "".join(lines), "".join(lines)
+
+
+@contextmanager
+def _run(
+    command: list[str], environment: dict[str, str], lines: list[str]
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a server, and end it with SIGINT.
+
+    :param lines: gets the lines that it writes.
+    """
     process = subprocess.Popen(
-        _command(kind, port),
+        command,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    lines: list[str] = []
 
     def read() -> None:
         for line in process.stdout or ():
@@ -101,12 +118,8 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
 
     reader = threading.Thread(target=read)
     reader.start()
-    base = f"http://127.0.0.1:{port}"
     try:
-        _until_it_answers(base, process, lines)
-        if kind == "gunicorn":
-            until(lambda: sum(workers.READY in line for line in lines) == WORKERS, START_SECONDS)
-        yield Shop(base, process)
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -117,7 +130,6 @@ def shop(kind: str, folder: Path, *, seconds: float = 0.5) -> Iterator[Shop]:
             reader.join()
             if process.stdout is not None:
                 process.stdout.close()
-    assert "Traceback" not in "".join(lines), "".join(lines)
 
 
 def _command(kind: str, port: int) -> list[str]:

@@ -28,28 +28,22 @@ def order_view(blueprint: Blueprint, order: str, **overrides: Any) -> type[Metho
     """The order's methods, each with the decorators in this order."""
     stored = {"product": "mug"}
 
-    def both(method: Any) -> Any:
-        protect = idempotent(**overrides)
-        return protect(blueprint.etag(method)) if order == "below" else protect(method)
-
-    def outermost(target: Any) -> Any:
-        return blueprint.etag(target) if order == "above" else target
+    def decorated(method: Any) -> Any:
+        protected = idempotent(**overrides)(blueprint.etag(method) if order == "below" else method)
+        return blueprint.etag(protected) if order == "above" else protected
 
     class Order(MethodView):
-        @outermost
-        @both
+        @decorated
         @blueprint.response(200, OrderOut)
         def get(self) -> dict[str, str]:
             return stored
 
-        @outermost
-        @both
+        @decorated
         @blueprint.response(201, OrderOut)
         def post(self) -> dict[str, str]:
             return {"product": "new"}
 
-        @outermost
-        @both
+        @decorated
         @blueprint.arguments(OrderIn)
         @blueprint.response(200, OrderOut)
         def put(self, arguments: dict[str, str]) -> dict[str, str]:
@@ -59,15 +53,13 @@ def order_view(blueprint: Blueprint, order: str, **overrides: Any) -> type[Metho
             stored.update(arguments)
             return stored
 
-        @outermost
-        @both
+        @decorated
         @blueprint.response(204)
         def delete(self) -> None:
             blueprint.check_etag(stored, OrderOut)
             stored["product"] = "deleted"
 
-        @outermost
-        @both
+        @decorated
         @blueprint.response(200, OrderOut)
         def patch(self) -> dict[str, str]:
             blueprint.check_etag(stored, OrderOut)

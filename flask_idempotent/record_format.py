@@ -185,7 +185,8 @@ def decode(data: bytes, storage_key: str = "", sealer: Sealer | None = None) -> 
 def _damaged(data: bytes, sealer: Sealer | None, error: Exception) -> RecordUnreadable:
     if sealer is None and data[HEADER_SIZE:].startswith(MARK):
         return RecordUnreadable(NOT_OPENED)
-    return RecordUnreadable(f"record is damaged: {error}")
+    reason = error if len(data) >= HEADER_SIZE else f"it has only {len(data)} bytes"
+    return RecordUnreadable(f"record is damaged: {reason}")
 
 
 def _decode_run(payload: bytes) -> dict[str, Any]:

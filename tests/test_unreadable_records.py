@@ -40,6 +40,12 @@ class TestUnreadable:
         with pytest.raises(RecordUnreadable, match="state b'x' is unknown"):
             decode(b"\x01x" + encode(COMPLETED)[2:])
 
+    @pytest.mark.parametrize("data", [b"", header()[:-1]], ids=["nothing", "half a header"])
+    def test_cut_off(self, data: bytes) -> None:
+        """The error of a record that ends in its header says how long it is."""
+        with pytest.raises(RecordUnreadable, match=f"it has only {len(data)} bytes"):
+            decode(data)
+
     @pytest.mark.parametrize(
         "data",
         [

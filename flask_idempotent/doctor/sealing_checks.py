@@ -76,7 +76,7 @@ def rows(routes: Routes) -> Iterator[Finding]:
 
 
 def unreadable(store: InspectableStore, general: Settings) -> Iterator[Finding]:
-    """Find records that no secret opens, such as those of a secret that was removed too early."""
+    """Find records that cannot be read, such as those of a secret that was removed too early."""
     try:
         names = list(islice(store.scan(general.prefix), _SAMPLE))
         infos = [info for info in store.inspect(names) if info.record is None]
@@ -89,8 +89,9 @@ def unreadable(store: InspectableStore, general: Settings) -> Iterator[Finding]:
             f"{len(infos)} of {len(names)} records cannot be read, and requests with their keys "
             f"get 503. The first: {infos[0].storage_key}, {infos[0].damage or 'it is damaged'}.",
             "If a secret was removed too early, add it to the end of IDEMPOTENT_SECRETS again, or "
-            "wait until these records have expired. If they are those of another application, give "
-            "each its own IDEMPOTENT_PREFIX.",
+            "wait until these records have expired. If a newer release has written them, because "
+            "their version is unknown, go on with its deployment. If they are those of another "
+            "application, give each its own IDEMPOTENT_PREFIX.",
         )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from flask import Flask
 
+from flask_idempotent._record_header import VERSION
 from flask_idempotent.doctor import diagnose, sealing_checks
 from flask_idempotent.doctor.findings import Finding
 from flask_idempotent.policy import protected_routes
+from flask_idempotent.record_format import encode
 from flask_idempotent.sealing import Sealer, secret_fingerprint
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import open_store
@@ -97,6 +99,16 @@ class TestUnreadable:
         assert "IDEMPOTENT_{a}, record is sealed, and no secret" in finding.text
         assert [f.level for f in examined(shop(make_app, NEW, OLD), old)] == ["ok", "warning"]
         assert len(examined(app, store.sealed_with(Sealer((NEW.encode(), OLD.encode()))))) == 1
+        store.close()
+
+    def test_newer_release(self, clean_valkey: Server, make_app: MakeApp) -> None:
+        """Where the version of a record is unknown, the advice is to go on with the deployment."""
+        newer = bytes([VERSION + 1]) + encode(answer())[1:]
+        clean_valkey.client.set("IDEMPOTENT_{a}", newer)
+        store = open_store(clean_valkey.url, "tests")
+        _, finding = examined(shop(make_app, NEW), store)
+        assert f"record version {VERSION + 1} is unknown" in finding.text
+        assert "a newer release" in finding.fix
         store.close()
 
     def test_part_of_the_doctor(self, make_app: MakeApp) -> None:

@@ -27,6 +27,7 @@ _SLOW, _VERY_SLOW = 0.005, 0.05
 _PROBE_TTL_MS = 10_000
 _NOTIFIED_WITHIN = 0.5
 _NEARLY_FULL = 0.9
+FactsCheck = Callable[[Facts], Iterator[Finding]]
 
 
 def examine(store: Store, prefix: str, min_replicas: int = 0) -> Iterator[Finding]:
@@ -55,7 +56,7 @@ def examine(store: Store, prefix: str, min_replicas: int = 0) -> Iterator[Findin
         )
         # The other nodes of a cluster may answer.
         with suppress(StoreError):
-            yield from _reported(store.facts(), wanted)
+            yield from of_servers(store.facts(), wanted)
         return
     yield from _configuration(store, wanted)
     yield from probe(store, prefix)
@@ -89,19 +90,18 @@ def _configuration(store: InspectableStore, wanted: int) -> Iterator[Finding]:
             'Allow the user +info and +config|get, or check these by hand: see the page "Stores".',
         )
         return
-    yield from _reported(servers, wanted)
+    yield from of_servers(servers, wanted)
 
 
-def _reported(servers: Sequence[Facts], wanted: int) -> Iterator[Finding]:
+def of_servers(servers: Sequence[Facts], wanted: int) -> Iterator[Finding]:
+    """Check what servers reveal of themselves, and their replicas."""
     yield from topology_checks.asked(servers)
     for check in FACTS:
         yield from _of_each(servers, check)
     yield from topology_checks.replicas(servers, wanted)
 
 
-def _of_each(
-    servers: Sequence[Facts], check: Callable[[Facts], Iterator[Finding]]
-) -> Iterator[Finding]:
+def _of_each(servers: Sequence[Facts], check: FactsCheck) -> Iterator[Finding]:
     """Check each server; what is found of all of them is reported once."""
     answering = [facts for facts in servers if "failure" not in facts]
     addresses_of: dict[Finding, list[str]] = {}
@@ -209,7 +209,7 @@ def transport(facts: Facts) -> Iterator[Finding]:
         yield ok("transport", f"Commands travel over {_WAYS[way]}.")
 
 
-FACTS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+FACTS: tuple[FactsCheck, ...] = (
     version,
     eviction,
     persistence,

@@ -108,13 +108,13 @@ def _serve_without_key(current: ProtectedRequest) -> ResponseReturnValue:
     if current.settings.requires_key(current.request.method):
         raise key_missing(current)
     current.body.hand_to_view()
-    answer = _run_without_claim(current)
+    result = _run_without_claim(current)
     if current.body.stopped_because is not None:
         logger.warning(
             "%s ran without a key: its form was not searched to the end, because %s",
             current.request.endpoint, current.body.stopped_because,
         )  # fmt: skip
-    return answer
+    return result
 
 
 def _serve(current: ProtectedRequest, of_view: ClaimRequest) -> ResponseReturnValue:

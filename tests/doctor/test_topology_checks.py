@@ -9,11 +9,10 @@ import pytest
 
 from flask_idempotent.doctor import server_checks, topology_checks
 from flask_idempotent.doctor.findings import Finding
-from flask_idempotent.errors import StoreUnavailable
 from flask_idempotent.stores.base import Store
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.memory import MemoryStore
-from tests.doctor.test_server_checks import GOOD
+from tests.doctor.test_server_checks import GOOD, refused
 from tests.support.fake_sentinels import FakeSentinel
 from tests.support.redis_servers import Server
 
@@ -130,7 +129,7 @@ class TestEachServer:
     def test_what_all_have_is_said_once(self) -> None:
         """A finding of all servers is said once, one of some names them."""
         servers = [server(1), server(2), server(3, aof_enabled="0", save="")]
-        found = list(server_checks._reported(servers, 0))
+        found = list(server_checks.of_servers(servers, 0))
         assert levels(found)["version"] == "ok"
         texts = [finding.text for finding in found if finding.check == "persistence"]
         assert [text.partition(": ")[0] for text in texts] == [
@@ -141,4 +140,4 @@ class TestEachServer:
     def test_node_of_a_cluster(self) -> None:
         """What a cluster's node answers about others' keys is not explained with permissions."""
         for message in ("MOVED 5 one:2", "CLUSTERDOWN Hash slot not served"):
-            assert "redis+cluster://" in server_checks._fix(str(StoreUnavailable(message)))
+            assert "redis+cluster://" in refused(message).fix

@@ -46,16 +46,29 @@ class Statements:
 
         :param connection: a connection that has begun nothing.
         """
+        statement = self._sqlite_statement(connection)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(self._sqlite_select, (storage_key,))
+            cursor.execute(statement, (storage_key,))
             row = cursor.fetchone()
         except sqlite3.Error as error:
-            raise OperationalError(self._sqlite_select, (), error) from error
+            raise OperationalError(statement, (), error) from error
         finally:
             cursor.close()
         names = self._select.selected_columns.keys()
         return None if row is None else dict(zip(names, row, strict=True))
+
+    def _sqlite_statement(self, connection: Connection) -> str:
+        schemas = connection.get_execution_options().get("schema_translate_map")
+        if not schemas:
+            return self._sqlite_select
+        # SQLAlchemy puts other schemas into a statement only when it executes it itself.
+        dialect = sqlite.dialect()
+        dialect.default_schema_name = connection.dialect.default_schema_name
+        compiled = self._select.compile(
+            dialect=dialect, schema_translate_map=schemas, render_schema_translate=True
+        )
+        return str(compiled)
 
     def write(self, connection: Connection, values: Row, replaces: bytes | None) -> None:
         """Write a row, in place of that of another owner where one is to be replaced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import MetaData, create_engine, event, text
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import AssertionPool, StaticPool
 
@@ -98,6 +98,21 @@ class TestSnapshot:
         assert owner_of(shop) is None
         shop.transaction.commit(answer())
         assert owner_of(shop) == OURS
+
+    @on_sqlite
+    def test_translated_schema(self, database: Database) -> None:
+        """It looks into the schema that the engine puts in the place of the metadata's."""
+        schemas = {"schema_translate_map": {"shop": None}}
+        engine = create_engine(database.url, execution_options=schemas)
+        metadata = MetaData(schema="shop")
+        session = scoped_session(sessionmaker(engine))
+        transaction = SQLAlchemyTransaction(session, metadata=metadata)
+        metadata.create_all(engine)
+        transaction.commit(answer())
+        session.execute(text("SELECT 1"))
+        assert transaction.look_up(KEY) is not None
+        session.remove()
+        engine.dispose()
 
     @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
     def test_pool_of_one(self, make_shop: MakeShop, options: dict[str, object]) -> None:

@@ -74,17 +74,18 @@ local claim_record = string.sub(record, 1, offer and offer_offset or -1)
 if state == RELEASED then
   claim_record = RUNNING .. string.sub(record, 3)
 end
-local function write_new_record(died, payload)
+local function write_new_record(dead_attempt, payload)
   redis.call('SET', record_key,
       string.sub(new_record, 1, GRACE_LAST) .. struct.pack('>I4', attempt)
       .. string.sub(new_record, ATTEMPT_LAST + 1, FINGERPRINT_LAST)
-      .. struct.pack('>I4I4', first_attempt, died) .. payload, 'PX', ttl_ms)
+      .. struct.pack('>I4I4', first_attempt, dead_attempt) .. payload, 'PX', ttl_ms)
 end
 local function claim_next_attempt(dead_owners_record)
-  local payload, about = string.sub(new_record, HEADER_SIZE + 1), 0
+  local payload, dead_attempt = string.sub(new_record, HEADER_SIZE + 1), 0
   if dead_owners_record and decides then
     -- What is known of the run that died is kept until a view runs.
-    payload, about = string.sub(dead_owners_record, HEADER_SIZE + 1), died > 0 and died or attempt
+    payload = string.sub(dead_owners_record, HEADER_SIZE + 1)
+    dead_attempt = died > 0 and died or attempt
   end
   attempt = attempt + 1
   if is_replaced or not is_same_request then
@@ -94,7 +95,7 @@ local function claim_next_attempt(dead_owners_record)
   else
     extend_steps(steps_key, ttl_ms)
   end
-  write_new_record(about, payload)
+  write_new_record(dead_attempt, payload)
   return {1, attempt, first_attempt, dead_owners_record}
 end
 

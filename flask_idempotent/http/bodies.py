@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from flask_idempotent.http.body_tracking import call_with_body, tracked_input
 from flask_idempotent.http.multipart import MultipartFields
@@ -66,6 +67,15 @@ class Body:
     def read(self) -> None:
         """Read the whole body, to be sure that it is complete; raises as ``chunks`` does."""
         deque(self.chunks(), maxlen=0)
+
+    def check_size(self) -> None:
+        """Check the size of a chunked body, which Werkzeug cuts off at the limit without a word.
+
+        :raises RequestEntityTooLarge: when it is longer than the limit.
+        """
+        if self._limit is not None and self.input.announced is None:
+            with suppress(ClientDisconnected, BytesMissingError):
+                self.read()
 
     def call(self, function: Callable[[Any], Result]) -> Result:
         """Call a function with the request, and undo what it reads of the body."""

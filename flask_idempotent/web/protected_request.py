@@ -82,6 +82,9 @@ def find_client_key(current: ProtectedRequest) -> str | None:
             current.key = find_key(request, settings, ())
         raise body_incomplete(current) from None
     except problems.Problem as problem:
+        if settings.key is not None:
+            # That it finds no key in the body may be because the body is cut off.
+            body.check_size()
         raise reject(current, problem) from None
 
 

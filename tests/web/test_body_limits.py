@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Request, request
 
+from flask_idempotent import webhooks
 from tests.conftest import MakeApp
 from tests.support.clients import WayIn, post, problem
 from tests.support.request_bodies import (
@@ -129,6 +130,14 @@ class TestLimits:
         for body, status in ((b"x" * 11, 413), (b"x" * 10, 200)):
             environ = {"CONTENT_TYPE": "text/plain", **chunked(body)}
             assert post(app, "k", environ_overrides=environ).status_code == status
+
+    def test_w4_key_in_a_body_that_is_cut_off(self, way: WayIn) -> None:
+        """W4: a chunked body over the limit gets 413 where the key would be in it, too."""
+        app = way.app(config={"MAX_CONTENT_LENGTH": 20}, **webhooks.stripe)
+        app.post("/")(way(lambda: "done"))
+        for body, status in ((b'{"id": "evt_12345678"}', 413), (b'{"id": "evt_123456"}', 200)):
+            environ = {"CONTENT_TYPE": "application/json", **chunked(body)}
+            assert post(app, None, environ_overrides=environ).status_code == status
 
     def test_w4_key_function_meets_the_end(self, way: WayIn) -> None:
         """W4: half a body is the same problem where the application's function reads it."""

@@ -6,6 +6,7 @@ import fakeredis
 import pytest
 import redis
 import redis.asyncio
+from redis.sentinel import Sentinel
 
 from flask_idempotent.errors import SettingsError
 from flask_idempotent.stores.factory import (
@@ -54,8 +55,24 @@ class TestAdoptStore:
 
     def test_other_clients(self) -> None:
         """A client of another library is refused, and the error says how to set the address."""
-        with pytest.raises(SettingsError, match=r"not redis\.Redis.* set IDEMPOTENT_REDIS_URL"):
+        with pytest.raises(
+            SettingsError, match=r"not redis\.asyncio\.Redis.* set IDEMPOTENT_REDIS_URL"
+        ):
             adopt_store(redis.asyncio.Redis())
+
+    def test_sentinel(self) -> None:
+        """For a Sentinel the error says what to take of it."""
+        with pytest.raises(SettingsError, match=r"or of Sentinel\.master_for, .*redis\.Sentinel\."):
+            adopt_store(Sentinel([("127.0.0.1", 1)]))
+
+    def test_other_pool(self) -> None:
+        """For a client with another pool the error names the pool."""
+
+        class Pool(redis.ConnectionPool):
+            pass
+
+        with pytest.raises(SettingsError, match=r"with a plain connection pool .*Pool\."):
+            adopt_store(redis.Redis(connection_pool=Pool()))
 
     def test_connections_of_the_applications_own(self) -> None:
         """A redis-py client with a connection class of its user's own is accepted."""

@@ -31,7 +31,11 @@ def topology_of(client: object) -> Topology:
             return SingleServer(_server(client, pool))
     if isinstance(client, RedisCluster):
         return _cluster(client)
-    raise _unusable(client, "a redis.Redis client with a plain connection pool, or a RedisCluster")
+    raise _unusable(
+        client.connection_pool if isinstance(client, Redis) else client,
+        "a redis.Redis client with a plain connection pool or of Sentinel.master_for, or a "
+        "redis.RedisCluster",
+    )
 
 
 def _cluster(client: RedisCluster) -> Cluster:
@@ -66,9 +70,11 @@ def _is_of_redis_py(kind: type) -> bool:
     return all(method.__module__.startswith("redis.") for method in methods)
 
 
-def _unusable(client: object, expected: str) -> SettingsError:
-    kind = type(client)
+def _unusable(wrong: object, expected: str) -> SettingsError:
+    kind = type(wrong)
     package = kind.__module__.partition(".")[0]
+    if kind.__module__.startswith("redis.asyncio."):
+        package = "redis.asyncio"  # Its clients have the same names.
     return SettingsError(
         "store= must be a store (a subclass of flask_idempotent.stores.base.Store) or "
         f"{expected}, not {package}.{kind.__qualname__}. In tests, use the address memory:// or "

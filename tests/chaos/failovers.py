@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tests.chaos.history import History
+from tests.chaos.pauses import in_time
 from tests.chaos.services import DEAD_WITHIN
 from tests.chaos.serving import Row
 
@@ -59,5 +60,6 @@ def served_soon(row: Row, history: History, since: float, keys: set[str] | None 
     :param keys: those that were not served meanwhile; by default all.
     """
     runs = [run for key in keys or history.runs for run in history.runs[key]]
-    first = min((run.start for run in runs if run.start > since), default=float("inf"))
-    row.require(first < since + 2, f"served {first - since:.3f} s after the failover")
+    first = min((run.start for run in runs if run.start > since), default=None)
+    is_soon = first is not None and in_time(since, first, 2)
+    row.require(is_soon, f"the failover ended at {since:.3f}, and the next view began at {first}")

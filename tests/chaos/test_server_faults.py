@@ -51,8 +51,7 @@ class TestTraffic:
             kills.append(server.client.client_kill_filter(_type="normal", skipme=True))
             kills.append(server.client.client_kill_filter(_type="pubsub"))
 
-        refused = self._traffic(server, make_service, kill)
-        assert sum(kills) > 10
+        refused = self._traffic(server, make_service, kill, lambda: sum(kills) > 10)
         tally.add("kills", sum(kills))
         assert refused < 20
 
@@ -62,12 +61,20 @@ class TestTraffic:
         assert self._traffic(server, make_service, server.client.script_flush) == 0
 
     def _traffic(
-        self, server: Server, make_service: MakeService, disturb: Callable[[], object]
+        self,
+        server: Server,
+        make_service: MakeService,
+        disturb: Callable[[], object],
+        is_disturbed: Callable[[], bool] = lambda: True,
     ) -> int:
+        """Send requests for a while, until there were enough of them and of what disturbs them.
+
+        :returns: how many got a 503.
+        """
         runs: dict[str, int] = {}
         bodies: dict[str, set[bytes]] = {}
         refused: list[str] = []
-        until_then = time.monotonic() + sized(20, 1.0)
+        over = threading.Event()
 
         def view() -> bytes:
             key = key_of_claim()
@@ -79,7 +86,7 @@ class TestTraffic:
 
         def client(number: int) -> None:
             turn = 0
-            while time.monotonic() < until_then:
+            while not over.is_set():
                 turn += 1
                 # Two services and two threads for each key.
                 key = f"{number // 4}-{turn}"
@@ -91,20 +98,27 @@ class TestTraffic:
                 assert answer.within(3)
                 bodies.setdefault(key, set()).add(answer.body)
 
-        self._disturb_meanwhile(client, disturb, until_then)
-        assert len(runs) > 20
+        self._disturb_meanwhile(client, disturb, over, lambda: len(runs) > 20 and is_disturbed())
         assert set(runs.values()) == {1}
         assert {len(equal) for equal in bodies.values()} == {1}
         return len(refused)
 
     def _disturb_meanwhile(
-        self, client: Callable[[int], None], disturb: Callable[[], object], end: float
+        self,
+        client: Callable[[int], None],
+        disturb: Callable[[], object],
+        over: threading.Event,
+        is_enough: Callable[[], bool],
     ) -> None:
+        end = time.monotonic() + sized(20, 1.0)
         with ThreadPoolExecutor(12) as pool:
             clients = [pool.submit(client, number) for number in range(12)]
-            while time.monotonic() < end:
+            while time.monotonic() < end or not is_enough():
                 disturb()
-                threading.Event().wait(0.1)
+                over.wait(0.1)
+                if any(each.done() for each in clients):
+                    break  # It has failed.
+            over.set()
             for each in clients:
                 each.result()
 

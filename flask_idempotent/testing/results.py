@@ -6,8 +6,7 @@ import html
 import re
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -64,46 +63,58 @@ class Result:
         return {value.partition("=")[0] for value in self.response.headers.getlist("Set-Cookie")}
 
 
-class SignalRecorder:
-    """Sends requests and records the signals that each causes, in the thread that sends it."""
+def record_signals(app: Flask) -> None:
+    """Receive an application's signals from now on, for the requests that ``send_recorded`` sends.
 
-    def __init__(self) -> None:
-        self._here = threading.local()
+    They stay connected. To disconnect one, blinker looks at all senders, and fails where another
+    thread, or the garbage collection, adds or drops one meanwhile.
+    """
+    for signal in signals.ALL:
+        signal.connect(_RECEIVERS[signal.name], app)
+    request_started.connect(_begin, app)
+    request_finished.connect(_finish, app)
 
-    def send(self, call: RecordedRequest) -> Result:
-        """Send a request and record its signals."""
-        signals = self._here.signals = {}
-        self._here.session_changes = self._here.steps = frozenset()
-        return Result(call.send(), signals, self._here.session_changes, self._here.steps)
 
-    @contextmanager
-    def recording(self, app: Flask) -> Iterator[None]:
-        """Receive an application's signals, once for all threads: connecting is not thread-safe."""
-        with ExitStack() as stack:
-            for signal in signals.ALL:
-                stack.enter_context(signal.connected_to(self._receiver(signal.name), app))
-            stack.enter_context(request_started.connected_to(self._begin, app))
-            stack.enter_context(request_finished.connected_to(self._finish, app))
-            yield
+def send_recorded(call: RecordedRequest) -> Result:
+    """Send a request and record the signals that it causes in this thread."""
+    caused = _here.signals = {}
+    _here.session_changes = _here.steps = frozenset()
+    try:
+        return Result(call.send(), caused, _here.session_changes, _here.steps)
+    finally:
+        del _here.signals
 
-    def _begin(self, *_: object, **__: object) -> None:
-        self._here.session = _entries()
 
-    def _finish(self, *_: object, **__: object) -> None:
-        before, after = self._here.session, _entries()
-        names = before.keys() | after.keys()
-        self._here.session_changes = frozenset(n for n in names if before.get(n) != after.get(n))
-        claim = request_state(current_request()).claim
-        if claim is not None and claim.steps is not None:
-            self._here.steps = frozenset(claim.steps.names)
+#: What the request causes that its thread sends with ``send_recorded``. A thread that sends none
+#: has no ``signals``: it is one of the library's own, or a test's.
+_here = threading.local()
 
-    def _receiver(self, name: str) -> Callable[..., None]:
-        def receive(sender: object, **data: Any) -> None:
-            # A thread that sends nothing is one of the library's own.
-            if hasattr(self._here, "signals"):
-                self._here.signals[name] = data
 
-        return receive
+def _receiver(name: str) -> Callable[..., None]:
+    def receive(sender: object, **data: Any) -> None:
+        if hasattr(_here, "signals"):
+            _here.signals[name] = data
+
+    return receive
+
+
+_RECEIVERS: Final = {signal.name: _receiver(signal.name) for signal in signals.ALL}
+
+
+def _begin(*_: object, **__: object) -> None:
+    if hasattr(_here, "signals"):
+        _here.session = _entries()
+
+
+def _finish(*_: object, **__: object) -> None:
+    if not hasattr(_here, "signals"):
+        return
+    before, after = _here.session, _entries()
+    names = before.keys() | after.keys()
+    _here.session_changes = frozenset(n for n in names if before.get(n) != after.get(n))
+    claim = request_state(current_request()).claim
+    if claim is not None and claim.steps is not None:
+        _here.steps = frozenset(claim.steps.names)
 
 
 def _entries() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask_idempotent.testing import checks, step_checks
 from flask_idempotent.testing.failures import Failure, error_for
 from flask_idempotent.testing.requests import RecordedRequest, record_request
-from flask_idempotent.testing.results import Result, SignalRecorder
+from flask_idempotent.testing.results import Result, record_signals, send_recorded
 from flask_idempotent.testing.states import Past, PreparedKey
 from flask_idempotent.testing.store import CrashableStore, OwnerCrashed, StepCrash
 from flask_idempotent.testing.target import find_target
@@ -49,7 +49,7 @@ class Scenarios:
         self._path = path
         self._request = request
         self._with_key = with_key
-        self._recorder = SignalRecorder()
+        record_signals(self._app)
         # Recorded once, because uploaded files cannot be read again.
         self._plain = self._record({} if with_key is None else with_key(_new_key()))
         self._target = find_target(self._app, self._plain, self._method)
@@ -67,10 +67,6 @@ class Scenarios:
     def _carrying(self, call: RecordedRequest, key: str) -> RecordedRequest:
         settings = self._target.settings
         return call.with_header(settings.headers[0], f'"{key}"' if settings.strict_keys else key)
-
-    def _send(self, call: RecordedRequest) -> Result:
-        with self._recorder.recording(self._app):
-            return self._recorder.send(call)
 
     def _add(self, *failures: Failure | None) -> None:
         for failure in failures:
@@ -97,11 +93,11 @@ class Scenarios:
         """
         key = _new_key()
         call = self._call(key)
-        first = self._send(call)
+        first = send_recorded(call)
         self._add(checks.check_first(first, key, self._target))
         if not first.is_kept:
             return first.response, False
-        replay = self._send(call)
+        replay = send_recorded(call)
         failure = checks.check_retry(replay, first)
         if failure is not None:
             self._add(failure)
@@ -112,7 +108,7 @@ class Scenarios:
             self._add(checks.check_cookies(replay, first, name, self._target))
         if changed is not False:
             other = self._other(call, key, changed)
-            self._add(checks.check_reuse(self._send(other), self._target))
+            self._add(checks.check_reuse(send_recorded(other), self._target))
         return first.response, True
 
     def _other(
@@ -131,9 +127,9 @@ class Scenarios:
 
         def run(_: int) -> Result:
             start.wait()
-            return self._recorder.send(call)
+            return send_recorded(call)
 
-        with self._recorder.recording(self._app), ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             results = list(pool.map(run, range(threads)))
         self._add(*checks.check_race(results, self._target))
 
@@ -145,7 +141,7 @@ class Scenarios:
         call = self._call(_new_key())
         store.step_commands = 0
         with store.crash():
-            lost = self._send(call)
+            lost = send_recorded(call)
         step_commands = store.step_commands
         if (failure := checks.check_crash(lost, self._target)) is not None:
             self._add(failure)
@@ -160,7 +156,7 @@ class Scenarios:
     def _crash_at_step(self, store: CrashableStore, crash: StepCrash, first: Result) -> None:
         call = self._call(_new_key())
         with store.crash_at_step(crash), suppress(OwnerCrashed):
-            self._send(call)
+            send_recorded(call)
         if crash.step is None:
             return  # This run has called fewer steps than the first.
         store.end_lease(crash.storage_key)
@@ -173,12 +169,12 @@ class Scenarios:
         :param when: when the owner crashed.
         """
         try:
-            rerun = self._send(call)
+            rerun = send_recorded(call)
         except Exception as error:
             error.add_note(f"The view ran again after its owner had crashed {when}.")
             raise
         if "completed" in rerun.signals:
-            self._add(*checks.check_duplicate(self._send(call), rerun, self._target))
+            self._add(*checks.check_duplicate(send_recorded(call), rerun, self._target))
         return rerun
 
     def prepare(self, past: Past, store: CrashableStore) -> PreparedKey:
@@ -192,7 +188,7 @@ class Scenarios:
         key = _new_key()
         call = self._call(key)
         with past.instead_of_view(self._app, store):
-            self._add(checks.of_unclaimed(self._send(call), self._target))
+            self._add(checks.of_unclaimed(send_recorded(call), self._target))
         self.conclude()
         return PreparedKey(key, past.leave(self._app, store), call)
 

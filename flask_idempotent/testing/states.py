@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ class Past:
         :raises TypeError: when what a step has returned cannot be recorded.
         """
 
-        def run(*_: object, **__: object) -> None:
+        def run() -> None:
             claim = self._claim = request_state(current_request()).claim
             assert claim is not None, "the signal is sent for it"
             try:
@@ -88,8 +89,14 @@ class Past:
             store.ignore(claim.record.owner)
             raise OwnerCrashed
 
-        with signals.claimed.connected_to(run, app), suppress(OwnerCrashed):
-            yield
+        # It stays connected, for the reason that ``record_signals`` gives.
+        signals.claimed.connect(_run_past, app)
+        _here.run = run
+        try:
+            with suppress(OwnerCrashed):
+                yield
+        finally:
+            del _here.run
         if self._error is not None:
             raise self._error
 
@@ -125,3 +132,12 @@ _NEVER_HELD = (
     "a key of this view is held only where a step with once=True is open, because its on_crash is "
     "'rerun': name that step, open_step='charge', or ask for another state"
 )
+
+
+#: In a thread that sends the request of an earlier owner: what runs in place of the view.
+_here = threading.local()
+
+
+def _run_past(*_: object, **__: object) -> None:
+    if hasattr(_here, "run"):
+        _here.run()

@@ -6,13 +6,14 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, g, has_request_context, jsonify, request
 
 from flask_idempotent import current_claim, idempotent, signals
-from tests.chaos.notes import FOLDER, note
+from tests.chaos.notes import FOLDER, gate_of, note
 
 app = Flask("chaos")
 app.config.update(json.loads(os.environ.get("CHAOS_CONFIG", "{}")))
@@ -47,12 +48,19 @@ def _failed(sender: object, operation: str, error: Exception) -> None:
     note("store_failed", operation=operation, error=str(error))
 
 
-def run(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
-    """Run for a while, and answer with the name of this run."""
+def run(
+    milliseconds: int, is_over: Callable[[], bool] = lambda: True
+) -> tuple[Response, int, dict[str, str]]:
+    """Run for a while, and answer with the name of this run.
+
+    :param is_over: what must be true too before it ends.
+    """
     facts = {"key": current_claim.key, "owner": current_claim.owner, "run": uuid.uuid4().hex}
     g.owner, number = current_claim.owner, request.headers["X-Request"]
     note("start", attempt=current_claim.attempt, request=number, path=request.path, **facts)
     time.sleep(milliseconds / 1000)
+    while not is_over():
+        time.sleep(0.005)
     note("end", **facts)
     return jsonify(facts), 201, {"X-Run": facts["run"]}
 
@@ -62,6 +70,13 @@ def run(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
 def work(milliseconds: int) -> tuple[Response, int, dict[str, str]]:
     """Takes a while."""
     return run(milliseconds)
+
+
+@app.post("/gated")
+@idempotent
+def gated() -> tuple[Response, int, dict[str, str]]:
+    """Runs until the test opens the gate of its key."""
+    return run(0, gate_of(Path(os.environ[FOLDER]), current_claim.key).exists)
 
 
 @app.post("/impatient/<int:milliseconds>")

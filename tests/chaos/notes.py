@@ -1,8 +1,8 @@
 """Notes of what the served processes did, in files that a crash cannot take back.
 
-Each process appends to a file of its own. A line is written by one call, so it is there as a whole
-or not at all. The clock is monotonic and shared by all processes of the machine, so their times can
-be compared.
+Each process appends to a file of its own. A line is written by one call, so a crash leaves it there
+as a whole or not at all; who reads meanwhile may see only its beginning. The clock is monotonic and
+shared by all processes of the machine, so their times can be compared.
 """
 
 from __future__ import annotations
@@ -32,5 +32,12 @@ def note(event: str, kind: str = "history", **facts: object) -> None:
 
 def read_notes(folder: Path, kind: str = "history") -> list[Note]:
     """The notes of all processes, in the order of time."""
-    lines = (line for path in folder.glob(f"*.{kind}") for line in path.read_text().splitlines())
-    return sorted(map(json.loads, lines), key=lambda note: note["time"])
+    texts = (path.read_text() for path in folder.glob(f"*.{kind}"))
+    lines = (line for text in texts for line in text.splitlines(keepends=True))
+    whole = (json.loads(line) for line in lines if line.endswith("\n"))
+    return sorted(whole, key=lambda note: note["time"])
+
+
+def gate_of(folder: Path, key: str) -> Path:
+    """The file that a test makes to end the gated run of a key."""
+    return folder / f"open-{key}"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.clients import Request, RetryingClients, send_all
 from tests.chaos.history import History
+from tests.chaos.notes import gate_of
 from tests.chaos.promises import all_answered, one_answer, ran_once, stored
 from tests.chaos.serving import Row, ServedApp, serve
 from tests.support.polling import until
@@ -50,12 +51,13 @@ def test_response_not_yet_stored(
     clean_valkey: Server, proxy: Proxy, trouble: Trouble, tmp_path: Path
 ) -> None:
     """A response that the store did not take is stored when the worker leaves, or before."""
-    request = Request("leaving", "/work/700")
+    request = Request("leaving", "/gated")
     with serve(tmp_path, proxy.url, workers=1) as served:
         (worker,) = served.workers()
         with RetryingClients(served.port, 1, iter([request])) as clients:
             until(lambda: History(tmp_path).count == 1)
             trouble.begin()
+            gate_of(tmp_path, request.key).touch()
         until(lambda: History(tmp_path).named("store_failed"))
         assert not History(tmp_path).named("completed")
         trouble.end()
@@ -68,12 +70,13 @@ def test_store_comes_back_while_the_worker_lingers(
     clean_valkey: Server, proxy: Proxy, trouble: Trouble, tmp_path: Path
 ) -> None:
     """A worker that leaves while the store is away stores its response when the store is back."""
-    request = Request("lingering", "/work/300")
+    request = Request("lingering", "/gated")
     with serve(tmp_path, proxy.url, workers=1, IDEMPOTENT_LINGER=20) as served:
         (worker,) = served.workers()
         with RetryingClients(served.port, 1, iter([request])) as clients:
             until(lambda: History(tmp_path).count == 1)
             trouble.begin()
+            gate_of(tmp_path, request.key).touch()
         until(lambda: History(tmp_path).named("store_failed"))
         served.strike(worker, signal.SIGTERM)
         until(lambda: "has not accepted: records IDEMPOTENT_{" in served.output())

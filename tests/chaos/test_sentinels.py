@@ -21,6 +21,7 @@ from tests.chaos.clients import Request, RetryingClients, send_all
 from tests.chaos.conftest import BINARIES
 from tests.chaos.failovers import LAG, lost_keys, refused_in_time
 from tests.chaos.history import History
+from tests.chaos.notes import gate_of
 from tests.chaos.pauses import in_time
 from tests.chaos.promises import all_answered, one_answer, stored
 from tests.chaos.services import DEAD_WITHIN, CountingView, Service, timed
@@ -161,13 +162,14 @@ def test_failover(sentinels: SentinelSet, tmp_path: Path, min_replicas: int, kin
 
 def test_worker_leaves_meanwhile(sentinels: SentinelSet, tmp_path: Path) -> None:
     """A worker that leaves during a failover stores its response on the promoted server."""
-    request = Request("leaving", "/work/300")
+    request = Request("leaving", "/gated")
     with serve(tmp_path, sentinels.url, workers=1, IDEMPOTENT_LINGER=20) as served:
         (worker,) = served.workers()
         with RetryingClients(served.port, 1, iter([request])) as clients:
             until(lambda: History(tmp_path).count == 1)
             failover = Failover(sentinels)
             sentinels.primary.kill()
+            gate_of(tmp_path, request.key).touch()
         until(lambda: History(tmp_path).named("store_failed"))
         served.strike(worker, signal.SIGTERM)
         failover.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -89,18 +89,34 @@ def problem(response: TestResponse) -> tuple[int, str]:
     return response.status_code, document["type"].rpartition(":")[2]
 
 
+#: The events of each ``recorded`` that has not ended, and its application.
+_recordings: dict[int, tuple[Flask, list[Event]]] = {}
+
+
+def _receiver(name: str) -> Callable[..., None]:
+    def receive(sender: object, **data: Any) -> None:
+        for app, events in list(_recordings.values()):
+            if app is sender:
+                events.append((name, data))
+
+    return receive
+
+
+_RECEIVERS = {name: _receiver(name) for name in SIGNALS}
+
+
 @contextmanager
 def recorded(app: Flask) -> Iterator[list[Event]]:
-    """Record the signals that this application sends: their names and their data."""
+    """Record the signals that this application sends: their names and their data.
+
+    They stay connected: to disconnect one, blinker looks at all senders, and fails where another
+    thread adds or drops one meanwhile.
+    """
     events: list[Event] = []
-
-    def note(name: str) -> Callable[..., None]:
-        def receive(sender: object, **data: Any) -> None:
-            events.append((name, data))
-
-        return receive
-
-    with ExitStack() as stack:
-        for name in SIGNALS:
-            stack.enter_context(getattr(signals, name).connected_to(note(name), sender=app))
+    for name, receiver in _RECEIVERS.items():
+        getattr(signals, name).connect(receiver, app)
+    _recordings[id(events)] = (app, events)
+    try:
         yield events
+    finally:
+        del _recordings[id(events)]

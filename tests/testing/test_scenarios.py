@@ -7,11 +7,13 @@ from itertools import count
 from typing import Any
 
 import pytest
+from blinker import NamedSignal
 from flask import Response, request, session
 from flask.views import MethodView
 
 from flask_idempotent import current_claim, idempotent
 from flask_idempotent.testing import assert_idempotent
+from tests.support.faulty_store import fail
 from tests.support.transactions import MemoryTransaction
 from tests.testing.apps import app_with, bare, wide
 from tests.testing.faulty_apps import SERVER_SIDE, check, flashing, remembering, slow
@@ -36,6 +38,13 @@ class TestSafe:
         runs = count()
         check(app_with(lambda: str(next(runs))), threads=0, crash=False)
         assert next(runs) == 1
+
+    def test_signals_stay_connected(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No signal is disconnected: blinker fails if another thread adds a sender meanwhile."""
+        app = app_with(lambda: "ran")
+        app.test_client().get("/")  # An application's first request prepares it.
+        monkeypatch.setattr(NamedSignal, "disconnect", fail(RuntimeError("changed size")))
+        check(app)
 
     def test_app_wide(self) -> None:
         """A view that the extension protects is safe as a decorated one is."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from blinker import NamedSignal
 from flask import Flask
 
 from flask_idempotent import Crash, current_claim, step
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.testing import Idempotency, NotIdempotent, PreparedKey
 from flask_idempotent.web.state import state_of
+from tests.support.faulty_store import fail
 from tests.testing.apps import app_with, bare
 
 
@@ -56,6 +58,15 @@ class TestStates:
         assert problem(key) == ("in-progress", True)
         idempotency.clock.advance(30)
         assert key.send().json == {"shelf": 7, "payment": "new", "attempt": 2}
+
+    def test_signals_stay_connected(
+        self, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No signal is disconnected: blinker fails if another thread adds a sender meanwhile."""
+        app = app_with(order)
+        app.test_client().get("/")  # An application's first request prepares it.
+        monkeypatch.setattr(NamedSignal, "disconnect", fail(RuntimeError("changed size")))
+        assert prepare("released", app=app).send().status_code == 201
 
     def test_lapsed(self, prepare: Prepare) -> None:
         """Its owner died: the view runs as attempt 2, with the results of the steps."""

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from flask import request_started
 
 from flask_idempotent.web.marks import layers_of, methods_of
-from flask_idempotent.web.state import AppState, state_of
+from flask_idempotent.web.state import AppState, state_of, stop_receiving
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -63,7 +63,7 @@ class FirstRequests:
 
     def stop_listening(self) -> None:
         """Disconnect from the signal, whose receivers cost every request 2 us."""
-        request_started.disconnect(self._on_request)
+        stop_receiving(self._on_request)
 
 
 def _functions_of_views(app: Flask) -> Iterator[FunctionType]:

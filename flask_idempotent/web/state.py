@@ -112,7 +112,7 @@ class AppState(ForkAware):
         self.hooks.served = app.name
         # Disconnect from all senders: blinker keeps an empty entry for each sender and would look
         # for receivers in it on every request.
-        request_started.disconnect(self.prepare)
+        stop_receiving(self.prepare)
         if self._prepared:
             return
         self._prepared = True
@@ -164,7 +164,7 @@ class AppState(ForkAware):
         """Stop listening, because another state replaces this; False once requests were served."""
         if self._prepared or self.has_engine:
             return False
-        request_started.disconnect(self.prepare)
+        stop_receiving(self.prepare)
         return True
 
     @property
@@ -235,3 +235,13 @@ def state_of(app: Flask) -> AppState:
             request_started.connect(new_state.prepare, app)
     assert isinstance(state, AppState)
     return state
+
+
+def stop_receiving(receiver: Callable[..., None]) -> None:
+    """Disconnect a receiver from ``request_started``."""
+    try:
+        request_started.disconnect(receiver)
+    except RuntimeError:
+        # blinker was looking at every application when another thread added or dropped one. It does
+        # not look at them again.
+        request_started.disconnect(receiver)

@@ -131,6 +131,23 @@ class TestPrepare:
             app.test_client().post("/")
         assert request_started.receivers.keys() <= others
 
+    def test_application_that_is_added_meanwhile(
+        self, app: Flask, others: set[object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No request notices that another thread adds an application when the signal is let go."""
+        disconnect, failures = request_started.disconnect, [RuntimeError("changed size")]
+
+        def disturbed(receiver: Callable[..., None]) -> None:
+            if failures:
+                raise failures.pop()
+            disconnect(receiver)
+
+        monkeypatch.setattr(request_started, "disconnect", disturbed)
+        for _ in range(5):
+            assert app.test_client().post("/").status_code == 200
+        assert failures == []
+        assert request_started.receivers.keys() <= others
+
     def test_f8_each_application_of_a_process(self, make_app: MakeApp) -> None:
         """F8: every application is prepared at its own first request, also for a shared view."""
 

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from hypothesis import settings
 
-from flask_idempotent import Idempotent
+from flask_idempotent import Idempotent, _timing
 from flask_idempotent.stores.factory import open_store
 from flask_idempotent.stores.inspectable import InspectableStore
 from flask_idempotent.stores.memory import MemoryStore
@@ -179,7 +179,9 @@ REDIS = ["redis"] if os.environ.get("CHAOS") == "full" else []
 
 
 @pytest.fixture(params=["memory", "valkey", *REDIS, OLD_SERVER, *SENTINELS, *CLUSTERS])
-def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
+def store(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[InspectableStore]:
     """Each store in turn, empty."""
     if request.param == "memory":
         store: InspectableStore = MemoryStore()
@@ -194,6 +196,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[InspectableStore]:
     elif request.param in CLUSTERS:
         cluster: Cluster = request.getfixturevalue(CLUSTERS[request.param])
         cluster.flush()
+        # However slow this machine is, the nodes say in time which slots they have.
+        monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
         store = open_store(cluster.url, "tests")
     else:
         server: Server = request.getfixturevalue(SERVERS[request.param])

@@ -67,7 +67,7 @@ class SlotMap(ForkAware):
         #: Nodes that have failed and not answered since.
         self._suspects: set[ClusterNode] = set()
         #: Why the nodes did not say who has which slots.
-        self._fault = "they were not asked"
+        self._fault = "they have not answered in time"
         super().__init__()
 
     def reset(self) -> None:

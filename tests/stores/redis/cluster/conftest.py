@@ -21,12 +21,16 @@ def shown(valkey_cluster: Cluster) -> Iterator[ShownCluster]:
     shown.close()
 
 
-@pytest.fixture
-def store(shown: ShownCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
-    """The store on two addresses that say what a test wants them to say."""
-    # However slow this machine is, an answer comes in time to be followed.
+@pytest.fixture(autouse=True)
+def _time_to_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, an answer comes in time to be followed."""
     monkeypatch.setattr(_timing, "MOVE_WITHIN", 10.0)
     monkeypatch.setattr(_timing, "RESEND_WITHIN", 10.0)
+
+
+@pytest.fixture
+def store(shown: ShownCluster) -> Iterator[RedisStore]:
+    """The store on two addresses that say what a test wants them to say."""
     with opened(shown.url) as store:
         yield store
 

@@ -217,7 +217,8 @@ class TestAbandon:
         claim = claimed(engine)
         engine.abandon(claim)
         assert not engine.worker.renewals
-        until(lambda: faulty.read(KEY) is None)
+        until(lambda: not engine.worker.pending)
+        assert faulty.read(KEY) is None
         engine.abandon(claim)
         assert not engine.worker.pending
 

@@ -63,13 +63,11 @@ class TestClaim:
     def test_waiter_in_vain(self, engine: Engine, faulty: ConfirmedStore) -> None:
         """A waiter whose claim nobody confirms until its timeout leaves no claim behind."""
         first = claimed(engine, min_replicas=1)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(engine.claim, request(min_replicas=1, timeout=0.2))
-            faulty.listening.acquire()
-            faulty.after["claim"] = [fail(TOO_FEW) for _ in range(9)]
-            engine.release(first, "failed")
-            with pytest.raises(TooFewReplicas):
-                waiting.result()
+        # Its first claim finds the key taken; when it looks again it does not.
+        faulty.before["claim"] = [lambda: None, lambda: engine.release(first, "failed")]
+        faulty.after["claim"] = [lambda: None] + [fail(TOO_FEW) for _ in range(9)]
+        with pytest.raises(TooFewReplicas):
+            engine.claim(request(min_replicas=1, timeout=0.2))
         until(lambda: faulty.read(KEY) is None)
 
 

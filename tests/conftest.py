@@ -245,7 +245,7 @@ def _nothing_left_behind() -> Iterator[None]:
     yield
     left = [t for t in threading.enumerate() if t not in before and t.name.startswith("flask-idem")]
     for thread in left:
-        thread.join(1)  # It may have ended by itself, and be about to leave the interpreter.
+        thread.join(10)  # It may have ended by itself, and be about to leave the interpreter.
     left = [thread for thread in left if thread.is_alive()]
     assert not left, f"the test left {left} behind"
 

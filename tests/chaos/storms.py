@@ -72,6 +72,10 @@ class Storm:
         self._rivals.append(clients)
         return clients
 
+    def send(self, request: Request) -> None:
+        """Send one more request, and wait for its answer."""
+        self._rivals.append(send_all(self.served.port, 1, [request]))
+
     @property
     def keys(self) -> set[str]:
         return {answer.key for answer in self.later}

@@ -42,11 +42,11 @@ coverage: .venv/dev.stamp ## Run the tests, and measure which lines and branches
 	.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(ON_EVERY_PYTHON) --cov
 
 .PHONY: chaos
-chaos: .venv/dev.stamp ## Kill processes and cut connections for about 25 minutes, and count violations
+chaos: .venv/dev.stamp ## Kill processes and cut connections for about 45 minutes, and count violations
 	@.venv/bin/python $(PIP_INSTALL) 'uwsgi>=2.0.27' >/dev/null 2>&1 || \
 		echo 'uWSGI cannot be built here: its tests are skipped.'
 	CHAOS=full INTERLEAVINGS=full .venv/bin/python -m pytest -p no:cacheprovider -s \
-		--session-timeout 2400 tests/chaos tests/interleavings \
+		--session-timeout 5400 tests/chaos tests/interleavings \
 		tests/stores/test_contract.py tests/stores/test_model.py
 
 .PHONY: bench

@@ -23,7 +23,7 @@ from tests.chaos.conftest import BINARIES
 from tests.chaos.failovers import LAG, lost_keys, refused_in_time, served_soon
 from tests.chaos.history import History
 from tests.chaos.promises import all_answered, one_answer, ran_once, stored
-from tests.chaos.serving import FULL, Row, serve, sized
+from tests.chaos.serving import FULL, Row, ServedApp, serve, sized
 from tests.chaos.storms import Storm
 from tests.support.polling import until
 from tests.support.redis_fleets import Cluster, ClusterNode
@@ -118,6 +118,7 @@ def test_primary_fails(
             for _ in range(sized(4, 1)):
                 answered = len(storm.clients.answers)
                 until(lambda: len(storm.clients.answers) > answered + 20, 30)  # noqa: B023
+                until(lambda: all_have_answered(served), 30)
                 primary = cluster.primaries()[0]
                 outages.append(Outage(cluster, primary))
                 fail(primary, outages[-1])
@@ -146,6 +147,15 @@ def test_primary_fails(
         row.conclude()
 
 
+def all_have_answered(served: ServedApp) -> bool:
+    """Whether each worker has found the nodes of some keys.
+
+    On a busy machine its first request may get 503 instead, whatever node has its key.
+    """
+    answers = History(served.folder).named("answer")
+    return {line["pid"] for line in answers if line["status"] == 201} >= set(served.workers())
+
+
 def others_are_served(row: Row, history: History, outages: list[Outage]) -> None:
     """No key of another primary got a 503, and some were answered while one had failed."""
     answers = history.named("answer")
@@ -157,7 +167,7 @@ def others_are_served(row: Row, history: History, outages: list[Outage]) -> None
         if line["status"] == 503:
             excused = any(outage.has(line["key"]) for outage in outages)
             asked = history_asked(history, line["request"])
-            excused |= history.paused(line["pid"], asked, line["time"]) > _timing.REPLY_TIMEOUT / 2
+            excused |= history.paused(line["pid"], asked, line["time"]) > _timing.MOVE_WITHIN / 2
             row.require(excused, f"{line['key']}, of another primary, got 503")
 
 

@@ -191,7 +191,7 @@ SCHEDULES: dict[str, int | None] = {
     "corrected, late owner": 3014,
     "corrected, late owner, successor fails": None,
     "corrected and back, late owner": None,
-    "corrected, one crash": 11_644,
+    "corrected, one crash": 11_572,
     "corrected, one fault": 300,
     "corrected, one fault, one waits": None,
     "corrected, renewal": 1042,
